@@ -1,0 +1,135 @@
+"""Latency, memory and size of a model: each file in each runtime with each number of threads, in a fresh process.
+
+bench = run_bench(load_model(Path("model")), runtime=None, threads=(1, 4), repeat=200)
+bench.to_json()         # {"results": [...], "skipped": [...], "machine": {...}}
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.machine import describe_machine
+from edgeser_device.model import Model
+from edgeser_device.progress import Advance, ignore_progress
+from edgeser_export.formats import FORMATS
+from edgeser_export.runtimes import RUNTIMES, Runtime, choose_runtime
+
+SECONDS = 600
+"""After this long a measurement is taken to hang."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured.
+
+    Attributes:
+        results: One row a measurement, see :func:`edgeser_device.bench_child.measure`.
+        skipped: What could not be measured: format, runtime, threads, reason.
+        machine: What it was measured on.
+    """
+
+    results: tuple[dict[str, Any], ...]
+    skipped: tuple[dict[str, Any], ...]
+    machine: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"results": list(self.results), "skipped": list(self.skipped), "machine": self.machine}
+
+
+def run_bench(
+    model: Model, runtime: str | None, threads: Sequence[int], repeat: int, advance: Advance = ignore_progress
+) -> Bench:
+    """Measure a model.
+
+    Args:
+        model: The model folder.
+        runtime: Only this row of the table of runtimes; None for all that are installed.
+        threads: Numbers of threads.
+        repeat: Measured calls.
+        advance: Told the measurements done.
+
+    Raises:
+        ModelError: Nothing could be measured.
+        ExportError: There is no such runtime.
+    """
+    if runtime is not None and runtime not in RUNTIMES:
+        choose_runtime("onnx", runtime)
+    wanted = [row for row in RUNTIMES.values() if _is_wanted(row, runtime)]
+    results: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
+    pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
+    plan = [(name, row, count) for name, row in pairs for count in threads]
+    for done, (name, row, count) in enumerate(plan, start=1):
+        key = {"format": name, "precision": FORMATS[name].precision, "runtime": row.name, "threads": count}
+        found = _measure(model, name, row, count, repeat)
+        if "error" in found:
+            skipped.append({**key, "reason": found["error"]})
+        else:
+            size = len(model.file(name))
+            results.append({**key, "runtime_version": row.version, **found, "bytes": size, "uar": None})
+        advance(done, f"{name} in {row.name}, {count} threads")
+    if not results:
+        reasons = "; ".join(sorted({row["reason"] for row in skipped})) or "it has no file for this runtime"
+        raise ModelError(f"nothing of {model.folder} could be measured: {reasons}", "run edgeser doctor")
+    return Bench(tuple(results), tuple(skipped), describe_machine())
+
+
+def check_budget(bench: Bench, budget_ms: float | None, budget_mb: float | None) -> None:
+    """Compare the best row with the budgets: one file that keeps both is enough, for one file is what will run.
+
+    Raises:
+        GateFailed: No row keeps the budgets.
+    """
+
+    def keeps(row: dict[str, Any]) -> bool:
+        in_time = budget_ms is None or row["p95"] <= budget_ms
+        return in_time and (budget_mb is None or (row["peak_rss_mb"] is not None and row["peak_rss_mb"] <= budget_mb))
+
+    if any(keeps(row) for row in bench.results):
+        return
+    best_ms = min(row["p95"] for row in bench.results)
+    best_mb = min(row["peak_rss_mb"] or float("inf") for row in bench.results)
+    asked = [f"{budget_ms:g} ms" if budget_ms is not None else "", f"{budget_mb:g} MB" if budget_mb is not None else ""]
+    budget = " and ".join(filter(None, asked))
+    raise GateFailed(
+        f"no file keeps the budget of {budget}: the best are {best_ms:g} ms (p95) and {best_mb:g} MB",
+        "pack a smaller student (--width), or allow more",
+    )
+
+
+def _is_wanted(row: Runtime, asked: str | None) -> bool:
+    """The asked runtime; or every installed one, and the first of a kind of which none is installed, to say so."""
+    if asked is not None:
+        return row.name == asked
+    alike = [other for other in RUNTIMES.values() if other.kind == row.kind]
+    return row.installed or (row is alike[0] and not any(other.installed for other in alike))
+
+
+def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:
+    if not row.installed:
+        return {"error": f"{row.name} is not installed"}
+    command = [sys.executable, "-P", "-m", "edgeser_device.bench_child", str(model.folder), "--format", name]
+    command += ["--runtime", row.name, "--threads", str(threads), "--repeat", str(repeat)]
+    try:
+        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"error": f"no result after {SECONDS} s"}
+    try:
+        found: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return {"error": _ending(child.returncode, child.stderr)}
+    return found
+
+
+def _ending(code: int, stderr: str) -> str:
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
+    return stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {code}"

@@ -1,0 +1,181 @@
+"""The distilled set: a few log-mels as bytes, the recipes of their views, soft labels, and the training schedule.
+
+    distilled = DistilledSet.from_bytes(path.read_bytes())
+    items = distilled.items()                       # (items, mels, frames), float32, normalised
+    batch = render(items, distilled.recipes, indices)
+    labels = distilled.labels_of(indices)           # (batch, classes), float32
+
+What is stored is what every student trains on, on the host as on the board.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.errors import DistilledSetError
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.schedule import Schedule
+from edgeser_device.views import Recipes
+
+SCHEMA = 1
+"""Version of this file format."""
+LEVELS = 255
+_DAMAGED = "distil or pack it again with this version of edgeser"
+
+
+@dataclass(frozen=True)
+class DistilledSet:
+    """Items, views, labels and schedule.
+
+    Attributes:
+        levels: The items' log-mels in 255 steps from their lowest to their highest value, uint8 (items, mels, frames).
+        scale: Size of one step in standard deviations of the corpus, float32 (items,).
+        offset: The items' lowest values, float32 (items,).
+        classes: The class that each item was made for, uint8 (items,).
+        recipes: The label bank's views; the plain case is one untouched view an item.
+        soft_labels: Probabilities of the classes for each view, float16 (views, classes).
+        names: The emotions in the order of the classes.
+        schedule: How a student is trained on the views.
+        frontend: What the items are log-mels of.
+    """
+
+    levels: NDArray[np.uint8]
+    scale: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+    recipes: Recipes
+    soft_labels: NDArray[np.float16]
+    names: tuple[str, ...]
+    schedule: Schedule
+    frontend: FrontendSpec
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    @property
+    def per_class(self) -> int:
+        """Items of the smallest class (IPC)."""
+        return int(np.bincount(self.classes, minlength=len(self.names)).min())
+
+    def items(self) -> NDArray[np.float32]:
+        """The items as normalised log-mels, float32 (items, mels, frames)."""
+        levels: NDArray[np.float32] = self.levels.astype(np.float32)
+        levels *= self.scale[:, None, None]
+        levels += self.offset[:, None, None]
+        return levels
+
+    def labels_of(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Soft labels of the chosen views, float32 (batch, classes)."""
+        return self.soft_labels[indices].astype(np.float32)
+
+    def to_bytes(self) -> bytes:
+        """The set as one safetensors file, the same bytes for the same set."""
+        from safetensors.numpy import save
+
+        description = {
+            "schema": SCHEMA,
+            "names": list(self.names),
+            "schedule": self.schedule.to_json(),
+            "frontend": self.frontend.to_json(),
+        }
+        tensors = {"levels": self.levels, "scale": self.scale, "offset": self.offset, "classes": self.classes}
+        tensors |= {f"view.{name}": column for name, column in self.recipes.columns().items()}
+        tensors["soft_labels"] = self.soft_labels
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        return save(contiguous, metadata={"edgeser": json.dumps(description, sort_keys=True)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> DistilledSet:
+        """The inverse of :meth:`to_bytes`.
+
+        Raises:
+            DistilledSetError: Not a distilled set, of another version, or with parts that do not fit together.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            tensors = load(data)
+            description = json.loads(_metadata(data)["edgeser"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DistilledSetError(f"not a distilled set: {error}", _DAMAGED) from error
+        if not isinstance(description, dict) or description.get("schema") != SCHEMA:
+            raise DistilledSetError("a distilled set of another version", _DAMAGED)
+        views = {name.removeprefix("view."): value for name, value in tensors.items() if name.startswith("view.")}
+        missing = {"levels", "scale", "offset", "classes", "soft_labels"} - set(tensors)
+        if missing or not {"names", "schedule", "frontend"} <= set(description):
+            raise DistilledSetError("a distilled set with missing parts", _DAMAGED)
+        names = description["names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DistilledSetError("a distilled set whose emotions are not names", _DAMAGED)
+        return cls(
+            levels=tensors["levels"],
+            scale=tensors["scale"],
+            offset=tensors["offset"],
+            classes=tensors["classes"],
+            recipes=Recipes.from_columns(views, items=len(tensors["levels"])),
+            soft_labels=tensors["soft_labels"],
+            names=tuple(names),
+            schedule=Schedule.from_json(description["schedule"]),
+            frontend=FrontendSpec.from_json(description["frontend"]),
+        )
+
+
+def quantise(
+    items: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """Items as bytes, each over its own range.
+
+    Args:
+        items: Normalised log-mels, float32 (items, mels, frames), finite.
+
+    Returns:
+        levels uint8 (items, mels, frames), scale float32 (items,) and offset float32 (items,).
+    """
+    offset = items.min(axis=(1, 2)).astype(np.float32)
+    scale = np.maximum((items.max(axis=(1, 2)) - offset) / LEVELS, 1e-8).astype(np.float32)
+    levels = np.clip(np.rint((items - offset[:, None, None]) / scale[:, None, None]), 0, LEVELS)
+    return levels.astype(np.uint8), scale, offset
+
+
+def _metadata(data: bytes) -> Mapping[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header["__metadata__"]
+    if not isinstance(metadata, dict):
+        raise TypeError("no description")
+    return metadata
+
+
+def _check(distilled: DistilledSet) -> None:
+    items, classes, views = len(distilled.levels), len(distilled.names), len(distilled.recipes)
+    spec = distilled.frontend
+    expected = {
+        "levels": ((items, spec.mels, spec.frames), np.uint8),
+        "scale": ((items,), np.float32),
+        "offset": ((items,), np.float32),
+        "classes": ((items,), np.uint8),
+        "soft_labels": ((views, classes), np.float16),
+    }
+    for name, (shape, dtype) in expected.items():
+        found = getattr(distilled, name)
+        if found.shape != shape or found.dtype != dtype:
+            raise DistilledSetError(
+                f"a distilled set whose {name} are {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape}", _DAMAGED
+            )
+    if not 0 < items <= 65535 or not 2 <= classes <= 255 or len(set(distilled.names)) != classes:
+        raise DistilledSetError(f"a distilled set of {items} items and {classes} classes", _DAMAGED)
+    if distilled.classes.max() >= classes:
+        raise DistilledSetError("a distilled set with an item of an unknown class", _DAMAGED)
+    finite = all(np.isfinite(getattr(distilled, name)).all() for name in ("scale", "offset", "soft_labels"))
+    if not finite or (distilled.scale <= 0).any() or (distilled.soft_labels < 0).any():
+        raise DistilledSetError("a distilled set with values that are not finite or not probabilities", _DAMAGED)

@@ -1,0 +1,159 @@
+"""Is this machine fit to train and listen: every check is one function and one row of a table.
+
+Packages are imported in a process of their own, because a wheel built for another processor ends the process.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeser_device.known_bad import KNOWN_BAD_AARCH64
+from edgeser_device.machine import describe_machine, installed_versions, memory_available_mb, memory_total_mb
+
+LEAST_MEMORY_MB = 200
+"""Free memory in which the default student trains."""
+LEAST_DISK_MB = 50
+"""Free space for a model, its draft and the one before it."""
+IMPORT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one check.
+
+    Attributes:
+        name: What was looked at.
+        ok: Whether it is as it should be.
+        required: Whether training or prediction fails without it.
+        found: What was found, in words.
+        hint: What to do when it is not ok; empty otherwise.
+    """
+
+    name: str
+    ok: bool
+    required: bool
+    found: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All checks, and the machine.
+
+    Attributes:
+        checks: In the order of the table.
+        machine: See :func:`edgeser_device.machine.describe_machine`.
+    """
+
+    checks: tuple[Check, ...]
+    machine: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing required is missing."""
+        return all(check.ok for check in self.checks if check.required)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"ok": self.ok, "checks": [asdict(check) for check in self.checks], "machine": self.machine}
+
+
+def diagnose() -> Diagnosis:
+    """Run every check."""
+    return Diagnosis(tuple(check() for check in CHECKS), describe_machine())
+
+
+def check_python() -> Check:
+    """Python 3.11 or newer."""
+    return _check("python", sys.version_info >= (3, 11), True, platform.python_version(), "use Python 3.11 or newer")
+
+
+def check_bits() -> Check:
+    """A 64-bit system: the runtimes are not built for others."""
+    hint = "install the 64-bit Raspberry Pi OS: onnxruntime is not built for 32-bit ARM"
+    return _check("64-bit", sys.maxsize > 2**32, True, platform.machine(), hint)
+
+
+def check_memory() -> Check:
+    """Free memory."""
+    free = memory_available_mb()
+    found = "unknown" if free is None else f"{free} MB free of {memory_total_mb()}"
+    return _check(
+        "memory", free is None or free >= LEAST_MEMORY_MB, False, found, "stop other programs, or add swap (zram)"
+    )
+
+
+def check_disk() -> Check:
+    """Free space where the command was started."""
+    free = shutil.disk_usage(Path.cwd()).free >> 20
+    return _check("disk", free >= LEAST_DISK_MB, True, f"{free} MB free", "remove files, or use another card")
+
+
+def check_known_bad() -> Check:
+    """No installed version is known not to work on this processor."""
+    arm = platform.machine() in ("aarch64", "arm64")
+    installed = {f"{name}=={version}" for name, version in installed_versions().items()}
+    bad = [f"{name}: {why}" for name, why in KNOWN_BAD_AARCH64.items() if arm and name in installed]
+    names = " ".join(f"'{name.replace('==', '!=')}'" for name in KNOWN_BAD_AARCH64)
+    return _check("known-bad versions", not bad, True, "; ".join(bad) or "none installed", f"pip install {names}")
+
+
+def importing(name: str, modules: tuple[str, ...], required: bool, package: str) -> Callable[[], Check]:
+    """A check that one of ``modules`` can be imported in a process of its own."""
+
+    def check() -> Check:
+        found = [_import(module) for module in modules]
+        good = [text for worked, text in found if worked]
+        words = good[0] if good else "; ".join(text for _, text in found)
+        return _check(name, bool(good), required, words, f"pip install --force-reinstall {package}")
+
+    return check
+
+
+CHECKS: tuple[Callable[[], Check], ...] = (
+    check_python,
+    check_bits,
+    importing("numpy", ("numpy",), True, "numpy"),
+    importing("onnxruntime", ("onnxruntime",), True, "onnxruntime"),
+    importing("tflite runtime", ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"), False, "ai-edge-litert"),
+    importing("onnx", ("onnx",), True, "onnx"),
+    importing("safetensors", ("safetensors.numpy",), True, "safetensors"),
+    importing("soundfile", ("soundfile",), True, "soundfile"),
+    importing("soxr", ("soxr",), True, "soxr"),
+    check_memory,
+    check_disk,
+    check_known_bad,
+)
+
+
+def _check(name: str, ok: bool, required: bool, found: str, hint: str) -> Check:
+    return Check(name, ok, required, found, "" if ok else hint)
+
+
+def _import(module: str) -> tuple[bool, str]:
+    """Whether a module can be imported, and its version or what went wrong."""
+    top = module.partition(".")[0]
+    program = f"import {module}, {top}; print(getattr({top}, '__version__', 'installed'))"
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"{module} did not load within {IMPORT_SECONDS} s"
+    if child.returncode == 0:
+        return True, child.stdout.strip().splitlines()[-1]
+    if child.returncode < 0:
+        return False, f"{module} ends the process with {signal.Signals(-child.returncode).name}"
+    return False, child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"{module} fails"

@@ -1,0 +1,47 @@
+"""The board's leaves of the tree of errors; the tree is drawn in :mod:`edgeser.errors`."""
+
+from __future__ import annotations
+
+from edgeser_export.errors import EdgeserError
+
+
+class AudioError(EdgeserError, ValueError):
+    """A recording cannot be used: unreadable, empty, or not finite."""
+
+
+class FrontendError(EdgeserError, ValueError):
+    """A front-end specification that cannot be computed."""
+
+
+class KitError(EdgeserError, ValueError):
+    """A kit cannot be trusted or understood."""
+
+
+class KitDamaged(KitError):
+    """A kit is truncated, or a member does not have the hash that the manifest states."""
+
+
+class KitSchemaError(KitError):
+    """A kit was made for another version of the format."""
+
+
+class DistilledSetError(EdgeserError, ValueError):
+    """A distilled set is not well formed."""
+
+
+class ModelError(EdgeserError, ValueError):
+    """A model folder is missing, incomplete or of another version."""
+
+
+class TrainingError(EdgeserError, ArithmeticError):
+    """Training on the device went wrong: the loss is not finite, or the golden check failed."""
+
+
+class RuntimeMissing(EdgeserError, ImportError):
+    """No runtime on this machine can run the model."""
+
+
+class GateFailed(EdgeserError):
+    """The work was done and its result missed a bound that was asked for."""
+
+    exit_code = 1

@@ -1,0 +1,137 @@
+"""Golden values: what a kit's own first views, outputs and losses must be, computed where the kit was packed.
+
+A board that renders other views, or whose first losses differ, would train another student without a word. The check
+runs before every training and stops it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.archive import read_arrays, write_arrays
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.errors import KitDamaged, TrainingError
+from edgeser_device.trainer import TrainingSession, begin
+from edgeser_device.views import render
+from edgeser_export.graph import Graph, Weights
+from edgeser_export.reference import run_reference
+
+VIEWS = 64
+"""Views whose bytes are compared."""
+ITEMS = 2
+"""Items whose outputs are compared; the reference computes them one by one in plain numpy."""
+STEPS = 3
+"""Training steps whose losses are compared."""
+SEED = 0
+LOGIT_TOLERANCE = 1e-4
+"""The reference computes in float64: what is left are the orders in which BLAS libraries add."""
+LOSS_TOLERANCE = 5e-3
+"""AdamW divides by the gradient's size, so that a gradient near zero can change sign between two machines; the rates of
+the first steps are small, and three steps of edgenet differ by under 1e-4 between machines."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Expected values.
+
+    Attributes:
+        views: SHA-256 of the first views, float32 little endian, uint8 (32,).
+        logits: Outputs of the untrained student for the first views, float32 (items, classes).
+        losses: Losses of the first training steps, float32 (steps,).
+    """
+
+    views: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    losses: NDArray[np.float32]
+
+    def to_bytes(self) -> bytes:
+        """As an npz file."""
+        return write_arrays({"views": self.views, "logits": self.logits, "losses": self.losses})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Golden:
+        """The inverse of :meth:`to_bytes`.
+
+        Raises:
+            KitDamaged: Missing or malformed arrays.
+        """
+        arrays = read_arrays(data)
+        expected: dict[str, tuple[Any, int]] = {
+            "views": (np.uint8, 1),
+            "logits": (np.float32, 2),
+            "losses": (np.float32, 1),
+        }
+        for name, (dtype, axes) in expected.items():
+            if name not in arrays or arrays[name].dtype != dtype or arrays[name].ndim != axes or not arrays[name].size:
+                raise KitDamaged(f"the golden values lack {name!r}", "pack the kit again")
+        return cls(**{name: arrays[name] for name in expected})
+
+
+def views_digest(distilled: DistilledSet, count: int = VIEWS) -> NDArray[np.uint8]:
+    """SHA-256 of the first rendered views, uint8 (32,)."""
+    indices = np.arange(min(count, len(distilled.recipes)))
+    rendered = render(distilled.items(), distilled.recipes, indices)
+    return np.frombuffer(sha256(rendered.astype("<f4").tobytes()).digest(), np.uint8)
+
+
+def first_logits(graph: Graph, weights: Weights, distilled: DistilledSet, count: int = ITEMS) -> NDArray[np.float32]:
+    """Outputs of the untrained student in evaluation for the first views, float32 (count, classes)."""
+    indices = np.arange(min(count, len(distilled.recipes)))
+    return run_reference(graph, weights, render(distilled.items(), distilled.recipes, indices)).astype(np.float32)
+
+
+def first_losses(
+    session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet, count: int = STEPS
+) -> NDArray[np.float32]:
+    """Losses of the first training steps from the initial weights, float32 (count,)."""
+    state, items = begin(graph, weights, distilled.schedule.optimiser), distilled.items()
+    losses = []
+    for _ in range(count):
+        state, loss = session.step(state, distilled, items, distilled.schedule, SEED)
+        losses.append(loss)
+    return np.array(losses, np.float32)
+
+
+def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet) -> Golden:
+    """The golden values of a kit, computed on this machine."""
+    return Golden(
+        views_digest(distilled),
+        first_logits(graph, weights, distilled),
+        first_losses(session, graph, weights, distilled),
+    )
+
+
+def check_golden(
+    golden: Golden, session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet
+) -> None:
+    """Compare this machine with the one that packed the kit.
+
+    Raises:
+        TrainingError: It computes something else.
+    """
+    hint = "run edgeser doctor; if the versions are good, pack the kit again and report the difference"
+    if not np.array_equal(views_digest(distilled), golden.views):
+        raise TrainingError("golden check: this machine renders other views than the one that packed the kit", hint)
+    _compare(
+        "outputs", first_logits(graph, weights, distilled, len(golden.logits)), golden.logits, LOGIT_TOLERANCE, hint
+    )
+    _compare(
+        "losses",
+        first_losses(session, graph, weights, distilled, len(golden.losses)),
+        golden.losses,
+        LOSS_TOLERANCE,
+        hint,
+    )
+
+
+def _compare(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float, hint: str) -> None:
+    if found.shape != expected.shape:
+        raise TrainingError(f"golden check: first {what} of shape {found.shape}, not {expected.shape}", hint)
+    worst = float(np.abs(found - expected).max())
+    if not worst <= tolerance * max(1.0, float(np.abs(expected).max())):
+        raise TrainingError(f"golden check: the first {what} differ by {worst:.3g} from the kit's", hint)

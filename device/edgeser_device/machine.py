@@ -1,0 +1,131 @@
+"""What a number was measured on, and what a process used: read from /proc and /sys, None where it cannot be read."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "onnx", "soxr", "soundfile")
+"""Packages whose version changes a number."""
+
+
+def describe_machine() -> dict[str, Any]:
+    """Model, system, processor, memory, versions, governor, temperature and throttle flags of this machine."""
+    memory = memory_total_mb()
+    return {
+        "model": _device_tree_model() or platform.node() or "unknown",
+        "is_raspberry_pi": "Raspberry Pi" in (_device_tree_model() or ""),
+        "system": _system(),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "bits": 64 if platform.architecture()[0] == "64bit" else 32,
+        "cpu": _cpu(),
+        "cores": available_cores(),
+        "memory_mb": memory,
+        "python": platform.python_version(),
+        "packages": installed_versions(),
+        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "temperature_c": temperature(),
+        "throttled": _text("/sys/devices/platform/soc/soc:firmware/get_throttled"),
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that matter, of those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def temperature() -> float | None:
+    """Temperature of the processor in degrees Celsius."""
+    text = _text("/sys/class/thermal/thermal_zone0/temp")
+    return int(text) / 1000 if text and text.lstrip("-").isdigit() else None
+
+
+def peak_rss_mb() -> float | None:
+    """The most memory that this process has held, in MB.
+
+    Read from VmHWM: what ``getrusage`` says of a child starts at its parent's peak.
+    """
+    kilobytes = _field("/proc/self/status", "VmHWM")
+    return round(kilobytes / 1024, 1) if kilobytes is not None else None
+
+
+def memory_total_mb() -> int | None:
+    """Memory of the machine in MB."""
+    kilobytes = _field("/proc/meminfo", "MemTotal")
+    return kilobytes // 1024 if kilobytes is not None else None
+
+
+def memory_available_mb() -> int | None:
+    """Memory that a program could still take, in MB: what the system says, or less where a cgroup bounds it."""
+    kilobytes = _field("/proc/meminfo", "MemAvailable")
+    free = [kilobytes // 1024] if kilobytes is not None else []
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        bounds = _text(limit), _text(used)
+        if all(bound and bound.isdigit() for bound in bounds):
+            free.append((int(bounds[0] or 0) - int(bounds[1] or 0)) >> 20)
+    return max(0, min(free)) if free else None
+
+
+def seconds_since_start() -> float:
+    """Seconds since this process was started, imports and all; of this clock's start where that cannot be read."""
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="ascii")
+        ticks = int(stat.rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.process_time()
+
+
+def _device_tree_model() -> str | None:
+    text = _text("/proc/device-tree/model")
+    return text.rstrip("\0") if text else None
+
+
+def _cpu() -> str | None:
+    text = _text("/proc/cpuinfo") or ""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model"):
+            return value.strip()
+    return platform.processor() or None
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform(terse=True)
+
+
+def _field(path: str, name: str) -> int | None:
+    for line in (_text(path) or "").splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0])
+    return None
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None

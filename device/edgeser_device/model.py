@@ -1,0 +1,175 @@
+"""A model folder: what training writes, and what prediction, benchmark and listening read.
+
+    model = load_model(Path("model"))
+    model.labels, model.frontend, model.graph, model.file("onnx")
+
+The folder holds model.json, weights.safetensors, distilled.safetensors, student.onnx, student.tflite, parity.json and
+card.md. model.json lists the SHA-256 of each; a file that differs is refused before a runtime sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.errors import ModelError
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.kit import CARD, DISTILLED, read_weights
+from edgeser_export.files import new_folder
+from edgeser_export.formats import FORMATS, find_format
+from edgeser_export.graph import Graph
+
+SCHEMA = 1
+"""Version of the folder's format."""
+DESCRIPTION, WEIGHTS, PARITY = "model.json", "weights.safetensors", "parity.json"
+AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder that was checked.
+
+    Attributes:
+        folder: Where it lies.
+        description: model.json.
+        labels: The emotions in the order of the classes.
+        frontend: What the student reads.
+        graph: The student.
+    """
+
+    folder: Path
+    description: Mapping[str, Any]
+    labels: tuple[str, ...]
+    frontend: FrontendSpec
+    graph: Graph
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats that are there, in the order of the table of formats."""
+        return tuple(name for name, row in FORMATS.items() if row.file_name in self.description["files"])
+
+    @cached_property
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The trained weights."""
+        return read_weights(self.read(WEIGHTS), self.graph, WEIGHTS)
+
+    @cached_property
+    def distilled(self) -> DistilledSet:
+        """What the student was trained on."""
+        return DistilledSet.from_bytes(self.read(DISTILLED))
+
+    def file(self, name: str) -> bytes:
+        """The content of the student's file in the format ``name``."""
+        row = find_format(name)
+        if row.file_name not in self.description["files"]:
+            raise ModelError(f"the model {self.folder} has no {row.file_name}", f"it has: {', '.join(self.formats)}")
+        return self.read(row.file_name)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file of the folder.
+
+        Raises:
+            ModelError: It is missing, or not what model.json states.
+        """
+        try:
+            data = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{self.folder / name} cannot be read: {error.strerror}", AGAIN) from error
+        if sha256(data).hexdigest() != self.description["files"].get(name):
+            raise ModelError(f"{self.folder / name} is not the file that was written", AGAIN)
+        return data
+
+
+def load_model(folder: Path) -> Model:
+    """Open a model folder.
+
+    Raises:
+        ModelError: Missing, incomplete, or of another version.
+        FrontendError: Its front-end is malformed.
+        GraphError: Its student is malformed.
+    """
+    folder = Path(folder)
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise ModelError(f"{folder} is not a model folder", "edgeser train-on-device KIT --out MODEL writes one")
+    try:
+        description = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", AGAIN) from error
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA:
+        raise ModelError(f"{folder} was written by another version of edgeser", AGAIN)
+    labels, listed = description.get("labels"), description.get("files")
+    if (
+        not isinstance(listed, dict)
+        or not isinstance(labels, list)
+        or not all(isinstance(name, str) for name in labels)
+    ):
+        raise ModelError(f"{path} is incomplete", AGAIN)
+    graph = Graph.from_json(description.get("student"))
+    spec = FrontendSpec.from_json(description.get("frontend"))
+    if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):
+        raise ModelError(f"the student, the front-end and the labels of {folder} do not fit each other", AGAIN)
+    return Model(folder, description, tuple(labels), spec, graph)
+
+
+def describe_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a draft, by name."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name != DESCRIPTION)
+    return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def previous_path(folder: Path) -> Path:
+    """Where the model before the present one is kept."""
+    return folder.parent / f"{folder.name}.previous"
+
+
+def keep_previous(folder: Path) -> None:
+    """Keep the model at ``folder``, where there is one, for :func:`rollback`; the folder itself stays as it is."""
+    if (folder / DESCRIPTION).is_file():
+        with new_folder(previous_path(folder)) as aside:
+            _copy(folder, aside)
+
+
+def rollback(folder: Path) -> Model:
+    """Exchange the model with the one before it; a second call undoes the first.
+
+    Raises:
+        ModelError: No earlier model is kept.
+        StorageError: The folder cannot be written.
+    """
+    folder = Path(os.path.realpath(folder))
+    previous = previous_path(folder)
+    if not (previous / DESCRIPTION).is_file():
+        raise ModelError(f"no earlier model is kept for {folder}", "one is kept when a newer training replaces it")
+    load_model(previous)
+    # When the power fails between the two renames the older model stands in both places: what was asked for.
+    with new_folder(previous) as aside:
+        if folder.is_dir():
+            _copy(folder, aside)
+        with new_folder(folder) as draft:
+            _copy(previous, draft)
+    return load_model(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy files by hard links, which cost nothing; by content where the file system has none."""
+    for path in source.iterdir():
+        if path.is_file():
+            try:
+                os.link(path, target / path.name)
+            except OSError:
+                shutil.copy2(path, target / path.name)
+
+
+__all__ = ["CARD", "Model", "describe_files", "keep_previous", "load_model", "previous_path", "rollback"]

@@ -1,0 +1,139 @@
+"""The training schedule of a distilled set: which views in which step, at which learning rate.
+
+Host and board call the same functions, so both train on the same batches at the same rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import cos, isfinite, pi
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.errors import DistilledSetError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a student is trained; part of the distilled set.
+
+    Attributes:
+        optimiser: A row of the exporters' table of optimisers: adamw or sgd.
+        steps: Training steps, at least 1.
+        batch: Views in one step.
+        peak_rate: Largest learning rate.
+        weight_decay: As the optimiser defines it.
+        warm_share: Share of the steps in which the rate rises (one cycle, Smith and Topin 2018, arXiv 1708.07120).
+        start_divisor: The first rate is the peak divided by this.
+        end_divisor: The last rate is the first one divided by this.
+
+    Raises:
+        DistilledSetError: A value is impossible.
+    """
+
+    optimiser: str = "adamw"
+    steps: int = 600
+    batch: int = 32
+    peak_rate: float = 1e-2
+    weight_decay: float = 1e-3
+    warm_share: float = 0.3
+    start_divisor: float = 25.0
+    end_divisor: float = 1e4
+
+    def __post_init__(self) -> None:
+        good = (
+            isinstance(self.optimiser, str)  # type: ignore[redundant-expr]  # it may come from a file
+            and all(_whole(value) for value in (self.steps, self.batch))
+            and all(
+                _number(value) for value in (self.peak_rate, self.weight_decay, self.start_divisor, self.end_divisor)
+            )
+            and _number(self.warm_share)
+            and 0 < self.steps <= 10_000_000
+            and 1 < self.batch <= 4096
+            and 0 < self.peak_rate <= 100
+            and 0 <= self.weight_decay <= 10
+            and 0 <= self.warm_share <= 1
+            and self.start_divisor >= 1
+            and self.end_divisor >= 1
+        )
+        if not good:
+            raise DistilledSetError(
+                f"an impossible training schedule: {asdict(self)}",
+                "give at least 1 step, a batch from 2 to 4096 and a peak learning rate above 0",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The schedule as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Schedule:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            DistilledSetError: Missing, superfluous or impossible values.
+        """
+        if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(cls)}:
+            raise DistilledSetError("the training schedule is incomplete", "pack the kit again with this version")
+        return cls(**value)
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """The rate of a step, counted from 0: up on half a cosine, then down on half a cosine."""
+    first, last = 0.0, float(max(1, schedule.steps - 1))
+    top = schedule.warm_share * last
+    start = schedule.peak_rate / schedule.start_divisor
+    if step < top:
+        return _between(start, schedule.peak_rate, (step - first) / (top - first))
+    return _between(
+        schedule.peak_rate, start / schedule.end_divisor, (step - top) / (last - top) if last > top else 1.0
+    )
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A permutation of ``count`` views for one epoch, the same on every version: the ranks of raw words of PCG64."""
+    words = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(count)
+    return np.argsort(words, kind="stable")
+
+
+def batch_indices(count: int, batch: int, seed: int, step: int) -> NDArray[np.int64]:
+    """Which views a step trains on; the last batch of an epoch is filled up from the epoch's start.
+
+    Args:
+        count: Number of views.
+        batch: Views in one step; more than ``count`` repeats views.
+        seed: Of the order.
+        step: Counted from 0.
+
+    Returns:
+        Shape (batch,), indices below ``count``.
+    """
+    steps_per_epoch = -(-count // batch)
+    epoch, place = divmod(step, steps_per_epoch)
+    order = epoch_order(count, seed, epoch)
+    return order[np.arange(place * batch, (place + 1) * batch) % count]
+
+
+def statistics_batches(count: int, batch: int) -> list[NDArray[np.int64]]:
+    """All views once in stored order, in full batches, for the batch normalisations' running statistics."""
+    return [np.arange(start, start + batch) % count for start in range(0, count, batch)]
+
+
+def adam_corrections(step: int, first: float = 0.9, second: float = 0.999) -> tuple[float, float]:
+    """AdamW's bias corrections 1 / (1 - beta^t) of step t - 1 counted from 0 (Loshchilov and Hutter 2019)."""
+    return 1 / (1 - first ** (step + 1)), 1 / (1 - second ** (step + 1))
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + cos(pi * share))
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

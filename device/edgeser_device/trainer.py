@@ -1,0 +1,147 @@
+"""Training steps with onnxruntime alone: a state goes in, the next state and the loss come out.
+
+session = TrainingSession(kit.step, threads=4)
+state = begin(graph, initial_weights, "adamw")
+state, loss = session.step(state, distilled, items, distilled.schedule, seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.errors import KitError, TrainingError
+from edgeser_device.schedule import Schedule, batch_indices, learning_rate, statistics_batches
+from edgeser_device.views import render
+from edgeser_export.errors import MissingRuntime
+from edgeser_export.graph import Graph, Weights
+from edgeser_export.stepstate import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that a training goes on from.
+
+    Attributes:
+        done: Steps that were made.
+        values: Parameters and the optimiser's state by the names of the step's inputs.
+    """
+
+    done: int
+    values: Mapping[str, NDArray[np.float32]]
+
+
+def begin(graph: Graph, weights: Weights, optimiser: str) -> TrainingState:
+    """The state before the first step."""
+    parameters = {name: weights[name] for name in weight_names(graph)}
+    return TrainingState(0, {**parameters, **zero_state(graph, optimiser)})
+
+
+def open_session(model: bytes, threads: int) -> Any:
+    """An onnxruntime session with the options that need the least memory and processor time.
+
+    Args:
+        model: An ONNX file.
+        threads: At least 1.
+
+    Raises:
+        MissingRuntime: onnxruntime cannot be imported.
+        KitError: onnxruntime does not accept the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingRuntime(f"onnxruntime cannot be loaded: {error}", "run edgeser doctor") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # a plan for the whole step at once costs more memory than it saves time
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the other cores to others
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise KitError(f"onnxruntime refuses the training step: {reason}", "pack the kit again") from error
+
+
+class TrainingSession:
+    """A training step, loaded."""
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        """Load an ONNX training step; errors as :func:`open_session`."""
+        self._session = open_session(model, threads)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def step(
+        self, state: TrainingState, distilled: DistilledSet, items: NDArray[np.float32], schedule: Schedule, seed: int
+    ) -> tuple[TrainingState, float]:
+        """Make one step.
+
+        Args:
+            state: What came before.
+            distilled: Gives the views and labels.
+            items: ``distilled.items()``, float32 (items, mels, frames).
+            schedule: Gives the batch and the rates; may be longer or shorter than the set's own.
+            seed: Of the order of the views.
+
+        Returns:
+            The next state, and the mean loss of the batch before the update.
+
+        Raises:
+            TrainingError: The loss is not finite.
+        """
+        indices = batch_indices(len(distilled.recipes), schedule.batch, seed, state.done)
+        rate = learning_rate(schedule, state.done)
+        feeds = {
+            **state.values,
+            ITEMS: render(items, distilled.recipes, indices),
+            LABELS: distilled.labels_of(indices),
+            **scalars(schedule.optimiser, state.done + 1, rate, schedule.weight_decay),
+        }
+        outputs = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        loss = float(outputs[LOSS])
+        if not isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} in step {state.done + 1} of {schedule.steps}",
+                "the kit's learning rate does not suit its student: distil again with a smaller one",
+            )
+        return TrainingState(state.done + 1, next_state(outputs)), loss
+
+
+def running_statistics(
+    model: bytes, threads: int, graph: Graph, parameters: Weights, distilled: DistilledSet
+) -> dict[str, NDArray[np.float32]]:
+    """Means and variances of the batch normalisations over all views, each batch counted once.
+
+    Args:
+        model: The ONNX file that computes the statistics of a batch.
+        threads: At least 1.
+        graph: The student.
+        parameters: Its trained parameters.
+        distilled: Gives the views and the batch.
+
+    Returns:
+        Float32 arrays by the names in ``graph.statistics``; empty for a student without batch normalisation.
+    """
+    if not graph.statistics:
+        return {}
+    session = open_session(model, threads)
+    names = list(graph.statistics)
+    read = {entry.name for entry in session.get_inputs()} - {ITEMS}
+    feeds = {name: parameters[name] for name in read}
+    items, batches = distilled.items(), statistics_batches(len(distilled.recipes), distilled.schedule.batch)
+    sums = {name: np.zeros(shape) for name, shape in graph.statistics.items()}
+    for indices in batches:
+        for name, value in zip(
+            names, session.run(names, {**feeds, ITEMS: render(items, distilled.recipes, indices)}), strict=True
+        ):
+            sums[name] += value
+    return {name: (total / len(batches)).astype(np.float32) for name, total in sums.items()}

@@ -1,0 +1,1 @@
+edgeser_device/install.sh

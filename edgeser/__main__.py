@@ -1,0 +1,8 @@
+"""``python -m edgeser`` is the command ``edgeser``."""
+
+from __future__ import annotations
+
+from edgeser.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""The board's verbs: from a kit to a recogniser that listens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeser.commands.common import Json, print_json, print_rich, say
+
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")]
+Test = Annotated[Path | None, typer.Option("--test", metavar="DIR", help="Measure UAR on this corpus.")]
+CorpusName = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Layout of the --test corpus.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the board's verbs to the command line."""
+    for name, verb, example in (
+        ("pack", pack, "edgeser pack runs/ravdess --target rpi4 --out ravdess.edgeser"),
+        ("inspect", inspect, "edgeser inspect ravdess.edgeser"),
+        ("train-on-device", train_on_device, "edgeser train-on-device ravdess.edgeser --out model --resume"),
+        ("rollback", rollback, "edgeser rollback model"),
+        ("export", export, "edgeser export model --format tflite --out files"),
+        ("predict", predict, "edgeser predict model clip.wav --json"),
+        ("bench", bench, "edgeser bench model --threads 4 --budget-ms 20"),
+        ("listen", listen, "edgeser listen model --wav clip.wav --json"),
+        ("doctor", doctor, "edgeser doctor"),
+    ):
+        app.command(name, epilog=f"Example: {example}")(verb)
+
+
+def pack(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", help="The board: rpi5, rpi4, rpi3, rpi-zero2w, jetson-orin-nano, generic-aarch64, x86-64."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The kit to write.")],
+    as_json: Json = False,
+) -> None:
+    """Pack a run into a kit: one file from which a board trains."""
+    from edgeser.commands.tables import pack_lines
+    from edgeser.pack import pack_kit
+
+    report = pack_kit(run, target, out)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        typer.echo(pack_lines(report))
+
+
+def inspect(
+    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")], as_json: Json = False
+) -> None:
+    """Show what a kit holds, after checking every hash."""
+    from edgeser.commands.tables import kit_json, kit_table
+    from edgeser_device.kit import read_kit
+
+    found = read_kit(kit)
+    if as_json:
+        print_json(kit_json(found))
+    else:
+        print_rich(kit_table(found))
+
+
+def train_on_device(
+    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="MODEL", help="The model folder to write; an older one is kept for rollback."),
+    ],
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, max=10_000_000, help="Training steps instead of the kit's.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=256, help="Default: all cores, up to the target's.")
+    ] = None,
+    memory_mb: Annotated[
+        int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    test: Test = None,
+    corpus: CorpusName = None,
+    as_json: Json = False,
+) -> None:
+    """Train a kit's student on this machine, without torch and without any recording."""
+    from edgeser.commands.tables import training_lines
+    from edgeser_device.kit import read_kit
+    from edgeser_device.progress import progress_bar
+    from edgeser_device.train import Settings, train
+
+    _require_both(test, corpus)
+    opened = read_kit(kit)
+    with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
+        report = train(opened, out, Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume), advance)
+    result: dict[str, Any] = {"uar": None, **report.to_json(), "model": str(out)}
+    if test is not None and corpus is not None:
+        result |= _tested(out, test, corpus, [None])[0]
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(training_lines(result))
+
+
+def rollback(model: ModelFolder, as_json: Json = False) -> None:
+    """Exchange a model with the one before it; a second time undoes the first."""
+    from edgeser_device.model import rollback as exchange
+
+    found = exchange(model)
+    training = found.description["training"]
+    if as_json:
+        print_json({"model": str(model), "training": training, "labels": list(found.labels)})
+    else:
+        typer.echo(f"{model} is now the model of kit {training['kit_sha256'][:12]}, {training['steps']} steps")
+
+
+def export(
+    model: ModelFolder,
+    format_name: Annotated[str, typer.Option("--format", help="onnx or tflite.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Default: MODEL-export beside the model.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model's file for a runtime, compared with its weights before it appears."""
+    from edgeser_device.model import load_model
+    from edgeser_device.reexport import export_model
+    from edgeser_export.formats import find_format
+
+    opened = load_model(model)
+    folder = out or model.resolve().with_name(f"{model.resolve().name}-export")
+    report = export_model(opened, format_name, folder)
+    file = folder / find_format(format_name).file_name
+    if as_json:
+        print_json({"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json()})
+    else:
+        worst = max(row.max_logit_difference for row in report.rows)
+        typer.echo(f"{file}: {file.stat().st_size:,} bytes, logits within {worst:.1e} of the weights'")
+
+
+def predict(
+    model: ModelFolder,
+    source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A recording, or a folder of recordings.")],
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one row a recording.")] = False,
+) -> None:
+    """Name the emotion of recordings."""
+    from edgeser.commands.tables import print_predictions
+    from edgeser_device.errors import AudioError
+    from edgeser_device.model import load_model
+    from edgeser_device.predict import Prediction, find_recordings, predict_file, predict_files
+    from edgeser_device.progress import progress_bar
+    from edgeser_device.runtime import Recogniser
+
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+    recogniser = Recogniser.open(load_model(model))
+    paths = find_recordings(source)
+    if not source.is_dir():
+        rows: list[Any] = [predict_file(recogniser, source)]
+    else:
+        rows = []
+        with progress_bar("predicting", len(paths)) as advance:
+            for done, row in enumerate(predict_files(recogniser, paths), start=1):
+                rows.append(row)
+                advance(done, row.file.name)
+    found = [row for row in rows if isinstance(row, Prediction)]
+    skipped = [row for row in rows if not isinstance(row, Prediction)]
+    for row in skipped:
+        say(f"skipped: {row.reason}")
+    if not found:
+        raise AudioError(f"no recording of {source} can be read", "convert them to WAV or FLAC")
+    if as_json:
+        listed = {"predictions": [row.to_json() for row in found], "skipped": [row.to_json() for row in skipped]}
+        print_json({"labels": list(recogniser.labels), **listed})
+    else:
+        print_predictions(found, recogniser.labels, as_csv)
+
+
+def bench(
+    model: ModelFolder,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="onnxruntime, litert or tflite_runtime; default: all installed.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: 1, and all cores.")] = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000_000, help="Measured calls.")] = 200,
+    budget_ms: Annotated[
+        float | None, typer.Option("--budget-ms", help="Exit with 1 unless a file's p95 keeps it.")
+    ] = None,
+    budget_mb: Annotated[
+        float | None, typer.Option("--budget-mb", help="Exit with 1 unless a file's peak memory keeps it.")
+    ] = None,
+    test: Test = None,
+    corpus: CorpusName = None,
+    as_json: Json = False,
+) -> None:
+    """Measure latency, memory and size on this machine; with --test also UAR."""
+    from edgeser.commands.tables import bench_table
+    from edgeser_device.bench import Bench, check_budget, run_bench
+    from edgeser_device.machine import available_cores
+    from edgeser_device.model import load_model
+    from edgeser_device.progress import progress_bar
+
+    _require_both(test, corpus)
+    opened = load_model(model)
+    counts = (threads,) if threads else tuple(sorted({1, available_cores()}))
+    with progress_bar("measuring", len(opened.formats) * len(counts)) as advance:
+        measured = run_bench(opened, runtime, counts, repeat, advance)
+    if test is not None and corpus is not None:
+        names = sorted({row["format"] for row in measured.results})
+        scores = dict(zip(names, _tested(model, test, corpus, names), strict=True))
+        rows = tuple({**row, **scores[row["format"]]} for row in measured.results)
+        measured = Bench(rows, measured.skipped, measured.machine)
+    if as_json:
+        print_json(measured.to_json())
+    else:
+        print_rich(bench_table(measured))
+    check_budget(measured, budget_ms, budget_mb)
+
+
+def listen(
+    model: ModelFolder,
+    wav: Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen to this recording.")] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Play the recording at its own pace.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")] = False,
+) -> None:
+    """Follow the emotion of speech twice a second."""
+    from edgeser.errors import SettingsError
+    from edgeser_device.listen.loop import Listener
+    from edgeser_device.listen.sinks import json_lines, terminal
+    from edgeser_device.listen.wav import read_blocks
+    from edgeser_device.model import load_model
+    from edgeser_device.runtime import Recogniser
+
+    if wav is None:
+        raise SettingsError("this version listens to recordings only", "give one with --wav FILE")
+    recogniser = Recogniser.open(load_model(model))
+    listener = Listener(recogniser)
+    with json_lines() if as_json else terminal() as show:
+        for block in read_blocks(wav, recogniser.frontend.rate, realtime):
+            for event in listener.push(block):
+                show(event)
+        for event in listener.finish():
+            show(event)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check whether this machine is fit; exits with 1 when something required is missing."""
+    from edgeser.commands.tables import doctor_table
+    from edgeser_device.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        print_json(diagnosis.to_json())
+    else:
+        print_rich(doctor_table(diagnosis))
+    if not diagnosis.ok:
+        raise typer.Exit(1)
+
+
+def _require_both(test: Path | None, corpus: str | None) -> None:
+    from edgeser.errors import SettingsError
+
+    if (test is None) != (corpus is None):
+        raise SettingsError("--test and --corpus belong together", "give both: --test DIR --corpus NAME")
+
+
+def _tested(model: Path, folder: Path, corpus: str, formats: list[Any]) -> list[dict[str, Any]]:
+    """{"uar", "test"} of each format; None is the model's default one."""
+    from edgeser.device_test import find_test_part, score_on
+    from edgeser_device.model import load_model
+    from edgeser_device.progress import progress_bar
+    from edgeser_device.runtime import Recogniser
+
+    opened = load_model(model)
+    part = find_test_part(opened, folder, corpus)
+    found = []
+    for name in formats:
+        with progress_bar("testing", len(part.utterances)) as advance:
+            score = score_on(Recogniser.open(opened, name), part, advance)
+        found.append({"uar": round(score.uar, 6), "test": score.to_json()})
+    return found

@@ -1,0 +1,145 @@
+"""What the board's verbs show to people: tables and lines; programs get JSON instead."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from edgeser.pack import PackReport
+    from edgeser_device.bench import Bench
+    from edgeser_device.doctor import Diagnosis
+    from edgeser_device.kit import Kit
+    from edgeser_device.predict import Prediction
+
+
+def pack_lines(report: PackReport) -> str:
+    """Where the kit is and what to do with it."""
+    return (
+        f"{report.path}: {report.bytes:,} bytes for {report.target}, {len(report.members)} members\n"
+        f"next, on the board: edgeser train-on-device {report.path.name} --out model"
+    )
+
+
+def kit_json(kit: Kit) -> dict[str, Any]:
+    """A kit as JSON: the manifest, the size and hash of the file, and the card."""
+    return {
+        **kit.manifest,
+        "file": str(kit.path),
+        "sha256": kit.sha256,
+        "bytes": kit.path.stat().st_size,
+        "card": kit.card,
+    }
+
+
+def kit_table(kit: Kit) -> Group:
+    """Members, labels, student, budgets, provenance, card."""
+    from rich.console import Group
+    from rich.markdown import Markdown
+
+    members = _table("member", ">bytes", title=f"{kit.path.name}  {kit.path.stat().st_size:,} bytes")
+    for name, content in kit.members.items():
+        members.add_row(name, f"{len(content):,}")
+    about = _table("what", "value")
+    manifest = kit.manifest
+    for name, value in (
+        ("labels", ", ".join(kit.labels)),
+        ("target", manifest["target"].get("title")),
+        ("student", _words(manifest["student"])),
+        ("budgets", _words(manifest["budgets"])),
+        ("method", manifest["provenance"].get("method")),
+        ("seed", manifest["provenance"].get("seed")),
+        ("corpus", _words(manifest["provenance"].get("corpus", {}))),
+        ("edgeser", manifest.get("edgeser")),
+        ("sha256", kit.sha256),
+    ):
+        about.add_row(name, str(value))
+    return Group(members, about, Markdown(kit.card))
+
+
+def training_lines(result: Mapping[str, Any]) -> str:
+    """How long a training took, how much memory, how good."""
+    uar = "" if result["uar"] is None else f", UAR {result['uar']:.3f} on {result['test']['utterances']} recordings"
+    memory = "" if result["peak_rss_mb"] is None else f", at most {result['peak_rss_mb']:.0f} MB"
+    return (
+        f"{result['model']}: {result['steps']} steps in {result['seconds']:.1f} s{memory}{uar}\n"
+        f"next: edgeser predict {result['model']} FILE, edgeser bench {result['model']}"
+    )
+
+
+def print_predictions(rows: Sequence[Prediction], labels: Sequence[str], as_csv: bool) -> None:
+    """A table, or comma-separated values on stdout."""
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["file", "emotion", *labels])
+        writer.writerows([row.file, row.emotion, *(row.probabilities[name] for name in labels)] for row in rows)
+        return
+    from edgeser.commands.common import print_rich
+
+    table = _table("file", "emotion", *(f">{name}" for name in labels))
+    for row in rows:
+        table.add_row(str(row.file), row.emotion, *(f"{row.probabilities[name]:.2f}" for name in labels))
+    print_rich(table)
+
+
+def bench_table(bench: Bench) -> Group:
+    """The machine, then one row a measurement."""
+    from rich.console import Group
+
+    machine = bench.machine
+    place = f"{machine['model']}, {machine['cpu']}, {machine['cores']} cores"
+    title = f"{place}, {machine['system']}, Python {machine['python']}"
+    table = _table(
+        "format",
+        "runtime",
+        ">threads",
+        ">front-end",
+        ">p50",
+        ">p95",
+        ">p99",
+        ">load",
+        ">MB",
+        ">bytes",
+        ">UAR",
+        title=title,
+    )
+    for row in bench.results:
+        times = (f"{row[key]:.2f}" for key in ("frontend_ms_p50", "model_ms_p50", "p95"))
+        uar = "-" if row["uar"] is None else f"{row['uar']:.3f}"
+        memory = "-" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.0f}"
+        size, load = f"{row['bytes']:,}", f"{row['rtf']:.2%}"
+        table.add_row(row["format"], row["runtime"], str(row["threads"]), *times, load, memory, size, uar)
+    missing = [f"not measured: {row['format']} in {row['runtime']}: {row['reason']}" for row in bench.skipped]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    legend = "ms: front-end for a second of sound, model for a window of three; load: share of one second of sound"
+    return Group(table, legend, versions, *missing)
+
+
+def doctor_table(diagnosis: Diagnosis) -> Table:
+    """A tick or a cross a check, and what to do."""
+    table = _table("", "check", "found", "what to do")
+    for check in diagnosis.checks:
+        mark = "[green]✓" if check.ok else "[red]✗" if check.required else "[yellow]![/]"
+        table.add_row(mark, check.name, check.found, check.hint)
+    return table
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    """A plain table; ``>`` before a name aligns its column to the right."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return table
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in values.items()
+    )

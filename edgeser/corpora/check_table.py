@@ -1,0 +1,57 @@
+"""Show a check's report in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeser.corpora.check import CheckReport
+from edgeser.corpora.splits import PARTS
+from edgeser_export.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+SHOWN_FINDINGS = 30
+"""Findings that are listed; the rest is counted."""
+
+
+def render_check(report: CheckReport) -> Group:
+    """Return tables that ``rich.console.Console().print`` shows.
+
+    Raises:
+        MissingExtra: rich is not installed.
+    """
+    try:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError as error:
+        raise MissingExtra("rich", "host") from error
+    overview = Table(title=f"{report.corpus}: {report.utterances} utterances, {len(report.speakers)} speakers")
+    overview.add_column("emotion")
+    overview.add_column("all", justify="right")
+    for part in PARTS if report.split else ():
+        overview.add_column(part, justify="right")
+    for emotion, count in report.classes.items():
+        parts = [str(report.split[part]["classes"].get(emotion, 0)) for part in PARTS] if report.split else []
+        overview.add_row(emotion, str(count), *parts)
+    recordings = Table(title="recordings", show_header=False)
+    seconds = report.durations_s
+    if seconds:
+        recordings.add_row("duration", "{min} to {max} s, median {median} s, {total} s in all".format(**seconds))
+    for name, counts in (("rate in Hz", report.rates), ("channels", report.channels), ("format", report.subtypes)):
+        recordings.add_row(name, _listed(counts))
+    if report.ignored:
+        recordings.add_row("left out", _listed(report.ignored))
+    findings = Table(title=f"findings: {len(report.findings)}")
+    for column in ("", "kind", "what", "where"):
+        findings.add_column(column, overflow="fold")
+    for finding in report.findings[:SHOWN_FINDINGS]:
+        findings.add_row(finding.severity, finding.kind, Text(finding.detail), Text("\n".join(finding.paths)))
+    rest = len(report.findings) - SHOWN_FINDINGS
+    last = Text(f"and {rest} more" if rest > 0 else "" if report.findings else "nothing wrong was found")
+    return Group(overview, recordings, *([findings] if report.findings else []), last)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())

@@ -1,0 +1,130 @@
+"""What a corpus is: utterances with emotion and speaker, a card, and the speaker lists of its splits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+Kind = Literal["acted", "elicited", "natural", "synthetic", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording of one person, with one emotion."""
+
+    path: Path
+    """The recording."""
+    emotion: str
+    """A plain English noun: anger, happiness, neutral ..."""
+    speaker: str
+    """Who speaks; unique within the corpus."""
+    sex: str | None = None
+    """"female", "male" or unknown."""
+    session: str | None = None
+    """The recording session, where the corpus has sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What one must know before using a corpus: its licence, its kind and the consent behind it."""
+
+    title: str
+    language: str
+    licence: str
+    licence_url: str | None
+    kind: Kind
+    """Whether the emotion was acted, elicited, natural or made by a machine."""
+    citation: str
+    access: str
+    """Where the corpus is got, and what must be signed for it."""
+    consent: str
+    """What the speakers agreed to, as far as it is known."""
+    notes: str = ""
+    """Known defects of the recordings or labels."""
+
+    def describe(self) -> dict[str, str | None]:
+        """Return the fields as a JSON-able mapping."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerParts:
+    """The speakers of the dev and test parts; every other speaker is for training."""
+
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A recording that a loader left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as it lies on the disk."""
+
+    name: str
+    folder: Path
+    utterances: tuple[Utterance, ...]
+    """Sorted by path."""
+    labels: tuple[str, ...]
+    """The emotions that occur, in alphabetical order. This order is the class order everywhere."""
+    card: Card
+    splits: Mapping[str, SpeakerParts] = field(default_factory=lambda: MappingProxyType({}))
+    """Named splits with fixed speaker lists: quick, official, fold:1 ..."""
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def ignored(self) -> int:
+        """The number of recordings that were left out."""
+        return len(self.skipped)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """All speakers, in alphabetical order."""
+        return tuple(sorted({utterance.speaker for utterance in self.utterances}))
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a file name says about its utterance."""
+
+    emotion: str
+    speaker: str
+    sex: str | None = None
+    session: str | None = None
+
+
+NameParser = Callable[[str], Spoken | None]
+"""Reads a file name without its extension; None where the name does not fit the corpus."""
+
+
+@dataclass(frozen=True)
+class CorpusFormat:
+    """A row of the table of corpora."""
+
+    name: str
+    layout: str
+    """One line: what the folder must look like."""
+    emotions: tuple[str, ...]
+    """The emotions the full corpus has, in alphabetical order; empty where the user's data decide."""
+    card: Card
+    load: Callable[[Path], Corpus]
+    parse_name: NameParser | None = None
+    wanted: str = "folder"
+    """What `load` is given: a folder, or a manifest."""
+    built_in: Path | None = None
+    """Where the recordings are when they are part of the package."""
+
+
+def sorted_labels(utterances: tuple[Utterance, ...]) -> tuple[str, ...]:
+    """Return the emotions that occur, in alphabetical order."""
+    return tuple(sorted({utterance.emotion for utterance in utterances}))

@@ -1,0 +1,168 @@
+"""Download the corpora whose licence lets anyone.
+
+    folder = download("ravdess", Path("data/ravdess"))
+
+The archive is fetched beside the folder and goes on where it stopped; it is checked, unpacked into a draft, read as the
+corpus it should be, and only then put in place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from edgeser.corpora.archive import unpack
+from edgeser.corpora.errors import ChecksumMismatch, CorpusError, FolderInUse, IncompleteCorpus, NotDownloadable
+from edgeser.corpora.fetch import fetch_file
+from edgeser.corpora.table import CORPORA, load_corpus
+from edgeser_export.errors import StorageError
+from edgeser_export.files import new_folder
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes so far and the bytes in all, None where the server does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a corpus is published and how the archive is verified."""
+
+    base_url: str
+    file: str
+    query: str
+    utterances: int
+    """How many utterances the corpus has after unpacking."""
+    size: int | None
+    """Bytes of the archive, where its publisher states them."""
+    algorithm: str | None
+    """The checksum that the publisher states; None where there is none."""
+    checksum: str | None
+
+    @property
+    def verified_by(self) -> str:
+        """Say in words what shows that the archive is the right one."""
+        if self.algorithm:
+            return f"{self.algorithm} {self.checksum}"
+        return f"checksum not published: verified by file count ({self.utterances}) and grammar of the names"
+
+
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        "ravdess": Source(
+            base_url="https://zenodo.org/records/1188976/files",
+            file="Audio_Speech_Actors_01-24.zip",
+            query="?download=1",
+            utterances=1440,
+            size=208_468_073,
+            algorithm="md5",
+            checksum="bc696df654c87fed845eb13823edef8a",
+        ),
+        "emodb": Source(
+            base_url="http://emodb.bilderbar.info/download",
+            file="download.zip",
+            query="",
+            utterances=535,
+            size=None,
+            algorithm=None,
+            checksum=None,
+        ),
+    }
+)
+"""Every corpus that `download` can get."""
+
+
+def download(name: str, folder: Path, *, base_url: str | None = None, progress: Progress | None = None) -> Path:
+    """Download a corpus into ``folder``.
+
+    Args:
+        name: A key of `SOURCES`; other corpora must be asked for, and the error says where.
+        folder: A new or empty folder. A complete corpus there is left as it is.
+        base_url: A mirror that holds the archive under the same file name.
+        progress: Called while bytes arrive.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        UnknownCorpus: No format has that name.
+        NotDownloadable: The corpus is not open, or comes by other means.
+        FolderInUse: ``folder`` holds something else.
+        DownloadInterrupted: The server cannot be reached or closed early; a second call goes on.
+        ChecksumMismatch: The archive is not the published one; it was removed.
+        UnsafeArchive: It is damaged, or would write outside ``folder``.
+        IncompleteCorpus: It holds fewer or more utterances than the corpus.
+        StorageError: The disk is full or read-only.
+    """
+    source = SOURCES.get(name)
+    if source is None:
+        raise NotDownloadable(name, _access(name))
+    folder = folder.expanduser()
+    if _is_complete(name, folder, source):
+        return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderInUse(folder)
+    archive = folder.parent / f".{folder.name}.{source.file}"
+    address = f"{base_url.rstrip('/')}/{source.file}" if base_url else f"{source.base_url}/{source.file}{source.query}"
+    _need_space(folder, source)
+    fetch_file(address, archive, progress=progress)
+    if source.algorithm and source.checksum:
+        _verify(address, archive, source.algorithm, source.checksum)
+    try:
+        with new_folder(folder) as draft:
+            unpack(archive, draft)
+            _need_complete(name, draft, source)
+    except CorpusError:
+        archive.unlink(missing_ok=True)  # whole and yet wrong: going on from it would not help
+        raise
+    archive.unlink()
+    return folder
+
+
+def _access(name: str) -> str:
+    if name not in CORPORA:
+        load_corpus(name)  # raises the error that knows similar names
+    return CORPORA[name].card.access
+
+
+def _is_complete(name: str, folder: Path, source: Source) -> bool:
+    try:
+        return len(load_corpus(name, folder).utterances) == source.utterances
+    except CorpusError:
+        return False
+
+
+def _need_complete(name: str, folder: Path, source: Source) -> None:
+    try:
+        found = len(load_corpus(name, folder).utterances)
+    except CorpusError:
+        found = 0
+    if found != source.utterances:
+        raise IncompleteCorpus(name, found, source.utterances)
+
+
+def _need_space(folder: Path, source: Source) -> None:
+    """Refuse early when archive and recordings will not fit; recordings hardly shrink in an archive."""
+    if source.size is None:
+        return
+    place = folder.parent
+    while not place.exists():
+        place = place.parent
+    free, needed = shutil.disk_usage(place).free, 4 * source.size
+    if free < needed:
+        raise StorageError(
+            f"{place} has {free / 1e6:.0f} MB free, and this download needs about {needed / 1e6:.0f} MB",
+            "free some space, or name a folder on another disk",
+        )
+
+
+def _verify(address: str, archive: Path, algorithm: str, expected: str) -> None:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with archive.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != expected:
+        archive.unlink()
+        raise ChecksumMismatch(address, algorithm, expected, digest.hexdigest())

@@ -1,0 +1,221 @@
+"""The leaves of the tree of errors that corpora raise; the tree is drawn in :mod:`edgeser.errors`.
+
+Every class composes its own message (what was wrong, and where) and hint (what to do about it).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgeser_export.errors import EdgeserError
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+class CorpusError(EdgeserError, ValueError):
+    """A corpus cannot be used as it is."""
+
+
+class UnknownCorpus(CorpusError):
+    """No corpus format has this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = list(known)
+        super().__init__(
+            f"there is no corpus format named {name!r}", f"{_did_you_mean(name, names)}known: {_listed(names)}"
+        )
+
+
+class CorpusNotFound(CorpusError, FileNotFoundError):
+    """The folder or manifest of a corpus does not exist, or was not named."""
+
+    def __init__(self, name: str, folder: Path | None, wanted: str = "folder") -> None:
+        if folder is None:
+            message = f"corpus {name!r} needs a {wanted}, and none was named"
+        elif folder.exists():
+            message = f"{folder} is not a {wanted}"
+        else:
+            message = f"the {wanted} {folder} does not exist"
+        super().__init__(
+            message, f"name the {wanted} that holds the recordings, or use --corpus demo, which needs none"
+        )
+
+
+class EmptyCorpus(CorpusError):
+    """A folder holds no recording at all."""
+
+    def __init__(self, folder: Path, layout: str) -> None:
+        super().__init__(f"{folder} holds no recording (.wav, .flac, .mp3 or .ogg)", f"expected: {layout}")
+
+
+class WrongCorpus(CorpusError):
+    """Recordings were found, but none has a name or a label of the asked corpus.
+
+    Attributes:
+        name: The corpus format that was asked for.
+        folder: Where the recordings are.
+        layout: The layout that the format expects.
+        example: A recording that does not fit.
+    """
+
+    def __init__(self, name: str, folder: Path, layout: str, example: str, looks_like: str | None = None) -> None:
+        guess = f"the names look like --corpus {looks_like}" if looks_like else f"expected: {layout}"
+        super().__init__(
+            f"no recording in {folder} fits --corpus {name} (for example {example!r})", f"wrong --corpus? {guess}"
+        )
+        self.name = name
+        self.folder = folder
+        self.layout = layout
+        self.example = example
+
+
+class UnreadableLabels(CorpusError):
+    """A file with labels (manifest, speakers, card, annotation) cannot be read as what it should be."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}", "correct that file; docs show one line of each kind")
+
+
+class MissingColumns(UnreadableLabels):
+    """A table lacks columns that are needed."""
+
+    def __init__(self, path: Path, missing: Iterable[str], found: Iterable[str]) -> None:
+        absent = _listed(missing)
+        super().__init__(path, f"column {absent} is missing; found: {_listed(found) or 'nothing'}")
+        self.hint = f"add or rename the column {absent} in the first line of that file"
+
+
+class UnknownLabel(CorpusError):
+    """A label is empty, or is neither a known emotion nor declared."""
+
+    def __init__(self, where: str, label: str, known: Iterable[str], declared_in: Path) -> None:
+        names = list(known)
+        problem = f"{label!r} is not a known label" if label else "the label is empty"
+        super().__init__(
+            f"{where}: {problem}",
+            f"{_did_you_mean(label, names)}known: {_listed(names)}; declare others in {declared_in}, one a line",
+        )
+
+
+class UnknownSpeaker(CorpusError):
+    """It is not known who speaks, so no split could keep speakers apart."""
+
+    def __init__(self, where: str, way_out: str) -> None:
+        super().__init__(f"{where}: nothing says who speaks, so training and test could share a voice", way_out)
+
+
+class OneClassOnly(CorpusError):
+    """All utterances carry the same label, so there is nothing to tell apart."""
+
+    def __init__(self, corpus: str, label: str) -> None:
+        super().__init__(
+            f"corpus {corpus!r} has one class only ({label})", "add recordings of at least one other emotion"
+        )
+
+
+class SplitError(CorpusError):
+    """A corpus cannot be split as asked."""
+
+
+class UnknownSplit(SplitError):
+    """The name of a split is not understood, or this corpus has no such split."""
+
+    def __init__(self, name: str, corpus: str, known: Iterable[str]) -> None:
+        names = list(known)
+        super().__init__(
+            f"corpus {corpus!r} has no split {name!r}", f"{_did_you_mean(name, names)}it has: {_listed(names)}"
+        )
+
+
+class TooFewSpeakers(SplitError):
+    """Training, dev and test need a speaker each."""
+
+    def __init__(self, corpus: str, speakers: Iterable[str], needed: int) -> None:
+        names = list(speakers)
+        number = "one speaker only" if len(names) == 1 else f"only {len(names)} speakers"
+        super().__init__(
+            f"corpus {corpus!r} has {number} ({_listed(names)}); a split that keeps speakers apart needs {needed}",
+            "add recordings of other people, or correct the speaker names",
+        )
+
+
+class MissingClass(SplitError):
+    """A part of a split has no utterance of a class."""
+
+    def __init__(self, corpus: str, split: str, part: str, label: str, speakers: int) -> None:
+        super().__init__(
+            f"split {split!r} of corpus {corpus!r} has no {label} in its {part} part "
+            f"({speakers} speaker(s) say {label} in all)",
+            f"choose another --split, or give {label} at least three speakers",
+        )
+
+
+class SpeakerLeak(SplitError):
+    """A speaker stands in two parts of a split."""
+
+    def __init__(self, split: str, first: str, second: str, speakers: Iterable[str]) -> None:
+        super().__init__(
+            f"split {split!r} has speakers in both {first} and {second}: {_listed(speakers)}",
+            "give each speaker to one part only: a score on voices seen in training says nothing",
+        )
+
+
+class DownloadError(CorpusError, OSError):
+    """A corpus could not be downloaded."""
+
+
+class NotDownloadable(DownloadError):
+    """A corpus must be asked for, or comes in a form that is fetched by other means."""
+
+    def __init__(self, name: str, access: str) -> None:
+        super().__init__(f"corpus {name!r} cannot be downloaded for you", access)
+
+
+class DownloadInterrupted(DownloadError):
+    """The server could not be reached, refused, or closed the connection early."""
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(f"{address}: {what}", "run the same command again: it goes on where it stopped")
+
+
+class ChecksumMismatch(DownloadError):
+    """The downloaded file is not the file that was published."""
+
+    def __init__(self, address: str, algorithm: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{address}: {algorithm} is {found}, expected {expected}",
+            "the damaged file was removed; run the command again, and report it if it happens twice",
+        )
+
+
+class UnsafeArchive(DownloadError):
+    """An archive is damaged, would write outside its folder, or would fill the disk."""
+
+    def __init__(self, archive: str, what: str) -> None:
+        super().__init__(f"{archive}: {what}", "nothing was unpacked; get the archive from its publisher")
+
+
+class IncompleteCorpus(DownloadError):
+    """What was unpacked is not the whole corpus."""
+
+    def __init__(self, name: str, found: int, expected: int) -> None:
+        super().__init__(
+            f"corpus {name!r} has {found} utterances after unpacking, expected {expected}",
+            "nothing was put in place; the published archive may have changed",
+        )
+
+
+class FolderInUse(DownloadError):
+    """The target of a download already holds something else."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} is not empty and is not the complete corpus", "name a new or an empty folder")

@@ -1,0 +1,113 @@
+"""Scores of a model folder on a corpus, through the board's own audio, front-end and runtime.
+
+The corpus the kit was made of is scored on the kit's test speakers only; any other corpus as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeser.corpora import Corpus, Utterance, load_corpus
+from edgeser.errors import SettingsError
+from edgeser_device.model import Model
+from edgeser_device.predict import Prediction, predict_files
+from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.runtime import Recogniser
+from edgeser_device.score import recalls, unweighted_average_recall
+
+
+@dataclass(frozen=True)
+class DeviceScore:
+    """What a model reached.
+
+    Attributes:
+        uar: Unweighted average recall over the emotions that occur.
+        recalls: Recall of each emotion that occurs.
+        corpus: Name of the corpus.
+        part: "test" for the kit's test speakers, "all" for another corpus.
+        utterances: Recordings that were scored.
+        skipped: Recordings that could not be read.
+        left_out: Recordings of emotions that the model does not know.
+    """
+
+    uar: float
+    recalls: Mapping[str, float]
+    corpus: str
+    part: str
+    utterances: int
+    skipped: int
+    left_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "recalls": dict(self.recalls)}
+
+
+@dataclass(frozen=True)
+class TestPart:
+    """Recordings to score."""
+
+    __test__ = False  # its name begins like a test's
+
+    corpus: str
+    part: str
+    utterances: tuple[Utterance, ...]
+    left_out: int
+
+
+def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
+    """What of a corpus this model may be scored on.
+
+    Raises:
+        CorpusError: The corpus cannot be read.
+        SettingsError: None of its recordings is fit: other emotions, or only speakers that were trained on.
+    """
+    corpus: Corpus = load_corpus(corpus_name, folder)
+    provenance = model.description["provenance"]
+    same = provenance["corpus"]["name"] == corpus.name
+    chosen = corpus.utterances
+    if same:
+        speakers = set(provenance["split"].get("test", {}).get("speakers", []))
+        chosen = tuple(utterance for utterance in chosen if utterance.speaker in speakers)
+        if not chosen:
+            raise SettingsError(
+                f"{folder} holds none of the kit's test speakers: {', '.join(sorted(speakers)) or 'none are listed'}",
+                "give the whole corpus that the kit was made of",
+            )
+    known = tuple(utterance for utterance in chosen if utterance.emotion in model.labels)
+    if not known:
+        raise SettingsError(
+            f"{folder} holds no recording of {', '.join(model.labels)}", "test on a corpus with the model's emotions"
+        )
+    return TestPart(corpus.name, "test" if same else "all", known, len(chosen) - len(known))
+
+
+def score_on(recogniser: Recogniser, part: TestPart, advance: Advance = ignore_progress) -> DeviceScore:
+    """UAR on the recordings of ``part``.
+
+    Raises:
+        SettingsError: No recording could be read.
+    """
+    truth, guesses, skipped = [], [], 0
+    rows = predict_files(recogniser, (utterance.path for utterance in part.utterances))
+    for done, (utterance, row) in enumerate(zip(part.utterances, rows, strict=True), start=1):
+        if isinstance(row, Prediction):
+            truth.append(utterance.emotion)
+            guesses.append(row.emotion)
+        else:
+            skipped += 1
+        advance(done, utterance.path.name)
+    if not truth:
+        raise SettingsError("none of the test recordings can be read", "run: edgeser data check DIR --corpus NAME")
+    return DeviceScore(
+        uar=unweighted_average_recall(truth, guesses),
+        recalls=recalls(truth, guesses),
+        corpus=part.corpus,
+        part=part.part,
+        utterances=len(truth),
+        skipped=skipped,
+        left_out=part.left_out,
+    )

@@ -1,0 +1,1 @@
+"""Distillation: one module a method, one table that lists them, one loop that they share."""

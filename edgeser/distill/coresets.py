@@ -1,0 +1,72 @@
+"""Coresets: methods that choose real items. They are the baselines, and where other methods begin.
+
+Features are the last hidden layer of the first label expert, standardised over the training clips.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from edgeser_export.graph import Linear
+from numpy.typing import NDArray
+
+from edgeser.distill.method import Assignment, State, clips_of_class, real_items
+from edgeser.network import running_norm, tensors_of, to_tensors
+
+
+def random_items(assignment: Assignment) -> State:
+    """Random real items of each class."""
+    random = np.random.default_rng([assignment.settings.seed, 0xC0])
+    chosen = [
+        random.permutation(clips_of_class(assignment, number))[: assignment.settings.ipc]
+        for number in range(assignment.task.classes)
+    ]
+    return real_items(assignment, np.concatenate(chosen))
+
+
+def herding(assignment: Assignment) -> State:
+    """Herding (Welling 2009): greedily choose items whose mean feature follows the mean of the class."""
+    features = expert_features(assignment)
+    chosen = []
+    for number in range(assignment.task.classes):
+        indices = clips_of_class(assignment, number)
+        mine = features[indices]
+        target, total = mine.mean(0), np.zeros(mine.shape[1])
+        picked: list[int] = []
+        for count in range(1, assignment.settings.ipc + 1):
+            distance = ((target - (total + mine) / count) ** 2).sum(1)
+            distance[picked] = np.inf
+            picked.append(int(distance.argmin()))
+            total = total + mine[picked[-1]]
+        chosen.append(indices[picked])
+    return real_items(assignment, np.concatenate(chosen))
+
+
+def k_center(assignment: Assignment) -> State:
+    """Greedy k-center (Sener and Savarese 2018, arXiv 1708.00489): each item is the farthest from those chosen."""
+    features = expert_features(assignment)
+    chosen = []
+    for number in range(assignment.task.classes):
+        indices = clips_of_class(assignment, number)
+        mine = features[indices]
+        picked = [int(((mine - mine.mean(0)) ** 2).sum(1).argmin())]
+        nearest = ((mine - mine[picked[0]]) ** 2).sum(1)
+        while len(picked) < assignment.settings.ipc:
+            picked.append(int(np.where(np.isin(np.arange(len(mine)), picked), -1, nearest).argmax()))
+            nearest = np.minimum(nearest, ((mine - mine[picked[-1]]) ** 2).sum(1))
+        chosen.append(indices[picked])
+    return real_items(assignment, np.concatenate(chosen))
+
+
+def expert_features(assignment: Assignment) -> NDArray[np.float64]:
+    """Standardised features of the training clips, float64 (clips, features)."""
+    graph, member = assignment.ensemble.graph, assignment.ensemble.members[0]
+    last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
+    tensors = to_tensors(member)
+    with torch.no_grad():
+        pieces = [
+            tensors_of(graph, tensors, piece, running_norm(tensors))[last.source]
+            for piece in torch.from_numpy(assignment.task.clips).split(256)
+        ]
+    features = torch.cat(pieces).numpy().astype(np.float64)
+    return (features - features.mean(0)) / (features.std(0) + 1e-6)

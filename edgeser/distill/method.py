@@ -1,0 +1,91 @@
+"""What a method is: it begins with a state, and may improve it one iteration after the other.
+
+A method sees an ``Assignment`` and keeps everything it learns in a ``State`` of plain arrays, of which ``items`` is what
+is shipped. Both functions are pure: the random numbers of an iteration depend on the seed and its number only, so a
+resumed run ends with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from edgeser_export.graph import Weights
+from numpy.typing import NDArray
+
+from edgeser.errors import SettingsError
+from edgeser.experts import Ensemble, Task, Trajectory
+from edgeser.settings import Settings
+
+State: TypeAlias = Mapping[str, NDArray[np.generic]]
+"""Always ``items``, float32 (items, mels, frames), normalised; a method adds what it needs to go on."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a method works on.
+
+    Attributes:
+        task: The training clips, their labels and the student.
+        names: The emotions in the order of the classes.
+        settings: With ``ipc`` decided.
+        init: The student's fixed initialisation.
+        ensemble: The experts that label.
+        trajectories: Experts with all snapshots; empty unless the method asks for them.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    settings: Settings
+    init: Weights
+    ensemble: Ensemble
+    trajectories: tuple[Trajectory, ...] = ()
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """Class of each item: ``ipc`` items of the first class, then of the next."""
+        return np.repeat(np.arange(self.task.classes), self.settings.ipc)
+
+
+Begin: TypeAlias = Callable[[Assignment], State]
+Improve: TypeAlias = Callable[[Assignment, State, int], tuple[State, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table of methods.
+
+    Attributes:
+        summary: One line for help texts.
+        begin: The state before the first iteration.
+        improve: One iteration: state and number to the next state and what to log, with a key ``loss``; None for
+            methods that choose real items and are done.
+        needs_trajectories: Whether experts are trained whose snapshots are matched.
+    """
+
+    summary: str
+    begin: Begin
+    improve: Improve | None = None
+    needs_trajectories: bool = False
+
+
+def clips_of_class(assignment: Assignment, number: int) -> NDArray[np.int64]:
+    """Indices of the training clips of a class.
+
+    Raises:
+        SettingsError: There are fewer than the budget asks for.
+    """
+    found = np.flatnonzero(assignment.task.labels == number)
+    if len(found) < assignment.settings.ipc:
+        raise SettingsError(
+            f"the class {assignment.names[number]!r} has {len(found)} training items, fewer than --ipc {assignment.settings.ipc}",
+            f"use --ipc {len(found)} or fewer",
+        )
+    return found
+
+
+def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:
+    """A state that holds the chosen training clips."""
+    return {"items": assignment.task.clips[chosen, 0].copy()}

@@ -1,0 +1,170 @@
+"""Every error that a user can act on, in one tree; and the host's own leaves.
+
+The root, and the leaves of the lower packages, live there, so that imports point one way. Here all can be imported::
+
+    EdgeserError                    one line on what was wrong, one on what to do; exit code 2
+    ├── MissingExtra                (ImportError) a verb needs a package that is not installed
+    ├── MissingRuntime              (ImportError) nothing installed runs, or writes, files of a format
+    ├── StorageError                (OSError) full disk, read-only card, missing permission
+    ├── ExportError                 (ValueError) a student cannot be written in the asked format
+    │   ├── GraphError              the op graph is not well formed, or a writer does not know an op
+    │   ├── ModelFileError          a model file is not what its runtime or the writers make
+    │   └── ParityError             the written file computes something else; exit code 1
+    ├── AudioError                  (ValueError) a recording is unreadable, empty or not finite
+    ├── FrontendError               (ValueError) a front-end that cannot be computed
+    ├── KitError                    (ValueError) a kit cannot be trusted or understood
+    │   ├── KitDamaged              truncated, or a member has another hash
+    │   └── KitSchemaError          made for another version of the format
+    ├── DistilledSetError           (ValueError) a distilled set is not well formed
+    ├── ModelError                  (ValueError) a model folder is missing or incomplete
+    ├── TrainingError               (ArithmeticError) training on the device went wrong
+    ├── RuntimeMissing              (ImportError) no runtime here can run the model
+    ├── GateFailed                  the result missed a bound that was asked for; exit code 1
+    ├── CorpusError                 (ValueError) a corpus cannot be used as it is
+    │   ├── UnknownCorpus           no corpus format has this name
+    │   ├── CorpusNotFound          (FileNotFoundError) its folder or manifest does not exist
+    │   ├── EmptyCorpus             no recording at all
+    │   ├── WrongCorpus             recordings, but of another corpus
+    │   ├── UnreadableLabels        a manifest or table cannot be read
+    │   │   └── MissingColumns      a table lacks columns
+    │   ├── UnknownLabel            neither a known emotion nor declared
+    │   ├── UnknownSpeaker          it is not known who speaks
+    │   ├── OneClassOnly            nothing to tell apart
+    │   ├── SplitError              it cannot be split as asked
+    │   │   ├── UnknownSplit        the name is not understood
+    │   │   ├── TooFewSpeakers      training, dev and test need a speaker each
+    │   │   ├── MissingClass        a part has no utterance of a class
+    │   │   └── SpeakerLeak         a speaker stands in two parts
+    │   └── DownloadError           (OSError) it cannot be downloaded
+    │       ├── NotDownloadable     it must be asked for
+    │       ├── DownloadInterrupted the server refused or closed early
+    │       ├── ChecksumMismatch    not the file that was published
+    │       ├── UnsafeArchive       damaged, or writes outside its folder
+    │       ├── IncompleteCorpus    not the whole corpus
+    │       └── FolderInUse         the target holds something else
+    ├── RunError                    (ValueError) a run folder is missing, incomplete or of other settings
+    ├── SettingsError               (ValueError) flags or configuration that do not fit
+    └── DivergedError               (ArithmeticError) distillation or training left the finite numbers
+
+A leaf also inherits the builtin that one would catch. A test compares the drawing with the classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeser_device.errors import (
+    AudioError,
+    DistilledSetError,
+    FrontendError,
+    GateFailed,
+    KitDamaged,
+    KitError,
+    KitSchemaError,
+    ModelError,
+    RuntimeMissing,
+    TrainingError,
+)
+from edgeser_export.errors import (
+    EdgeserError,
+    ExportError,
+    GraphError,
+    MissingExtra,
+    MissingRuntime,
+    ModelFileError,
+    ParityError,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from edgeser.corpora.errors import (
+        ChecksumMismatch,
+        CorpusError,
+        CorpusNotFound,
+        DownloadError,
+        DownloadInterrupted,
+        EmptyCorpus,
+        FolderInUse,
+        IncompleteCorpus,
+        MissingClass,
+        MissingColumns,
+        NotDownloadable,
+        OneClassOnly,
+        SpeakerLeak,
+        SplitError,
+        TooFewSpeakers,
+        UnknownCorpus,
+        UnknownLabel,
+        UnknownSpeaker,
+        UnknownSplit,
+        UnreadableLabels,
+        UnsafeArchive,
+        WrongCorpus,
+    )
+
+__all__ = [
+    "AudioError",
+    "ChecksumMismatch",
+    "CorpusError",
+    "CorpusNotFound",
+    "DistilledSetError",
+    "DivergedError",
+    "DownloadError",
+    "DownloadInterrupted",
+    "EdgeserError",
+    "EmptyCorpus",
+    "ExportError",
+    "FolderInUse",
+    "FrontendError",
+    "GateFailed",
+    "GraphError",
+    "IncompleteCorpus",
+    "KitDamaged",
+    "KitError",
+    "KitSchemaError",
+    "MissingClass",
+    "MissingColumns",
+    "MissingExtra",
+    "MissingRuntime",
+    "ModelError",
+    "ModelFileError",
+    "NotDownloadable",
+    "OneClassOnly",
+    "ParityError",
+    "RunError",
+    "RuntimeMissing",
+    "SettingsError",
+    "SpeakerLeak",
+    "SplitError",
+    "StorageError",
+    "TooFewSpeakers",
+    "TrainingError",
+    "UnknownCorpus",
+    "UnknownLabel",
+    "UnknownSpeaker",
+    "UnknownSplit",
+    "UnreadableLabels",
+    "UnsafeArchive",
+    "WrongCorpus",
+]
+
+
+class RunError(EdgeserError, ValueError):
+    """A run folder is missing, incomplete, or was made with other settings."""
+
+
+class SettingsError(EdgeserError, ValueError):
+    """Flags or configuration values that are wrong or do not fit each other."""
+
+
+class DivergedError(EdgeserError, ArithmeticError):
+    """A distillation or a training on the host left the finite numbers."""
+
+
+def __getattr__(name: str) -> Any:
+    # The leaves of the corpora are looked up when asked for: their package imports this module.
+    if name in __all__:
+        from edgeser.corpora import errors
+
+        return getattr(errors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

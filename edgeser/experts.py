@@ -1,0 +1,200 @@
+"""Experts: teachers trained on the real clips, and their trajectories.
+
+    trajectory = train_expert(task, start, TRAJECTORY, seed=0)    # snapshots at the start and after every epoch
+    ensemble = Ensemble(graph, (expert_a, expert_b, expert_c))
+    labels = ensemble.soft_labels(x, temperature=2.0)
+
+A trajectory is a pure function of the task, the start, the recipe and the seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from edgeser_device.schedule import Schedule
+from edgeser_export.files import write_bytes
+from edgeser_export.graph import Graph, Weights
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgeser.errors import RunError
+from edgeser.network import forward, running_norm, to_arrays, to_tensors
+from edgeser.training import Arrays, Augmentation, train_on_clips
+
+
+@dataclass(frozen=True)
+class Task:
+    """What experts and students learn.
+
+    Attributes:
+        graph: The student's op graph.
+        clips: Normalised training windows, float32 (clips, 1, mels, frames).
+        labels: Class of each clip, int64 (clips,).
+        classes: Number of classes.
+    """
+
+    graph: Graph
+    clips: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: int
+
+    @property
+    def hard_labels(self) -> NDArray[np.float32]:
+        """One-hot labels, float32 (clips, classes)."""
+        return np.eye(self.classes, dtype=np.float32)[self.labels]
+
+
+@dataclass(frozen=True)
+class ExpertRecipe:
+    """How an expert is trained.
+
+    Attributes:
+        optimiser: A row of the table of optimisers in training.py.
+        epochs: Passes over the clips.
+        batch: Clips in one step.
+        peak_rate: Largest learning rate.
+        weight_decay: As the optimiser defines it.
+        warm_share: Share of the steps in which the rate rises.
+        start_divisor: The first rate is the peak divided by this; 1 with an ``end_divisor`` of 1 keeps it constant.
+        end_divisor: The last rate is the first one divided by this.
+        augmentation: How widely clips are varied.
+    """
+
+    optimiser: str
+    epochs: int
+    batch: int = 32
+    peak_rate: float = 5e-3
+    weight_decay: float = 1e-3
+    warm_share: float = 0.3
+    start_divisor: float = 25.0
+    end_divisor: float = 1e4
+    augmentation: Augmentation = Augmentation()
+
+    def schedule(self, clips: int) -> Schedule:
+        """The training schedule over ``clips`` clips."""
+        return Schedule(
+            optimiser=self.optimiser,
+            steps=self.epochs * steps_per_epoch(clips, self.batch),
+            batch=self.batch,
+            peak_rate=self.peak_rate,
+            weight_decay=self.weight_decay,
+            warm_share=self.warm_share,
+            start_divisor=self.start_divisor,
+            end_divisor=self.end_divisor,
+        )
+
+
+def steps_per_epoch(clips: int, batch: int) -> int:
+    """Steps in which every clip is seen once; the last batch is filled up."""
+    return -(-clips // batch)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Snapshots of one expert.
+
+    Attributes:
+        snapshots: Parameter name to float32 (1 + epochs, ...): the start, then the state after every epoch.
+        final: The last parameters with running statistics over the clips.
+    """
+
+    snapshots: Arrays
+    final: Arrays
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the expert was trained."""
+        return len(next(iter(self.snapshots.values()))) - 1
+
+    def at(self, epoch: int) -> Arrays:
+        """Parameters after ``epoch`` epochs; 0 is the start."""
+        return {name: stack[epoch] for name, stack in self.snapshots.items()}
+
+
+def train_expert(task: Task, start: Weights, recipe: ExpertRecipe, seed: int, keep_snapshots: bool = True) -> Trajectory:
+    """Train one expert on the real clips with hard labels.
+
+    Args:
+        task: The clips and the student.
+        start: Initial weights.
+        recipe: How to train.
+        seed: Of the order and the augmentation.
+        keep_snapshots: Label experts need the end only.
+    """
+    per_epoch = steps_per_epoch(len(task.clips), recipe.batch)
+    stacks: dict[str, list[NDArray[np.float32]]] = {name: [start[name].copy()] for name in task.graph.parameters}
+
+    def keep(done: int, parameters: dict[str, Tensor]) -> None:
+        if keep_snapshots and done % per_epoch == 0:
+            for name, array in to_arrays(parameters).items():
+                stacks[name].append(array)
+
+    final = train_on_clips(
+        task.graph,
+        start,
+        torch.from_numpy(task.clips),
+        torch.from_numpy(task.hard_labels),
+        recipe.schedule(len(task.clips)),
+        seed,
+        recipe.augmentation,
+        after=keep,
+    )
+    return Trajectory({name: np.stack(stack) for name, stack in stacks.items()}, final)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Experts that label views together.
+
+    Attributes:
+        graph: Their op graph.
+        members: Weights with running statistics of each.
+    """
+
+    graph: Graph
+    members: tuple[Weights, ...]
+
+    def soft_labels(self, x: NDArray[np.float32], temperature: float, batch: int = 256) -> NDArray[np.float32]:
+        """Mean of the experts' softmax(logits / temperature), float32 (batch, classes), over x (batch, 1, mels, frames)."""
+        total = np.zeros((len(x), self.graph.shapes[self.graph.output][0]), dtype=np.float64)
+        pieces = torch.from_numpy(x).split(batch)
+        for member in self.members:
+            tensors = to_tensors(member)
+            norm = running_norm(tensors)
+            with torch.no_grad():
+                rows = [(forward(self.graph, tensors, piece, norm) / temperature).softmax(1) for piece in pieces]
+            total += torch.cat(rows).numpy()
+        return (total / len(self.members)).astype(np.float32)
+
+
+def save_trajectory(path: Path, trajectory: Trajectory) -> None:
+    """Write a trajectory as one safetensors file, whole or not at all."""
+    from safetensors.numpy import save
+
+    tensors = {f"snapshots.{name}": stack for name, stack in trajectory.snapshots.items()}
+    tensors |= {f"final.{name}": array for name, array in trajectory.final.items()}
+    write_bytes(path, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}))
+
+
+def load_trajectory(path: Path) -> Trajectory:
+    """Read what :func:`save_trajectory` wrote.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"the trajectory {path} cannot be read: {error}", "run distill again with --resume") from error
+    split: dict[str, Arrays] = {"snapshots": {}, "final": {}}
+    for name, tensor in tensors.items():
+        kind, _, weight = name.partition(".")
+        split[kind][weight] = tensor
+    return Trajectory(split["snapshots"], split["final"])
+

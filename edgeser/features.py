@@ -1,0 +1,178 @@
+"""Corpora as log-mels: computed in parallel, cached by the front-end's numbers and the recording's content.
+
+    features = extract(corpus, split, FrontendSpec(), jobs=2)
+    features.train.crops        # (clips, 1, mels, frames), normalised by the training clips
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from edgeser_device.audio import read_audio
+from edgeser_device.errors import AudioError
+from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
+from edgeser_export.files import write_bytes
+from numpy.typing import NDArray
+
+from edgeser.corpora.corpus import Corpus, Utterance
+from edgeser.corpora.errors import CorpusError
+from edgeser.corpora.splits import Split
+
+FRONTEND_VERSION = 1
+"""Raised whenever the front-end's code changes what it computes, so that older cache entries are not read."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a split.
+
+    Attributes:
+        utterances: The clips that could be read, in the corpus's order.
+        levels: Log-mel of each, dB, float32 (mels, any number of frames).
+        labels: Class of each, int64 (clips,).
+        frontend: How to normalise and to cut windows.
+    """
+
+    utterances: tuple[Utterance, ...]
+    levels: tuple[NDArray[np.float32], ...]
+    labels: NDArray[np.int64]
+    frontend: FrontendSpec
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Speaker of each clip."""
+        return tuple(utterance.speaker for utterance in self.utterances)
+
+    @property
+    def crops(self) -> NDArray[np.float32]:
+        """The one training window of each clip, normalised, float32 (clips, 1, mels, frames)."""
+        crops = [centre_window(levels, self.frontend.frames) for levels in self.levels]
+        return normalise(np.stack(crops), self.frontend)[:, None]
+
+    def windows(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """All windows of all clips, normalised, float32 (windows, 1, mels, frames), and the clip of each, int64."""
+        cut = [windows(levels, self.frontend) for levels in self.levels]
+        owners = np.repeat(np.arange(len(cut)), [len(each) for each in cut])
+        return normalise(np.concatenate(cut), self.frontend)[:, None], owners
+
+
+@dataclass(frozen=True)
+class Features:
+    """A split corpus as log-mels.
+
+    Attributes:
+        names: The emotions in the order of the classes.
+        train: Where the normalisation comes from.
+        dev: Speakers for selection.
+        test: Speakers that are scored once.
+        frontend: The front-end with the training clips' mean and standard deviation.
+        unreadable: Recordings that were left out, each with the reason.
+        audio_bytes: Bytes of the training recordings on the disk.
+    """
+
+    names: tuple[str, ...]
+    train: Part
+    dev: Part
+    test: Part
+    frontend: FrontendSpec
+    unreadable: tuple[tuple[Path, str], ...]
+    audio_bytes: int
+
+
+def extract(corpus: Corpus, split: Split, spec: FrontendSpec, jobs: int = 1) -> Features:
+    """Read all recordings of a split; unreadable ones are listed and left out.
+
+    Args:
+        corpus: Gives the order of the classes.
+        split: Its parts.
+        spec: The front-end; its mean and std are replaced by those of the training clips.
+        jobs: Processes.
+
+    Raises:
+        CorpusError: A part or a class of the training part has no readable recording.
+    """
+    parts = (split.train, split.dev, split.test)
+    found = log_mels([utterance.path for part in parts for utterance in part], spec, jobs)
+    unreadable = tuple((path, reason) for path, reason in found.items() if isinstance(reason, str))
+    readable = [tuple(each for each in part if not isinstance(found[each.path], str)) for part in parts]
+    _require_readable(corpus, readable, unreadable)
+    crops = [centre_window(_levels(found, each), spec.frames) for each in readable[0]]
+    everything = np.stack(crops).astype(np.float64)
+    fitted = replace(spec, mean=float(np.float32(everything.mean())), std=float(np.float32(max(everything.std(), 1e-6))))
+    train, dev, test = (
+        Part(
+            utterances=part,
+            levels=tuple(_levels(found, each) for each in part),
+            labels=np.array([corpus.labels.index(each.emotion) for each in part], dtype=np.int64),
+            frontend=fitted,
+        )
+        for part in readable
+    )
+    audio_bytes = sum(each.path.stat().st_size for each in readable[0])
+    return Features(corpus.labels, train, dev, test, fitted, unreadable, audio_bytes)
+
+
+def log_mels(paths: Sequence[Path], spec: FrontendSpec, jobs: int = 1) -> dict[Path, NDArray[np.float32] | str]:
+    """Log-mel of each recording, dB, float32 (mels, frames), or in words why there is none."""
+    from joblib import Parallel, delayed
+
+    pieces = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+    rows = Parallel(n_jobs=min(jobs, max(1, len(pieces))))(delayed(_cached_log_mels)(piece, spec) for piece in pieces)
+    return dict(zip(paths, (row for piece in rows for row in piece), strict=True))
+
+
+def cache_folder() -> Path:
+    """Where features are kept: EDGESER_CACHE, else the user's cache folder."""
+    given = os.environ.get("EDGESER_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(given) if given else home / "edgeser"
+
+
+def _cached_log_mels(paths: Iterable[Path], spec: FrontendSpec) -> list[NDArray[np.float32] | str]:
+    """The log-mels of a few recordings, from one cache file where their contents are known."""
+    numbers = replace(spec, mean=0.0, std=1.0, frames=1, window_hop=1)
+    prefix = json.dumps([FRONTEND_VERSION, numbers.to_json()], sort_keys=True).encode()
+    return [_cached_log_mel(path, spec, prefix) for path in paths]
+
+
+def _cached_log_mel(path: Path, spec: FrontendSpec, prefix: bytes) -> NDArray[np.float32] | str:
+    try:
+        key = hashlib.sha256(prefix + path.read_bytes()).hexdigest()
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    entry = cache_folder() / "features" / key[:2] / f"{key}.f32"
+    if entry.is_file() and entry.stat().st_size % (4 * spec.mels) == 0 and entry.stat().st_size:
+        return np.fromfile(entry, dtype="<f4").reshape(spec.mels, -1)
+    try:
+        levels = np.ascontiguousarray(clip_log_mel(read_audio(path, spec.rate), spec))
+    except AudioError as error:
+        return error.message
+    write_bytes(entry, levels.astype("<f4").tobytes())
+    return levels
+
+
+def _levels(found: dict[Path, NDArray[np.float32] | str], utterance: Utterance) -> NDArray[np.float32]:
+    levels = found[utterance.path]
+    if isinstance(levels, str):
+        raise CorpusError(f"{utterance.path} {levels}", "remove the file, or run: edgeser data check")
+    return levels
+
+
+def _require_readable(
+    corpus: Corpus, parts: Sequence[Sequence[Utterance]], unreadable: Sequence[tuple[Path, str]]
+) -> None:
+    why = f"; {len(unreadable)} recordings cannot be read, the first is {unreadable[0][0].name}" if unreadable else ""
+    for name, part in zip(("train", "dev", "test"), parts, strict=True):
+        missing = sorted(set(corpus.labels) - {each.emotion for each in part})
+        if not part or (missing and name == "train"):
+            what = f"no recording of {missing[0]!r}" if part else "no recording"
+            raise CorpusError(f"the {name} part has {what}{why}", f"run: edgeser data check {corpus.folder} --corpus {corpus.name}")

@@ -1,0 +1,88 @@
+"""Label banks: which views of the items a student sees, and their soft labels.
+
+    recipes, labels = LABELS["bank"](items, classes, ensemble, plan)
+
+All kinds share the views; they differ in where the labels come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from edgeser_device.views import CUT, MIX, WEIGHT_UNIT, Recipes, mixed_recipes, plain_recipes, render
+from numpy.typing import NDArray
+
+from edgeser.experts import Ensemble
+
+
+@dataclass(frozen=True)
+class BankPlan:
+    """How a bank is made.
+
+    Attributes:
+        views: Views for each item; 1 is the plain case, one untouched view an item.
+        temperature: Of the experts' soft labels.
+        seed: Of the recipes.
+    """
+
+    views: int
+    temperature: float
+    seed: int
+
+
+Labels = NDArray[np.float32]
+Labeller = Callable[[NDArray[np.float32], NDArray[np.int64], Recipes, Ensemble, float], Labels]
+"""(items, class of each, recipes, experts, temperature) to soft labels, float32 (views, classes)."""
+
+
+def make_bank(
+    kind: str, items: NDArray[np.float32], classes: NDArray[np.int64], ensemble: Ensemble, plan: BankPlan
+) -> tuple[Recipes, NDArray[np.float16]]:
+    """Recipes of all views and their labels, float16 (views, classes).
+
+    Args:
+        kind: A row of ``LABELS``.
+        items: As they are stored, dequantised: float32 (items, mels, frames).
+        classes: Class of each item.
+        ensemble: The experts.
+        plan: How many views, and how they are labelled.
+    """
+    count, _, frames = items.shape
+    if plan.views == 1:
+        recipes = plain_recipes(count)
+    else:
+        recipes = mixed_recipes(count, plan.views * count, frames, plan.seed)
+    labels = LABELS[kind](items, classes, recipes, ensemble, plan.temperature)
+    return recipes, labels.astype(np.float16)
+
+
+def _hard(
+    items: NDArray[np.float32], classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
+) -> Labels:
+    width = ensemble.graph.shapes[ensemble.graph.output][0]
+    return _mixed(np.eye(width, dtype=np.float32)[classes], recipes)
+
+
+def _soft(
+    items: NDArray[np.float32], classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
+) -> Labels:
+    return _mixed(ensemble.soft_labels(items[:, None], temperature), recipes)
+
+
+def _bank(
+    items: NDArray[np.float32], classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
+) -> Labels:
+    pieces = np.array_split(np.arange(len(recipes)), max(1, len(recipes) // 512))
+    return np.concatenate([ensemble.soft_labels(render(items, recipes, piece), temperature) for piece in pieces])
+
+
+LABELS: Mapping[str, Labeller] = MappingProxyType({"hard": _hard, "soft": _soft, "bank": _bank})
+"""hard: the items' classes, mixed as the views are; soft: one expert label an item, mixed; bank: one a view."""
+
+
+def _mixed(labels: Labels, recipes: Recipes) -> Labels:
+    share = np.where(np.isin(recipes.mode, (MIX, CUT)), recipes.weight / WEIGHT_UNIT, 1.0).astype(np.float32)[:, None]
+    return share * labels[recipes.item] + (1 - share) * labels[recipes.partner]

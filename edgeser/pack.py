@@ -1,0 +1,249 @@
+"""From a run folder to a kit: one file that holds all that a board needs to train.
+
+    report = pack_kit(Path("run"), "rpi4", Path("emotions.edgeser"))
+
+The same run packed for the same target gives the same bytes: no date, no path and no name of a machine is stored. The
+manifest's keys are schema, edgeser, target, labels, frontend, schedule, student, budgets, provenance, results, members.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from edgeser.card import write_card
+from edgeser.errors import RunError
+from edgeser.targets import Target, find_target
+from edgeser_device.archive import write_archive, write_arrays
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.golden import compute_golden
+from edgeser_device.kit import (
+    CARD,
+    DISTILLED,
+    FRONTEND,
+    GOLDEN,
+    INITIAL,
+    INSTALL,
+    MANIFEST,
+    SCHEMA,
+    STUDENT,
+    frontend_arrays,
+    read_kit,
+    read_weights,
+    statistics_name,
+    step_name,
+)
+from edgeser_device.trainer import TrainingSession
+from edgeser_export.errors import EdgeserError
+from edgeser_export.files import write_bytes
+from edgeser_export.graph import Graph, Weights
+
+Members = dict[str, bytes]
+RESULT_KEYS = ("full", "distilled", "init", "baselines", "seeds", "split")
+"""What of an evaluation goes into a kit."""
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was written.
+
+    Attributes:
+        path: The kit.
+        bytes: Its size.
+        sha256: Of the file, hexadecimal.
+        target: The board.
+        members: Bytes of each member before compression.
+    """
+
+    path: Path
+    bytes: int
+    sha256: str
+    target: str
+    members: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "path": str(self.path), "members": dict(self.members)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run folder that a kit is made of.
+
+    Attributes:
+        description: run.json.
+        config: config.toml, without paths.
+        results: The part of metrics.json that is kept; empty where the run was not evaluated.
+        graph: The student.
+        weights: Its fixed initial weights.
+        distilled: What it trains on.
+    """
+
+    description: Mapping[str, Any]
+    config: Mapping[str, Any]
+    results: Mapping[str, Any]
+    graph: Graph
+    weights: Weights
+    distilled: DistilledSet
+
+
+def pack_kit(run_folder: Path, target: str, out: Path) -> PackReport:
+    """Pack a run for a board and read the kit back.
+
+    Args:
+        run_folder: What ``edgeser distill`` wrote.
+        target: A row of ``TARGETS``.
+        out: The file to write, atomically.
+
+    Raises:
+        RunError: The run is missing, incomplete or damaged.
+        SettingsError: Unknown target.
+        StorageError: ``out`` cannot be written.
+    """
+    row = find_target(target)
+    data = build_kit(read_run(Path(run_folder)), row)
+    write_bytes(Path(out), data)
+    kit = read_kit(Path(out))
+    sizes = {name: len(content) for name, content in kit.members.items()}
+    return PackReport(Path(out), len(data), kit.sha256, row.name, sizes)
+
+
+def read_run(folder: Path) -> Run:
+    """The parts of a run folder.
+
+    Raises:
+        RunError: A part is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise RunError(f"there is no run {folder}", "edgeser distill writes one")
+    description = _object(folder, "run.json")
+    missing = {"corpus", "labels", "split", "student", "method", "seed", "budget"} - set(description)
+    if missing:
+        raise RunError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}", "distil again with this version")
+    try:
+        graph = Graph.from_json(_object(folder, STUDENT))
+        weights = read_weights(_read(folder, INITIAL), graph, INITIAL)
+        distilled = DistilledSet.from_bytes(_read(folder, DISTILLED))
+        config = tomllib.loads(_read(folder, "config.toml").decode())
+    except RunError:
+        raise
+    except (EdgeserError, ValueError) as error:
+        raise RunError(
+            f"the run {folder} is damaged: {error}", "distil again with --resume, or from the start"
+        ) from error
+    if list(distilled.names) != description["labels"]:
+        raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
+    evaluated = _object(folder, "metrics.json") if (folder / "metrics.json").exists() else {}
+    results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
+    return Run(description, without_paths(config), results, graph, weights, distilled)
+
+
+def build_kit(run: Run, target: Target) -> bytes:
+    """The bytes of a kit."""
+    members = _student_members(run) | {
+        DISTILLED: run.distilled.to_bytes(),
+        FRONTEND: write_arrays(frontend_arrays(run.distilled.frontend)),
+        INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
+    }
+    manifest = describe(run, target, members)
+    members[CARD] = write_card(manifest).encode()
+    listed = {name: {"bytes": len(data), "sha256": sha256(data).hexdigest()} for name, data in sorted(members.items())}
+    return write_archive({**members, MANIFEST: _json({**manifest, "members": listed})}, first=MANIFEST)
+
+
+def describe(run: Run, target: Target, members: Mapping[str, bytes]) -> dict[str, Any]:
+    """The manifest without its list of members."""
+    from edgeser import __version__
+
+    budget, distilled = run.description["budget"], run.distilled
+    corpus = run.description["corpus"]
+    return {
+        "schema": SCHEMA,
+        "edgeser": __version__,
+        "target": target.to_json(),
+        "labels": list(distilled.names),
+        "frontend": distilled.frontend.to_json(),
+        "schedule": distilled.schedule.to_json(),
+        "student": {
+            **{key: run.description["student"][key] for key in ("architecture", "width")},
+            "parameters": run.graph.parameter_count,
+            "multiply_accumulates": run.graph.multiply_accumulates,
+        },
+        "budgets": {
+            "ipc": budget.get("ipc", distilled.per_class),
+            "share": budget.get("share"),
+            "items": len(distilled),
+            "train_items": budget.get("train_items"),
+            "views": len(distilled.recipes),
+            "corpus_bytes": run.description.get("corpus_bytes"),
+            "distilled_bytes": len(members[DISTILLED]),
+        },
+        "provenance": {
+            "edgeser": run.description.get("edgeser"),
+            "method": run.description["method"],
+            "seed": run.description["seed"],
+            "corpus": {key: corpus.get(key) for key in ("name", "title", "licence")},
+            "split": without_paths(run.description["split"]),
+            "config": run.config,
+        },
+        "results": run.results,
+    }
+
+
+def without_paths(value: Any) -> Any:
+    """JSON values without absolute paths: where a corpus lies on one machine is nobody else's business."""
+    if isinstance(value, Mapping):
+        return {key: without_paths(item) for key, item in value.items() if not _is_path(key, item)}
+    return [without_paths(item) for item in value if not _is_path("", item)] if isinstance(value, list) else value
+
+
+def _is_path(key: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    return key in ("folder", "out") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+
+
+def _student_members(run: Run) -> Members:
+    from safetensors.numpy import save
+
+    from edgeser_export.trainstep import statistics_step, training_step
+
+    schedule, graph = run.distilled.schedule, run.graph
+    step = training_step(graph, schedule.batch, schedule.optimiser)
+    golden = compute_golden(TrainingSession(step, threads=1), graph, run.weights, run.distilled)
+    members = {
+        step_name(schedule.optimiser, schedule.batch): step,
+        STUDENT: _json(graph.to_json()),
+        INITIAL: save(dict(run.weights)),
+        GOLDEN: golden.to_bytes(),
+    }
+    if graph.statistics:
+        members[statistics_name(schedule.batch)] = statistics_step(graph, schedule.batch)
+    return members
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    if not path.is_file():
+        raise RunError(f"the run {folder} lacks {name}", f"finish it with: edgeser distill ... --out {folder} --resume")
+    return path.read_bytes()
+
+
+def _object(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_read(folder, name))
+    except ValueError as error:
+        raise RunError(f"{folder / name} is not JSON: {error}", "distil or evaluate again") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{folder / name} is not a JSON object", "distil or evaluate again")
+    return value
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,144 @@
+"""The run: the folder that a host command writes.
+
+    run/config.toml             the settings, enough to repeat it
+    run/run.json                corpus, split, labels, student, budget
+    run/log.jsonl               one line an event, with seconds since the start
+    run/trajectories/           experts; each is written when it is done, and reused
+    run/checkpoint/             the state of the method's loop
+    run/student.json            the op graph
+    run/init.safetensors        the fixed initialisation
+    run/distilled.safetensors   the distilled set; written last
+    run/metrics.json            what evaluate measured
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeser_device.distilled import DistilledSet
+from edgeser_export.files import write_bytes, write_json
+from edgeser_export.graph import Graph, Weights
+
+from edgeser.errors import RunError
+from edgeser.settings import Settings, differences, read_toml
+from edgeser.training import Arrays
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, by name only: nothing is read until asked."""
+
+    folder: Path
+
+    @property
+    def trajectories(self) -> Path:
+        """Where experts are kept."""
+        return self.folder / "trajectories"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of the method's loop."""
+        return self.folder / "checkpoint" / "state.safetensors"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the distilled set was written."""
+        return (self.folder / "distilled.safetensors").is_file()
+
+    def settings(self) -> Settings:
+        """The settings that the run was made with."""
+        self._require("config.toml")
+        return Settings(**read_toml(self.folder / "config.toml"))
+
+    def description(self) -> dict[str, Any]:
+        """What run.json says."""
+        return self._json("run.json")
+
+    def metrics(self) -> dict[str, Any] | None:
+        """What evaluate measured, if it was run."""
+        return self._json("metrics.json") if (self.folder / "metrics.json").is_file() else None
+
+    def graph(self) -> Graph:
+        """The student's op graph."""
+        return Graph.from_json(self._json("student.json"))
+
+    def init(self) -> Arrays:
+        """The fixed initialisation, float32 arrays by name."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            return load(self._require("init.safetensors").read_bytes())
+        except SafetensorError as error:
+            raise RunError(f"{self.folder}/init.safetensors is damaged: {error}", "run distill again") from error
+
+    def distilled(self) -> DistilledSet:
+        """The distilled set."""
+        return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
+
+    def log(self, event: str, **values: Any) -> None:
+        """Append one line to log.jsonl."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, allow_nan=False)
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def save_student(self, graph: Graph, init: Weights) -> None:
+        """Write the op graph and the fixed initialisation."""
+        write_json(self.folder / "student.json", graph.to_json())
+        write_bytes(self.folder / "init.safetensors", safetensors_bytes(init))
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._require(name).read_text(encoding="utf-8"))
+        except (ValueError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.folder / name} is not JSON: {error}", "run distill again") from error
+        if not isinstance(value, dict):
+            raise RunError(f"{self.folder / name} is not a JSON object", "run distill again")
+        return value
+
+    def _require(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            what = "is not there" if not self.folder.is_dir() else f"holds no {name}"
+            raise RunError(f"the run {self.folder} {what}", "make it with: edgeser distill DIR --corpus NAME --out RUN")
+        return path
+
+
+def open_run(folder: Path, settings: Settings, resume: bool) -> Run:
+    """A run folder for ``settings``: a new one, or with ``resume`` the one that was interrupted.
+
+    Raises:
+        RunError: The folder holds another run, or a run and ``resume`` was not asked for.
+    """
+    run = Run(folder)
+    if (folder / "config.toml").is_file():
+        if not resume:
+            raise RunError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
+        changed = differences(run.settings(), settings)
+        if changed:
+            raise RunError(
+                f"the run {folder} was made with other settings: {'; '.join(changed)}",
+                "give the same settings, or choose another --out",
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists and is not a run", "choose another --out")
+    write_bytes(folder / "config.toml", settings.to_toml().encode())
+    return run
+
+
+def safetensors_bytes(arrays: Weights) -> bytes:
+    """Arrays as one safetensors file, in the order of their names."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum((Path(root) / name).stat().st_size for root, _, names in os.walk(folder) for name in names)

@@ -1,0 +1,184 @@
+"""The settings of a distillation: defaults < a TOML file < flags, checked together, saved in the run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from edgeser.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run computes; enough to repeat it.
+
+    Attributes:
+        corpus: Name of the corpus format.
+        folder: Where the recordings are; empty for the built-in demo.
+        split: quick, official, fold:K or seed:N; empty for the corpus's default.
+        method: A row of the table of methods.
+        arch: Architecture of the student.
+        width: Factor on the student's channels.
+        ipc: Items per class; 0 where ``share`` decides.
+        share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
+        seed: Of initialisation, selection and distillation.
+        init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
+        labels: hard, soft or bank.
+        views: Views for each item.
+        temperature: Of the experts' soft labels.
+        experts: Experts that label.
+        expert_steps: Training steps of each of them, rounded up to whole epochs.
+        steps: Training steps of the student.
+        batch: Views in one step.
+        peak_rate: Largest learning rate of the student.
+        weight_decay: Of the student.
+        trajectories: Experts whose trajectories are matched (mtt).
+        expert_span: Epochs from one matched snapshot to the next (mtt).
+        start_window: Latest epoch at which a match starts (mtt).
+        trajectory_rate: Constant learning rate of these experts, plain SGD (mtt).
+        iterations: Updates of the items (mtt).
+        student_steps: Steps of the student in one match (mtt).
+        item_rate: Learning rate of the items in standard deviations of the corpus (mtt).
+        step_size: Initial step size of the student, then learnt (mtt).
+
+    Raises:
+        SettingsError: Values that are impossible, or that contradict each other.
+    """
+
+    corpus: str
+    folder: str = ""
+    split: str = ""
+    method: str = "mtt"
+    arch: str = "edgenet"
+    width: float = 1.0
+    ipc: int = 0
+    share: float = 0.0
+    seed: int = 0
+    init_epoch: int = 0
+    labels: str = "bank"
+    views: int = 64
+    temperature: float = 2.0
+    experts: int = 3
+    expert_steps: int = 1000
+    steps: int = 600
+    batch: int = 32
+    peak_rate: float = 1e-2
+    weight_decay: float = 1e-3
+    trajectories: int = 2
+    expert_span: int = 2
+    start_window: int = 10
+    trajectory_rate: float = 0.05
+    iterations: int = 150
+    student_steps: int = 10
+    item_rate: float = 0.02
+    step_size: float = 0.05
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
+        if bool(self.ipc) == bool(self.share):
+            both = self.ipc and self.share
+            raise SettingsError(
+                "--ipc and --share are both given" if both else "no budget is given",
+                "give one of them: --ipc 6 (items per class) or --share 0.056 (of the training items)",
+            )
+        for name, (low, high) in BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise SettingsError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name):g}", f"give a value from {low:g} to {high:g}"
+                )
+
+    def to_toml(self) -> str:
+        """The settings as TOML."""
+        import tomli_w
+
+        return tomli_w.dumps(asdict(self))
+
+
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "ipc": (0, 10_000),
+    "share": (0, 1),
+    "seed": (0, 2**31 - 1),
+    "width": (0.01, 8),
+    "init_epoch": (0, 10_000),
+    "views": (1, 4096),
+    "temperature": (0.1, 100),
+    "experts": (1, 64),
+    "expert_steps": (1, 1_000_000),
+    "steps": (1, 1_000_000),
+    "batch": (2, 1024),
+    "peak_rate": (1e-6, 10),
+    "weight_decay": (0, 1),
+    "trajectories": (1, 64),
+    "expert_span": (1, 1000),
+    "start_window": (0, 10_000),
+    "trajectory_rate": (1e-6, 10),
+    "iterations": (1, 1_000_000),
+    "student_steps": (1, 1000),
+    "item_rate": (1e-6, 10),
+    "step_size": (1e-6, 10),
+}
+"""Lowest and highest value of each number."""
+LABEL_KINDS = ("hard", "soft", "bank")
+_KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
+def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """Settings from a file and from flags; flags that are None were not given.
+
+    Raises:
+        SettingsError: The file cannot be read, names a setting that does not exist, or values do not fit.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    values = read_toml(config) if config is not None else {}
+    if "ipc" in given or "share" in given:
+        values.pop("ipc", None)
+        values.pop("share", None)
+    values |= given
+    if "corpus" not in values:
+        raise SettingsError("no corpus is named", "give --corpus NAME; edgeser data list shows the names")
+    return Settings(**values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Raises:
+        SettingsError: The file is missing, is not TOML, or names a setting that does not exist.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", "check the path given to --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}", "write lines like: ipc = 6") from error
+    known = [field.name for field in fields(Settings)]
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(known)}"
+            raise SettingsError(f"{path} names a setting {name!r} that does not exist", hint)
+    return values
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """What differs between two settings, in words."""
+    before, after = asdict(old), asdict(new)
+    return [f"{name}: {before[name]!r} in the run, {after[name]!r} now" for name in before if before[name] != after[name]]
+
+
+def with_budget(settings: Settings, train_items: int, classes: int) -> Settings:
+    """The settings with ``ipc`` decided: a share is rounded to the nearest number, at least 1 a class."""
+    if settings.ipc:
+        return settings
+    return replace(settings, ipc=max(1, round(settings.share * train_items / classes)), share=0.0)
+
+
+def _check_type(name: str, value: object, kind: object) -> None:
+    wanted = _KINDS[str(kind)]
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise SettingsError(f"{name} is {value!r}, not of type {kind}", "correct the flag or the configuration file")

@@ -1,0 +1,89 @@
+"""The boards that a kit can be packed for: one table, a row each.
+
+target = find_target("rpi4")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from edgeser.errors import SettingsError
+from edgeser_device.known_bad import KNOWN_BAD_AARCH64
+
+AARCH64 = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table of boards.
+
+    Attributes:
+        name: What users write.
+        title: What is printed on the box.
+        memory_mb: Memory of the smallest variant in MB.
+        threads: Processor cores, and so the threads that training uses.
+        runtime: The runtime to start with; a row of the exporters' table.
+        precision: The precision to start with; measure with ``edgeser bench`` before choosing another.
+        platforms: Platform tags of the wheels that fit, newest first.
+        known_bad: Versions that must not be installed there, as pip requirements, each with the reason.
+    """
+
+    name: str
+    title: str
+    memory_mb: int
+    threads: int
+    runtime: str
+    precision: str
+    platforms: tuple[str, ...]
+    known_bad: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON values."""
+        return {**vars(self), "platforms": list(self.platforms), "known_bad": dict(self.known_bad)}
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+TARGETS: Mapping[str, Target] = MappingProxyType(
+    {
+        target.name: target
+        for target in (
+            Target("rpi5", "Raspberry Pi 5", 2048, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
+            Target("rpi4", "Raspberry Pi 4", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
+            Target("rpi3", "Raspberry Pi 3", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
+            Target("rpi-zero2w", "Raspberry Pi Zero 2 W", 512, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
+            Target(
+                "jetson-orin-nano",
+                "NVIDIA Jetson Orin Nano",
+                4096,
+                6,
+                "onnxruntime",
+                "float32",
+                AARCH64,
+                KNOWN_BAD_AARCH64,
+            ),
+            Target(
+                "generic-aarch64", "64-bit ARM board", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64
+            ),
+            Target("x86-64", "PC", 2048, 2, "onnxruntime", "float32", X86_64, NOTHING),
+        )
+    }
+)
+
+
+def find_target(name: str) -> Target:
+    """A row of ``TARGETS``.
+
+    Raises:
+        SettingsError: There is no such board.
+    """
+    if name not in TARGETS:
+        near = get_close_matches(name, TARGETS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(TARGETS)}"
+        raise SettingsError(f"there is no target {name!r}", hint)
+    return TARGETS[name]

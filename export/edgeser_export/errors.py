@@ -1,0 +1,76 @@
+"""Root of the tree of errors, and the leaves of the exporters.
+
+The root lives in the lowest package so that every package can raise it while imports keep pointing one way.
+The whole tree is drawn in :mod:`edgeser.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EdgeserError(Exception):
+    """Something a user can act on.
+
+    Attributes:
+        message: One line: what was wrong, and where.
+        hint: One line: what to do about it.
+        exit_code: What the command line exits with: 2 for wrong use or input, 1 when work was done and a gate failed.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross from worker processes to the one that reports them; Exception would call the class with the
+        # message alone, which fails there and hides what happened.
+        return _rebuild, (type(self), self.message, self.hint), vars(self)
+
+
+def _rebuild(kind: type[EdgeserError], message: str, hint: str) -> EdgeserError:
+    builtin: Any = kind
+    while builtin.__module__ != "builtins":  # kind.__new__ may be another builtin's, which Python refuses
+        builtin = builtin.__base__
+    error: EdgeserError = builtin.__new__(kind)
+    EdgeserError.__init__(error, message, hint)
+    return error
+
+
+class MissingExtra(EdgeserError, ImportError):
+    """A verb needs a package that this installation does not have."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package!r}, which is not installed",
+            f"install it with: pip install 'edgeser[{extra}]'",
+        )
+
+
+class MissingRuntime(EdgeserError, ImportError):
+    """No installed package runs, or writes, files of a format on this machine."""
+
+
+class StorageError(EdgeserError, OSError):
+    """A file or folder could not be written or read: full disk, read-only card, missing permission."""
+
+
+class ExportError(EdgeserError, ValueError):
+    """A student could not be written in the asked format."""
+
+
+class GraphError(ExportError):
+    """An op graph is not well formed, or asks for an op or a size that a writer does not know."""
+
+
+class ParityError(ExportError):
+    """A written file was loaded again and does not compute what its source computes."""
+
+    exit_code = 1
+
+
+class ModelFileError(ExportError):
+    """A model file cannot be read by its runtime, or does not have the inputs and outputs that the writers give it."""

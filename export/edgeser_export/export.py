@@ -1,0 +1,238 @@
+"""Trained weights to a folder of files, each of them compared with its source.
+
+    report = export_student(graph, weights, folder, items, {"labels": "[]"})      # in this process
+    report = export_in_child(graph, weights, folder, items, {"labels": "[]"})     # in a process of its own
+
+On a board the second is the one to use: the writers' packages leave memory when the child ends, and a runtime that
+crashes on a processor takes the child with it and not the program. The child's own command line is
+
+    python -m edgeser_export.export REQUEST_FOLDER [--format onnx ...] [--threads 1]
+
+where the folder holds ``student.json``, ``weights.safetensors``, ``items.npy`` and ``metadata.json`` and receives
+``student.onnx``, ``student.tflite`` and ``parity.json``. It exits with 0; or with 1 (a file does not compute what it
+should) or 2, and one JSON line on stderr: {"kind", "message", "hint"}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from edgeser_export.errors import (
+    EdgeserError,
+    ExportError,
+    GraphError,
+    MissingRuntime,
+    ModelFileError,
+    ParityError,
+    StorageError,
+)
+from edgeser_export.files import write_bytes, write_json
+from edgeser_export.formats import FORMATS, find_format
+from edgeser_export.graph import Graph, Weights
+from edgeser_export.parity import ParityReport, compare
+from edgeser_export.reference import run_reference
+
+REPORT = "parity.json"
+STUDENT, WEIGHTS, ITEMS, METADATA = "student.json", "weights.safetensors", "items.npy", "metadata.json"
+DEFAULT_FORMATS = ("onnx", "tflite")
+CHILD_SECONDS = 600.0
+"""A large student on the slowest board takes under a minute; beyond this the child is taken to hang."""
+KINDS: Mapping[str, type[EdgeserError]] = MappingProxyType(
+    {
+        kind.__name__: kind
+        for kind in (ExportError, GraphError, MissingRuntime, ModelFileError, ParityError, StorageError)
+    }
+)
+
+
+def export_student(
+    graph: Graph,
+    weights: Weights,
+    folder: Path,
+    items: NDArray[np.float32],
+    metadata: Mapping[str, str],
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    threads: int = 1,
+) -> ParityReport:
+    """Write the student in each format into ``folder``, load each file again, and compare.
+
+    Args:
+        graph: The student, with its batch normalisations.
+        weights: Its parameters and running statistics.
+        folder: Receives ``student.onnx`` and so on, and ``parity.json``, even where a file fails. Give a draft folder.
+        items: float32 (items, channels, height, width): what the files are compared on.
+        metadata: Stored in every file.
+        formats: Rows of ``FORMATS``.
+        threads: Threads of the runtimes.
+
+    Raises:
+        ParityError: A file does not compute what its source computes.
+        GraphError: The weights do not fit the graph.
+        ExportError: Unknown format, or a file that cannot be loaded again.
+        MissingRuntime: A package for one of the formats is missing.
+        StorageError: The folder cannot be written.
+    """
+    rows = [find_format(name) for name in formats]
+    reference = run_reference(graph, weights, items)
+    for row in rows:
+        write_bytes(folder / row.file_name, row.write(graph, weights, metadata))
+    report = compare({row.name: folder / row.file_name for row in rows}, items, reference, threads)
+    write_json(folder / REPORT, report.to_json())
+    report.require()
+    return report
+
+
+def export_in_child(
+    graph: Graph,
+    weights: Weights,
+    folder: Path,
+    items: NDArray[np.float32],
+    metadata: Mapping[str, str],
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    threads: int = 1,
+    timeout: float = CHILD_SECONDS,
+) -> ParityReport:
+    """:func:`export_student` in a process of its own; the same arguments, files and errors.
+
+    Args:
+        graph: See :func:`export_student`, also for the following ones.
+        weights: Parameters and running statistics.
+        folder: Receives the files.
+        items: What the files are compared on.
+        metadata: Stored in every file.
+        formats: Rows of ``FORMATS``.
+        threads: Threads of the runtimes.
+        timeout: Seconds until the child is ended.
+
+    Raises:
+        ExportError: The child could not be started, or was ended by a signal or by the timeout; or whatever
+            :func:`export_student` raises.
+    """
+    names = [find_format(name).file_name for name in formats] + [REPORT]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # In the target's own folder: /tmp is memory on many boards, and a rename needs one file system.
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as name:
+            request = Path(name)
+            _write_request(request, graph, weights, items, metadata)
+            try:
+                _run_child(request, formats, threads, timeout)
+            finally:
+                for file in names:
+                    if (request / file).exists():
+                        os.replace(request / file, folder / file)
+        return ParityReport.from_json(_read_json(folder / REPORT))
+    except EdgeserError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot export to {folder}: {error.strerror or error}",
+            "check the free space and the permissions of that folder (df -h, ls -ld)",
+        ) from error
+
+
+def _write_request(
+    folder: Path, graph: Graph, weights: Weights, items: NDArray[np.float32], metadata: Mapping[str, str]
+) -> None:
+    write_json(folder / STUDENT, graph.to_json())
+    write_json(folder / METADATA, dict(metadata))
+    write_bytes(folder / WEIGHTS, save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
+    np.save(folder / ITEMS, items, allow_pickle=False)
+
+
+def _run_child(request: Path, formats: Sequence[str], threads: int, timeout: float) -> None:
+    # -P: a folder named onnx where the user stands must not hide the package.
+    command = [sys.executable, "-P", "-m", "edgeser_export.export", str(request), "--threads", str(threads)]
+    for name in formats:
+        command += ["--format", name]
+    # numpy's threads are fixed when it is loaded; more of them than free cores make the reference many times slower.
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    try:
+        child = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ExportError(
+            f"the export did not end within {timeout:g} s", "check the load and the free memory of this machine"
+        ) from error
+    except OSError as error:
+        raise ExportError(
+            f"the export could not be started: {error}", "check the free memory of this machine"
+        ) from error
+    if child.returncode != 0:
+        raise _child_error(child.returncode, child.stderr)
+
+
+def _child_error(code: int, stderr: str) -> EdgeserError:
+    """The error that a child's last line describes, or one that says how it ended."""
+    last = stderr.strip().splitlines()[-1] if stderr.strip() else ""
+    try:
+        report = json.loads(last)
+        return KINDS.get(report["kind"], ExportError)(report["message"], report["hint"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    if code < 0:
+        ending = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        hints = {
+            "SIGKILL": "the machine was probably out of memory: close other programs",
+            "SIGILL": "an installed runtime does not suit this processor: see edgeser doctor",
+        }
+        return ExportError(f"the export was ended by {ending}", hints.get(ending, "see edgeser doctor"))
+    return ExportError(f"the export failed: {last or f'exit code {code}'}", "this is a mistake in edgeser: report it")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The child's command line; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edgeser_export.export", description="Write a student as files and compare them with it."
+    )
+    parser.add_argument("request", type=Path, help=f"folder with {STUDENT}, {WEIGHTS}, {ITEMS} and {METADATA}")
+    parser.add_argument(
+        "--format", action="append", choices=[*FORMATS], dest="formats", help="default: onnx and tflite"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of the runtimes (default: 1)")
+    given = parser.parse_args(arguments)
+    try:
+        graph, weights, items, metadata = _read_request(given.request)
+        export_student(graph, weights, given.request, items, metadata, given.formats or DEFAULT_FORMATS, given.threads)
+    except EdgeserError as error:
+        line = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        sys.stderr.write(json.dumps(line) + "\n")
+        return error.exit_code
+    return 0
+
+
+def _read_request(folder: Path) -> tuple[Graph, dict[str, NDArray[np.float32]], NDArray[np.float32], dict[str, str]]:
+    try:
+        graph = Graph.from_json(_read_json(folder / STUDENT))
+        weights = load_file(folder / WEIGHTS)
+        items: NDArray[np.float32] = np.load(folder / ITEMS, allow_pickle=False)
+        metadata = {str(key): str(value) for key, value in _read_json(folder / METADATA).items()}
+    except EdgeserError:
+        raise
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        raise ExportError(f"the request in {folder} cannot be read: {error}", "export the model again") from error
+    return graph, weights, items, metadata
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""What each operation of a student computes while it is trained, as ONNX nodes: a table keyed by the operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from edgeser_export.graph import (
+    INPUT,
+    NORM_EPSILON,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    Graph,
+    Linear,
+    Op,
+    Pool,
+    Reduce,
+    Relu,
+    Shape,
+)
+from edgeser_export.kernels import Geometry
+from edgeser_export.nodes import Nodes
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What the rules share while one step is written.
+
+    Attributes:
+        nodes: Where nodes are added.
+        graph: The student.
+        batch: Items a step.
+        batch_statistics: Whether batch normalisations use the batch's own mean and variance, or running ones.
+        tensors: Names of tensors by the name of the operation that computes them, and of what rules keep for gradients.
+    """
+
+    nodes: Nodes
+    graph: Graph
+    batch: int
+    batch_statistics: bool
+    tensors: dict[str, str] = field(default_factory=lambda: {INPUT: INPUT})
+
+    def shape(self, name: str) -> Shape:
+        """Shape of a tensor of the student, with the batch."""
+        return (self.batch, *self.graph.shapes[name])
+
+    def geometry(self, conv: Conv) -> Geometry:
+        """A convolution with its shapes."""
+        return Geometry(conv, self.shape(conv.source), self.shape(conv.name))
+
+    def affine(self, tensor: str, factor: str, offset: str, channels: int) -> str:
+        """factor x + offset with vectors (channels,): a normalisation by mean 0 and variance 1 is the fastest way."""
+        zeros = self.nodes.constant(np.zeros(channels, np.float32))
+        ones = self.nodes.constant(np.ones(channels, np.float32))
+        return self.nodes.add("BatchNormalization", tensor, factor, offset, zeros, ones, epsilon=0.0)
+
+
+def write_forward(flow: Flow, op: Op) -> None:
+    """Write what ``op`` computes and note the tensor's name in ``flow.tensors``."""
+    flow.tensors[op.name] = FORWARD[type(op)](flow, op)
+
+
+def _conv(flow: Flow, op: Conv) -> str:
+    weights = (f"{op.name}.weight", *([f"{op.name}.bias"] if op.bias else []))
+    window = {"kernel_shape": (op.kernel,) * 2, "strides": (op.stride,) * 2, "pads": (op.padding,) * 4}
+    return flow.nodes.add("Conv", flow.tensors[op.source], *weights, **window)
+
+
+def _batchnorm(flow: Flow, op: BatchNorm) -> str:
+    """(x - mean) / sqrt(var + eps) weight + bias, by the batch's statistics or by running ones.
+
+    With training_mode, onnxruntime overwrites the two running statistics that it reads. They are therefore computed here
+    as 0 times two parameters, so that every normalisation has its own; a constant would be shared. With momentum 0 the
+    operator's new running statistics are the batch's mean and biased variance.
+    """
+    nodes, source = flow.nodes, flow.tensors[op.source]
+    weight, bias = f"{op.name}.weight", f"{op.name}.bias"
+    if flow.batch_statistics:
+        scratch = [nodes.add("Mul", name, nodes.number(0.0)) for name in (weight, bias)]
+        settings = {"training_mode": 1, "momentum": 0.0, "epsilon": NORM_EPSILON}
+        output, mean, variance = nodes.add_many("BatchNormalization", 3, source, weight, bias, *scratch, **settings)
+    else:
+        mean, variance = f"{op.name}.running_mean", f"{op.name}.running_var"
+        output = nodes.add("BatchNormalization", source, weight, bias, mean, variance, epsilon=NORM_EPSILON)
+    flow.tensors[f"{op.name}.mean"], flow.tensors[f"{op.name}.variance"] = mean, variance
+    deviation = nodes.add("Sqrt", nodes.add("Add", variance, nodes.number(NORM_EPSILON)))
+    flow.tensors[f"{op.name}.inverse"] = nodes.add("Reciprocal", deviation)
+    return output
+
+
+def _relu(flow: Flow, op: Relu) -> str:
+    return flow.nodes.add("Relu", flow.tensors[op.source])
+
+
+def _pool(flow: Flow, op: Pool) -> str:
+    window = {"kernel_shape": (op.size,) * 2, "strides": (op.size,) * 2}
+    if op.how == "mean":
+        return flow.nodes.add("AveragePool", flow.tensors[op.source], **window)
+    output, indices = flow.nodes.add_many("MaxPool", 2, flow.tensors[op.source], **window)
+    flow.tensors[f"{op.name}.indices"] = indices
+    return output
+
+
+def _reduce(flow: Flow, op: Reduce) -> str:
+    kind = {"mean": "ReduceMean", "max": "ReduceMax"}[op.how]
+    axes = flow.nodes.integers(axis + 1 for axis in op.axes)
+    return flow.nodes.add(kind, flow.tensors[op.source], axes, keepdims=0)
+
+
+def _concat(flow: Flow, op: Concat) -> str:
+    return flow.nodes.add("Concat", *[flow.tensors[source] for source in op.sources], axis=1)
+
+
+def _add(flow: Flow, op: Add) -> str:
+    return flow.nodes.add("Add", *[flow.tensors[source] for source in op.sources])
+
+
+def _linear(flow: Flow, op: Linear) -> str:
+    weights = (f"{op.name}.weight", *([f"{op.name}.bias"] if op.bias else []))
+    return flow.nodes.add("Gemm", flow.tensors[op.source], *weights, transB=1)
+
+
+FORWARD: Mapping[type[Op], Callable[[Flow, Any], str]] = MappingProxyType(
+    {
+        Conv: _conv,
+        BatchNorm: _batchnorm,
+        Relu: _relu,
+        Pool: _pool,
+        Reduce: _reduce,
+        Concat: _concat,
+        Add: _add,
+        Linear: _linear,
+    }
+)

@@ -1,0 +1,98 @@
+"""The formats a student can be written in: one table that help texts, checks, exports and benchmarks read.
+
+    data = find_format("tflite").write(graph, weights, {"labels": "[]"})
+
+The packages that a writer needs are imported when it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from edgeser_export.errors import ExportError, MissingRuntime
+from edgeser_export.graph import Graph, Weights
+from edgeser_export.runtimes import Kind
+
+Write: TypeAlias = Callable[[Graph, Weights, Mapping[str, str]], bytes]
+Precision: TypeAlias = Literal["float32"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table of formats.
+
+    Attributes:
+        name: What users write.
+        suffix: End of the file's name, after ``student``.
+        precision: Type of the weights.
+        summary: One line for help texts.
+        write: (graph, weights, metadata) -> content of the file.
+        kind: The kind of runtime that runs it; see :mod:`edgeser_export.runtimes`.
+        bound: Largest accepted difference of the logits, as a share of the largest logit; see
+            :mod:`edgeser_export.parity`.
+    """
+
+    name: str
+    suffix: str
+    precision: Precision
+    summary: str
+    write: Write
+    kind: Kind
+    bound: float
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in a model's folder."""
+        return f"student{self.suffix}"
+
+
+def find_format(name: str) -> Format:
+    """The row ``name`` of ``FORMATS``.
+
+    Raises:
+        ExportError: There is no such format.
+    """
+    if name not in FORMATS:
+        near = get_close_matches(name.lower(), FORMATS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(FORMATS)}"
+        raise ExportError(f"there is no format {name!r}", hint)
+    return FORMATS[name]
+
+
+def _onnx(graph: Graph, weights: Weights, metadata: Mapping[str, str]) -> bytes:
+    return bytes(_writer("edgeser_export.onnx", "onnx").write_onnx(graph, weights, metadata))
+
+
+def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str]) -> bytes:
+    return bytes(_writer("edgeser_export.tflite", "ai-edge-litert").write_tflite(graph, weights, metadata))
+
+
+def _writer(module: str, package: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingRuntime(
+            f"writing this format needs the package {package!r}, which cannot be imported: {error}",
+            f"install it with: pip install {package}",
+        ) from error
+
+
+FLOAT32_BOUND = 2e-5
+"""Of the largest logit. Correct files of the students differ by up to 1.1e-6: float32 sums in another order. Weights
+rounded to float16 differ by 1.4e-4 and more, a padding on the wrong side or a transposed kernel by 6e-3 and more. The
+bound leaves room for the kernels of processors that were not measured, and not for any of those."""
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Format("onnx", ".onnx", "float32", "ONNX, for onnxruntime", _onnx, "onnx", FLOAT32_BOUND),
+            Format("tflite", ".tflite", "float32", "TFLite, for LiteRT", _tflite, "tflite", FLOAT32_BOUND),
+        )
+    }
+)

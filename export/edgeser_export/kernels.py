@@ -1,0 +1,170 @@
+"""Gradients of a convolution from operators that every runtime has, in several ways of different speed.
+
+With y[n,o,p] = sum over c, i, j of w[o,c,i,j] x[n,c, s p + (i,j) - padding], the gradients for g = dL/dy are
+
+    dL/dw[o,c,i,j] = sum over n, p of g[n,o,p] x[n,c, s p + (i,j) - padding]
+    dL/dx[n,c,q]   = sum over o, i, j of w[o,c,i,j] g[n,o, (q + padding - (i,j)) / s]     where s divides
+
+The first is a matrix product of the gradient with the shifted copies of the input. How many copies stand side by side
+(one, a row of the kernel, all of it) trades memory traffic of the copies against packing the gradient again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from types import MappingProxyType
+
+from edgeser_export.graph import Conv, Shape
+from edgeser_export.nodes import Nodes
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution with the shapes of what it reads and writes, batch included."""
+
+    conv: Conv
+    source: Shape
+    output: Shape
+
+    @property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        """Positions (i, j) inside the kernel, row by row."""
+        size = range(self.conv.kernel)
+        return tuple((i, j) for i in size for j in size)
+
+
+WeightGradient = Callable[[Nodes, Geometry, str, str], str]
+"""(nodes, geometry, source, gradient) -> gradient of the weight, (out, in, kernel, kernel)."""
+InputGradient = Callable[[Nodes, Geometry, str, str], str]
+"""(nodes, geometry, weight, gradient) -> gradient of the source."""
+
+
+def by_columns(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:
+    """All shifted copies side by side, a matrix product an image."""
+    return _by_copies(nodes, geometry, source, gradient, len(geometry.offsets))
+
+
+def by_rows(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:
+    """The shifted copies of one row of the kernel at a time."""
+    return _by_copies(nodes, geometry, source, gradient, geometry.conv.kernel)
+
+
+def by_shifts(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:
+    """One shifted copy at a time: least memory."""
+    return _by_copies(nodes, geometry, source, gradient, 1)
+
+
+def as_convolution(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:
+    """One convolution, the batch as its channels, the gradient as its kernels, dilated by the stride.
+
+    The source lies with its channels last, rows of (width, channels) seen as one axis. A step of one position there is
+    a step of ``channels``, so a dilation by as much keeps the channels apart and all of them are found at once.
+    """
+    conv, (batch, channels, height, width) = geometry.conv, geometry.source
+    last = nodes.add("Transpose", source, perm=(0, 2, 3, 1)) if channels > 1 else source
+    found = nodes.add(
+        "Conv",
+        nodes.reshape(last, (1, batch, height, width * channels)),
+        nodes.add("Transpose", gradient, perm=(1, 0, 2, 3)),
+        kernel_shape=geometry.output[2:],
+        pads=(conv.padding, conv.padding * channels) * 2,
+        dilations=(conv.stride, conv.stride * channels),
+    )
+    if conv.stride > 1:  # positions of the source that no window fills up
+        found = nodes.slice(found, (2, 3), (0, 0), (conv.kernel, conv.kernel * channels), (1, 1))
+    shaped = nodes.reshape(found, (geometry.output[1], conv.kernel, conv.kernel, channels))
+    return nodes.add("Transpose", shaped, perm=(0, 3, 1, 2))
+
+
+def transposed(nodes: Nodes, geometry: Geometry, weight: str, gradient: str) -> str:
+    """The transposed convolution: any stride."""
+    conv, size = geometry.conv, geometry.conv.kernel - 2 * geometry.conv.padding
+    missing = [
+        have - ((found - 1) * conv.stride + size)
+        for have, found in zip(geometry.source[2:], geometry.output[2:], strict=True)
+    ]
+    return nodes.add(
+        "ConvTranspose",
+        gradient,
+        weight,
+        kernel_shape=(conv.kernel,) * 2,
+        strides=(conv.stride,) * 2,
+        pads=(conv.padding,) * 4,
+        output_padding=missing,
+    )
+
+
+def turned_kernel(nodes: Nodes, geometry: Geometry, weight: str, gradient: str) -> str:
+    """A convolution with the kernel turned by half a turn: stride 1 and padding below the kernel's size."""
+    conv = geometry.conv
+    out, channels = geometry.output[1], geometry.source[1]
+    flat = nodes.reshape(weight, (out, channels, conv.kernel**2))
+    turned = nodes.slice(flat, (2,), (-1,), (-(conv.kernel**2) - 1,), (-1,))
+    kernels = nodes.reshape(nodes.add("Transpose", turned, perm=(1, 0, 2)), (channels, out, conv.kernel, conv.kernel))
+    pads = (conv.kernel - 1 - conv.padding,) * 4
+    return nodes.add("Conv", gradient, kernels, pads=pads, kernel_shape=(conv.kernel,) * 2)
+
+
+WEIGHT_GRADIENTS: Mapping[str, WeightGradient] = MappingProxyType(
+    {"convolution": as_convolution, "columns": by_columns, "rows of columns": by_rows, "shifts": by_shifts}
+)
+INPUT_GRADIENTS: Mapping[str, InputGradient] = MappingProxyType(
+    {"transposed": transposed, "turned kernel": turned_kernel}
+)
+
+
+def choose_weight_gradient(geometry: Geometry) -> str:
+    """The fastest way for such a size, as benchmarks/training_step.py --kernels measures it.
+
+    A convolution copies runs of kernel times channels numbers; one channel makes them too short.
+    """
+    return "convolution" if geometry.source[1] > 1 else "columns"
+
+
+def choose_input_gradient(geometry: Geometry) -> str:  # noqa: ARG001  the other ways are needed nowhere yet
+    """The fastest way for such a size: up to a third faster than a turned kernel, and never slower."""
+    return "transposed"
+
+
+def gradient_of_weight(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:
+    """dL/dw, (out, in, kernel, kernel)."""
+    return WEIGHT_GRADIENTS[choose_weight_gradient(geometry)](nodes, geometry, source, gradient)
+
+
+def gradient_of_input(nodes: Nodes, geometry: Geometry, weight: str, gradient: str) -> str:
+    """dL/dx, the shape of the source."""
+    return INPUT_GRADIENTS[choose_input_gradient(geometry)](nodes, geometry, weight, gradient)
+
+
+def _by_copies(nodes: Nodes, geometry: Geometry, source: str, gradient: str, together: int) -> str:
+    batch, out, *positions = geometry.output
+    turned = nodes.add("Transpose", nodes.reshape(gradient, (batch, out, prod(positions))), perm=(0, 2, 1))
+    padded, offsets, parts = _padded(nodes, geometry, source), geometry.offsets, []
+    for start in range(0, len(offsets), together):
+        group = [_shifted(nodes, geometry, padded, offset) for offset in offsets[start : start + together]]
+        columns = nodes.reshape(_concat(nodes, group, 1), (batch, len(group) * geometry.source[1], prod(positions)))
+        parts.append(nodes.sum(nodes.add("MatMul", columns, turned), (0,)))
+    size = geometry.conv.kernel
+    products = nodes.reshape(_concat(nodes, parts, 0), (size, size, geometry.source[1], out))
+    return nodes.add("Transpose", products, perm=(3, 2, 0, 1))
+
+
+def _padded(nodes: Nodes, geometry: Geometry, source: str) -> str:
+    padding = geometry.conv.padding
+    if not padding:
+        return source
+    return nodes.add("Pad", source, nodes.integers((0, 0, padding, padding) * 2))
+
+
+def _shifted(nodes: Nodes, geometry: Geometry, padded: str, offset: tuple[int, int]) -> str:
+    """What the kernel's position ``offset`` sees of the padded source at every output position."""
+    stride = geometry.conv.stride
+    sizes = [(size - 1) * stride + 1 for size in geometry.output[2:]]
+    ends = [start + size for start, size in zip(offset, sizes, strict=True)]
+    return nodes.slice(padded, (2, 3), offset, ends, (stride, stride))
+
+
+def _concat(nodes: Nodes, parts: list[str], axis: int) -> str:
+    return nodes.add("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]

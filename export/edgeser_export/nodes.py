@@ -1,0 +1,80 @@
+"""Writing ONNX nodes one after the other: every call adds one and returns the name of the tensor it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+OPSET = 18
+"""Oldest opset in which every reduction takes its axes as an input."""
+IR_VERSION = 8
+"""The IR that came with the opset; every onnxruntime since 1.14 reads it."""
+
+
+class Nodes:
+    """A list of nodes and constants that grows.
+
+    Tensors are named after their op type and position (``Mul.12``), so that the same calls write the same bytes.
+    """
+
+    def __init__(self) -> None:
+        self.written: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
+
+    @property
+    def constants(self) -> list[onnx.TensorProto]:
+        """Constants in the order of their first use; equal ones are stored once."""
+        return list(self._constants.values())
+
+    def add(self, kind: str, *inputs: str, into: str = "", **attributes: Any) -> str:
+        """Add a node of the ONNX operator ``kind`` with one output.
+
+        Args:
+            kind: Name of the operator.
+            inputs: Tensors; "" stands for an input left out.
+            into: Name of the output, where it matters.
+            attributes: Of the operator.
+        """
+        name = into or f"{kind}.{len(self.written)}"
+        self.written.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def add_many(self, kind: str, outputs: int, *inputs: str, **attributes: Any) -> tuple[str, ...]:
+        """Add a node with several outputs."""
+        names = tuple(f"{kind}.{len(self.written)}.{number}" for number in range(outputs))
+        self.written.append(helper.make_node(kind, inputs, names, **attributes))
+        return names
+
+    def constant(self, value: NDArray[Any]) -> str:
+        """A constant of the array's dtype and shape."""
+        key = (str(value.dtype), value.shape, value.tobytes())
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(value, f"constant.{len(self._constants)}")
+        return self._constants[key].name
+
+    def number(self, value: float) -> str:
+        """A float32 scalar."""
+        return self.constant(np.array(value, np.float32))
+
+    def integers(self, values: Iterable[int]) -> str:
+        """An int64 vector: a shape, axes, or pads."""
+        return self.constant(np.array(list(values), np.int64))
+
+    def reshape(self, tensor: str, shape: Iterable[int]) -> str:
+        """The tensor in another shape; one size may be -1."""
+        return self.add("Reshape", tensor, self.integers(shape))
+
+    def sum(self, tensor: str, axes: Iterable[int], keep: bool = False) -> str:
+        """Sum over axes."""
+        return self.add("ReduceSum", tensor, self.integers(axes), keepdims=int(keep))
+
+    def slice(
+        self, tensor: str, axes: Iterable[int], starts: Iterable[int], ends: Iterable[int], steps: Iterable[int]
+    ) -> str:
+        """A slice, as in numpy."""
+        return self.add("Slice", tensor, *[self.integers(values) for values in (starts, ends, axes, steps)])

@@ -1,0 +1,190 @@
+"""Every written file is loaded again by its own runtime and compared with the reference.
+
+    report = check_parity({"onnx": Path("student.onnx")}, items, run_reference(graph, weights, items))
+    print(report.rows[0].max_logit_difference)
+
+The report is kept beside the files as ``parity.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_export.errors import ExportError, ParityError
+from edgeser_export.formats import Format, find_format
+from edgeser_export.reference import softmax
+from edgeser_export.runtimes import RUNTIMES, load, read_model
+
+PROBABILITY_BOUND = 2.0
+"""In units of the logits' bound. Where no logit moves by more than d, no probability moves by more than d/2; the rest
+is room for the runtimes' approximations of the exponential."""
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """How one file compares with the reference.
+
+    Attributes:
+        format: Row of ``FORMATS``.
+        precision: Type of its weights.
+        runtime: Row of ``RUNTIMES`` that ran it.
+        runtime_version: Installed version of that runtime.
+        bytes: Size of the file.
+        max_logit_difference: Largest absolute difference of a logit; infinite where one is not a number.
+        max_probability_difference: The same of a probability.
+        argmax_agreement: Share of the items with the same strongest class, 0 to 1.
+        bound: Largest accepted difference of a logit.
+    """
+
+    format: str
+    precision: str
+    runtime: str
+    runtime_version: str | None
+    bytes: int
+    max_logit_difference: float
+    max_probability_difference: float
+    argmax_agreement: float
+    bound: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the differences are within the bounds."""
+        return (
+            self.max_logit_difference <= self.bound
+            and self.max_probability_difference <= PROBABILITY_BOUND * self.bound
+        )
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """The comparison of some files with one reference.
+
+    Attributes:
+        items: How many items were compared.
+        largest_logit: Largest absolute logit of the reference.
+        rows: One a file.
+    """
+
+    items: int
+    largest_logit: float
+    rows: tuple[ParityRow, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every file is within its bounds."""
+        return all(row.passed for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; a difference that is not finite becomes null."""
+        rows = [
+            {key: _plain(value) for key, value in asdict(row).items()} | {"passed": row.passed} for row in self.rows
+        ]
+        return {"items": self.items, "largest_logit": self.largest_logit, "passed": self.passed, "rows": rows}
+
+    @classmethod
+    def from_json(cls, value: Any) -> ParityReport:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ExportError: Fields are missing or superfluous.
+        """
+        try:
+            rows = [{key: item for key, item in row.items() if key != "passed"} for row in value["rows"]]
+            for row in rows:
+                row |= {key: inf for key in row if key.startswith("max_") and row[key] is None}
+            return cls(int(value["items"]), float(value["largest_logit"]), tuple(ParityRow(**row) for row in rows))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ExportError(f"not a parity report: {error}", "export the model again") from error
+
+    def require(self) -> None:
+        """Raise ParityError, which names the file that is furthest off, unless every file passed."""
+        failed = [row for row in self.rows if not row.passed]
+        if failed:
+            worst = max(failed, key=lambda row: row.max_logit_difference / row.bound)
+            raise ParityError(
+                f"the {worst.format} file differs from its source by {worst.max_logit_difference:.2g} "
+                f"(logits, at most {worst.bound:.2g}) and agrees on {worst.argmax_agreement:.0%} of {self.items} items",
+                f"do not use it; try another version of {worst.runtime}, here {worst.runtime_version}",
+            )
+
+
+def compare(
+    files: Mapping[str, Path | bytes], items: NDArray[np.float32], reference: NDArray[np.float64], threads: int = 1
+) -> ParityReport:
+    """Load each file in its runtime and compare what it computes with ``reference``.
+
+    Args:
+        files: Row of ``FORMATS`` -> file, or its content.
+        items: float32 (items, channels, height, width), at least one.
+        reference: The logits that a correct file computes, (items, classes); see
+            :func:`edgeser_export.reference.run_reference`.
+        threads: Threads of the runtimes.
+
+    Raises:
+        ParityError: A file has another input or output shape than items and reference have.
+        ModelFileError: A file cannot be loaded, or has other names.
+        MissingRuntime: No runtime for a file is installed.
+    """
+    if items.ndim != 4 or len(items) == 0 or len(items) != len(reference):
+        raise ExportError(
+            f"items {items.shape} cannot be compared with logits {reference.shape}", "give both, for the same items"
+        )
+    largest = float(np.abs(reference).max())
+    rows = tuple(_compare_one(find_format(name), source, items, reference, threads) for name, source in files.items())
+    return ParityReport(len(items), largest, rows)
+
+
+def check_parity(
+    files: Mapping[str, Path | bytes], items: NDArray[np.float32], reference: NDArray[np.float64], threads: int = 1
+) -> ParityReport:
+    """:func:`compare`, and an error where a file is beyond its bound.
+
+    Raises:
+        ParityError: A file does not compute what the reference says, or whatever :func:`compare` raises.
+    """
+    report = compare(files, items, reference, threads)
+    report.require()
+    return report
+
+
+def _compare_one(
+    row: Format, source: Path | bytes, items: NDArray[np.float32], reference: NDArray[np.float64], threads: int
+) -> ParityRow:
+    data = read_model(source)
+    model = load(data, threads)
+    expected_shape = (items.shape[1:], reference.shape[1])
+    if (model.input_shape, model.classes) != expected_shape:
+        raise ParityError(
+            f"the {row.name} file maps {model.input_shape} to {model.classes} classes, not {expected_shape[0]} to "
+            f"{expected_shape[1]}",
+            "export the model again",
+        )
+    logits, probabilities = model(items)
+    return ParityRow(
+        format=row.name,
+        precision=row.precision,
+        runtime=model.runtime,
+        runtime_version=RUNTIMES[model.runtime].version,
+        bytes=len(data),
+        max_logit_difference=_largest_difference(logits, reference),
+        max_probability_difference=_largest_difference(probabilities, softmax(reference)),
+        argmax_agreement=float((logits.argmax(1) == reference.argmax(1)).mean()),
+        # Rounding grows with the numbers that are added; near zero it does not vanish.
+        bound=row.bound * max(1.0, float(np.abs(reference).max())),
+    )
+
+
+def _largest_difference(found: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
+    difference = float(np.abs(found - expected).max())
+    return difference if isfinite(difference) else inf
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,263 @@
+"""The programs that run written files, behind one call.
+
+    model = load(Path("student.tflite"), threads=1)
+    logits, probabilities = model(items)        # items: float32 (items, channels, height, width)
+
+One table, ``RUNTIMES``; nothing of a runtime is imported before a file is loaded in it. A loaded model never spins
+between two calls, so a listener that waits for sound leaves the processor idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError
+from edgeser_export.graph import INPUT
+from edgeser_export.lowering import OUTPUTS
+
+Kind: TypeAlias = Literal["onnx", "tflite"]
+Items: TypeAlias = NDArray[np.float32]
+TFLITE_MARK = b"TFL3"
+"""Bytes 4 to 8 of every TFLite file."""
+
+
+class Outputs(NamedTuple):
+    """What a student says of some items.
+
+    Attributes:
+        logits: float32 (items, classes).
+        probabilities: float32 (items, classes); the softmax of the logits.
+    """
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A loaded file. Not for two threads at once."""
+
+    @property
+    def runtime(self) -> str:
+        """Name of the row of ``RUNTIMES`` that runs it."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of one item."""
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+
+    def __call__(self, items: Items) -> Outputs:
+        """Compute ``items``, float32 (items, channels, height, width).
+
+        Raises:
+            ExportError: The items have another shape or type.
+        """
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One row of the table of runtimes.
+
+    Attributes:
+        name: What users write.
+        kind: The kind of files that it runs.
+        module: What is imported.
+        packages: Names under which it is distributed, the usual one first.
+        open: (content of a file, threads) -> model.
+    """
+
+    name: str
+    kind: Kind
+    module: str
+    packages: tuple[str, ...]
+    open: Callable[[bytes, int], Model]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the module can be found; nothing is imported."""
+        return find_spec(self.module) is not None
+
+    @property
+    def version(self) -> str | None:
+        """The installed version, or None."""
+        for package in self.packages:
+            try:
+                return metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+        return None
+
+
+def load(source: Path | bytes, threads: int = 1, runtime: str | None = None) -> Model:
+    """Load a written file into a runtime that is installed here.
+
+    Args:
+        source: A file, or its content. What it is, is read from its first bytes.
+        threads: Threads of one call.
+        runtime: A row of ``RUNTIMES``; by default the first installed one for this kind of file.
+
+    Raises:
+        MissingRuntime: No runtime for this file is installed, or the asked one is not.
+        ModelFileError: The runtime cannot read the file, or it is not a student.
+        StorageError: The file cannot be read.
+    """
+    data = read_model(source)
+    row = choose_runtime("tflite" if data[4:8] == TFLITE_MARK else "onnx", runtime)
+    try:
+        return row.open(data, threads)
+    except ExportError:
+        raise
+    except ImportError as error:
+        raise MissingRuntime(f"{row.name} is installed but cannot be used: {error}", _how_to_install(row)) from error
+    except Exception as error:  # the runtimes' errors have no common class below Exception
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = "the model" if isinstance(source, bytes) else str(source)
+        raise ModelFileError(f"{row.name} cannot read {where}: {reason}", "export the model again") from error
+
+
+def read_model(source: Path | bytes) -> bytes:
+    """The content of a file; content is returned as it is.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {source}: {error.strerror or error}", "check that the file exists and may be read"
+        ) from error
+
+
+def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
+    """The row ``name``, or the first installed one for files of ``kind``.
+
+    Raises:
+        ExportError: There is no such runtime, or it does not run such files.
+        MissingRuntime: It is not installed, or none is.
+    """
+    if name is None:
+        rows = [row for row in RUNTIMES.values() if row.kind == kind]
+        for row in rows:
+            if row.installed:
+                return row
+        raise MissingRuntime(f"no runtime for {kind} files is installed", _how_to_install(rows[0]))
+    if name not in RUNTIMES:
+        near = get_close_matches(name, RUNTIMES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(RUNTIMES)}"
+        raise ExportError(f"there is no runtime {name!r}", hint)
+    row = RUNTIMES[name]
+    if row.kind != kind:
+        fitting = ", ".join(other.name for other in RUNTIMES.values() if other.kind == kind)
+        raise ExportError(f"{name} does not run {kind} files", f"choose one of: {fitting}")
+    if not row.installed:
+        raise MissingRuntime(f"the runtime {name} is not installed", _how_to_install(row))
+    return row
+
+
+class _OnnxModel:
+    runtime = "onnxruntime"
+
+    def __init__(self, data: bytes, threads: int) -> None:
+        ort = import_module("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        # Spinning threads would keep a core busy between two windows of sound.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Without the fallback, which prints on standard output and then tries the same provider again.
+        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        _check_names([entry.name for entry in inputs], [entry.name for entry in outputs])
+        self.input_shape = tuple(inputs[0].shape[1:])
+        self.classes = int(outputs[0].shape[1])
+
+    def __call__(self, items: Items) -> Outputs:
+        _check_items(items, self.input_shape)
+        return Outputs(*self._session.run(OUTPUTS, {INPUT: items}))
+
+
+class _TfliteModel:
+    def __init__(self, module: str, runtime: str, data: bytes, threads: int) -> None:
+        self.runtime = runtime
+        self._interpreter = import_module(module).Interpreter(model_content=data, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        _check_names([entry["name"] for entry in inputs], [entry["name"] for entry in outputs])
+        self._item_shape = tuple(int(size) for size in inputs[0]["shape"])
+        _, height, width, channels = self._item_shape
+        self.input_shape = (channels, height, width)
+        self._input = int(inputs[0]["index"])
+        self._outputs = [int(entry["index"]) for entry in outputs]
+        self.classes = int(outputs[0]["shape"][1])
+
+    def __call__(self, items: Items) -> Outputs:
+        _check_items(items, self.input_shape)
+        found = Outputs(*(np.empty((len(items), self.classes), dtype=np.float32) for _ in OUTPUTS))
+        for number, item in enumerate(items):
+            # With one channel this is a view; set_tensor copies into the interpreter's own memory.
+            self._interpreter.set_tensor(self._input, item.transpose(1, 2, 0).reshape(self._item_shape))
+            self._interpreter.invoke()
+            for values, index in zip(found, self._outputs, strict=True):
+                values[number] = self._interpreter.get_tensor(index)[0]
+        return found
+
+
+RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
+            Runtime(
+                "litert",
+                "tflite",
+                "ai_edge_litert",
+                ("ai-edge-litert", "ai-edge-litert-nightly"),
+                partial(_TfliteModel, "ai_edge_litert.interpreter", "litert"),
+            ),
+            # The interpreter's older name; its last wheels are for Python 3.11 and NumPy 1.
+            Runtime(
+                "tflite_runtime",
+                "tflite",
+                "tflite_runtime",
+                ("tflite-runtime",),
+                partial(_TfliteModel, "tflite_runtime.interpreter", "tflite_runtime"),
+            ),
+        )
+    }
+)
+
+
+def _check_names(inputs: list[str], outputs: list[str]) -> None:
+    if inputs != [INPUT] or outputs != list(OUTPUTS):
+        raise ModelFileError(
+            f"the model has the inputs {inputs} and the outputs {outputs}, not {[INPUT]} and {list(OUTPUTS)}",
+            "only models that edgeser wrote can be loaded",
+        )
+
+
+def _check_items(items: Any, shape: tuple[int, ...]) -> None:
+    if items.shape[1:] != shape or items.dtype != np.float32:
+        raise ExportError(
+            f"items are {items.dtype} {items.shape}, not float32 (items, {', '.join(map(str, shape))})",
+            "compute the features with the model's own front-end",
+        )
+
+
+def _how_to_install(row: Runtime) -> str:
+    return f"install it with: pip install {row.packages[0]}"

@@ -1,0 +1,194 @@
+"""An op graph as a TFLite file for inference.
+
+    data = write_tflite(graph, weights, {"labels": '["angry", "calm"]'})
+
+Input ``x``: float32 (1, height, width, channels), so one item at a time and channels last. Outputs ``logits`` and
+``probabilities``: float32 (1, classes). Batch normalisation is folded, a ReLU becomes part of the operator before it.
+Equal arguments give equal bytes on every machine: folding is IEEE arithmetic element by element, the rest is layout.
+
+What depends on the type of the numbers is in :class:`Float32`: how weights are stored, and the operators' versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator, Padding
+from numpy.typing import NDArray
+
+from edgeser_export.graph import (
+    INPUT,
+    Add,
+    Concat,
+    Conv,
+    Graph,
+    Linear,
+    Op,
+    Pool,
+    Reduce,
+    Relu,
+    Shape,
+    Weights,
+    sources,
+)
+from edgeser_export.lowering import PROBABILITIES, InferenceGraph, lower
+from edgeser_export.tflite_file import TfliteFile, read_tflite_metadata
+
+__all__ = ["Float32", "read_tflite_metadata", "write_tflite"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def write_tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str] = NOTHING) -> bytes:
+    """Write ``graph`` with ``weights`` as a float32 TFLite model.
+
+    Args:
+        graph: The op graph, with or without batch normalisation.
+        weights: Its parameters and running statistics.
+        metadata: Stored as one JSON object in the metadata entry ``edgeser``; see :func:`read_tflite_metadata`.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        GraphError: The weights do not fit the graph, or the graph is none for inference.
+    """
+    return _Writer(lower(graph, weights), Float32()).write(metadata)
+
+
+class Float32:
+    """Numbers as they are: every operator in its first version."""
+
+    def activation(self, file: TfliteFile, name: str, shape: Shape) -> int:
+        """Add a tensor that the runtime computes."""
+        return file.tensor(name, shape)
+
+    def parameters(
+        self, file: TfliteFile, op: Conv | Linear, weight: NDArray[np.float32], bias: NDArray[np.float32]
+    ) -> tuple[int, int]:
+        """Add the weight, output channel first and input channel last, and the bias of ``op``."""
+        return file.constant(f"{op.name}.weight", weight), file.constant(f"{op.name}.bias", bias)
+
+    def version(self, code: int) -> int:  # noqa: ARG002  other types of numbers need it
+        """Version of the operator ``code``."""
+        return 1
+
+
+class _Writer:
+    def __init__(self, lowered: InferenceGraph, numbers: Float32) -> None:
+        self.lowered, self.numbers, self.file = lowered, numbers, TfliteFile()
+        self.graph, self.weights = lowered.graph, lowered.weights
+        self.fused = fused_relus(self.graph)
+        self.numbers_of: dict[str, int] = {}
+
+    def write(self, metadata: Mapping[str, str]) -> bytes:
+        self._activation(INPUT)
+        absorbed = set(self.fused.values())
+        for op in self.graph.ops:
+            if op.name not in absorbed:
+                self._operation(op)
+        logits = self.numbers_of[self.graph.output]
+        probabilities = self.numbers.activation(self.file, PROBABILITIES, (1, self.lowered.classes))
+        self._operator("SOFTMAX", [logits], probabilities, "SoftmaxOptions", beta=1.0)
+        self.file.metadata(metadata)
+        return self.file.finish([self.numbers_of[INPUT]], [logits, probabilities])
+
+    def _operation(self, op: Op) -> None:
+        inputs = [self.numbers_of[source] for source in sources(op)]
+        match op:
+            case Conv():
+                self._convolution(op)
+            case Linear():
+                parameters = self._parameters(op)
+                self._activated("FULLY_CONNECTED", op, inputs + parameters, "FullyConnectedOptions")
+            case Add():
+                self._activated("ADD", op, inputs, "AddOptions")
+            case Relu():
+                self._operator("RELU", inputs, self._activation(op.name))
+            case Pool():
+                code = "AVERAGE_POOL_2D" if op.how == "mean" else "MAX_POOL_2D"
+                window = {"filterHeight": op.size, "filterWidth": op.size, "strideH": op.size, "strideW": op.size}
+                output = self._activation(op.name)
+                self._operator(code, inputs, output, "Pool2DOptions", padding=Padding.VALID, **window)
+            case Reduce():
+                # Channels last: axis 1 is still the first after the item, and so on.
+                axes = self.file.constant(f"{op.name}.axes", np.array(op.axes, dtype=np.int32))
+                code = "MEAN" if op.how == "mean" else "REDUCE_MAX"
+                self._operator(code, [*inputs, axes], self._activation(op.name), "ReducerOptions", keepDims=False)
+            case Concat():
+                last = len(self.graph.shapes[op.name])
+                self._operator("CONCATENATION", inputs, self._activation(op.name), "ConcatenationOptions", axis=last)
+            case _:
+                raise TypeError(f"no TFLite operator is written for {op}")
+
+    def _convolution(self, op: Conv) -> None:
+        source, padding = self.numbers_of[op.source], Padding.VALID
+        if op.padding and pads_as_same(op, self.graph.shapes[op.source]):
+            padding = Padding.SAME
+        elif op.padding:
+            source = self._padded(op, source)
+        strides = {"padding": padding, "strideH": op.stride, "strideW": op.stride}
+        self._activated("CONV_2D", op, [source, *self._parameters(op)], "Conv2DOptions", **strides)
+
+    def _padded(self, op: Conv, source: int) -> int:
+        edge = [op.padding, op.padding]
+        margins = self.file.constant(f"{op.name}.margins", np.array([[0, 0], edge, edge, [0, 0]], dtype=np.int32))
+        _, height, width, channels = channels_last(self.graph.shapes[op.source])
+        shape = (1, height + 2 * op.padding, width + 2 * op.padding, channels)
+        output = self.numbers.activation(self.file, f"{op.name}.padded", shape)
+        self._operator("PAD", [source, margins], output, "PadOptions")
+        return output
+
+    def _parameters(self, op: Conv | Linear) -> list[int]:
+        weight = self.weights[f"{op.name}.weight"]
+        if isinstance(op, Conv):
+            weight = weight.transpose(0, 2, 3, 1)
+        # Some kernels insist on a bias: a layer without one gets zeros.
+        bias = self.weights.get(f"{op.name}.bias", np.zeros(len(weight), dtype=np.float32))
+        return list(self.numbers.parameters(self.file, op, np.ascontiguousarray(weight), bias))
+
+    def _activated(self, code: str, op: Op, inputs: list[int], options: str, **settings: float) -> None:
+        relu = self.fused.get(op.name)
+        function = ActivationFunctionType.RELU if relu else ActivationFunctionType.NONE
+        output = self._activation(relu or op.name)
+        self._operator(code, inputs, output, options, fusedActivationFunction=function, **settings)
+
+    def _operator(self, code: str, inputs: list[int], output: int, options: str = "", **settings: Any) -> None:
+        number = getattr(BuiltinOperator, code)
+        self.file.operator(number, inputs, output, options, self.numbers.version(number), **settings)
+
+    def _activation(self, name: str) -> int:
+        shape = channels_last(self.graph.shapes[name])
+        self.numbers_of[name] = self.numbers.activation(self.file, self.lowered.names[name], shape)
+        return self.numbers_of[name]
+
+
+def channels_last(shape: Shape) -> Shape:
+    """The shape of one item with the batch of one in front and the channels at the end."""
+    return (1, *shape[1:], shape[0])
+
+
+def fused_relus(graph: Graph) -> dict[str, str]:
+    """Operation -> the ReLU that becomes part of it: nothing else reads the operation's output."""
+    readers = [source for op in graph.ops for source in sources(op)]
+    can_carry = {op.name for op in graph.ops if isinstance(op, Conv | Linear | Add)}
+    return {
+        op.source: op.name
+        for op in graph.ops
+        if isinstance(op, Relu) and op.source in can_carry and readers.count(op.source) == 1
+    }
+
+
+def pads_as_same(op: Conv, source: Shape) -> bool:
+    """Whether TFLite's SAME padding, which may be one-sided, puts the windows where ``op.padding`` puts them."""
+    return all(_same_margin(size, op) == op.padding for size in source[1:])
+
+
+def _same_margin(size: int, op: Conv) -> int | None:
+    """Rows that SAME adds before the first one, or None where it yields another number of windows."""
+    windows = -(-size // op.stride)
+    if windows != (size + 2 * op.padding - op.kernel) // op.stride + 1:
+        return None
+    return max((windows - 1) * op.stride + op.kernel - size, 0) // 2

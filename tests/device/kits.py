@@ -1,0 +1,86 @@
+"""Small kits from synthetic spectrograms, made in a second: for tests of everything that starts from a kit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from edgeser.pack import PackReport, pack_kit
+from edgeser.students import build, initial_weights
+from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.schedule import Schedule
+from edgeser_device.views import mixed_recipes, plain_recipes
+
+LABELS = ("anger", "neutral", "sadness")
+SPEC = FrontendSpec(mean=-40.0, std=15.0)
+
+
+def synthetic_items(per_class: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a raised band whose place tells the class: (items, mels, frames) float32, classes uint8."""
+    random = np.random.default_rng(seed)
+    classes = np.repeat(np.arange(len(LABELS)), per_class).astype(np.uint8)
+    items = random.standard_normal((len(classes), SPEC.mels, SPEC.frames)).astype(np.float32)
+    for item, label in zip(items, classes, strict=True):
+        item[8 + 18 * label : 20 + 18 * label] += 1.5
+    return items, classes
+
+
+def synthetic_set(
+    per_class: int = 4,
+    steps: int = 40,
+    batch: int = 16,
+    optimiser: str = "adamw",
+    views: int = 8,
+    peak_rate: float = 1e-2,
+) -> DistilledSet:
+    """A distilled set; with ``views`` 1 the plain recipes, otherwise that many mixed views an item."""
+    items, classes = synthetic_items(per_class)
+    recipes = (
+        plain_recipes(len(items)) if views == 1 else mixed_recipes(len(items), views * len(items), SPEC.frames, seed=0)
+    )
+    one_hot = np.eye(len(LABELS), dtype=np.float64)[classes]
+    share = np.where(recipes.mode > 0, recipes.weight / 256, 1.0)[:, None]
+    labels = share * one_hot[recipes.item] + (1 - share) * one_hot[recipes.partner]
+    levels, scale, offset = quantise(items)
+    schedule = Schedule(optimiser=optimiser, steps=steps, batch=batch, peak_rate=peak_rate)
+    return DistilledSet(levels, scale, offset, classes, recipes, labels.astype(np.float16), LABELS, schedule, SPEC)
+
+
+def write_run(folder: Path, distilled: DistilledSet | None = None, width: float = 0.25, evaluated: bool = True) -> Path:
+    """A run folder as ``edgeser distill`` writes it."""
+    distilled = distilled or synthetic_set()
+    graph = build("edgenet", len(distilled.names), width)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "edgeser": "0.1.0",
+        "corpus": {"name": "demo", "title": "Demonstration", "licence": "CC0-1.0", "folder": str(folder / "audio")},
+        "labels": list(distilled.names),
+        "split": {
+            "name": "quick",
+            **{part: {"speakers": [part], "utterances": 3} for part in ("train", "dev", "test")},
+        },
+        "student": {"architecture": "edgenet", "width": width},
+        "method": "random",
+        "seed": 0,
+        "budget": {"ipc": distilled.per_class, "share": 0.1, "items": len(distilled), "train_items": 120},
+        "corpus_bytes": 1_000_000,
+    }
+    (folder / "run.json").write_text(json.dumps(description))
+    config = f'method = "random"\nseed = 0\n[corpus]\nname = "demo"\nfolder = "{folder}/audio"\nsplit = "quick"\n'
+    (folder / "config.toml").write_text(config)
+    (folder / "student.json").write_text(json.dumps(graph.to_json()))
+    (folder / "init.safetensors").write_bytes(save(initial_weights(graph, 0)))
+    (folder / "distilled.safetensors").write_bytes(distilled.to_bytes())
+    if evaluated:
+        metrics = {"distilled": {"uar_mean": 0.9, "uar_std": 0.01}, "full": {"uar_mean": 0.95, "uar_std": 0.01}}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def write_kit(folder: Path, distilled: DistilledSet | None = None, width: float = 0.25) -> PackReport:
+    """A kit at ``folder / "test.edgeser"``."""
+    return pack_kit(write_run(folder / "run", distilled, width), "rpi4", folder / "test.edgeser")

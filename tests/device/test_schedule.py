@@ -1,0 +1,118 @@
+"""The schedule against torch's one-cycle policy, and the order of the views."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from edgeser_device.errors import DistilledSetError
+from edgeser_device.schedule import (
+    Schedule,
+    adam_corrections,
+    batch_indices,
+    epoch_order,
+    learning_rate,
+    statistics_batches,
+)
+from hypothesis import given
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(),
+        Schedule(steps=50, peak_rate=5e-3, warm_share=0.1),
+        Schedule(steps=200, start_divisor=10, end_divisor=100),
+        Schedule(steps=7, warm_share=0.5),
+    ],
+)
+def test_rates_are_torchs_one_cycle(schedule: Schedule) -> None:
+    import torch
+
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=schedule.peak_rate, total_steps=schedule.steps, pct_start=schedule.warm_share,
+        anneal_strategy="cos", cycle_momentum=False, div_factor=schedule.start_divisor,
+        final_div_factor=schedule.end_divisor,
+    )  # fmt: skip
+    expected = []
+    for _ in range(schedule.steps):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if len(expected) < schedule.steps:
+            oracle.step()
+    if schedule.warm_share * schedule.steps > 1:  # torch's turning point is at warm_share * steps - 1
+        found = [learning_rate(schedule, step) for step in range(schedule.steps)]
+        assert max(found) <= schedule.peak_rate
+        assert found[0] == pytest.approx(expected[0])
+        assert found[-1] == pytest.approx(expected[-1])
+        slope = schedule.peak_rate / (schedule.warm_share * schedule.steps) * np.pi
+        assert np.abs(np.array(found) - expected).max() < slope
+
+
+@given(st.integers(1, 300), st.floats(0, 1), st.integers(1, 50))
+def test_rates_are_finite_and_bounded(steps: int, warm: float, divisor: int) -> None:
+    schedule = Schedule(steps=steps, warm_share=warm, start_divisor=float(divisor))
+    rates = [learning_rate(schedule, step) for step in range(steps)]
+    assert all(0 < rate <= schedule.peak_rate * (1 + 1e-12) for rate in rates)
+
+
+@given(count=st.integers(1, 200), batch=st.integers(2, 64), seed=st.integers(0, 99))
+def test_an_epoch_holds_every_view(count: int, batch: int, seed: int) -> None:
+    steps = -(-count // batch)
+    for epoch in range(2):
+        drawn = np.concatenate([batch_indices(count, batch, seed, epoch * steps + step) for step in range(steps)])
+        assert len(drawn) == steps * batch
+        assert np.array_equal(np.sort(drawn[:count]), np.arange(count))
+        assert np.array_equal(drawn[count:], np.resize(drawn[:count], steps * batch - count))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    orders = [epoch_order(50, seed, epoch).tolist() for seed in range(3) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == 9
+
+
+def test_the_order_is_fixed_for_all_versions() -> None:
+    assert epoch_order(10, seed=0, epoch=0).tolist() == GOLDEN_ORDER
+
+
+GOLDEN_ORDER = [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+
+
+@given(count=st.integers(1, 200), batch=st.integers(2, 64))
+def test_statistics_see_every_view(count: int, batch: int) -> None:
+    batches = statistics_batches(count, batch)
+    assert all(len(indices) == batch for indices in batches)
+    assert set(np.concatenate(batches).tolist()) == set(range(count))
+
+
+def test_corrections() -> None:
+    assert adam_corrections(0) == pytest.approx((10.0, 1000.0))
+    assert adam_corrections(10_000) == pytest.approx((1.0, 1.0), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"batch": 1}, {"batch": 5000}, {"peak_rate": 0.0},
+        {"peak_rate": float("nan")}, {"weight_decay": -1.0}, {"warm_share": 1.1}, {"start_divisor": 0.5},
+        {"end_divisor": 0.0}, {"optimiser": 3}, {"peak_rate": "fast"},
+    ],
+)  # fmt: skip
+def test_impossible_schedules_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(DistilledSetError):
+        Schedule.from_json(Schedule().to_json() | change)
+
+
+@pytest.mark.parametrize("value", [None, {}, {"steps": 3}, Schedule().to_json() | {"more": 1}])
+def test_incomplete_schedules_are_refused(value: object) -> None:
+    with pytest.raises(DistilledSetError):
+        Schedule.from_json(value)
+
+
+def test_round_trip() -> None:
+    schedule = replace(Schedule(), steps=12, optimiser="sgd")
+    assert Schedule.from_json(schedule.to_json()) == schedule

@@ -1,0 +1,206 @@
+"""The check finds every defect that a corpus can have, and no bad file stops it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeser.corpora import Corpus, load_corpus, make_split
+from edgeser.corpora.check import CheckReport, Finding, check_corpus
+from edgeser.corpora.check_table import render_check
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def clean(write_tone: Write, tmp_path: Path) -> Path:
+    """Three speakers, two classes, nothing wrong."""
+    for number, speaker in enumerate("abc"):
+        for more, emotion in enumerate(("anger", "neutral")):
+            write_tone(f"{emotion}/{speaker}_1.wav", seed=10 * number + more, seconds=0.5 + 0.1 * number)
+    return tmp_path
+
+
+def check(folder: Path, name: str = "folder") -> CheckReport:
+    corpus = load_corpus(name, folder)
+    report = check_corpus(corpus, make_split(corpus), n_jobs=2)
+    json.dumps(report.to_json(), allow_nan=False)
+    return report
+
+
+def test_a_clean_corpus(clean: Path) -> None:
+    report = check(clean)
+    assert report.passed
+    assert report.findings == ()
+    assert report.utterances == 6
+    assert report.classes == {"anger": 3, "neutral": 3}
+    assert report.speakers["a"] == {"anger": 1, "neutral": 1}
+    assert report.durations_s == {"min": 0.5, "median": 0.6, "max": 0.7, "total": 3.6}
+    assert (report.rates, report.channels, report.subtypes) == ({"16000": 6}, {"1": 6}, {"WAV PCM_16": 6})
+    assert report.split is not None
+    assert report.split["test"]["classes"] == {"anger": 1, "neutral": 1}
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    path.write_text("this is no recording")
+
+
+def _cut_in_the_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def _no_samples(path: Path) -> None:
+    soundfile.write(path, np.zeros(0), 16000)
+
+
+def _nan(path: Path) -> None:
+    soundfile.write(path, np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+
+
+def _infinity(path: Path) -> None:
+    soundfile.write(path, np.r_[np.full(8000, 0.1), np.inf].astype(np.float32), 16000, subtype="FLOAT")
+
+
+def _silence(path: Path) -> None:
+    soundfile.write(path, np.full(16000, 5e-4), 16000)
+
+
+def _clipping(path: Path) -> None:
+    soundfile.write(path, np.clip(3 * np.sin(np.arange(16000) / 10), -1, 1), 16000)
+
+
+def _short(path: Path) -> None:
+    soundfile.write(path, 0.1 * np.sin(np.arange(1600)), 16000)
+
+
+def _unreadable(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere.wav")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "severity"),
+    [
+        (_empty, "unreadable", "error"),
+        (_text, "unreadable", "error"),
+        (_cut_in_the_header, "unreadable", "error"),
+        (_no_samples, "unreadable", "error"),
+        (_unreadable, "unreadable", "error"),
+        (_nan, "not finite", "error"),
+        (_infinity, "not finite", "error"),
+        (_silence, "silent", "warning"),
+        (_clipping, "clipped", "warning"),
+        (_short, "too short", "warning"),
+    ],
+)
+def test_a_bad_recording_is_reported(clean: Path, spoil: Callable[[Path], None], kind: str, severity: str) -> None:
+    spoil(clean / "anger" / "b_1.wav")
+    report = check(clean)
+    found = [finding for finding in report.findings if finding.kind == kind]
+    assert [(finding.severity, finding.paths) for finding in found] == [(severity, ("anger/b_1.wav",))]
+    assert report.passed == (severity == "warning")
+
+
+def test_when_nothing_can_be_decoded(clean: Path) -> None:
+    for path in clean.rglob("*.wav"):
+        path.write_bytes(b"RIFF")
+    report = check(clean)
+    assert len(report.findings) == 6
+    assert report.durations_s == {}
+
+
+def test_equal_bytes_under_two_names_are_a_warning(clean: Path) -> None:
+    (clean / "anger" / "a_2.wav").write_bytes((clean / "anger" / "a_1.wav").read_bytes())
+    report = check(clean)
+    assert report.findings == (
+        Finding("duplicate", "warning", ("anger/a_1.wav", "anger/a_2.wav"), "byte for byte the same"),
+    )
+
+
+def test_equal_samples_in_another_format_are_found(clean: Path) -> None:
+    samples, rate = soundfile.read(clean / "anger" / "a_1.wav", dtype="int16")
+    soundfile.write(clean / "anger" / "a_2.flac", samples, rate)
+    (finding,) = check(clean).findings
+    assert (finding.kind, finding.detail) == ("duplicate", "the same samples in different files")
+
+
+def test_one_recording_with_two_labels_and_two_speakers_is_an_error(clean: Path) -> None:
+    (clean / "neutral" / "b_2.wav").write_bytes((clean / "anger" / "a_1.wav").read_bytes())
+    report = check(clean)
+    assert not report.passed
+    assert "different emotions and speakers and parts of the split" in report.findings[0].detail
+
+
+def test_one_person_under_two_spellings_is_found(write_tone: Write, tmp_path: Path) -> None:
+    lines = ["path,emotion,speaker,split"]
+    for number, (speaker, part) in enumerate([("Anna", "train"), ("ben", "dev"), ("anna ", "test")]):
+        for more, emotion in enumerate(("anger", "neutral")):
+            path = write_tone(f"{number}{more}.wav", seed=10 * number + more)
+            lines.append(f"{path.name},{emotion},{speaker},{part}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    (finding,) = check(tmp_path, "manifest").findings
+    assert (finding.kind, finding.severity) == ("shared speaker", "error")
+    assert "'Anna' in train" in finding.detail
+
+
+def test_rates_channels_and_widths_are_counted(clean: Path, write_tone: Write) -> None:
+    write_tone("anger/a_1.wav", seed=5, rate=44100, subtype="PCM_24")
+    samples = np.random.default_rng(3).normal(0, 0.1, (16000, 2))
+    soundfile.write(clean / "anger" / "b_1.wav", samples, 16000, subtype="FLOAT")
+    report = check(clean)
+    assert report.rates == {"16000": 5, "44100": 1}
+    assert report.channels == {"1": 5, "2": 1}
+    assert report.subtypes == {"WAV FLOAT": 1, "WAV PCM_16": 4, "WAV PCM_24": 1}
+    assert [finding.kind for finding in report.findings] == ["mixed rates"]
+
+
+def test_the_content_decides_not_the_extension(clean: Path) -> None:
+    path = clean / "anger" / "a_1.wav"
+    samples, rate = soundfile.read(path)
+    data = io.BytesIO()
+    soundfile.write(data, samples, rate, format="FLAC")
+    path.write_bytes(data.getvalue())
+    report = check(clean)
+    assert report.findings == ()
+    assert report.subtypes == {"FLAC PCM_16": 1, "WAV PCM_16": 5}
+
+
+def test_a_corpus_that_cannot_be_split_can_be_checked(write_tone: Write, tmp_path: Path) -> None:
+    for number in range(3):
+        write_tone(f"anger/anna_{number}.wav", seed=number)
+    (tmp_path / "stray_1.wav").touch()
+    report = check_corpus(load_corpus("folder", tmp_path), n_jobs=1)
+    assert report.split is None
+    assert report.ignored == {"it lies in no class folder": 1}
+
+
+def test_progress_counts_to_the_end(clean: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    check_corpus(load_corpus("folder", clean), n_jobs=1, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 6) for number in range(1, 7)]
+
+
+def test_the_table_shows_what_was_found(clean: Path) -> None:
+    from rich.console import Console
+
+    def shown(corpus: Corpus) -> str:
+        console = Console(file=io.StringIO(), width=100)
+        console.print(render_check(check_corpus(corpus, make_split(corpus), n_jobs=1)))
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    corpus = load_corpus("folder", clean)
+    assert "nothing wrong was found" in shown(corpus)
+    (clean / "anger" / "b_1.wav").write_text("[red]text")
+    text = shown(corpus)
+    assert "unreadable" in text
+    assert "anger/b_1.wav" in text
