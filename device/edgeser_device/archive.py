@@ -108,7 +108,7 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     members = {}
     for name, array in arrays.items():
         buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+        np.lib.format.write_array(buffer, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False)
         members[f"{name}.npy"] = buffer.getvalue()
     return write_archive(members, level=0)
 

@@ -68,14 +68,12 @@ class DistilledSet:
 
     def items(self) -> NDArray[np.float32]:
         """The items as normalised log-mels, float32 (items, mels, frames)."""
-        levels: NDArray[np.float32] = self.levels.astype(np.float32)
-        levels *= self.scale[:, None, None]
-        levels += self.offset[:, None, None]
-        return levels
+        return self.levels.astype(np.float32) * self.scale[:, None, None] + self.offset[:, None, None]
 
     def labels_of(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
         """Soft labels of the chosen views, float32 (batch, classes)."""
-        return self.soft_labels[indices].astype(np.float32)
+        chosen: NDArray[np.float16] = self.soft_labels[indices]
+        return chosen.astype(np.float32)
 
     def to_bytes(self) -> bytes:
         """The set as one safetensors file, the same bytes for the same set."""

@@ -3,7 +3,12 @@
 # Safe to run again: what is there is kept, and an interrupted training goes on. Nothing is installed outside FOLDER.
 set -eu
 
-kit=${1:-$(ls ./*.edgeser 2>/dev/null | head -n 1 || true)}
+kit=${1:-}
+if [ -z "$kit" ]; then
+    for found in ./*.edgeser; do
+        if [ -f "$found" ]; then kit=$found; fi
+    done
+fi
 folder=${2:-"${HOME:-.}/edgeser"}
 package=${EDGESER_PACKAGE:-edgeser}
 

@@ -82,12 +82,12 @@ class Schedule:
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """The rate of a step, counted from 0: up on half a cosine, then down on half a cosine."""
-    first, last = 0.0, float(max(1, schedule.steps - 1))
-    top = schedule.warm_share * last
+    """The rate of a step, counted from 0: up on half a cosine, then down on half a cosine; torch's OneCycleLR."""
+    last = float(max(1, schedule.steps - 1))
+    top = max(0.0, schedule.warm_share * schedule.steps - 1)
     start = schedule.peak_rate / schedule.start_divisor
-    if step < top:
-        return _between(start, schedule.peak_rate, (step - first) / (top - first))
+    if top > 0 and step <= top:
+        return _between(start, schedule.peak_rate, step / top)
     return _between(
         schedule.peak_rate, start / schedule.end_divisor, (step - top) / (last - top) if last > top else 1.0
     )

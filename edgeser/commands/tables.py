@@ -101,7 +101,6 @@ def bench_table(bench: Bench) -> Group:
         ">front-end",
         ">p50",
         ">p95",
-        ">p99",
         ">load",
         ">MB",
         ">bytes",
@@ -133,7 +132,9 @@ def _table(*columns: str, title: str | None = None) -> Table:
     """A plain table; ``>`` before a name aligns its column to the right."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True, title_style="bold"
+    )
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     return table

@@ -24,7 +24,7 @@ from edgeser_export.graph import (
     Relu,
     Shape,
 )
-from edgeser_export.kernels import Geometry
+from edgeser_export.kernels import Geometry, pooled
 from edgeser_export.nodes import Nodes
 
 
@@ -55,7 +55,7 @@ class Flow:
         return Geometry(conv, self.shape(conv.source), self.shape(conv.name))
 
     def affine(self, tensor: str, factor: str, offset: str, channels: int) -> str:
-        """factor x + offset with vectors (channels,): a normalisation by mean 0 and variance 1 is the fastest way."""
+        """Factor x + offset with vectors (channels,): a normalisation by mean 0 and variance 1 is the fastest way."""
         zeros = self.nodes.constant(np.zeros(channels, np.float32))
         ones = self.nodes.constant(np.ones(channels, np.float32))
         return self.nodes.add("BatchNormalization", tensor, factor, offset, zeros, ones, epsilon=0.0)
@@ -68,16 +68,16 @@ def write_forward(flow: Flow, op: Op) -> None:
 
 def _conv(flow: Flow, op: Conv) -> str:
     weights = (f"{op.name}.weight", *([f"{op.name}.bias"] if op.bias else []))
-    window = {"kernel_shape": (op.kernel,) * 2, "strides": (op.stride,) * 2, "pads": (op.padding,) * 4}
+    window: dict[str, Any] = {"kernel_shape": (op.kernel,) * 2, "strides": (op.stride,) * 2, "pads": (op.padding,) * 4}
     return flow.nodes.add("Conv", flow.tensors[op.source], *weights, **window)
 
 
 def _batchnorm(flow: Flow, op: BatchNorm) -> str:
     """(x - mean) / sqrt(var + eps) weight + bias, by the batch's statistics or by running ones.
 
-    With training_mode, onnxruntime overwrites the two running statistics that it reads. They are therefore computed here
-    as 0 times two parameters, so that every normalisation has its own; a constant would be shared. With momentum 0 the
-    operator's new running statistics are the batch's mean and biased variance.
+    With training_mode, onnxruntime overwrites the two running statistics that it reads. They are therefore computed
+    here as 0 times two parameters, so that every normalisation has its own; a constant would be shared. With momentum 0
+    the operator's new running statistics are the batch's mean and biased variance.
     """
     nodes, source = flow.nodes, flow.tensors[op.source]
     weight, bias = f"{op.name}.weight", f"{op.name}.bias"
@@ -99,12 +99,8 @@ def _relu(flow: Flow, op: Relu) -> str:
 
 
 def _pool(flow: Flow, op: Pool) -> str:
-    window = {"kernel_shape": (op.size,) * 2, "strides": (op.size,) * 2}
-    if op.how == "mean":
-        return flow.nodes.add("AveragePool", flow.tensors[op.source], **window)
-    output, indices = flow.nodes.add_many("MaxPool", 2, flow.tensors[op.source], **window)
-    flow.tensors[f"{op.name}.indices"] = indices
-    return output
+    kind = {"mean": "AveragePool", "max": "MaxPool"}[op.how]
+    return pooled(flow.nodes, kind, flow.tensors[op.source], flow.shape(op.source), op.size)
 
 
 def _reduce(flow: Flow, op: Reduce) -> str:

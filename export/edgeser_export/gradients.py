@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from edgeser_export import kernels
 from edgeser_export.flow import Flow
@@ -24,18 +25,16 @@ from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Linear, Op, Pool,
 
 @dataclass(frozen=True)
 class Gradient:
-    """Gradient of the loss by a tensor: ``value``, broadcast to ``view``, reshaped as the tensor, times ``scale``.
+    """Gradient of the loss by a tensor: ``value``, broadcast to the tensor's shape, times ``scale`` along axis 1.
 
     Attributes:
         value: Name of a tensor.
-        shape: Of ``value``; as long as ``view``, with ones where it broadcasts.
-        view: Another way to cut the tensor's positions into axes, in the same order.
-        scale: Name of a vector (channels,) that multiplies along axis 1, or "" for none.
+        shape: Of ``value``: the tensor's, with ones where it broadcasts.
+        scale: Name of a vector (channels,), or "" for none.
     """
 
     value: str
     shape: Shape
-    view: Shape
     scale: str = ""
 
 
@@ -69,12 +68,11 @@ def accumulated(flow: Flow, name: str, gradients: list[Gradient]) -> Gradient:
     total, *others = gradients
     if not others:
         return total
-    view = flow.shape(name)
     total = _unscaled(flow, name, total)
     for other in others:
         addend = _unscaled(flow, name, other)
         shape = np.broadcast_shapes(total.shape, addend.shape)
-        total = Gradient(flow.nodes.add("Add", total.value, addend.value), shape, view)
+        total = Gradient(flow.nodes.add("Add", total.value, addend.value), shape)
     return total
 
 
@@ -89,7 +87,7 @@ def write_loss(flow: Flow, labels: str, loss: str) -> Gradient:
     share = nodes.number(-1.0 / flow.batch)
     nodes.add("Mul", nodes.sum(nodes.add("Mul", labels, logs), (0, 1)), share, into=loss)
     expected = nodes.add("Mul", nodes.add("Exp", logs), nodes.sum(labels, (1,), keep=True))
-    return Gradient(nodes.add("Mul", nodes.add("Sub", labels, expected), share), shape, shape)
+    return Gradient(nodes.add("Mul", nodes.add("Sub", labels, expected), share), shape)
 
 
 def _conv(flow: Flow, op: Conv, gradient: Gradient, below: bool) -> Found:
@@ -104,15 +102,15 @@ def _conv(flow: Flow, op: Conv, gradient: Gradient, below: bool) -> Found:
         return Found((), found)
     shape = flow.shape(op.source)
     value = kernels.gradient_of_input(nodes, geometry, scaled(weight, rank=4), wide)
-    return Found((Gradient(value, shape, shape),), found)
+    return Found((Gradient(value, shape),), found)
 
 
 def _batchnorm(flow: Flow, op: BatchNorm, gradient: Gradient, below: bool) -> Found:
     """Closed form of Ioffe and Szegedy 2015 (arXiv 1502.03167), section 3.
 
     With y = weight xhat + bias, xhat = r (x - mean), r = 1 / sqrt(var + eps), g = dL/dy and M numbers a channel:
-    dbias = sum g, dweight = sum g xhat = r (sum g x - mean sum g), and dx = weight r (g - dbias / M - xhat dweight / M),
-    or weight r g where mean and variance are held constant. The factor weight r is left to the next rule.
+    dbias = sum g, dweight = sum g xhat = r (sum g x - mean sum g), dx = weight r (g - dbias / M - xhat dweight / M), or
+    weight r g where mean and variance are held constant. The factor weight r is left to the next rule.
     """
     nodes, shape = flow.nodes, flow.shape(op.name)
     axes = tuple(axis for axis in range(len(shape)) if axis != 1)
@@ -131,58 +129,45 @@ def _batchnorm(flow: Flow, op: BatchNorm, gradient: Gradient, below: bool) -> Fo
         offset = nodes.add("Sub", nodes.add("Mul", shift, share), nodes.add("Mul", factor, mean))
         value = nodes.add("Add", value, flow.affine(source, factor, offset, shape[1]))
     scale = nodes.add("Mul", f"{op.name}.weight", inverse)
-    return Found((Gradient(value, shape, shape, scale),), found)
+    return Found((Gradient(value, shape, scale),), found)
 
 
 def _relu(flow: Flow, op: Relu, gradient: Gradient, below: bool) -> Found:
-    """g where the output is above 0, else 0, as torch has it."""
+    """G where the output is above 0, else 0, as torch has it."""
     if not below:
         return Found()
     nodes, shape = flow.nodes, flow.shape(op.name)
-    mask = nodes.add("Cast", nodes.add("Greater", flow.tensors[op.name], nodes.number(0.0)), to=1)
-    if gradient.view != shape:
-        mask = nodes.reshape(mask, gradient.view)
-    value = nodes.add("Mul", gradient.value, mask)
-    if gradient.view != shape:
-        value = nodes.reshape(value, shape)
-    return Found((Gradient(value, shape, shape, gradient.scale),))
+    mask = nodes.add("Cast", nodes.add("Greater", flow.tensors[op.name], nodes.number(0.0)), to=TensorProto.FLOAT)
+    return Found((Gradient(nodes.add("Mul", gradient.value, mask), shape, gradient.scale),))
 
 
 def _pool(flow: Flow, op: Pool, gradient: Gradient, below: bool) -> Found:
+    """The mean spreads g evenly; the maximum gives it to the largest, in equal parts where several are largest.
+
+    torch's max_pool2d gives it to the first of several. After a ReLU both are the same for windows of zeros, and in
+    constant regions equal parts give the same gradients of what lies below.
+    """
     if not below:
         return Found()
+    nodes, shape, count = flow.nodes, flow.shape(op.source), op.size**2
     value = _spread(flow, op.name, gradient)
-    spread = _pool_mean if op.how == "mean" else _pool_max
-    return Found((spread(flow, op, value, gradient.scale),))
+    if op.how == "mean":
+        wide = _unpooled(flow, op, nodes.add("Mul", value, nodes.number(1 / count)))
+    else:
+        largest = _unpooled(flow, op, flow.tensors[op.name])
+        mask = nodes.add("Cast", nodes.add("Equal", flow.tensors[op.source], largest), to=TensorProto.FLOAT)
+        share = kernels.pooled(nodes, "AveragePool", mask, shape, op.size)
+        parts = nodes.add("Div", nodes.add("Mul", value, nodes.number(1 / count)), share)
+        wide = nodes.add("Mul", _unpooled(flow, op, parts), mask)
+    return Found((Gradient(wide, shape, gradient.scale),))
 
 
-def _pool_max(flow: Flow, op: Pool, value: str, scale: str) -> Gradient:
-    """The whole gradient to the first maximum of each window, as torch has it."""
-    nodes, shape = flow.nodes, flow.shape(op.source)
-    window = (op.size, op.size)
-    where = flow.tensors[f"{op.name}.indices"]
-    placed = nodes.add("MaxUnpool", value, where, nodes.integers(shape), kernel_shape=window, strides=window)
-    return Gradient(placed, shape, shape, scale)
-
-
-def _pool_mean(flow: Flow, op: Pool, value: str, scale: str) -> Gradient:
-    """g / size^2 at every position of a window, 0 in dropped rows and columns.
-
-    Columns are repeated by a product with a 0-1 matrix, which is far faster than operators that copy single numbers;
-    rows are left to broadcasting.
-    """
-    nodes, (batch, channels, height, width) = flow.nodes, flow.shape(op.source)
-    rows, columns = flow.shape(op.name)[2:]
-    repeat = np.zeros((columns, width), np.float32)
-    repeat[np.arange(columns * op.size) // op.size, np.arange(columns * op.size)] = 1 / op.size**2
-    wide = nodes.reshape(nodes.add("MatMul", value, nodes.constant(repeat)), (batch, channels, rows, 1, width))
-    view = (batch, channels, rows, op.size, width)
-    if rows * op.size == height:
-        return Gradient(wide, (batch, channels, rows, 1, width), view, scale)
-    filled = nodes.reshape(nodes.add("Expand", wide, nodes.integers(view)), (batch, channels, rows * op.size, width))
-    dropped = height - rows * op.size
-    shape = flow.shape(op.source)
-    return Gradient(nodes.add("Pad", filled, nodes.integers((0,) * 6 + (dropped, 0))), shape, shape, scale)
+def _unpooled(flow: Flow, op: Pool, tensor: str) -> str:
+    """Every number of the pooled ``tensor`` at all places of its window, 0 in dropped rows and columns."""
+    shape, pooled = flow.shape(op.source), flow.shape(op.name)
+    wide = kernels.enlarged(flow.nodes, tensor, op.size)
+    dropped = [have - op.size * found for have, found in zip(shape[2:], pooled[2:], strict=True)]
+    return flow.nodes.add("Pad", wide, flow.nodes.integers((0,) * 6 + (*dropped,))) if any(dropped) else wide
 
 
 def _reduce(flow: Flow, op: Reduce, gradient: Gradient, below: bool) -> Found:
@@ -195,11 +180,11 @@ def _reduce(flow: Flow, op: Reduce, gradient: Gradient, below: bool) -> Found:
     value = _spread(flow, op.name, gradient)
     if op.how == "mean":
         share = nodes.number(1.0 / prod(shape[axis] for axis in axes))
-        return Found((Gradient(nodes.reshape(nodes.add("Mul", value, share), kept), kept, shape, gradient.scale),))
+        return Found((Gradient(nodes.reshape(nodes.add("Mul", value, share), kept), kept, gradient.scale),))
     largest = nodes.reshape(flow.tensors[op.name], kept)
-    mask = nodes.add("Cast", nodes.add("Equal", flow.tensors[op.source], largest), to=1)
+    mask = nodes.add("Cast", nodes.add("Equal", flow.tensors[op.source], largest), to=TensorProto.FLOAT)
     part = nodes.add("Div", nodes.reshape(value, kept), nodes.sum(mask, axes, keep=True))
-    return Found((Gradient(nodes.add("Mul", mask, part), shape, shape, gradient.scale),))
+    return Found((Gradient(nodes.add("Mul", mask, part), shape, gradient.scale),))
 
 
 def _concat(flow: Flow, op: Concat, gradient: Gradient, below: bool) -> Found:
@@ -210,13 +195,13 @@ def _concat(flow: Flow, op: Concat, gradient: Gradient, below: bool) -> Found:
     ends = np.cumsum([shape[1] for shape in shapes]).tolist()
     return Found(
         tuple(
-            Gradient(flow.nodes.slice(value, (1,), (end - shape[1],), (end,), (1,)), shape, shape)
+            Gradient(flow.nodes.slice(value, (1,), (end - shape[1],), (end,), (1,)), shape)
             for shape, end in zip(shapes, ends, strict=True)
         )
     )
 
 
-def _add(flow: Flow, op: Add, gradient: Gradient, below: bool) -> Found:
+def _add(_flow: Flow, _op: Add, gradient: Gradient, below: bool) -> Found:
     return Found((gradient, gradient) if below else ())
 
 
@@ -227,7 +212,7 @@ def _linear(flow: Flow, op: Linear, gradient: Gradient, below: bool) -> Found:
     found = {weight: nodes.add("Gemm", value, flow.tensors[op.source], transA=1)}
     if op.bias:
         found[f"{op.name}.bias"] = nodes.sum(value, (0,))
-    return Found((Gradient(nodes.add("MatMul", value, weight), shape, shape),) if below else (), found)
+    return Found((Gradient(nodes.add("MatMul", value, weight), shape),) if below else (), found)
 
 
 BACKWARD: Mapping[type[Op], Callable[[Flow, Any, Gradient, bool], Found]] = MappingProxyType(
@@ -254,10 +239,10 @@ def _scaled(flow: Flow, tensor: str, rank: int, scale: str, axis: int) -> str:
 
 def _spread(flow: Flow, name: str, gradient: Gradient) -> str:
     """``gradient`` without its scale, as a tensor of the shape of ``name``."""
-    value, shape = gradient.value, flow.shape(name)
-    if gradient.shape != gradient.view:
-        value = flow.nodes.add("Expand", value, flow.nodes.integers(gradient.view))
-    return value if gradient.view == shape else flow.nodes.reshape(value, shape)
+    shape = flow.shape(name)
+    if gradient.shape == shape:
+        return gradient.value
+    return flow.nodes.add("Expand", gradient.value, flow.nodes.integers(shape))
 
 
 def _plain(flow: Flow, name: str, gradient: Gradient) -> str:
@@ -266,8 +251,7 @@ def _plain(flow: Flow, name: str, gradient: Gradient) -> str:
 
 
 def _unscaled(flow: Flow, name: str, gradient: Gradient) -> Gradient:
-    """``gradient`` without a scale, in the tensor's own axes; it may still broadcast."""
-    shape = flow.shape(name)
-    if gradient.view != shape or gradient.scale:
-        return Gradient(_plain(flow, name, gradient), shape, shape)
-    return gradient
+    """``gradient`` without a scale; it may still broadcast."""
+    if not gradient.scale:
+        return gradient
+    return Gradient(_plain(flow, name, gradient), flow.shape(name))

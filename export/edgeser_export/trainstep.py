@@ -197,7 +197,7 @@ def _model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name=PRODUCER
     )
     helper.set_model_props(model, {key: str(value) for key, value in about.items()})
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _needed(written: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:

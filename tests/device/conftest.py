@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from device.kits import synthetic_set, write_kit
+
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.model import Model, load_model
 from edgeser_device.train import Settings, train
@@ -38,6 +39,6 @@ def plain_kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five seconds of noise that grows louder, 16 kHz."""
     path = tmp_path_factory.mktemp("sound") / "noise.wav"
-    samples = np.random.default_rng(5).standard_normal(80_000) * np.linspace(0.001, 0.3, 80_000)
+    samples = np.random.default_rng(5).standard_normal(80_000) * np.geomspace(0.0003, 0.3, 80_000)
     soundfile.write(path, samples.clip(-1, 1).astype(np.float32), 16000, subtype="FLOAT")
     return path

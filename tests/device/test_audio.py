@@ -9,6 +9,7 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+
 from edgeser_device.audio import read_audio, trim_silence
 from edgeser_device.errors import AudioError
 from edgeser_device.listen.wav import read_blocks

@@ -6,6 +6,8 @@ import hypothesis.strategies as st
 import librosa
 import numpy as np
 import pytest
+from hypothesis import example, given
+
 from edgeser_device.errors import FrontendError
 from edgeser_device.frontend import (
     FrontendSpec,
@@ -17,7 +19,6 @@ from edgeser_device.frontend import (
     windows,
     wrap,
 )
-from hypothesis import example, given
 
 TOLERANCE_DB = 1e-3
 """librosa computes in float32, the front-end in float64: near the floor the logarithm magnifies that."""
@@ -69,7 +70,9 @@ def test_silence_is_the_floor(samples: np.ndarray) -> None:
 
 HOP, PRIMES = SMALL.hop, (2, 3, 5, 7, 31, 97, 257, 1009)
 pieces = st.lists(
-    st.one_of(st.sampled_from((0, 1, HOP - 1, HOP, HOP + 1, 256, *PRIMES)), st.integers(0, 3000)), min_size=1, max_size=20
+    st.one_of(st.sampled_from((0, 1, HOP - 1, HOP, HOP + 1, 256, *PRIMES)), st.integers(0, 3000)),
+    min_size=1,
+    max_size=20,
 )
 
 

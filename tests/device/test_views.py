@@ -9,11 +9,14 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from edgeser_device.errors import DistilledSetError
-from edgeser_device.views import CUT, DTYPES, MIX, Recipes, mixed_recipes, plain_recipes, render
 from hypothesis import given
 
-ITEMS = (np.arange(3 * 8 * 12, dtype=np.int64) * 2654435761 % 1000).astype(np.float32).reshape(3, 8, 12) / np.float32(250) - 2
+from edgeser_device.errors import DistilledSetError
+from edgeser_device.views import CUT, DTYPES, MIX, Recipes, mixed_recipes, plain_recipes, render
+
+ITEMS = (np.arange(3 * 8 * 12, dtype=np.int64) * 2654435761 % 1000).astype(np.float32).reshape(3, 8, 12) / np.float32(
+    250
+) - 2
 """Three items of 8 bands and 12 frames, from integers, so that no random stream is trusted."""
 
 
@@ -49,7 +52,7 @@ def test_golden_bytes() -> None:
     assert sha256(rendered.astype("<f4").tobytes()).hexdigest() == GOLDEN
 
 
-GOLDEN = "to be computed"
+GOLDEN = "b17606974ae887ae87544439aea40e7404e296b5fbb45f543d6482972b7599a8"
 
 
 def test_a_plain_view_is_the_item() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
 from edgeser_export.graph import (
     INPUT,
     NORM_EPSILON,
@@ -22,9 +26,8 @@ from edgeser_export.graph import (
     Relu,
     sources,
 )
-from numpy.typing import NDArray
-from torch import Tensor
 
+Arrays = dict[str, NDArray[np.float64]]
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -43,14 +46,14 @@ def _apply(op: Op, weights: Mapping[str, Tensor], inputs: list[Tensor], batch_st
     first = inputs[0]
     match op:
         case Conv():
-            return F.conv2d(
-                first, weights[f"{op.name}.weight"], weights.get(f"{op.name}.bias"), op.stride, op.padding
-            )
+            return F.conv2d(first, weights[f"{op.name}.weight"], weights.get(f"{op.name}.bias"), op.stride, op.padding)
         case BatchNorm():
-            running = [weights[f"{op.name}.{part}"] for part in ("running_mean", "running_var")]
-            affine = [weights[f"{op.name}.{part}"] for part in ("weight", "bias")]
-            kept = [value.clone() for value in running]
-            return F.batch_norm(first, *kept, *affine, training=batch_statistics, eps=NORM_EPSILON)
+            mean, variance, scale, shift = (
+                weights.get(f"{op.name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
+            )
+            if batch_statistics:
+                mean = variance = None
+            return F.batch_norm(first, mean, variance, scale, shift, training=batch_statistics, eps=NORM_EPSILON)
         case Relu():
             return F.relu(first)
         case Pool():
@@ -70,36 +73,67 @@ def soft_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
     return -(labels * F.log_softmax(output, 1)).sum(1).mean()
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a training goes on: a row of the optimisers, which parameters, and its numbers."""
+
+    optimiser: str
+    names: tuple[str, ...]
+    batch_statistics: bool
+    learning_rate: float
+    weight_decay: float
+
+    def over(self, leaves: Sequence[Tensor]) -> torch.optim.Optimizer:
+        if self.optimiser == "adamw":
+            return torch.optim.AdamW(leaves, lr=self.learning_rate, weight_decay=self.weight_decay)
+        return torch.optim.SGD(leaves, lr=self.learning_rate, weight_decay=self.weight_decay, momentum=0.9)
+
+
 def train(
     graph: Graph,
     weights: Mapping[str, NDArray[np.float32]],
     batches: Sequence[Batch],
-    optimiser: str,
-    names: Sequence[str],
-    batch_statistics: bool,
-    learning_rate: float,
-    weight_decay: float,
-    dtype: torch.dtype = torch.float32,
-) -> tuple[dict[str, NDArray[np.float64]], list[float]]:
+    recipe: Recipe,
+    dtype: torch.dtype,
+) -> tuple[Arrays, list[float]]:
     """Parameters after one step a batch, and the losses."""
     held = tensors(weights, dtype)
-    leaves = [held[name].requires_grad_(True) for name in names]
-    settings = {"lr": learning_rate, "weight_decay": weight_decay}
-    stepper = torch.optim.AdamW(leaves, **settings) if optimiser == "adamw" else torch.optim.SGD(leaves, momentum=0.9, **settings)
-    losses = []
-    for x, labels in batches:
-        stepper.zero_grad()
-        output = logits(graph, held, torch.tensor(x, dtype=dtype), batch_statistics)
-        loss = soft_cross_entropy(output, torch.tensor(labels, dtype=dtype))
-        loss.backward()
-        stepper.step()
-        losses.append(loss.item())
-    return {name: held[name].detach().double().numpy() for name in names}, losses
+    stepper = recipe.over([held[name].requires_grad_(True) for name in recipe.names])
+    losses = [_step(graph, held, batch, recipe, stepper) for batch in batches]
+    return {name: held[name].detach().double().numpy() for name in recipe.names}, losses
+
+
+def step_from(
+    graph: Graph, feeds: Mapping[str, NDArray[np.float32]], batch: Batch, recipe: Recipe, number: int
+) -> Arrays:
+    """Parameters after the step of that number in float64, from parameters and optimiser's state in ``feeds``."""
+    held = tensors(feeds, torch.float64)
+    stepper = recipe.over([held[name].requires_grad_(True) for name in recipe.names])
+    for name in recipe.names:
+        if recipe.optimiser == "adamw":
+            moments = {"exp_avg": held[f"first.{name}"], "exp_avg_sq": held[f"second.{name}"]}
+            stepper.state[held[name]] = {"step": torch.tensor(float(number - 1)), **moments}
+        elif number > 1:
+            stepper.state[held[name]] = {"momentum_buffer": held[f"velocity.{name}"]}
+    _step(graph, held, batch, recipe, stepper)
+    return {name: held[name].detach().numpy() for name in recipe.names}
+
+
+def _step(
+    graph: Graph, held: Mapping[str, Tensor], batch: Batch, recipe: Recipe, stepper: torch.optim.Optimizer
+) -> float:
+    dtype = held[recipe.names[0]].dtype
+    stepper.zero_grad()
+    output = logits(graph, held, torch.tensor(batch[0], dtype=dtype), recipe.batch_statistics)
+    loss = soft_cross_entropy(output, torch.tensor(batch[1], dtype=dtype))
+    loss.backward()
+    stepper.step()
+    return loss.item()
 
 
 def gradients(
     graph: Graph, weights: Mapping[str, NDArray[np.float32]], batch: Batch, batch_statistics: bool, dtype: torch.dtype
-) -> dict[str, NDArray[np.float64]]:
+) -> Arrays:
     """Gradients of the loss by every parameter."""
     held = tensors(weights, dtype)
     leaves = {name: held[name].requires_grad_(True) for name in graph.parameters}
@@ -111,10 +145,14 @@ def gradients(
 
 def cumulative_statistics(
     graph: Graph, weights: Mapping[str, NDArray[np.float32]], batches: Sequence[NDArray[np.float32]]
-) -> dict[str, NDArray[np.float64]]:
+) -> Arrays:
     """What torch.nn.BatchNorm2d(momentum=None) keeps after seeing the batches."""
     held = tensors(weights, torch.float64)
-    norms = {op.name: torch.nn.BatchNorm2d(graph.shapes[op.name][0], momentum=None, dtype=torch.float64) for op in graph.ops if isinstance(op, BatchNorm)}
+    norms = {
+        op.name: torch.nn.BatchNorm2d(graph.shapes[op.name][0], momentum=None, dtype=torch.float64)
+        for op in graph.ops
+        if isinstance(op, BatchNorm)
+    }
     for name, norm in norms.items():
         norm.weight.data, norm.bias.data = held[f"{name}.weight"], held[f"{name}.bias"]
     for x in batches:

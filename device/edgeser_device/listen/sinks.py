@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,25 +18,21 @@ BAR_WIDTH = 30
 @contextmanager
 def json_lines() -> Iterator[Sink]:
     """One JSON object a line on stdout, written at once so that a pipe sees it."""
-
-    def write(event: Event) -> None:
-        sys.stdout.write(json.dumps(event.to_json(), allow_nan=False, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-
-    yield write
+    with _until_the_reader_leaves():
+        yield lambda event: _write(json.dumps(event.to_json(), allow_nan=False, ensure_ascii=False))
 
 
 @contextmanager
 def plain_lines() -> Iterator[Sink]:
     """One readable line an event on stdout."""
 
-    def write(event: Event) -> None:
+    def show(event: Event) -> None:
         best = event.probabilities[event.emotion]
         heard = f"{event.emotion:<12} {best:4.0%}" if event.speech else f"{'(quiet)':<17}"
-        sys.stdout.write(f"{event.t:8.2f} s  {heard}  {event.level_db:6.1f} dB\n")
-        sys.stdout.flush()
+        _write(f"{event.t:8.2f} s  {heard}  {event.level_db:6.1f} dB")
 
-    yield write
+    with _until_the_reader_leaves():
+        yield show
 
 
 @contextmanager
@@ -50,6 +47,21 @@ def moving_bars() -> Iterator[Sink]:
 def terminal() -> Any:
     """Moving bars on a terminal, lines anywhere else."""
     return moving_bars() if sys.stdout.isatty() else plain_lines()
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _until_the_reader_leaves() -> Iterator[None]:
+    """End the block without an error when the program that reads our stdout has gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bars(event: Event) -> Any:

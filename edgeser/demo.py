@@ -1,0 +1,153 @@
+"""The whole chain on the built-in corpus: every step is a command that a user could type, and is printed as such."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from edgeser.corpora import load_corpus, make_split
+from edgeser.errors import RunError
+
+DISTIL = ("--ipc", "6", "--iterations", "20", "--expert-steps", "300", "--steps", "300")
+"""Smaller than the defaults: the corpus has 192 training clips, and a first look should not take long."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the demo measured.
+
+    Attributes:
+        folder: Where everything is.
+        corpus_bytes: Of the training recordings.
+        kit_bytes: Of the kit.
+        items: Distilled items.
+        share: Of the training items.
+        uar: Unweighted average recall on the test voices: full data, distilled set, random items, and on the device.
+        training: What train-on-device printed.
+        bench: What bench printed.
+        events: What listen heard in one test clip.
+        clip: That clip.
+        clip_emotion: Its label.
+        seconds: Of the whole demo.
+    """
+
+    folder: str
+    corpus_bytes: int
+    kit_bytes: int
+    items: int
+    share: float
+    uar: Mapping[str, float]
+    training: Mapping[str, Any]
+    bench: Mapping[str, Any]
+    events: tuple[Mapping[str, Any], ...]
+    clip: str
+    clip_emotion: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def run_demo(folder: Path, say: Callable[[str], None]) -> Summary:
+    """Distil, evaluate, pack, train without torch, benchmark and listen.
+
+    Args:
+        folder: Made new; a demo that was interrupted goes on.
+        say: Told each command.
+
+    Raises:
+        RunError: A command failed; its own error stands above.
+    """
+    started = time.monotonic()
+    run, kit, model = folder / "run", folder / "demo.edgeser", folder / "model"
+    call = Caller(say)
+    budget = call("distill", "--corpus", "demo", *DISTIL, "--out", str(run), *(["--resume"] if run.exists() else []))
+    figures = call("evaluate", str(run), "--full", "--baselines", "--seeds", "2")
+    packed = call("pack", str(run), "--target", "rpi4", "--out", str(kit))
+    test = ("--test", str(load_corpus("demo").folder), "--corpus", "demo")
+    training = call("train-on-device", str(kit), "--out", str(model), *test)
+    bench = call("bench", str(model))
+    clip = make_split(load_corpus("demo"), None).test[0]
+    events = call.lines("listen", str(model), "--wav", str(clip.path))
+    description = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return Summary(
+        folder=str(folder),
+        corpus_bytes=description["corpus_bytes"],
+        kit_bytes=kit.stat().st_size if "bytes" not in packed else packed["bytes"],
+        items=budget["items"],
+        share=budget["share"],
+        uar={
+            "full": figures["full"]["uar_mean"],
+            "distilled": figures["distilled"]["uar_mean"],
+            "random": figures["baselines"]["random"]["uar_mean"],
+            "device": training["uar"],
+        },
+        training=training,
+        bench=bench,
+        events=tuple(events),
+        clip=str(clip.path),
+        clip_emotion=clip.emotion,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Runs ``edgeser`` as a user would, in a process of its own."""
+
+    say: Callable[[str], None]
+
+    def __call__(self, *words: str) -> dict[str, Any]:
+        """The JSON object that the command prints."""
+        return self.lines(*words)[-1]
+
+    def lines(self, *words: str) -> list[dict[str, Any]]:
+        """Every JSON line that the command prints."""
+        self.say(f"$ edgeser {' '.join(words)}")
+        command = [sys.executable, "-m", "edgeser", *words, "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ)
+        if done.returncode:
+            raise RunError(f"the demo's command {words[0]} failed with code {done.returncode}", "its own error stands above")
+        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+
+def summary_table(summary: Summary) -> Group:
+    """The table that the demo ends with, and three commands to try next."""
+    table = Table(title="edgeser on its synthetic demo corpus", show_header=False, min_width=72)
+    rows = {
+        "training recordings -> kit": f"{summary.corpus_bytes / 1e6:.2f} MB -> {summary.kit_bytes / 1e6:.2f} MB",
+        "distilled items": f"{summary.items} log-mels ({summary.share:.1%} of the training items)",
+        "UAR, all real clips": f"{summary.uar['full']:.3f}",
+        "UAR, distilled set": f"{summary.uar['distilled']:.3f}",
+        "UAR, as many random clips": f"{summary.uar['random']:.3f}",
+        "UAR, trained from the kit without torch": f"{summary.uar['device']:.3f}",
+        "training from the kit": f"{summary.training['seconds']:.1f} s, {summary.training['peak_rss_mb']:.0f} MB",
+    }
+    for result in summary.bench["results"]:
+        name = f"{result['format']} {result['precision']}, {result['runtime']}, {result['threads']} thread(s)"
+        rows[name] = f"{result['bytes'] / 1000:.0f} kB, {result['model_ms_p50']:.2f} ms a window (p95 {result['p95']:.2f})"
+    heard = summary.events[-1]["emotion"] if summary.events else "nothing"
+    rows["listen: last event in one test clip"] = f"{heard} (spoken as {summary.clip_emotion})"
+    rows["machine"] = str(summary.bench["machine"]["cpu"])
+    for name, value in rows.items():
+        table.add_row(name, value)
+    folder = Path(summary.folder)
+    closing = (
+        f"Everything is in {folder} ({summary.seconds:.0f} s). The voices are synthetic: these figures show the tool, "
+        "not how well emotions are recognised.\nTry next:\n"
+        f"  edgeser inspect {folder / 'demo.edgeser'}\n"
+        f"  edgeser listen {folder / 'model'} --wav {summary.clip}\n"
+        "  edgeser distill DIR --corpus ravdess --ipc 6 --out runs/mine"
+    )
+    return Group(table, closing)

@@ -1,0 +1,134 @@
+"""Benchmarks, the doctor and what the machine says of itself."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from edgeser_device import doctor
+from edgeser_device.bench import Bench, check_budget, run_bench
+from edgeser_device.doctor import Check, Diagnosis, diagnose, importing
+from edgeser_device.errors import GateFailed
+from edgeser_device.machine import (
+    describe_machine,
+    memory_available_mb,
+    memory_total_mb,
+    peak_rss_mb,
+    seconds_since_start,
+)
+from edgeser_device.model import Model
+from edgeser_export.errors import EdgeserError
+
+KEYS = {
+    "format", "precision", "runtime", "threads", "frontend_ms_p50", "model_ms_p50", "p95", "p99", "rtf", "peak_rss_mb",
+    "bytes", "uar", "load_ms", "warm_up", "repeat",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(model: Model) -> Bench:
+    return run_bench(model, None, (1,), repeat=20)
+
+
+def test_every_file_is_measured(bench: Bench, model: Model) -> None:
+    assert [(row["format"], row["runtime"]) for row in bench.results] == [("onnx", "onnxruntime"), ("tflite", "litert")]
+    assert bench.skipped == ()
+    for row in bench.results:
+        assert set(row) >= KEYS
+        assert row["uar"] is None
+        assert row["bytes"] == len(model.file(row["format"]))
+        assert 0 < row["model_ms_p50"] <= row["p95"] <= row["p99"]
+        assert row["frontend_ms_p50"] > 0
+        assert 0 < row["rtf"] < 1
+        assert 10 < row["peak_rss_mb"] < 400
+    assert bench.machine["packages"]["onnxruntime"]
+
+
+def test_the_childs_memory_is_its_own(bench: Bench) -> None:
+    """This process holds torch and librosa; what it holds must not be counted."""
+    ballast = bytearray(300 << 20)
+    assert len(ballast) > 0
+    assert all(row["peak_rss_mb"] < 200 for row in bench.results)
+
+
+def test_one_runtime(model: Model) -> None:
+    found = run_bench(model, "litert", (1, 2), repeat=3)
+    assert [(row["runtime"], row["threads"]) for row in found.results] == [("litert", 1), ("litert", 2)]
+
+
+def test_a_runtime_that_is_not_there(model: Model) -> None:
+    with pytest.raises(EdgeserError, match="no runtime"):
+        run_bench(model, "tensorflow", (1,), repeat=1)
+    with pytest.raises(EdgeserError, match="tflite_runtime is not installed"):
+        run_bench(model, "tflite_runtime", (1,), repeat=1)
+
+
+def test_budgets(bench: Bench) -> None:
+    check_budget(bench, None, None)
+    check_budget(bench, 1000.0, 1000.0)
+    with pytest.raises(GateFailed, match="no file keeps the budget of 1e-06 ms"):
+        check_budget(bench, 1e-6, None)
+    with pytest.raises(GateFailed, match="and 1 MB"):
+        check_budget(bench, 1000.0, 1.0)
+
+
+def test_one_file_must_keep_both_budgets(bench: Bench) -> None:
+    fast, small = ({**bench.results[0], "p95": p95, "peak_rss_mb": mb} for p95, mb in ((1.0, 100.0), (9.0, 20.0)))
+    both = replace(bench, results=(fast, small))
+    check_budget(both, 1.0, 100.0)
+    with pytest.raises(GateFailed):
+        check_budget(both, 1.0, 20.0)
+
+
+# The machine ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_machine_is_described() -> None:
+    machine = describe_machine()
+    assert machine["architecture"] == platform.machine()
+    assert machine["cores"] >= 1
+    assert machine["bits"] == 64
+    assert memory_total_mb() > memory_available_mb() > 0
+    assert seconds_since_start() > 0.1
+
+
+def test_a_childs_peak_does_not_begin_at_its_parents() -> None:
+    ballast = bytearray(200 << 20)
+    program = "from edgeser_device.machine import peak_rss_mb; print(peak_rss_mb())"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(child.stdout) < 100 < peak_rss_mb()
+    assert len(ballast) > 0
+
+
+def test_the_doctor_finds_this_machine_well() -> None:
+    diagnosis = diagnose()
+    assert diagnosis.ok, diagnosis.to_json()
+    assert {"python", "64-bit", "onnxruntime", "tflite runtime", "memory", "disk"} <= {c.name for c in diagnosis.checks}
+    assert all(bool(check.hint) != check.ok for check in diagnosis.checks)
+
+
+def test_a_module_that_is_missing_or_kills_the_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deadly.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    deadly = importing("deadly", ("deadly",), True, "deadly")()
+    assert not deadly.ok
+    assert "SIGILL" in deadly.found
+    missing = importing("gone", ("no_such_module",), False, "gone")()
+    assert "No module named" in missing.found
+    assert "pip install" in missing.hint
+    assert importing("one of two", ("no_such_module", "json"), True, "json")().ok
+    assert not Diagnosis((deadly,), {}).ok
+    assert Diagnosis((missing,), {}).ok
+
+
+def test_a_known_bad_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(doctor, "installed_versions", lambda: {"onnxruntime": "1.21.0"})
+    check: Check = doctor.check_known_bad()
+    assert not check.ok
+    assert "23957" in check.found
+    assert "onnxruntime!=1.21.0" in check.hint

@@ -1,0 +1,304 @@
+"""Training from a kit: it learns, goes on bit for bit after a kill, and refuses what would train another student."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device.kits import LABELS, synthetic_items, synthetic_set, write_kit
+
+from edgeser_device.checkpoint import checkpoint_path, load_checkpoint
+from edgeser_device.errors import GateFailed, KitError, ModelError, TrainingError
+from edgeser_device.golden import check_golden
+from edgeser_device.kit import GOLDEN, Kit, read_kit
+from edgeser_device.model import DESCRIPTION, load_model, previous_path, rollback
+from edgeser_device.runtime import Recogniser
+from edgeser_device.score import recalls, unweighted_average_recall
+from edgeser_device.train import Settings, least_memory_mb, require_memory, train
+from edgeser_device.trainer import TrainingSession, begin, running_statistics
+
+ONE = Settings(threads=1)
+
+
+def recognised(folder: Path, seed: int = 99) -> float:
+    """UAR on synthetic items that were not trained on."""
+    model = load_model(folder)
+    items, classes = synthetic_items(10, seed)
+    spec = model.frontend
+    found = Recogniser.open(model)(items * np.float32(spec.std) + np.float32(spec.mean)).argmax(1)
+    return unweighted_average_recall([LABELS[number] for number in classes], [LABELS[number] for number in found])
+
+
+def test_uar_is_the_mean_of_the_recalls() -> None:
+    truth, guesses = ["a", "a", "a", "b"], ["a", "a", "b", "c"]
+    assert recalls(truth, guesses) == {"a": pytest.approx(2 / 3), "b": 0.0}
+    assert unweighted_average_recall(truth, guesses) == pytest.approx(1 / 3)
+
+
+def test_it_learns(kit: Kit, tmp_path: Path) -> None:
+    losses: list[float] = []
+    report = train(kit, tmp_path / "model", ONE, lambda done, words: losses.append(float(words.split()[-1])))
+    assert len(losses) == report.steps == 40
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    assert recognised(tmp_path / "model") > 0.9
+    assert report.peak_rss_mb is None or report.peak_rss_mb > 20
+    assert report.first_step_s > 0
+    assert report.backend.startswith("onnxruntime ")
+
+
+def test_it_learns_by_gradient_descent_too(plain_kit: Kit, tmp_path: Path) -> None:
+    train(plain_kit, tmp_path / "model", ONE)
+    assert recognised(tmp_path / "model") > 0.9
+
+
+def test_the_model_folder_is_complete(kit: Kit, tmp_path: Path) -> None:
+    train(kit, tmp_path / "model", replace(ONE, steps=3))
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert names == {
+        "model.json", "weights.safetensors", "distilled.safetensors", "student.onnx", "student.tflite", "parity.json",
+        "card.md",
+    }  # fmt: skip
+    description = json.loads((tmp_path / "model" / DESCRIPTION).read_text())
+    assert description["training"]["steps"] == 3
+    assert description["training"]["kit_sha256"] == kit.sha256
+    assert description["machine"]["packages"]["numpy"] == np.__version__
+    assert json.loads((tmp_path / "model" / "parity.json").read_text())["passed"] is True
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_same_training_gives_the_same_bytes(kit: Kit, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train(kit, tmp_path / name, replace(ONE, steps=5))
+    for name in ("weights.safetensors", "student.onnx", "student.tflite"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    train(kit, tmp_path / "other", replace(ONE, steps=5, seed=1))
+    assert (tmp_path / "one" / "student.onnx").read_bytes() != (tmp_path / "other" / "student.onnx").read_bytes()
+
+
+def test_the_statistics_are_the_averages_of_the_batches(kit: Kit) -> None:
+    """Against torch, which the board does not have."""
+    import torch
+
+    from edgeser_device.schedule import statistics_batches
+    from edgeser_device.views import render
+
+    found = running_statistics(kit.statistics_step, 1, kit.graph, kit.weights, kit.distilled)
+    total = []
+    conv = torch.from_numpy(kit.weights["conv1.weight"])
+    for indices in statistics_batches(len(kit.distilled.recipes), kit.distilled.schedule.batch):
+        x = torch.from_numpy(render(kit.distilled.items(), kit.distilled.recipes, indices))
+        y = torch.nn.functional.conv2d(x, conv, stride=2, padding=2)
+        total.append((y.mean((0, 2, 3)).numpy(), y.var((0, 2, 3)).numpy()))
+    np.testing.assert_allclose(
+        found["norm1.running_mean"], np.mean([mean for mean, _ in total], axis=0), rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_allclose(found["norm1.running_var"], np.mean([var for _, var in total], axis=0), rtol=1e-3)
+
+
+# Interruption --------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from edgeser_device.kit import read_kit
+from edgeser_device.train import Settings, train
+settings = Settings(steps=int(sys.argv[3]), threads=1, checkpoint_seconds=0, resume=len(sys.argv) > 4)
+train(read_kit(Path(sys.argv[1])), Path(sys.argv[2]), settings)
+"""
+
+
+def start(kit: Kit, model: Path, steps: int, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, str(kit.path), str(model), str(steps), *more]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(path: Path, step: int) -> None:
+    for _ in range(3000):
+        if path.exists() and load_checkpoint(path)[0].done >= step:
+            return
+        time.sleep(0.01)
+    pytest.fail("no checkpoint within 30 s")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_an_interrupted_training_ends_bit_identical(kit: Kit, tmp_path: Path, how: signal.Signals) -> None:
+    steps = 120
+    train(kit, tmp_path / "whole", replace(ONE, steps=steps))
+    child = start(kit, tmp_path / "model", steps)
+    wait_for_step(checkpoint_path(tmp_path / "model"), 10)
+    child.send_signal(how)
+    child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert not (tmp_path / "model").exists()
+    made = load_checkpoint(checkpoint_path(tmp_path / "model"))[0].done
+    assert 10 <= made < steps
+    child = start(kit, tmp_path / "model", steps, "resume")
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 0, stderr
+    assert not checkpoint_path(tmp_path / "model").exists()
+    model = load_model(tmp_path / "model")
+    assert model.description["training"]["resumed_at"] >= made
+    for name in ("weights.safetensors", "student.onnx", "student.tflite"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+
+
+@pytest.fixture
+def interrupted(kit: Kit, tmp_path: Path) -> Path:
+    """A model folder that does not exist yet, with a checkpoint beside it."""
+
+    def stop(done: int, words: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(kit, tmp_path / "model", ONE, stop)
+    assert load_checkpoint(checkpoint_path(tmp_path / "model"))[0].done == 5
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("other", [{"seed": 3}, {"steps": 41}, {"threads": 2}])
+def test_a_checkpoint_of_another_training_is_refused(kit: Kit, interrupted: Path, other: dict[str, int]) -> None:
+    with pytest.raises(TrainingError, match=f"another training: {next(iter(other))}"):
+        train(kit, interrupted, replace(ONE, resume=True, **other))
+
+
+def test_a_checkpoint_of_another_kit_is_refused(plain_kit: Kit, interrupted: Path) -> None:
+    with pytest.raises(TrainingError, match="another training: kit"):
+        train(plain_kit, interrupted, replace(ONE, resume=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_damaged_checkpoint_is_refused_and_says_what_to_do(kit: Kit, interrupted: Path, content: bytes) -> None:
+    checkpoint_path(interrupted).write_bytes(content)
+    with pytest.raises(TrainingError, match="cannot be read") as caught:
+        train(kit, interrupted, replace(ONE, resume=True))
+    assert "rm " in caught.value.hint
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(kit: Kit, tmp_path: Path) -> None:
+    assert train(kit, tmp_path / "model", replace(ONE, steps=2, resume=True)).resumed_at == 0
+
+
+# What must stop a training -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["views", "logits", "losses"])
+def test_other_golden_values_stop_the_training(kit: Kit, what: str) -> None:
+    session = TrainingSession(kit.step, threads=1)
+    check_golden(kit.golden, session, kit.graph, kit.weights, kit.distilled)
+    wrong = getattr(kit.golden, what).copy()
+    wrong.flat[-1] += 1
+    named = {"logits": "outputs"}.get(what, what)
+    with pytest.raises(TrainingError, match=f"golden check.*{named}"):
+        check_golden(replace(kit.golden, **{what: wrong}), session, kit.graph, kit.weights, kit.distilled)
+
+
+def test_a_kit_with_other_golden_values_is_not_trained(kit: Kit, tmp_path: Path) -> None:
+    other = replace(kit.golden, losses=kit.golden.losses + 1).to_bytes()
+    with pytest.raises(TrainingError, match="golden check"):
+        train(replace(kit, members={**kit.members, GOLDEN: other}), tmp_path / "model", ONE)
+    assert not (tmp_path / "model").exists()
+
+
+def test_golden_values_that_are_no_numbers_stop_the_training(kit: Kit) -> None:
+    golden = replace(kit.golden, losses=np.full_like(kit.golden.losses, np.nan))
+    with pytest.raises(TrainingError, match="golden check"):
+        check_golden(golden, TrainingSession(kit.step, threads=1), kit.graph, kit.weights, kit.distilled)
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
+    wild = synthetic_set(views=1, optimiser="sgd", batch=8, peak_rate=100.0, steps=60)
+    made = read_kit(write_kit(tmp_path, wild).path)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in step|cannot be used"):
+        train(made, tmp_path / "model", ONE)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_state_with_nan_is_caught_in_the_next_step(kit: Kit) -> None:
+    state = begin(kit.graph, kit.weights, "adamw")
+    poisoned = replace(
+        state, values={**state.values, "conv1.weight": state.values["conv1.weight"] * np.float32(np.nan)}
+    )
+    with pytest.raises(TrainingError, match="the loss is nan in step 1 of 40"):
+        TrainingSession(kit.step, 1).step(poisoned, kit.distilled, kit.distilled.items(), kit.distilled.schedule, 0)
+
+
+def test_a_step_that_is_no_model_is_refused() -> None:
+    with pytest.raises(KitError, match="onnxruntime refuses"):
+        TrainingSession(b"garbage", threads=1)
+
+
+def test_memory_that_cannot_suffice_is_refused(kit: Kit, tmp_path: Path) -> None:
+    least = least_memory_mb(kit.graph, kit.distilled.schedule.batch)
+    require_memory(kit.graph, kit.distilled.schedule.batch, least)
+    with pytest.raises(TrainingError, match=f"needs at least {least} MB, {least - 1} MB are allowed"):
+        train(kit, tmp_path / "model", replace(ONE, memory_mb=least - 1))
+
+
+def test_the_least_memory_is_less_than_what_is_used(kit: Kit, tmp_path: Path) -> None:
+    """In a process of its own; a refusal must never hit a training that would have fitted."""
+    child = start(kit, tmp_path / "model", 3)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 0, stderr
+    used = load_model(tmp_path / "model").description["training"]["peak_rss_mb"]
+    assert least_memory_mb(kit.graph, kit.distilled.schedule.batch) < used
+
+
+def test_a_training_beyond_its_bound_replaces_nothing(kit: Kit, tmp_path: Path) -> None:
+    bound = least_memory_mb(kit.graph, kit.distilled.schedule.batch) + 1  # this process already holds more
+    with pytest.raises(GateFailed, match="no model was written"):
+        train(kit, tmp_path / "model", replace(ONE, steps=1, memory_mb=bound))
+    assert not (tmp_path / "model").exists()
+
+
+# The model before ----------------------------------------------------------------------------------------------------
+
+
+def steps_of(folder: Path) -> int:
+    return int(load_model(folder).description["training"]["steps"])
+
+
+def test_the_model_before_is_kept_and_comes_back(kit: Kit, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    for steps in (1, 2, 3):
+        train(kit, model, replace(ONE, steps=steps))
+    assert (steps_of(model), steps_of(previous_path(model))) == (3, 2)
+    rollback(model)
+    assert (steps_of(model), steps_of(previous_path(model))) == (2, 3)
+    rollback(model)
+    assert (steps_of(model), steps_of(previous_path(model))) == (3, 2)
+    assert load_model(model).weights
+
+
+def test_without_a_model_before_there_is_no_way_back(kit: Kit, tmp_path: Path) -> None:
+    train(kit, tmp_path / "model", replace(ONE, steps=1))
+    with pytest.raises(ModelError, match="no earlier model"):
+        rollback(tmp_path / "model")
+
+
+def test_a_failed_training_leaves_the_model_alone(kit: Kit, tmp_path: Path) -> None:
+    train(kit, tmp_path / "model", replace(ONE, steps=1))
+    with pytest.raises(GateFailed):
+        train(kit, tmp_path / "model", replace(ONE, steps=2, memory_mb=60))
+    assert steps_of(tmp_path / "model") == 1
+    assert not previous_path(tmp_path / "model").exists()
+
+
+def test_a_damaged_model_is_refused(kit: Kit, tmp_path: Path) -> None:
+    train(kit, tmp_path / "model", replace(ONE, steps=1))
+    file = tmp_path / "model" / "student.onnx"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match="not the file that was written"):
+        Recogniser.open(load_model(tmp_path / "model"), "onnx")
+    (tmp_path / "model" / DESCRIPTION).write_text("{}")
+    with pytest.raises(ModelError, match="another version"):
+        load_model(tmp_path / "model")
+    with pytest.raises(ModelError, match="not a model folder"):
+        load_model(tmp_path)

@@ -1,0 +1,274 @@
+"""The board's verbs as users start them: real processes, from a kit to events."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from device.kits import LABELS, write_kit, write_run
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+DEMO = files("edgeser.corpora").joinpath("demo_data")
+HOST_ONLY = {"torch", "librosa", "sklearn", "matplotlib", "onnx", "scipy", "joblib", "pandas"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, a kit, a trained model and a recording."""
+    place = tmp_path_factory.mktemp("board")
+    write_kit(place)
+    command = [
+        sys.executable,
+        "-m",
+        "edgeser",
+        "train-on-device",
+        str(place / "test.edgeser"),
+        "--out",
+        str(place / "model"),
+    ]
+    done = subprocess.run([*command, "--threads", "1", "--json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (place / "trained.json").write_text(done.stdout)
+    samples = 0.1 * np.random.default_rng(0).standard_normal(64_000)
+    soundfile.write(place / "noise.wav", samples.astype(np.float32), 16000)
+    return place
+
+
+def test_training_prints_one_object(folder: Path) -> None:
+    found = json.loads((folder / "trained.json").read_text())
+    assert set(found) >= {"uar", "steps", "seconds", "peak_rss_mb", "first_step_s", "backend", "kit_sha256"}
+    assert found["uar"] is None
+    assert found["steps"] == 40
+
+
+def test_packing_inspecting_and_training(tmp_path: Path, run_edgeser: Run) -> None:
+    run = write_run(tmp_path / "run")
+    packed = json.loads(run_edgeser("pack", run, "--target", "rpi4", "--out", "a.edgeser", "--json", check=True).stdout)
+    assert packed["bytes"] == (tmp_path / "a.edgeser").stat().st_size
+    words = run_edgeser("inspect", "a.edgeser", check=True).stdout
+    for expected in ("distilled.safetensors", "anger, neutral, sadness", "Raspberry Pi 4", "Prohibited"):
+        assert expected in words
+    manifest = json.loads(run_edgeser("inspect", "a.edgeser", "--json", check=True).stdout)
+    assert manifest["sha256"] == packed["sha256"]
+    assert "steps/adamw-full-16.onnx" in manifest["members"]
+    for steps in (1, 2):
+        words = run_edgeser("train-on-device", "a.edgeser", "--out", "m", "--steps", steps, check=True).stdout
+        assert f"{steps} steps" in words
+    assert json.loads(run_edgeser("rollback", "m", "--json", check=True).stdout)["training"]["steps"] == 1
+
+
+def test_scoring_uses_the_kits_test_speakers(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    test = ("--test", DEMO, "--corpus", "demo", "--json")
+    few = ("--steps", 2, "--threads", 1)
+    done = run_edgeser("train-on-device", folder / "test.edgeser", "--out", "m", *few, *test, check=True)
+    found = json.loads(done.stdout)
+    assert found["uar"] == pytest.approx(np.mean(list(found["test"]["recalls"].values())), abs=1e-6)
+    assert found["test"]["part"] == "test"
+    assert found["test"]["utterances"] == 24  # 8 of one speaker for each of the model's three emotions
+    assert found["test"]["left_out"] == 8
+    bench = json.loads(run_edgeser("bench", "m", "--threads", 1, "--repeat", 3, *test, check=True).stdout)
+    assert [row["uar"] for row in bench["results"]] == [found["uar"]] * 2
+
+
+@pytest.mark.slow
+def test_scoring_on_other_recordings(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    for emotion in ("anger", "sadness"):
+        for speaker in ("a", "b"):
+            (tmp_path / "own" / emotion).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "own" / emotion / f"{speaker}_1.wav").write_bytes((folder / "noise.wav").read_bytes())
+    test = ("--test", tmp_path / "own", "--corpus", "folder", "--json")
+    done = run_edgeser("bench", folder / "model", "--threads", 1, "--repeat", 3, *test)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["results"][0]
+    assert found["test"]["part"] == "all"
+    assert found["uar"] in (0.0, 0.5)
+    (tmp_path / "own" / "anger").rename(tmp_path / "own" / "fear")
+    (tmp_path / "own" / "sadness").rename(tmp_path / "own" / "joy")
+    done = run_edgeser("bench", folder / "model", "--threads", 1, "--repeat", 3, *test)
+    assert done.returncode == 2
+    assert "no recording of anger, neutral, sadness" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_install_script_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
+    """With an environment that is there already: nothing is downloaded, the rest is real."""
+    place = tmp_path / "edgeser"
+    (place / "venv" / "bin").mkdir(parents=True)
+    (place / "venv" / "bin" / "python").symlink_to(sys.executable)
+    program = place / "venv" / "bin" / "edgeser"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edgeser "$@"\n')
+    program.chmod(0o755)
+    script = files("edgeser_device").joinpath("install.sh")
+    for _ in range(2):
+        command = ["sh", str(script), str(folder / "test.edgeser"), str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].startswith("ready: ")
+    assert (place / "model" / "student.onnx").is_file()
+    assert (place / "model.previous").is_dir()
+    done = subprocess.run(["sh", str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "hint: sh install.sh KIT.edgeser" in done.stderr
+
+
+def test_prediction_in_every_form(folder: Path, run_edgeser: Run) -> None:
+    model, file = folder / "model", folder / "noise.wav"
+    found = json.loads(run_edgeser("predict", model, file, "--json", check=True).stdout)
+    assert found["labels"] == list(LABELS)
+    assert len(found["predictions"]) == 1
+    assert set(found["predictions"][0]["probabilities"]) == set(LABELS)
+    rows = list(csv.DictReader(io.StringIO(run_edgeser("predict", model, file, "--csv", check=True).stdout)))
+    assert rows[0]["emotion"] == found["predictions"][0]["emotion"]
+    assert float(rows[0]["anger"]) == found["predictions"][0]["probabilities"]["anger"]
+    assert rows[0]["emotion"] in run_edgeser("predict", model, file, check=True).stdout
+
+
+def test_prediction_of_a_folder_names_what_it_skipped(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "a.wav").write_bytes((folder / "noise.wav").read_bytes())
+    (clips / "b.wav").write_bytes(b"garbage")
+    done = run_edgeser("predict", folder / "model", clips, "--json", check=True)
+    found = json.loads(done.stdout)
+    assert [len(found[key]) for key in ("predictions", "skipped")] == [1, 1]
+    assert "cannot be decoded" in done.stderr
+    (clips / "a.wav").unlink()
+    assert run_edgeser("predict", folder / "model", clips).returncode == 2
+
+
+def test_listening_prints_an_event_each_half_second(folder: Path, run_edgeser: Run) -> None:
+    done = run_edgeser("listen", folder / "model", "--wav", folder / "noise.wav", "--json", check=True)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(events) == 7
+    assert all(set(event) == {"t", "emotion", "probabilities", "speech", "level_db", "latency_ms"} for event in events)
+    assert events[0]["t"] == pytest.approx(0.544)
+    assert (
+        len(run_edgeser("listen", folder / "model", "--wav", folder / "noise.wav", check=True).stdout.splitlines()) == 7
+    )
+
+
+def test_a_reader_that_leaves_ends_the_listening(folder: Path) -> None:
+    command = [sys.executable, "-m", "edgeser", "listen", str(folder / "model"), "--wav", str(folder / "noise.wav")]
+    command += ["--json", "--realtime"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert json.loads(child.stdout.readline())["t"] > 0
+        child.stdout.close()
+        assert child.wait(timeout=30) == 0
+        assert "Traceback" not in child.stderr.read()
+
+
+def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
+    few = ("--threads", 1, "--repeat", 5)
+    done = run_edgeser("bench", folder / "model", *few, "--json", check=True)
+    found = json.loads(done.stdout)
+    assert {row["format"] for row in found["results"]} == {"onnx", "tflite"}
+    assert found["machine"]["cpu"]
+    gate = run_edgeser(
+        "bench", folder / "model", "--runtime", "litert", "--threads", 1, "--repeat", 5, "--budget-ms", "1e-6"
+    )
+    assert gate.returncode == 1
+    assert "error: no file keeps the budget" in gate.stderr
+    lines = [line.split() for line in gate.stdout.splitlines() if line.startswith(("format", "tflite"))]
+    header, row = lines
+    assert (header[0], header[-1], len(header)) == ("format", "UAR", len(row))
+    assert row[:3] == ["tflite", "litert", "1"]
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_an_export_is_what_training_wrote(folder: Path, tmp_path: Path, run_edgeser: Run, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("stays")
+    done = run_edgeser("export", folder / "model", "--format", name, "--out", "out", "--json", check=True)
+    assert json.loads(done.stdout)["parity"]["passed"]
+    assert (tmp_path / "out" / f"student.{name}").read_bytes() == (folder / "model" / f"student.{name}").read_bytes()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine.txt", "parity.json", f"student.{name}"}
+
+
+def test_the_doctor(run_edgeser: Run) -> None:
+    found = json.loads(run_edgeser("doctor", "--json", check=True).stdout)
+    assert found["ok"]
+    assert "onnxruntime" in run_edgeser("doctor", check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("listen", "MODEL"), "listens to recordings only"),
+        (("listen", "MODEL", "--wav", "none.wav"), "is not a file"),
+        (("predict", "MODEL", "none.wav"), "there is no file"),
+        (("predict", "MODEL", "none.wav", "--json", "--csv"), "not both"),
+        (("predict", "none", "none.wav"), "is not a model folder"),
+        (("inspect", "none.edgeser"), "there is no kit"),
+        (("train-on-device", "none.edgeser", "--out", "m"), "there is no kit"),
+        (("train-on-device", "KIT", "--out", "m", "--test", "x"), "belong together"),
+        (("train-on-device", "KIT", "--out", "m", "--memory-mb", "1"), "training needs at least"),
+        (("rollback", "none"), "no earlier model"),
+        (("export", "MODEL", "--format", "onx"), "there is no format"),
+        (("bench", "MODEL", "--runtime", "tensorflow"), "there is no runtime"),
+        (("pack", "none", "--target", "rpi4", "--out", "k"), "there is no run"),
+        (("pack", "none", "--target", "rpi9", "--out", "k"), "there is no target"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_use_is_one_line_and_a_hint(
+    folder: Path, run_edgeser: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    places = {"MODEL": folder / "model", "KIT": folder / "test.edgeser"}
+    done = run_edgeser(*(places.get(word, word) for word in arguments))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert lines[1].startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    "verb", ["pack", "inspect", "train-on-device", "rollback", "export", "predict", "bench", "listen", "doctor"]
+)
+def test_help_has_an_example(run_edgeser: Run, verb: str) -> None:
+    assert f"Example: edgeser {verb}" in run_edgeser(verb, "--help", check=True).stdout
+
+
+def test_the_training_process_loads_nothing_of_the_host(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "edgeser", "train-on-device", str(folder / "test.edgeser")]
+    command += ["--out", str(tmp_path / "m"), "--steps", "2", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert {"numpy", "onnxruntime", "edgeser_device"} <= loaded
+    assert loaded & (HOST_ONLY | {"soundfile", "ai_edge_litert", "rich"}) == set()
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_from_the_command_line(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    """As a service would: killed after its first checkpoint, started again with the same line."""
+    import time
+
+    line = [str(folder / "test.edgeser"), "--out", str(tmp_path / "m"), "--steps", "1500", "--threads", "1", "--resume"]
+    child = subprocess.Popen([sys.executable, "-m", "edgeser", "train-on-device", *line], env=dict(os.environ))
+    for _ in range(1200):
+        if (tmp_path / "m.checkpoint").exists():
+            break
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    found = json.loads(run_edgeser("train-on-device", *line, "--json", check=True).stdout)
+    assert 0 < found["resumed_at"] < 1500
+    assert run_edgeser("train-on-device", *line[:2], str(tmp_path / "whole"), *line[3:], check=True)
+    assert (tmp_path / "m" / "student.onnx").read_bytes() == (tmp_path / "whole" / "student.onnx").read_bytes()

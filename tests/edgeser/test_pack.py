@@ -1,0 +1,176 @@
+"""Packing: the same run gives the same bytes, nothing of the machine leaks, and what is missing is named."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from device.kits import synthetic_set, write_run
+
+from edgeser.errors import RunError, SettingsError, StorageError
+from edgeser.pack import PackReport, pack_kit, without_paths
+from edgeser.targets import TARGETS, find_target
+from edgeser_device.kit import MANIFEST, read_kit
+from edgeser_device.known_bad import KNOWN_BAD_AARCH64
+from edgeser_export.runtimes import RUNTIMES
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def packed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> PackReport:
+    return pack_kit(run, "rpi4", tmp_path_factory.mktemp("kits") / "one.edgeser")
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, packed: PackReport, tmp_path: Path) -> None:
+    moved = shutil.copytree(run, tmp_path / "elsewhere")
+    again = pack_kit(moved, "rpi4", tmp_path / "two.edgeser")
+    assert again.path.read_bytes() == packed.path.read_bytes()
+    assert (again.sha256, again.bytes) == (packed.sha256, packed.path.stat().st_size)
+
+
+def test_the_archive_is_plain(packed: PackReport) -> None:
+    with zipfile.ZipFile(packed.path) as archive:
+        entries = archive.infolist()
+    assert entries[0].filename == MANIFEST
+    assert [entry.filename for entry in entries[1:]] == sorted(entry.filename for entry in entries[1:])
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    modes = {entry.filename: oct(entry.external_attr >> 16) for entry in entries}
+    assert modes.pop("install.sh") == "0o100755"
+    assert set(modes.values()) == {"0o100644"}
+    assert set(packed.members) == {
+        MANIFEST, "distilled.safetensors", "init.safetensors", "student.json", "frontend.npz", "golden.npz", "card.md",
+        "install.sh", "steps/adamw-full-16.onnx", "steps/statistics-16.onnx",
+    }  # fmt: skip
+
+
+def test_a_kit_of_the_default_student_is_well_under_a_megabyte(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", synthetic_set(per_class=16, views=64, batch=32), width=1.0)
+    assert pack_kit(run, "rpi4", tmp_path / "kit").bytes < 800_000
+
+
+def test_the_manifest_says_where_it_comes_from(packed: PackReport) -> None:
+    manifest = read_kit(packed.path).manifest
+    assert manifest["labels"] == ["anger", "neutral", "sadness"]
+    assert manifest["target"]["name"] == "rpi4"
+    assert manifest["student"]["architecture"] == "edgenet"
+    assert manifest["budgets"]["ipc"] == 4
+    assert manifest["budgets"]["views"] == 96
+    assert manifest["provenance"]["corpus"] == {"name": "demo", "title": "Demonstration", "licence": "CC0-1.0"}
+    assert manifest["provenance"]["config"]["corpus"] == {"name": "demo", "split": "quick"}
+    assert manifest["results"]["distilled"]["uar_mean"] == 0.9
+
+
+def test_no_path_and_no_date_is_stored(run: Path, packed: PackReport) -> None:
+    for name, content in read_kit(packed.path).members.items():
+        assert str(run).encode() not in content, name
+        assert str(Path.home()).encode() not in content or name == "install.sh", name
+    assert b"created" not in read_kit(packed.path).members[MANIFEST]
+
+
+def test_paths_are_found_wherever_they_are() -> None:
+    found = without_paths(
+        {"a": "/data/x", "b": ["C:\\x", "kept", 1], "c": {"folder": "x", "d": True, "e": None}, "f": "a/b"}
+    )
+    assert found == {"b": ["kept", 1], "c": {"d": True, "e": None}, "f": "a/b"}
+
+
+def test_the_card_says_what_must_be_said(packed: PackReport) -> None:
+    card = read_kit(packed.path).card
+    for words in (
+        "Synthetic voices",
+        "CC0-1.0",
+        "anger, neutral, sadness",
+        "0.900 ± 0.010",
+        "at work or in education",
+        "2024/1689",
+    ):
+        assert words in card, words
+
+
+def test_a_run_that_was_not_evaluated(tmp_path: Path) -> None:
+    report = pack_kit(write_run(tmp_path / "run", evaluated=False), "rpi5", tmp_path / "kit")
+    kit = read_kit(report.path)
+    assert kit.manifest["results"] == {}
+    assert "not measured" in kit.card
+
+
+def test_the_steps_run_in_a_plain_onnxruntime(packed: PackReport) -> None:
+    kit = read_kit(packed.path)
+    names = {entry.name for entry in onnxruntime.InferenceSession(kit.step).get_inputs()}
+    assert {"x", "labels", "learning_rate", "first.conv1.weight"} <= names
+    assert np.isfinite(kit.golden.losses).all()
+    assert len(kit.golden.losses) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "config.toml", "student.json", "init.safetensors", "distilled.safetensors"]
+)
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_missing_or_damaged_part_is_named(run: Path, tmp_path: Path, name: str, how: str) -> None:
+    broken = shutil.copytree(run, tmp_path / "run")
+    if how == "missing":
+        (broken / name).unlink()
+    else:
+        (broken / name).write_bytes(b"\xff{garbage")
+    with pytest.raises(RunError) as caught:
+        pack_kit(broken, "rpi4", tmp_path / "kit")
+    assert how != "missing" or name in caught.value.message
+    assert caught.value.hint
+    assert not (tmp_path / "kit").exists()
+
+
+def test_a_description_without_its_keys(run: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(run, tmp_path / "run")
+    description = json.loads((broken / "run.json").read_text())
+    del description["budget"]
+    (broken / "run.json").write_text(json.dumps(description))
+    with pytest.raises(RunError, match="lacks budget"):
+        pack_kit(broken, "rpi4", tmp_path / "kit")
+
+
+def test_no_run_at_all(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no run"):
+        pack_kit(tmp_path / "none", "rpi4", tmp_path / "kit")
+
+
+def test_an_unknown_target(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        pack_kit(run, "rpi44", tmp_path / "kit")
+    assert "rpi4" in caught.value.hint
+
+
+def test_a_place_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        pack_kit(run, "rpi4", tmp_path / "file" / "kit")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target(name: str) -> None:
+    target = find_target(name)
+    assert target.name == name
+    assert target.memory_mb >= 512
+    assert target.threads >= 1
+    assert target.runtime in RUNTIMES
+    assert all("aarch64" in tag or "x86_64" in tag for tag in target.platforms)
+    assert json.loads(json.dumps(target.to_json()))["title"] == target.title
+
+
+def test_the_boards_of_the_contract_are_there() -> None:
+    assert set(TARGETS) == {"rpi5", "rpi4", "rpi3", "rpi-zero2w", "jetson-orin-nano", "generic-aarch64", "x86-64"}
+    assert TARGETS["rpi4"].known_bad == KNOWN_BAD_AARCH64
+
+
+def test_golden_arrays_need_no_pickle(packed: PackReport) -> None:
+    with np.load(io.BytesIO(read_kit(packed.path).members["golden.npz"]), allow_pickle=False) as golden:
+        assert sorted(golden) == ["logits", "losses", "views"]
