@@ -9,11 +9,11 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from edgeser_export.errors import EdgeserError
 
 from edgeser.commands import board, data, host
+from edgeser_export.errors import EdgeserError
 
-# typer brings its own copy of click since 0.26, and used the package before: the base class is found through a public one.
+# typer brings its own copy of click since 0.26 and used the package before; a public subclass leads to the base class.
 UsageProblem = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
@@ -28,7 +28,9 @@ app = typer.Typer(
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")
+    ] = False,  # noqa: ARG001  read by main, because it may stand anywhere
     version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
     """Distil emotional speech to a kit from which a small board trains its own emotion recogniser."""

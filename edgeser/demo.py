@@ -118,7 +118,9 @@ class Caller:
         command = [sys.executable, "-m", "edgeser", *words, "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ)
         if done.returncode:
-            raise RunError(f"the demo's command {words[0]} failed with code {done.returncode}", "its own error stands above")
+            raise RunError(
+                f"the demo's command {words[0]} failed with code {done.returncode}", "its own error stands above"
+            )
         return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
 
 
@@ -136,7 +138,9 @@ def summary_table(summary: Summary) -> Group:
     }
     for result in summary.bench["results"]:
         name = f"{result['format']} {result['precision']}, {result['runtime']}, {result['threads']} thread(s)"
-        rows[name] = f"{result['bytes'] / 1000:.0f} kB, {result['model_ms_p50']:.2f} ms a window (p95 {result['p95']:.2f})"
+        rows[name] = (
+            f"{result['bytes'] / 1000:.0f} kB, {result['model_ms_p50']:.2f} ms a window (p95 {result['p95']:.2f})"
+        )
     heard = summary.events[-1]["emotion"] if summary.events else "nothing"
     rows["listen: last event in one test clip"] = f"{heard} (spoken as {summary.clip_emotion})"
     rows["machine"] = str(summary.bench["machine"]["cpu"])

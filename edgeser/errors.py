@@ -18,7 +18,6 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── DistilledSetError           (ValueError) a distilled set is not well formed
     ├── ModelError                  (ValueError) a model folder is missing or incomplete
     ├── TrainingError               (ArithmeticError) training on the device went wrong
-    ├── RuntimeMissing              (ImportError) no runtime here can run the model
     ├── GateFailed                  the result missed a bound that was asked for; exit code 1
     ├── CorpusError                 (ValueError) a corpus cannot be used as it is
     │   ├── UnknownCorpus           no corpus format has this name
@@ -62,7 +61,6 @@ from edgeser_device.errors import (
     KitError,
     KitSchemaError,
     ModelError,
-    RuntimeMissing,
     TrainingError,
 )
 from edgeser_export.errors import (
@@ -132,7 +130,6 @@ __all__ = [
     "OneClassOnly",
     "ParityError",
     "RunError",
-    "RuntimeMissing",
     "SettingsError",
     "SpeakerLeak",
     "SplitError",

@@ -16,13 +16,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.machine import describe_machine
-from edgeser_device.progress import progress_bar
-from edgeser_device.schedule import Schedule, statistics_batches
-from edgeser_device.views import render
-from edgeser_export.files import write_json
-from edgeser_export.graph import Graph, Weights
 from numpy.typing import NDArray
 
 from edgeser.distill.coresets import random_items
@@ -45,6 +38,13 @@ from edgeser.settings import Settings
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays, train_on_clips, train_on_set, with_statistics
 from edgeser.workers import Workers
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.machine import describe_machine
+from edgeser_device.progress import progress_bar
+from edgeser_device.schedule import Schedule, statistics_batches
+from edgeser_device.views import render
+from edgeser_export.files import write_json
+from edgeser_export.graph import Graph, Weights
 
 FULL_DATA_RATE = 5e-3
 """Largest learning rate on real clips; better on dev speakers than the 1e-2 that suits label banks."""
@@ -181,7 +181,11 @@ def open_bench(run: Run, workers: Workers, say: Callable[[str], None]) -> Bench:
     )
     classes = material.task.classes
     return Bench(
-        material, assignment, distilled, Clips.of(material.features.dev, classes), Clips.of(material.features.test, classes)
+        material,
+        assignment,
+        distilled,
+        Clips.of(material.features.dev, classes),
+        Clips.of(material.features.test, classes),
     )
 
 

@@ -9,20 +9,22 @@ A trajectory is a pure function of the task, the start, the recipe and the seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from edgeser_device.schedule import Schedule
-from edgeser_export.files import write_bytes
-from edgeser_export.graph import Graph, Weights
 from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeser.errors import RunError
 from edgeser.network import forward, running_norm, to_arrays, to_tensors
 from edgeser.training import Arrays, Augmentation, train_on_clips
+from edgeser_device.schedule import Schedule
+from edgeser_export.files import write_bytes
+from edgeser_export.graph import Graph, Weights
+
+_TRAIN_AGAIN = "remove that file and run distill again with --resume"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class ExpertRecipe:
     warm_share: float = 0.3
     start_divisor: float = 25.0
     end_divisor: float = 1e4
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def schedule(self, clips: int) -> Schedule:
         """The training schedule over ``clips`` clips."""
@@ -114,7 +116,9 @@ class Trajectory:
         return {name: stack[epoch] for name, stack in self.snapshots.items()}
 
 
-def train_expert(task: Task, start: Weights, recipe: ExpertRecipe, seed: int, keep_snapshots: bool = True) -> Trajectory:
+def train_expert(
+    task: Task, start: Weights, recipe: ExpertRecipe, seed: int, keep_snapshots: bool = True
+) -> Trajectory:
     """Train one expert on the real clips with hard labels.
 
     Args:
@@ -158,9 +162,9 @@ class Ensemble:
     members: tuple[Weights, ...]
 
     def soft_labels(self, x: NDArray[np.float32], temperature: float, batch: int = 256) -> NDArray[np.float32]:
-        """Mean of the experts' softmax(logits / temperature), float32 (batch, classes), over x (batch, 1, mels, frames)."""
+        """Mean of the experts' softmax(logits / temperature), float32 (batch, classes); x (batch, 1, mels, frames)."""
         total = np.zeros((len(x), self.graph.shapes[self.graph.output][0]), dtype=np.float64)
-        pieces = torch.from_numpy(x).split(batch)
+        pieces = torch.split(torch.from_numpy(x), batch)
         for member in self.members:
             tensors = to_tensors(member)
             norm = running_norm(tensors)
@@ -191,10 +195,11 @@ def load_trajectory(path: Path) -> Trajectory:
     try:
         tensors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise RunError(f"the trajectory {path} cannot be read: {error}", "run distill again with --resume") from error
-    split: dict[str, Arrays] = {"snapshots": {}, "final": {}}
+        raise RunError(f"the trajectory {path} cannot be read: {error}", _TRAIN_AGAIN) from error
+    parts: dict[str, Arrays] = {"snapshots": {}, "final": {}}
     for name, tensor in tensors.items():
         kind, _, weight = name.partition(".")
-        split[kind][weight] = tensor
-    return Trajectory(split["snapshots"], split["final"])
-
+        if kind not in parts:
+            raise RunError(f"the trajectory {path} holds {name!r}, which is no expert's", _TRAIN_AGAIN)
+        parts[kind][weight] = tensor
+    return Trajectory(parts["snapshots"], parts["final"])

@@ -1,7 +1,7 @@
 """Corpora as log-mels: computed in parallel, cached by the front-end's numbers and the recording's content.
 
-    features = extract(corpus, split, FrontendSpec(), jobs=2)
-    features.train.crops        # (clips, 1, mels, frames), normalised by the training clips
+features = extract(corpus, split, FrontendSpec(), jobs=2)
+features.train.crops        # (clips, 1, mels, frames), normalised by the training clips
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from edgeser_device.audio import read_audio
-from edgeser_device.errors import AudioError
-from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
-from edgeser_export.files import write_bytes
 from numpy.typing import NDArray
 
 from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.splits import Split
+from edgeser_device.audio import read_audio
+from edgeser_device.errors import AudioError
+from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
+from edgeser_export.files import write_bytes
 
 FRONTEND_VERSION = 1
 """Raised whenever the front-end's code changes what it computes, so that older cache entries are not read."""
@@ -107,7 +107,9 @@ def extract(corpus: Corpus, split: Split, spec: FrontendSpec, jobs: int = 1) -> 
     _require_readable(corpus, readable, unreadable)
     crops = [centre_window(_levels(found, each), spec.frames) for each in readable[0]]
     everything = np.stack(crops).astype(np.float64)
-    fitted = replace(spec, mean=float(np.float32(everything.mean())), std=float(np.float32(max(everything.std(), 1e-6))))
+    fitted = replace(
+        spec, mean=float(np.float32(everything.mean())), std=float(np.float32(max(everything.std(), 1e-6)))
+    )
     train, dev, test = (
         Part(
             utterances=part,
@@ -175,4 +177,6 @@ def _require_readable(
         missing = sorted(set(corpus.labels) - {each.emotion for each in part})
         if not part or (missing and name == "train"):
             what = f"no recording of {missing[0]!r}" if part else "no recording"
-            raise CorpusError(f"the {name} part has {what}{why}", f"run: edgeser data check {corpus.folder} --corpus {corpus.name}")
+            raise CorpusError(
+                f"the {name} part has {what}{why}", f"run: edgeser data check {corpus.folder} --corpus {corpus.name}"
+            )

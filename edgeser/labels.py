@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from edgeser_device.views import CUT, MIX, WEIGHT_UNIT, Recipes, mixed_recipes, plain_recipes, render
 from numpy.typing import NDArray
 
 from edgeser.experts import Ensemble
+from edgeser_device.views import CUT, MIX, WEIGHT_UNIT, Recipes, mixed_recipes, plain_recipes, render
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ def make_bank(
 
 
 def _hard(
-    items: NDArray[np.float32], classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
+    _items: NDArray[np.float32], classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, _temperature: float
 ) -> Labels:
     width = ensemble.graph.shapes[ensemble.graph.output][0]
     return _mixed(np.eye(width, dtype=np.float32)[classes], recipes)
 
 
 def _soft(
-    items: NDArray[np.float32], classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
+    items: NDArray[np.float32], _classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
 ) -> Labels:
     return _mixed(ensemble.soft_labels(items[:, None], temperature), recipes)
 
 
 def _bank(
-    items: NDArray[np.float32], classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
+    items: NDArray[np.float32], _classes: NDArray[np.int64], recipes: Recipes, ensemble: Ensemble, temperature: float
 ) -> Labels:
     pieces = np.array_split(np.arange(len(recipes)), max(1, len(recipes) // 512))
     return np.concatenate([ensemble.soft_labels(render(items, recipes, piece), temperature) for piece in pieces])

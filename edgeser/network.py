@@ -1,7 +1,7 @@
 """Op graphs in torch: a pure function of weights and input, so that trajectories can be unrolled through it.
 
-    logits = forward(graph, weights, x, batch_norm(weights))         # training: statistics of the batch
-    logits = forward(graph, weights, x, running_norm(weights))       # inference: stored statistics
+logits = forward(graph, weights, x, batch_norm(weights))         # training: statistics of the batch
+logits = forward(graph, weights, x, running_norm(weights))       # inference: stored statistics
 """
 
 from __future__ import annotations
@@ -11,10 +11,24 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from edgeser_export.graph import INPUT, NORM_EPSILON, Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from edgeser_export.graph import (
+    INPUT,
+    NORM_EPSILON,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    Graph,
+    Linear,
+    Op,
+    Pool,
+    Reduce,
+    Relu,
+)
 
 Tensors: TypeAlias = Mapping[str, Tensor]
 Norm: TypeAlias = Callable[[str, Tensor], Tensor]

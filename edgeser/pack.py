@@ -9,7 +9,6 @@ manifest's keys are schema, edgeser, target, labels, frontend, schedule, student
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -19,6 +18,7 @@ from typing import Any
 
 from edgeser.card import write_card
 from edgeser.errors import RunError
+from edgeser.run import Run
 from edgeser.targets import Target, find_target
 from edgeser_device.archive import write_archive, write_arrays
 from edgeser_device.distilled import DistilledSet
@@ -35,7 +35,6 @@ from edgeser_device.kit import (
     STUDENT,
     frontend_arrays,
     read_kit,
-    read_weights,
     statistics_name,
     step_name,
 )
@@ -73,8 +72,8 @@ class PackReport:
 
 
 @dataclass(frozen=True)
-class Run:
-    """The parts of a run folder that a kit is made of.
+class Parts:
+    """What a kit is made of.
 
     Attributes:
         description: run.json.
@@ -107,44 +106,41 @@ def pack_kit(run_folder: Path, target: str, out: Path) -> PackReport:
         StorageError: ``out`` cannot be written.
     """
     row = find_target(target)
-    data = build_kit(read_run(Path(run_folder)), row)
+    data = build_kit(read_parts(Path(run_folder)), row)
     write_bytes(Path(out), data)
     kit = read_kit(Path(out))
     sizes = {name: len(content) for name, content in kit.members.items()}
     return PackReport(Path(out), len(data), kit.sha256, row.name, sizes)
 
 
-def read_run(folder: Path) -> Run:
-    """The parts of a run folder.
+def read_parts(folder: Path) -> Parts:
+    """The parts of a finished run.
 
     Raises:
         RunError: A part is missing or damaged.
     """
-    if not folder.is_dir():
-        raise RunError(f"there is no run {folder}", "edgeser distill writes one")
-    description = _object(folder, "run.json")
+    run = Run(folder)
+    description = run.description()
     missing = {"corpus", "labels", "split", "student", "method", "seed", "budget"} - set(description)
     if missing:
         raise RunError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}", "distil again with this version")
     try:
-        graph = Graph.from_json(_object(folder, STUDENT))
-        weights = read_weights(_read(folder, INITIAL), graph, INITIAL)
-        distilled = DistilledSet.from_bytes(_read(folder, DISTILLED))
-        config = tomllib.loads(_read(folder, "config.toml").decode())
+        graph, weights, distilled = run.graph(), run.init(), run.distilled()
+        graph.check(weights)
     except RunError:
         raise
-    except (EdgeserError, ValueError) as error:
+    except EdgeserError as error:
         raise RunError(
-            f"the run {folder} is damaged: {error}", "distil again with --resume, or from the start"
+            f"the run {folder} is damaged: {error.message}", "distil again with --resume, or from the start"
         ) from error
     if list(distilled.names) != description["labels"]:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
-    evaluated = _object(folder, "metrics.json") if (folder / "metrics.json").exists() else {}
+    evaluated = run.metrics() or {}
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
-    return Run(description, without_paths(config), results, graph, weights, distilled)
+    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled)
 
 
-def build_kit(run: Run, target: Target) -> bytes:
+def build_kit(run: Parts, target: Target) -> bytes:
     """The bytes of a kit."""
     members = _student_members(run) | {
         DISTILLED: run.distilled.to_bytes(),
@@ -157,7 +153,7 @@ def build_kit(run: Run, target: Target) -> bytes:
     return write_archive({**members, MANIFEST: _json({**manifest, "members": listed})}, first=MANIFEST)
 
 
-def describe(run: Run, target: Target, members: Mapping[str, bytes]) -> dict[str, Any]:
+def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[str, Any]:
     """The manifest without its list of members."""
     from edgeser import __version__
 
@@ -209,7 +205,7 @@ def _is_path(key: str, value: Any) -> bool:
     return key in ("folder", "out") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
 
 
-def _student_members(run: Run) -> Members:
+def _student_members(run: Parts) -> Members:
     from safetensors.numpy import save
 
     from edgeser_export.trainstep import statistics_step, training_step
@@ -226,23 +222,6 @@ def _student_members(run: Run) -> Members:
     if graph.statistics:
         members[statistics_name(schedule.batch)] = statistics_step(graph, schedule.batch)
     return members
-
-
-def _read(folder: Path, name: str) -> bytes:
-    path = folder / name
-    if not path.is_file():
-        raise RunError(f"the run {folder} lacks {name}", f"finish it with: edgeser distill ... --out {folder} --resume")
-    return path.read_bytes()
-
-
-def _object(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(_read(folder, name))
-    except ValueError as error:
-        raise RunError(f"{folder / name} is not JSON: {error}", "distil or evaluate again") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{folder / name} is not a JSON object", "distil or evaluate again")
-    return value
 
 
 def _json(value: Any) -> bytes:

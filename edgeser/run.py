@@ -1,14 +1,14 @@
 """The run: the folder that a host command writes.
 
-    run/config.toml             the settings, enough to repeat it
-    run/run.json                corpus, split, labels, student, budget
-    run/log.jsonl               one line an event, with seconds since the start
-    run/trajectories/           experts; each is written when it is done, and reused
-    run/checkpoint/             the state of the method's loop
-    run/student.json            the op graph
-    run/init.safetensors        the fixed initialisation
-    run/distilled.safetensors   the distilled set; written last
-    run/metrics.json            what evaluate measured
+run/config.toml             the settings, enough to repeat it
+run/run.json                corpus, split, labels, student, budget
+run/log.jsonl               one line an event, with seconds since the start
+run/trajectories/           experts; each is written when it is done, and reused
+run/checkpoint/             the state of the method's loop
+run/student.json            the op graph
+run/init.safetensors        the fixed initialisation
+run/distilled.safetensors   the distilled set; written last
+run/metrics.json            what evaluate measured
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgeser.errors import RunError, SettingsError
+from edgeser.settings import Settings, differences, read_toml
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 from edgeser_device.distilled import DistilledSet
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
-
-from edgeser.errors import RunError
-from edgeser.settings import Settings, differences, read_toml
-from edgeser.training import Arrays
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,11 @@ class Run:
 
     def settings(self) -> Settings:
         """The settings that the run was made with."""
-        self._require("config.toml")
-        return Settings(**read_toml(self.folder / "config.toml"))
+        path = self._require("config.toml")
+        try:
+            return Settings(**read_toml(path))
+        except (SettingsError, TypeError) as error:
+            raise RunError(f"{path} is damaged: {error}", "distil again, into another --out") from error
 
     def description(self) -> dict[str, Any]:
         """What run.json says."""
@@ -67,7 +72,7 @@ class Run:
         """The student's op graph."""
         return Graph.from_json(self._json("student.json"))
 
-    def init(self) -> Arrays:
+    def init(self) -> dict[str, NDArray[np.float32]]:
         """The fixed initialisation, float32 arrays by name."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
@@ -93,12 +98,13 @@ class Run:
         write_bytes(self.folder / "init.safetensors", safetensors_bytes(init))
 
     def _json(self, name: str) -> dict[str, Any]:
+        path = self._require(name)
         try:
-            value = json.loads(self._require(name).read_text(encoding="utf-8"))
-        except (ValueError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.folder / name} is not JSON: {error}", "run distill again") from error
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{path} is not JSON: {error}", "run distill again") from error
         if not isinstance(value, dict):
-            raise RunError(f"{self.folder / name} is not a JSON object", "run distill again")
+            raise RunError(f"{path} is not a JSON object", "run distill again")
         return value
 
     def _require(self, name: str) -> Path:
@@ -111,6 +117,17 @@ class Run:
 
 def open_run(folder: Path, settings: Settings, resume: bool) -> Run:
     """A run folder for ``settings``: a new one, or with ``resume`` the one that was interrupted.
+
+    Raises:
+        RunError: As :func:`require_usable`.
+    """
+    require_usable(folder, settings, resume)
+    write_bytes(folder / "config.toml", settings.to_toml().encode())
+    return Run(folder)
+
+
+def require_usable(folder: Path, settings: Settings, resume: bool) -> None:
+    """Check that a run of ``settings`` can be written to a folder; nothing is written.
 
     Raises:
         RunError: The folder holds another run, or a run and ``resume`` was not asked for.
@@ -127,8 +144,6 @@ def open_run(folder: Path, settings: Settings, resume: bool) -> Run:
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists and is not a run", "choose another --out")
-    write_bytes(folder / "config.toml", settings.to_toml().encode())
-    return run
 
 
 def safetensors_bytes(arrays: Weights) -> bytes:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from edgeser_export.graph import Graph, Weights
 from numpy.typing import NDArray
 
 from edgeser.features import Part
 from edgeser.network import forward, running_norm, to_tensors
+from edgeser_export.graph import Graph, Weights
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def probabilities(graph: Graph, weights: Weights, x: torch.Tensor, batch: int = 
     tensors = to_tensors(weights)
     norm = running_norm(tensors)
     with torch.no_grad():
-        pieces = [forward(graph, tensors, piece, norm).softmax(1) for piece in x.split(batch)]
+        pieces = [forward(graph, tensors, piece, norm).softmax(1) for piece in torch.split(x, batch)]
     return torch.cat(pieces).numpy()
 
 

@@ -64,7 +64,7 @@ class Settings:
     temperature: float = 2.0
     experts: int = 3
     expert_steps: int = 1000
-    steps: int = 600
+    steps: int = 1000
     batch: int = 32
     peak_rate: float = 1e-2
     weight_decay: float = 1e-3
@@ -168,7 +168,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 def differences(old: Settings, new: Settings) -> list[str]:
     """What differs between two settings, in words."""
     before, after = asdict(old), asdict(new)
-    return [f"{name}: {before[name]!r} in the run, {after[name]!r} now" for name in before if before[name] != after[name]]
+    return [
+        f"{name}: {before[name]!r} in the run, {after[name]!r} now" for name in before if before[name] != after[name]
+    ]
 
 
 def with_budget(settings: Settings, train_items: int, classes: int) -> Settings:

@@ -15,10 +15,10 @@ from math import prod, sqrt
 from types import MappingProxyType
 
 import numpy as np
-from edgeser_export.graph import INPUT, Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
 from numpy.typing import NDArray
 
 from edgeser.errors import SettingsError
+from edgeser_export.graph import INPUT, Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
 
 Block = tuple[Op, ...]
 Architecture = Callable[[int, float], tuple[Op, ...]]
@@ -77,7 +77,7 @@ def cnn6(classes: int, width: float = 1.0) -> tuple[Op, ...]:
 
 
 def resnet9(classes: int, width: float = 1.0) -> tuple[Op, ...]:
-    """The usual CIFAR ResNet-9 (Page 2018, "How to train your ResNet") on one channel, with a maximum over the map."""
+    """The usual CIFAR ResNet-9 (Page 2018, "How to train your ResNet") on one channel, maximum over the map."""
     a, b, c, d = (_channels(64 * 2**level, width) for level in range(4))
     return (
         *_conv_norm_relu("1", INPUT, a, kernel=3),
@@ -95,7 +95,7 @@ def resnet9(classes: int, width: float = 1.0) -> tuple[Op, ...]:
 
 
 def vgg15(classes: int, width: float = 1.0) -> tuple[Op, ...]:
-    """VGG with batch normalisation (Simonyan and Zisserman 2015, arXiv 1409.1556): 13 convolutions, two dense layers."""
+    """VGG with batch normalisation (Simonyan and Zisserman 2015, arXiv 1409.1556): 13 convolutions, two dense."""
     plan = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
     ops: list[Op] = []
     source, number = INPUT, 0
@@ -144,7 +144,9 @@ def build(name: str, classes: int, width: float = 1.0, input_shape: tuple[int, i
             f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(STUDENTS)}",
         )
     if not 0 < width <= 8:
-        raise SettingsError(f"the width {width:g} is not between 0 and 8", "1 is the published size, 0.25 suits a board")
+        raise SettingsError(
+            f"the width {width:g} is not between 0 and 8", "1 is the published size, 0.25 suits a board"
+        )
     return Graph(input_shape, STUDENTS[name].operations(classes, width))
 
 

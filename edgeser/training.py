@@ -8,17 +8,17 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.progress import Advance, ignore_progress
-from edgeser_device.schedule import Schedule, batch_indices, learning_rate, statistics_batches
-from edgeser_device.views import render
-from edgeser_export.graph import Graph, Weights
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from edgeser.errors import DivergedError
 from edgeser.network import batch_norm, forward, measured_norm, to_arrays, to_tensors
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.schedule import Schedule, batch_indices, epoch_order, learning_rate, statistics_batches
+from edgeser_device.views import render
+from edgeser_export.graph import Graph, Weights
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -131,7 +131,9 @@ def with_statistics(graph: Graph, parameters: dict[str, Tensor], batches: Iterab
     return to_arrays({**parameters, **{name: value / count for name, value in total.items()}})
 
 
-def train_on_set(graph: Graph, start: Weights, distilled: DistilledSet, seed: int, advance: Advance = ignore_progress) -> Arrays:
+def train_on_set(
+    graph: Graph, start: Weights, distilled: DistilledSet, seed: int, advance: Advance = ignore_progress
+) -> Arrays:
     """Train on exactly the views of a distilled set, as the board does; ``seed`` gives their order."""
     schedule, recipes = distilled.schedule, distilled.recipes
     items = distilled.items()
@@ -173,7 +175,9 @@ def train_on_clips(
     """
     batch_of = augmented_batches(clips, labels, schedule.batch, seed, augmentation)
     parameters = train(graph, start, batch_of, schedule, advance, after)
-    plain = (clips[torch.from_numpy(indices)] for indices in statistics_batches(len(clips), schedule.batch))
+    # Neighbours in a corpus share speaker and emotion: batches in that order would understate the variance.
+    order = epoch_order(len(clips), seed, epoch=0)
+    plain = (clips[torch.from_numpy(order[batch])] for batch in statistics_batches(len(clips), schedule.batch))
     return with_statistics(graph, parameters, plain)
 
 

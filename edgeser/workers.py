@@ -31,10 +31,12 @@ class Workers:
     @classmethod
     def all_cores(cls) -> Workers:
         """One process for each core that this process may use."""
-        return cls(jobs=max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+        return cls(
+            jobs=max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        )
 
     def each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Result]:
-        """Results of ``function(*arguments)`` in the order of ``arguments``, each as soon as it and those before are done."""
+        """Results of ``function(*arguments)`` in the order of ``arguments``, as soon as those before it are done."""
         if not arguments:
             return
         if self.jobs == 1 or len(arguments) == 1:

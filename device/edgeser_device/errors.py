@@ -37,10 +37,6 @@ class TrainingError(EdgeserError, ArithmeticError):
     """Training on the device went wrong: the loss is not finite, or the golden check failed."""
 
 
-class RuntimeMissing(EdgeserError, ImportError):
-    """No runtime on this machine can run the model."""
-
-
 class GateFailed(EdgeserError):
     """The work was done and its result missed a bound that was asked for."""
 

@@ -55,12 +55,11 @@ def check(
 
     Exits 1 when something is wrong enough to spoil a figure.
     """
-    from edgeser_device.progress import progress_bar
-
     from edgeser.corpora import load_corpus, make_split
     from edgeser.corpora.check import check_corpus
     from edgeser.corpora.check_table import render_check
     from edgeser.corpora.errors import CorpusError
+    from edgeser_device.progress import progress_bar
 
     found = load_corpus(corpus, folder)
     try:
@@ -71,7 +70,7 @@ def check(
         say(f"no split: {error.message}")
         parts = None
     with progress_bar("checking", len(found.utterances)) as advance:
-        report = check_corpus(found, parts, n_jobs=jobs, progress=lambda done, total: advance(done, ""))
+        report = check_corpus(found, parts, n_jobs=jobs, progress=lambda done, _: advance(done, ""))
     print_json(report.to_json()) if as_json else print_rich(render_check(report))
     if not report.passed:
         raise typer.Exit(1)
@@ -84,10 +83,9 @@ def download(
     as_json: Json = False,
 ) -> None:
     """Get an openly licensed corpus; an interrupted download goes on where it stopped."""
+    from edgeser.corpora.download import download as fetch
     from edgeser_device.progress import progress_bar
 
-    from edgeser.corpora.download import download as fetch
-
     with progress_bar(f"download {name}", 0) as advance:
-        place = fetch(name, out / name, progress=lambda done, total: advance(done, ""))
+        place = fetch(name, out / name, progress=lambda done, _: advance(done, ""))
     print_json({"name": name, "folder": str(place)}) if as_json else say(f"{name} is in {place}")

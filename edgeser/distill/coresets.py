@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from edgeser_export.graph import Linear
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment, State, clips_of_class, real_items
 from edgeser.network import running_norm, tensors_of, to_tensors
+from edgeser_export.graph import Linear
 
 
 def random_items(assignment: Assignment) -> State:
@@ -66,7 +66,7 @@ def expert_features(assignment: Assignment) -> NDArray[np.float64]:
     with torch.no_grad():
         pieces = [
             tensors_of(graph, tensors, piece, running_norm(tensors))[last.source]
-            for piece in torch.from_numpy(assignment.task.clips).split(256)
+            for piece in torch.split(torch.from_numpy(assignment.task.clips), 256)
         ]
     features = torch.cat(pieces).numpy().astype(np.float64)
-    return (features - features.mean(0)) / (features.std(0) + 1e-6)
+    return np.asarray((features - features.mean(0)) / (features.std(0) + 1e-6))

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from edgeser_device.progress import Advance
-from edgeser_export.files import write_bytes
 
 from edgeser.distill.method import Assignment, Method, State
 from edgeser.errors import RunError
 from edgeser.run import Run, safetensors_bytes
+from edgeser_device.progress import Advance
+from edgeser_export.files import write_bytes
 
 CHECKPOINT_SECONDS = 10.0
 """Time from one checkpoint to the next; a killed run loses no more than this."""
@@ -43,7 +43,7 @@ def run_method(run: Run, method: Method, assignment: Assignment, advance: Advanc
 
 def save_checkpoint(path: Path, done: int, state: State) -> None:
     """Write the state after ``done`` iterations, whole or not at all."""
-    write_bytes(path, safetensors_bytes({"done": np.array([done]), **state}))  # type: ignore[dict-item]
+    write_bytes(path, safetensors_bytes({"done": np.array([done]), **state}))
 
 
 def load_checkpoint(path: Path) -> tuple[int, State]:
@@ -57,6 +57,8 @@ def load_checkpoint(path: Path) -> tuple[int, State]:
 
     try:
         state = load(path.read_bytes())
-    except SafetensorError as error:
-        raise RunError(f"the checkpoint {path} is damaged: {error}", "remove it and run distill again with --resume") from error
-    return int(state.pop("done")[0]), state
+        done = int(state.pop("done")[0])
+    except (SafetensorError, KeyError) as error:
+        hint = "remove it and run distill again with --resume"
+        raise RunError(f"the checkpoint {path} is damaged: {error}", hint) from error
+    return done, state

@@ -1,7 +1,7 @@
 """What a method is: it begins with a state, and may improve it one iteration after the other.
 
-A method sees an ``Assignment`` and keeps everything it learns in a ``State`` of plain arrays, of which ``items`` is what
-is shipped. Both functions are pure: the random numbers of an iteration depend on the seed and its number only, so a
+A method sees an ``Assignment`` and keeps everything it learns in a ``State`` of plain arrays; its ``items`` are what is
+shipped. Both functions are pure: the random numbers of an iteration depend on the seed and its number only, so a
 resumed run ends with the same bits.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from edgeser_export.graph import Weights
 from numpy.typing import NDArray
 
 from edgeser.errors import SettingsError
 from edgeser.experts import Ensemble, Task, Trajectory
 from edgeser.settings import Settings
+from edgeser_export.graph import Weights
 
-State: TypeAlias = Mapping[str, NDArray[np.generic]]
+State: TypeAlias = Mapping[str, NDArray[Any]]
 """Always ``items``, float32 (items, mels, frames), normalised; a method adds what it needs to go on."""
 
 
@@ -79,8 +79,9 @@ def clips_of_class(assignment: Assignment, number: int) -> NDArray[np.int64]:
     """
     found = np.flatnonzero(assignment.task.labels == number)
     if len(found) < assignment.settings.ipc:
+        name, asked = assignment.names[number], assignment.settings.ipc
         raise SettingsError(
-            f"the class {assignment.names[number]!r} has {len(found)} training items, fewer than --ipc {assignment.settings.ipc}",
+            f"the class {name!r} has {len(found)} training items, fewer than --ipc {asked}",
             f"use --ipc {len(found)} or fewer",
         )
     return found

@@ -44,7 +44,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     """One match and one update of items and step size.
 
     Raises:
-        DivergedError: The loss is not finite.
+        DivergedError: The loss or its gradient is not finite.
     """
     settings = assignment.settings
     random = np.random.default_rng([settings.seed, iteration, 0x377])
@@ -55,14 +55,14 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     reached = _student(assignment, start, learnt["items"], functional.softplus(learnt["raw_step"]), random)
     loss = _distance(reached, target) / _distance(start, target)
     value = loss.item()
-    if not np.isfinite(value):
+    gradients = torch.autograd.grad(loss, [learnt[name] for name in LEARNT])
+    if not np.isfinite(value) or not all(gradient.isfinite().all() for gradient in gradients):
         raise DivergedError(
-            f"the matching loss of iteration {iteration + 1} is {value}",
+            f"the matching loss of iteration {iteration + 1} is {value}, or its gradient is not finite",
             f"use --step-size below {settings.step_size:g} or --student-steps below {settings.student_steps}",
         )
-    gradients = torch.autograd.grad(loss, [learnt[name] for name in LEARNT])
     rates = {"items": settings.item_rate, "raw_step": STEP_SIZE_RATE}
-    following: dict[str, NDArray[np.generic]] = {}
+    following: dict[str, NDArray[np.float32]] = {}
     for name, gradient in zip(LEARNT, gradients, strict=True):
         following |= _adam(name, state, gradient.numpy(), rates[name], iteration + 1)
     step = float(functional.softplus(torch.from_numpy(following["raw_step"])).item())
@@ -93,7 +93,7 @@ def _distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
 
 def _adam(
     name: str, state: State, gradient: NDArray[np.float32], rate: float, count: int
-) -> dict[str, NDArray[np.generic]]:
+) -> dict[str, NDArray[np.float32]]:
     """Adam (Kingma and Ba 2015) with beta 0.9 and 0.99."""
     first = 0.9 * state[f"first.{name}"] + 0.1 * gradient
     second = 0.99 * state[f"second.{name}"] + 0.01 * gradient**2

@@ -13,12 +13,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from edgeser_device.distilled import DistilledSet, quantise
-from edgeser_device.frontend import FrontendSpec
-from edgeser_device.progress import progress_bar
-from edgeser_device.schedule import Schedule
-from edgeser_export.files import write_bytes, write_json
-from edgeser_export.graph import Graph, Weights
 from numpy.typing import NDArray
 
 from edgeser import __version__
@@ -41,11 +35,17 @@ from edgeser.experts import (
 )
 from edgeser.features import Features, extract
 from edgeser.labels import LABELS, BankPlan, make_bank
-from edgeser.run import Run, open_run
+from edgeser.run import Run, open_run, require_usable
 from edgeser.settings import Settings, with_budget
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays
 from edgeser.workers import Workers
+from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.progress import progress_bar
+from edgeser_device.schedule import Schedule
+from edgeser_export.files import write_bytes, write_json
+from edgeser_export.graph import Graph, Weights
 
 Say: TypeAlias = Callable[[str], None]
 """Told what happens, a line at a time."""
@@ -107,6 +107,7 @@ def distill(settings: Settings, out: Path, workers: Workers, resume: bool, say: 
         RunError: ``out`` holds something else, or a run of other settings.
         EdgeserError: A leaf says what does not fit.
     """
+    require_usable(out, settings, resume)  # before the corpus is read, which may take minutes
     material = prepare(settings, workers)
     for path, reason in material.features.unreadable:
         say(f"left out: {path}: {reason}")
@@ -163,9 +164,7 @@ def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     epochs = -(-settings.expert_steps // steps_per_epoch(len(task.clips), settings.batch))
     recipe = ExpertRecipe("adamw", epochs, batch=settings.batch)
     return {
-        f"label-expert-{number}": ExpertJob(
-            initial_weights(task.graph, seed), recipe, seed, keep_snapshots=False
-        )
+        f"label-expert-{number}": ExpertJob(initial_weights(task.graph, seed), recipe, seed, keep_snapshots=False)
         for number, seed in enumerate(LABEL_EXPERT_SEED * (settings.seed + 1) + k for k in range(settings.experts))
     }
 
@@ -221,7 +220,7 @@ def label_ensemble(task: Task, trained: dict[str, Trajectory]) -> Ensemble:
 
 
 def fixed_init(graph: Graph, start: Weights, paths: tuple[Trajectory, ...], epoch: int) -> Arrays:
-    """The student's fixed initialisation: the first trajectory's snapshot after ``epoch`` epochs, or the start itself."""
+    """The student's fixed initialisation: the first trajectory's snapshot after ``epoch`` epochs, or the start."""
     parameters = paths[0].at(epoch) if epoch else {name: start[name] for name in graph.parameters}
     return {**parameters, **{name: start[name] for name in graph.statistics}}
 

@@ -72,7 +72,7 @@ def write_run(folder: Path, distilled: DistilledSet | None = None, width: float 
         "corpus_bytes": 1_000_000,
     }
     (folder / "run.json").write_text(json.dumps(description))
-    config = f'method = "random"\nseed = 0\n[corpus]\nname = "demo"\nfolder = "{folder}/audio"\nsplit = "quick"\n'
+    config = f'corpus = "demo"\nfolder = "{folder}/audio"\nsplit = "quick"\nmethod = "random"\nseed = 0\nipc = 4\n'
     (folder / "config.toml").write_text(config)
     (folder / "student.json").write_text(json.dumps(graph.to_json()))
     (folder / "init.safetensors").write_bytes(save(initial_weights(graph, 0)))

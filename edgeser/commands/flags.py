@@ -1,0 +1,49 @@
+"""The flags of ``edgeser distill``, one for each setting; one that is not given leaves the default or the file as is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Folder: TypeAlias = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for the demo corpus.")
+]
+Corpus: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")
+]
+Method: TypeAlias = Annotated[str | None, typer.Option(help="mtt, random, herding or kcenter.")]
+Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
+Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]
+Share: TypeAlias = Annotated[
+    float | None, typer.Option(help="Items as a share of the training items, instead of --ipc.")
+]
+Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fold:K or seed:N.")]
+Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]
+Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of initialisation, selection and distillation.")]
+InitEpoch: TypeAlias = Annotated[int | None, typer.Option(help="Epoch of the first trajectory that is the fixed init.")]
+Labels: TypeAlias = Annotated[str | None, typer.Option(help="hard, soft or bank.")]
+Views: TypeAlias = Annotated[int | None, typer.Option(help="Views for each item.")]
+Experts: TypeAlias = Annotated[int | None, typer.Option(help="Experts that label.")]
+ExpertSteps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of each of them.")]
+Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
+Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
+Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items (mtt).")]
+Trajectories: TypeAlias = Annotated[int | None, typer.Option(help="Experts whose trajectories are matched (mtt).")]
+ExpertSpan: TypeAlias = Annotated[
+    int | None, typer.Option(help="Epochs from one matched snapshot to the next, P (mtt).")
+]
+StartWindow: TypeAlias = Annotated[int | None, typer.Option(help="Latest epoch at which a match starts (mtt).")]
+StudentSteps: TypeAlias = Annotated[int | None, typer.Option(help="Steps of the student in one match, Q (mtt).")]
+StepSize: TypeAlias = Annotated[float | None, typer.Option(help="Initial step size of the student, then learnt (mtt).")]
+ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items (mtt).")]
+Config: TypeAlias = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings; flags come before it.")
+]
+Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.")]
+Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan only.")]
+Jobs: TypeAlias = Annotated[
+    int | None, typer.Option("--jobs", min=1, max=256, help="Processes; all cores when not given.")
+]

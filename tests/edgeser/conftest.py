@@ -1,0 +1,95 @@
+"""What the host's tests share: a cache of their own, a small task, and a finished run of the demo corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from device.kits import LABELS, synthetic_items, synthetic_set
+
+from edgeser.distill.method import Assignment
+from edgeser.distill.pipeline import distill
+from edgeser.experts import Ensemble, ExpertRecipe, Task, train_expert
+from edgeser.run import Run
+from edgeser.settings import Settings
+from edgeser.students import build, initial_weights
+from edgeser.workers import Workers
+from edgeser_device.distilled import DistilledSet
+
+TINY = Settings(
+    corpus="demo",
+    ipc=2,
+    width=0.25,
+    views=4,
+    experts=1,
+    expert_steps=12,
+    steps=12,
+    batch=16,
+    trajectories=1,
+    expert_span=1,
+    start_window=1,
+    iterations=3,
+    student_steps=2,
+)
+"""A distillation of a few seconds."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Features are cached in a folder of this session, for this process and for the programs it starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESER_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums in torch depend on the number of threads; two beside each other on two cores are slower than one."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Settings:
+    """Settings of a distillation of the demo corpus that takes seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    """Striped noise of three classes, eight clips each, and a quarter-width edgenet of 1,700 parameters."""
+    items, classes = synthetic_items(per_class=8)
+    return Task(build("edgenet", len(LABELS), 0.25), items[:, None], classes.astype(np.int64), len(LABELS))
+
+
+@pytest.fixture(scope="session")
+def distilled() -> DistilledSet:
+    """Twelve synthetic items with eight mixed views each, batches of 16."""
+    return synthetic_set()
+
+
+@pytest.fixture(scope="session")
+def assignment(task: Task) -> Assignment:
+    """What a method works on: the small task, one label expert, two trajectories of three epochs."""
+    start = initial_weights(task.graph, 0)
+    constant = {"warm_share": 0.0, "start_divisor": 1.0, "end_divisor": 1.0, "weight_decay": 0.0}
+    path = ExpertRecipe("plain_sgd", 3, batch=8, peak_rate=0.05, **constant)
+    label = train_expert(task, initial_weights(task.graph, 9), ExpertRecipe("adamw", 4, batch=8), seed=9)
+    return Assignment(
+        task=task,
+        names=LABELS,
+        settings=replace(TINY, ipc=2, student_steps=3, expert_span=1, start_window=2, iterations=4),
+        init=start,
+        ensemble=Ensemble(task.graph, (label.final,)),
+        trajectories=tuple(train_expert(task, start, path, seed) for seed in (0, 1)),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of the demo corpus; not to be changed."""
+    return distill(TINY, tmp_path_factory.mktemp("runs") / "tiny", Workers(1), resume=False, say=lambda _: None)

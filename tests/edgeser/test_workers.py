@@ -1,0 +1,71 @@
+"""Jobs side by side: in order, each with one thread, and with their errors."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from edgeser.errors import DivergedError, EdgeserError
+from edgeser.workers import Workers
+
+
+def late(number: int) -> tuple[int, int, int]:
+    """The earlier a job is, the longer it takes."""
+    time.sleep(0.05 * (4 - number))
+    return number, os.getpid(), torch.get_num_threads()
+
+
+def diverge(number: int) -> int:
+    if number == 2:
+        raise DivergedError("the loss of step 2 is nan", "use a smaller rate")
+    return number
+
+
+def fill(array: np.ndarray) -> float:
+    array[0] = 5.0
+    return float(array.sum())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_results_come_in_the_order_of_the_jobs_each_with_one_thread(jobs: int) -> None:
+    found = list(Workers(jobs).each(late, [(number,) for number in range(4)]))
+    assert [number for number, _, _ in found] == [0, 1, 2, 3]
+    assert {threads for _, _, threads in found} == {1}
+    assert (os.getpid() in {process for _, process, _ in found}) == (jobs == 1)
+
+
+def test_one_job_needs_no_other_process() -> None:
+    assert next(Workers(2).each(late, [(3,)]))[1] == os.getpid()
+
+
+def test_no_job_is_no_result() -> None:
+    assert list(Workers(2).each(late, [])) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_arrives_as_it_was_raised(jobs: int) -> None:
+    with pytest.raises(DivergedError, match="step 2 is nan") as caught:
+        list(Workers(jobs).each(diverge, [(number,) for number in range(4)]))
+    assert isinstance(caught.value, EdgeserError)
+    assert caught.value.hint == "use a smaller rate"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_number_of_threads_is_put_back(jobs: int) -> None:
+    before = torch.get_num_threads()
+    list(Workers(jobs).each(late, [(3,), (3,)]))
+    assert torch.get_num_threads() == before
+
+
+def test_a_large_array_reaches_a_worker_whole_and_is_its_own() -> None:
+    large = np.ones(2_000_000, dtype=np.float32)  # above the size from which it is shared as a file
+    assert list(Workers(2).each(fill, [(large,), (large,)])) == [2_000_004.0, 2_000_004.0]
+    assert large[0] == 1.0
+
+
+def test_all_cores_are_those_this_process_may_use() -> None:
+    assert Workers.all_cores().jobs == len(os.sched_getaffinity(0))
