@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -45,7 +47,7 @@ class Cnn6(nn.Module):
     def __init__(self, classes: int, width: float) -> None:
         super().__init__()
         plan = [1, *(round(width * channels) for channels in (64, 128, 256, 512))]
-        blocks = [[*block(before, after, 5), nn.AvgPool2d(2)] for before, after in zip(plan, plan[1:], strict=False)]
+        blocks = [[*block(before, after, 5), nn.AvgPool2d(2)] for before, after in pairwise(plan)]
         self.body = nn.Sequential(*(module for each in blocks for module in each))
         self.hidden = nn.Linear(plan[-1], round(width * 512))
         self.logits = nn.Linear(round(width * 512), classes)

@@ -1,0 +1,153 @@
+"""Trajectory matching: its gradient against finite differences, and what an iteration does to the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from edgeser.distill import mtt
+from edgeser.distill.method import Assignment
+from edgeser.errors import DivergedError
+from edgeser.experts import Trajectory
+from edgeser.network import batch_norm, forward
+
+KEPT = 0.1
+"""Share of the gradient in Adam's first moment after one iteration."""
+
+
+def matching_loss(assignment: Assignment, iteration: int) -> Callable[[np.ndarray, float], float]:
+    """The loss of an iteration in float64 as the paper writes it, with the same draws; only inner gradients are torch's."""
+    settings, graph = assignment.settings, assignment.task.graph
+    random = np.random.default_rng([settings.seed, iteration, 0x377])
+    trajectory = assignment.trajectories[random.integers(len(assignment.trajectories))]
+    epoch = int(random.integers(min(settings.start_window, trajectory.epochs - settings.expert_span) + 1))
+    shifts = [
+        random.integers(-mtt.SHIFT, mtt.SHIFT + 1, len(assignment.classes)) for _ in range(settings.student_steps)
+    ]
+    wide = {name: torch.from_numpy(stack.astype(np.float64)) for name, stack in trajectory.snapshots.items()}
+    target = {name: stack[epoch + settings.expert_span] for name, stack in wide.items()}
+    classes = torch.from_numpy(assignment.classes)
+
+    def loss(items: np.ndarray, raw_step: float) -> float:
+        step = np.log1p(np.exp(raw_step))
+        parameters = {name: stack[epoch].clone() for name, stack in wide.items()}
+        for each in shifts:
+            rolled = np.stack([np.roll(item, shift, axis=1) for item, shift in zip(items, each, strict=True)])
+            leaves = {name: value.detach().requires_grad_(True) for name, value in parameters.items()}
+            logits = forward(graph, leaves, torch.from_numpy(rolled[:, None]), batch_norm(leaves))
+            gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, classes), list(leaves.values()))
+            parameters = {name: leaves[name] - step * g for name, g in zip(leaves, gradients, strict=True)}
+        far = sum(float((parameters[name] - target[name]).square().sum()) for name in target)
+        return far / sum(float((wide[name][epoch] - target[name]).square().sum()) for name in target)
+
+    return loss
+
+
+@pytest.mark.parametrize("iteration", [0, 1])
+def test_the_gradient_is_that_of_finite_differences(assignment: Assignment, iteration: int) -> None:
+    """The first iteration's moments are a tenth of the gradient; steps small enough stay between the kinks of ReLU."""
+    state = mtt.begin(assignment)
+    following, values = mtt.improve(assignment, state, iteration)
+    loss = matching_loss(assignment, iteration)
+    items, raw = state["items"].astype(np.float64), float(state["raw_step"][0])
+    assert values["loss"] == pytest.approx(loss(items, raw), rel=1e-4)
+
+    gradient = following["first.items"].astype(np.float64) / KEPT
+    small = 1e-6
+    raw_slope = (loss(items, raw + small) - loss(items, raw - small)) / (2 * small)
+    assert following["first.raw_step"][0] / KEPT == pytest.approx(raw_slope, rel=1e-3)
+    random = np.random.default_rng(0)
+    directions = [gradient / np.linalg.norm(gradient)]
+    for _ in range(2):  # random ones, with a part along the gradient: alone they are nearly at a right angle to it
+        noise = random.standard_normal(items.shape)
+        directions.append(directions[0] + noise / np.linalg.norm(noise))
+    for direction in directions:
+        slope = (loss(items + small * direction, raw) - loss(items - small * direction, raw)) / (2 * small)
+        assert float((gradient * direction).sum()) == pytest.approx(slope, rel=2e-3)
+
+
+def test_it_begins_with_random_real_items_and_the_asked_step_size(assignment: Assignment) -> None:
+    given = replace(assignment, settings=replace(assignment.settings, step_size=0.03))
+    state = mtt.begin(given)
+    assert np.log1p(np.exp(state["raw_step"][0])) == pytest.approx(0.03, rel=1e-5)
+    clips = {clip.tobytes() for clip in assignment.task.clips[:, 0]}
+    assert all(item.tobytes() in clips for item in state["items"])
+    moments = [name for name in state if name.startswith(("first.", "second."))]
+    assert len(moments) == 4
+    assert not any(state[name].any() for name in moments)
+
+
+def test_an_iteration_is_pure(assignment: Assignment) -> None:
+    state = mtt.begin(assignment)
+    before = {name: value.copy() for name, value in state.items()}
+    (one, logged), (other, _) = (mtt.improve(assignment, state, 3) for _ in range(2))
+    assert all(np.array_equal(before[name], state[name]) for name in state)
+    assert set(one) == set(state)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert all(one[name].dtype == np.float32 and one[name].shape == state[name].shape for name in one)
+    assert set(logged) == {"loss", "start_epoch", "step_size"}
+
+
+def test_the_update_is_adams(assignment: Assignment) -> None:
+    """Against torch.optim.Adam with the same betas, fed with the gradients of three iterations."""
+    state = mtt.begin(assignment)
+    rate = assignment.settings.item_rate
+    items = torch.from_numpy(state["items"].copy()).requires_grad_(True)
+    adam = torch.optim.Adam([items], lr=rate, betas=(0.9, 0.99), eps=1e-8)
+    for iteration in range(3):
+        following, _ = mtt.improve(assignment, state, iteration)
+        items.grad = torch.from_numpy((following["first.items"] - 0.9 * state["first.items"]) / np.float32(KEPT))
+        adam.step()
+        state = following
+        # The gradient is recovered from the moments, and loses digits where it is small.
+        assert np.abs(items.detach().numpy() - state["items"]).mean() < 1e-3 * rate
+
+
+def test_the_student_learns_to_follow_a_fixed_match(assignment: Assignment) -> None:
+    """One trajectory, one start: only the shifts vary from one iteration to the next."""
+    settings = replace(assignment.settings, start_window=0, step_size=0.02, item_rate=0.05)
+    fixed = replace(assignment, settings=settings, trajectories=assignment.trajectories[:1])
+    state, losses, steps = mtt.begin(fixed), [], []
+    for iteration in range(30):
+        state, values = mtt.improve(fixed, state, iteration)
+        losses.append(values["loss"])
+        steps.append(values["step_size"])
+    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
+    assert min(steps) > 0
+    assert steps[-1] != steps[0]
+
+
+def test_the_step_size_stays_positive_however_far_it_is_pushed(assignment: Assignment) -> None:
+    state = dict(mtt.begin(assignment)) | {"raw_step": np.array([-20.0], dtype=np.float32)}
+    _, values = mtt.improve(assignment, state, 0)
+    assert 0 < values["step_size"] < 1e-8
+
+
+def test_starts_stay_inside_the_window_and_the_trajectory(assignment: Assignment) -> None:
+    """Three epochs, a span of one: a start may be 0, 1 or 2, and with a window of 1 only 0 or 1."""
+
+    def starts(window: int) -> set[float]:
+        given = replace(assignment, settings=replace(assignment.settings, start_window=window, student_steps=1))
+        state = mtt.begin(given)
+        return {mtt.improve(given, state, iteration)[1]["start_epoch"] for iteration in range(25)}
+
+    assert starts(0) == {0}
+    assert starts(1) == {0, 1}
+    assert starts(50) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("where", ["items", "trajectory"])
+def test_what_is_not_finite_is_an_error(assignment: Assignment, where: str) -> None:
+    state = dict(mtt.begin(assignment))
+    if where == "items":
+        state["items"] = state["items"] * np.float32("nan")
+    else:
+        spoilt = {name: stack * np.float32("inf") for name, stack in assignment.trajectories[0].snapshots.items()}
+        assignment = replace(assignment, trajectories=(Trajectory(spoilt, {}),))
+    with pytest.raises(DivergedError, match="matching loss of iteration 1") as caught:
+        mtt.improve(assignment, state, 0)
+    assert "--step-size" in caught.value.hint
