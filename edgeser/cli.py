@@ -16,6 +16,8 @@ from edgeser_export.errors import EdgeserError
 # typer brings its own copy of click since 0.26 and used the package before; a public subclass leads to the base class.
 UsageProblem = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="edgeser",
     help="Distil emotional speech to a kit from which a small board trains its own emotion recogniser.",
@@ -50,7 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app([word for word in given if word != "--debug"], standalone_mode=False)
+        code = app([word for word in given if word != "--debug"], prog_name=app.info.name, standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            typer.echo("interrupted", err=True)
     except EdgeserError as error:
         if "--debug" in given:
             raise
@@ -58,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
-        code = 130
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         code = 0

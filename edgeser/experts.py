@@ -112,8 +112,8 @@ class Trajectory:
         return len(next(iter(self.snapshots.values()))) - 1
 
     def at(self, epoch: int) -> Arrays:
-        """Parameters after ``epoch`` epochs; 0 is the start."""
-        return {name: stack[epoch] for name, stack in self.snapshots.items()}
+        """Parameters after ``epoch`` epochs in the order of their names; 0 is the start."""
+        return {name: stack[epoch] for name, stack in sorted(self.snapshots.items())}
 
 
 def train_expert(
@@ -197,7 +197,7 @@ def load_trajectory(path: Path) -> Trajectory:
     except (OSError, SafetensorError) as error:
         raise RunError(f"the trajectory {path} cannot be read: {error}", _TRAIN_AGAIN) from error
     parts: dict[str, Arrays] = {"snapshots": {}, "final": {}}
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):  # safetensors gives another order in every process
         kind, _, weight = name.partition(".")
         if kind not in parts:
             raise RunError(f"the trajectory {path} holds {name!r}, which is no expert's", _TRAIN_AGAIN)

@@ -78,7 +78,7 @@ class Run:
         from safetensors.numpy import load
 
         try:
-            return load(self._require("init.safetensors").read_bytes())
+            return dict(sorted(load(self._require("init.safetensors").read_bytes()).items()))
         except SafetensorError as error:
             raise RunError(f"{self.folder}/init.safetensors is damaged: {error}", "run distill again") from error
 

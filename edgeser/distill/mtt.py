@@ -88,7 +88,8 @@ def _student(
 
 
 def _distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([(a[name] - b[name]).square().sum() for name in b]).sum()
+    # In the order of the names: sums in another order end in other bits, and a resumed run must not.
+    return torch.stack([(a[name] - b[name]).square().sum() for name in sorted(b)]).sum()
 
 
 def _adam(

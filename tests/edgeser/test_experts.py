@@ -89,6 +89,14 @@ def test_a_file_brings_every_bit_back(tmp_path: Path, trajectory: Trajectory) ->
     assert same(found.final, trajectory.final)
 
 
+def test_a_file_gives_its_arrays_in_the_order_of_their_names(tmp_path: Path, trajectory: Trajectory) -> None:
+    """The library gives them in another order in every process; sums over them would end in other bits."""
+    save_trajectory(tmp_path / "expert", trajectory)
+    found = load_trajectory(tmp_path / "expert")
+    assert list(found.snapshots) == sorted(found.snapshots)
+    assert list(found.final) == sorted(found.final)
+
+
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "foreign", "missing"])
 def test_a_damaged_file_is_named_with_a_way_out(tmp_path: Path, trajectory: Trajectory, damage: str) -> None:
     path = tmp_path / "expert.safetensors"

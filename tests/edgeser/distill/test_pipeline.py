@@ -1,0 +1,248 @@
+"""From the demo corpus to a finished run: what is in it, that it repeats, and that it can be interrupted anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeser.distill.pipeline import describe, distill, fixed_init, label_jobs, prepare, trajectory_jobs
+from edgeser.errors import RunError, SettingsError
+from edgeser.experts import load_trajectory
+from edgeser.run import Run
+from edgeser.settings import Settings
+from edgeser.students import initial_weights
+from edgeser.workers import Workers
+
+ALONE = Workers(1)
+NAMES = ("distilled.safetensors", "init.safetensors", "student.json", "run.json")
+
+
+def silent(words: str) -> None:
+    """Nobody is told."""
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_holds_every_file_and_no_draft(tiny_run: Run) -> None:
+    assert files_of(tiny_run.folder) - {"metrics.json"} == {
+        "config.toml",
+        "run.json",
+        "log.jsonl",
+        "student.json",
+        "init.safetensors",
+        "distilled.safetensors",
+        "checkpoint/state.safetensors",
+        "trajectories/label-expert-0.safetensors",
+        "trajectories/trajectory-0.safetensors",
+    }
+
+
+def test_the_set_is_what_was_asked_for(tiny_run: Run, tiny: Settings) -> None:
+    found = tiny_run.distilled()
+    assert found.names == ("anger", "happiness", "neutral", "sadness")
+    assert found.classes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert (found.per_class, len(found), len(found.recipes)) == (2, 8, 32)
+    assert (found.schedule.steps, found.schedule.batch) == (tiny.steps, tiny.batch)
+    assert found.frontend.mean < 0 < found.frontend.std
+    assert tiny_run.graph().shapes["logits"] == (4,)
+    tiny_run.graph().check(tiny_run.init())
+
+
+def test_the_items_moved_from_the_real_clips_they_began_as(tiny_run: Run, tiny: Settings) -> None:
+    begun = distill(replace(tiny, method="random"), tiny_run.folder.parent / "begun", ALONE, False, silent).distilled()
+    apart = np.abs(tiny_run.distilled().items() - begun.items())
+    step = float(begun.scale.max())
+    assert apart.mean() > 0.2 * tiny.item_rate
+    assert apart.max() < 4 * tiny.iterations * tiny.item_rate + 2 * step
+
+
+def test_the_description_is_complete(tiny_run: Run) -> None:
+    found = tiny_run.description()
+    assert found["budget"] == {"ipc": 2, "share": round(8 / 192, 6), "items": 8, "views": 32, "train_items": 192}
+    assert found["student"] == {
+        "architecture": "edgenet", "width": 0.25, "parameters": 1728, "multiply_accumulates": 374_912,
+    }  # fmt: skip
+    assert found["corpus"]["name"] == "demo"
+    assert found["labels"] == list(tiny_run.distilled().names)
+    speakers = [set(found["split"][part]["speakers"]) for part in ("train", "dev", "test")]
+    assert not speakers[0] & speakers[1] | speakers[1] & speakers[2] | speakers[0] & speakers[2]
+    assert found["corpus_bytes"] > 100_000
+    assert found["unreadable"] == []
+
+
+def test_the_settings_are_saved_as_they_were_resolved(tiny_run: Run, tiny: Settings) -> None:
+    assert tomllib.loads((tiny_run.folder / "config.toml").read_text()) == asdict(tiny)
+
+
+def test_the_log_tells_the_stages_in_order(tiny_run: Run) -> None:
+    events = [json.loads(line)["event"] for line in (tiny_run.folder / "log.jsonl").read_text().splitlines()]
+    assert events == ["features", "expert", "expert", "iteration", "iteration", "iteration", "finished"]
+
+
+def test_a_run_repeats_bit_for_bit_with_any_number_of_workers(tiny_run: Run, tiny: Settings, tmp_path: Path) -> None:
+    again = distill(tiny, tmp_path / "again", Workers(2), resume=False, say=silent)
+    for name in NAMES:
+        assert (again.folder / name).read_bytes() == (tiny_run.folder / name).read_bytes(), name
+
+
+def test_another_seed_is_another_run(tiny_run: Run, tiny: Settings, tmp_path: Path) -> None:
+    other = distill(replace(tiny, seed=1, iterations=1), tmp_path / "other", ALONE, resume=False, say=silent)
+    assert (other.folder / "init.safetensors").read_bytes() != (tiny_run.folder / "init.safetensors").read_bytes()
+    assert not np.array_equal(other.distilled().levels, tiny_run.distilled().levels)
+
+
+@pytest.mark.parametrize("method", ["herding", "kcenter"])
+def test_methods_that_choose_items_need_no_trajectories(method: str, tiny: Settings, tmp_path: Path) -> None:
+    run = distill(replace(tiny, method=method), tmp_path / "run", ALONE, resume=False, say=silent)
+    assert [path.name for path in run.trajectories.iterdir()] == ["label-expert-0.safetensors"]
+    assert len(run.distilled()) == 8
+
+
+def test_a_warm_init_is_a_snapshot_of_the_first_trajectory(tiny: Settings, tmp_path: Path) -> None:
+    settings = replace(tiny, method="random", init_epoch=2)
+    run = distill(settings, tmp_path / "run", ALONE, resume=False, say=silent)
+    snapshot = load_trajectory(run.trajectories / "trajectory-0.safetensors").at(2)
+    init = run.init()
+    assert all(np.array_equal(init[name], value) for name, value in snapshot.items())
+    start = initial_weights(run.graph(), tiny.seed)
+    assert not np.array_equal(init["conv1.weight"], start["conv1.weight"])
+    cold = fixed_init(run.graph(), start, (), 0)
+    assert all(np.array_equal(cold[name], start[name]) for name in start)
+
+
+def test_label_experts_start_apart_and_trajectories_together(tiny: Settings) -> None:
+    material = prepare(tiny, ALONE)
+    start = initial_weights(material.graph, 0)
+    labels = label_jobs(replace(tiny, experts=3, expert_steps=13), material.task)
+    paths = trajectory_jobs(replace(tiny, trajectories=3), start)
+    assert len({job.seed for job in labels.values()}) == len({job.seed for job in paths.values()}) == 3
+    assert len({job.start["conv1.weight"].tobytes() for job in labels.values()}) == 3
+    assert all(job.start is start for job in paths.values())
+    assert {job.recipe.epochs for job in labels.values()} == {2}  # 12 batches of 16 are an epoch
+    other = label_jobs(replace(tiny, experts=3, seed=1), material.task)
+    assert not {job.seed for job in labels.values()} & {job.seed for job in other.values()}
+
+
+def test_a_budget_above_a_class_is_refused_before_anything_is_written(tiny: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="'anger' has 48 training items, fewer than --ipc 49") as caught:
+        distill(replace(tiny, ipc=49), tmp_path / "run", ALONE, resume=False, say=silent)
+    assert "--ipc 48" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_share_becomes_items_per_class(tiny: Settings) -> None:
+    budget = describe(prepare(replace(tiny, ipc=0, share=0.056), ALONE))["budget"]
+    assert budget["ipc"] == round(0.056 * 192 / 4) == 3
+    assert budget["share"] == pytest.approx(12 / 192)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"method": "mt"}, "no method 'mt'"),
+        ({"labels": "softer"}, "no kind of labels 'softer'"),
+        ({"arch": "edgnet"}, "no architecture 'edgnet'"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_refused(tiny: Settings, change: dict[str, str], what: str) -> None:
+    with pytest.raises(SettingsError, match=what):
+        prepare(replace(tiny, **change), ALONE)
+
+
+def test_a_finished_run_is_not_touched(tiny_run: Run, tiny: Settings) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.folder.rglob("*.safetensors")}
+    told: list[str] = []
+    distill(tiny, tiny_run.folder, ALONE, resume=True, say=told.append)
+    assert any("is finished" in words for words in told)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_run_of_other_settings_is_refused_before_the_corpus_is_read(tiny_run: Run, tiny: Settings) -> None:
+    absent = replace(tiny, seed=1, corpus="folder", folder="/nowhere/at/all")
+    with pytest.raises(RunError, match=r"other settings: corpus.*seed: 0 in the run, 1 now"):
+        distill(absent, tiny_run.folder, ALONE, resume=True, say=silent)
+    with pytest.raises(RunError, match="already holds a run"):
+        distill(absent, tiny_run.folder, ALONE, resume=False, say=silent)
+
+
+def test_experts_that_are_there_are_not_trained_again(tiny_run: Run, tiny: Settings, tmp_path: Path) -> None:
+    told: list[str] = []
+    run = tmp_path / "run"
+    for name in ("trajectory-0", "label-expert-0"):
+        (run / "trajectories").mkdir(parents=True, exist_ok=True)
+        file = f"trajectories/{name}.safetensors"
+        (run / file).write_bytes((tiny_run.folder / file).read_bytes())
+    (run / "config.toml").write_bytes((tiny_run.folder / "config.toml").read_bytes())
+    distill(tiny, run, ALONE, resume=True, say=told.append)
+    assert not any("training" in words for words in told)
+    assert (run / "distilled.safetensors").read_bytes() == (tiny_run.folder / "distilled.safetensors").read_bytes()
+
+
+FLAGS = (
+    "--corpus", "demo", "--ipc", "2", "--width", "0.25", "--views", "4", "--experts", "1", "--expert-steps", "12",
+    "--steps", "12", "--trajectories", "1", "--expert-span", "1", "--start-window", "1", "--iterations", "60",
+    "--student-steps", "2", "--jobs", "1",
+)  # fmt: skip
+
+
+def begin(out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "edgeser", "distill", *FLAGS, "--out", str(out), "--resume"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+
+
+def wait_for_iteration(out: Path, number: int, running: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        log = out / "log.jsonl"
+        if log.is_file() and f'"number": {number},' in log.read_text():
+            return
+        assert running.poll() is None, f"ended with {running.returncode} before iteration {number}"
+        time.sleep(0.02)
+    pytest.fail(f"no iteration {number} after two minutes")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(
+    tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """First Ctrl-C, which leaves a checkpoint; then kill -9, which leaves no time for anything."""
+    out = tmp_path / "broken"
+    first = begin(out)
+    wait_for_iteration(out, 5, first)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=30) == 130
+    assert (out / "checkpoint" / "state.safetensors").is_file()
+    logged = (out / "log.jsonl").read_text().count('"event": "iteration"')
+    assert logged < 60
+    second = begin(out)
+    wait_for_iteration(out, logged + 5, second)
+    second.kill()
+    assert second.wait(timeout=30) == -signal.SIGKILL
+    assert not (out / "distilled.safetensors").exists()
+    run_edgeser("distill", *FLAGS, "--out", out, "--resume", check=True)
+    run_edgeser("distill", *FLAGS, "--out", tmp_path / "whole", check=True)
+    for name in NAMES:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = run_edgeser("distill", *FLAGS, "--out", "run", "--dry-run", "--json", check=True)
+    plan = json.loads(done.stdout)
+    assert plan["budget"]["items"] == 8
+    assert plan["split"]["name"] == "quick"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,118 @@
+"""Evaluation: the keys that programs read, figures that repeat, and baselines that are fair."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeser.distill.pipeline import distill
+from edgeser.errors import RunError
+from edgeser.evaluate import BASELINES, Bench, Plan, evaluate, init_score, measure, open_bench, random_choice
+from edgeser.run import Run, open_run
+from edgeser.settings import Settings
+from edgeser.workers import Workers
+
+ALONE = Workers(1)
+EVERYTHING = Plan(seeds=(0, 1), rows=("distilled", "full", *BASELINES), transfer=("edgenet",))
+
+
+def silent(words: str) -> None:
+    """Nobody is told."""
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return distill(tiny, tmp_path_factory.mktemp("evaluated") / "run", ALONE, resume=False, say=silent)
+
+
+@pytest.fixture(scope="module")
+def result(run: Run) -> dict[str, object]:
+    return evaluate(run, EVERYTHING, ALONE, silent)
+
+
+@pytest.fixture(scope="module")
+def bench(run: Run) -> Bench:
+    return open_bench(run, ALONE, silent)
+
+
+def test_every_promised_key_is_there(result: dict[str, object], run: Run) -> None:
+    assert set(result) >= {"full", "distilled", "init", "baselines", "split", "seeds"}
+    assert set(result["full"]) >= {"uar_mean", "uar_std"}
+    assert set(result["distilled"]) >= {"uar_mean", "uar_std", "ratio", "share", "ipc", "bytes"}
+    assert set(result["baselines"]) == {"random", "random_soft", "random_bank"}
+    assert set(result["init"]) == {"uar"}
+    assert result["seeds"] == [0, 1]
+    assert result["distilled"]["ipc"] == 2
+    assert result["distilled"]["bytes"] == (run.folder / "distilled.safetensors").stat().st_size
+    assert result["split"]["name"] == "quick"
+    assert result["machine"]["cpu"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_figures_hang_together(result: dict[str, object]) -> None:
+    rows = [result["full"], result["distilled"], *result["baselines"].values(), *result["transfer"].values()]
+    for row in rows:
+        assert row["uar_mean"] == pytest.approx(np.mean(row["uar"]), abs=1e-6)
+        assert row["uar_std"] == pytest.approx(np.std(row["uar"], ddof=1), abs=1e-5)
+        assert all(0 <= value <= 1 for value in row["uar"])
+        # Every class occurs in the test part, so the mean of the classes' mean recalls is the mean UAR.
+        assert np.mean(list(row["recalls"].values())) == pytest.approx(row["uar_mean"], abs=1e-6)
+    assert result["distilled"]["ratio"] == pytest.approx(result["distilled"]["uar_mean"] / result["full"]["uar_mean"])
+
+
+def test_the_same_object_is_written_to_the_run(result: dict[str, object], run: Run) -> None:
+    assert run.metrics() == json.loads(json.dumps(result))
+
+
+def test_a_measurement_repeats_bit_for_bit(bench: Bench, result: dict[str, object]) -> None:
+    for row in ("distilled", "full", *BASELINES):
+        stored = result[row] if row in result else result["baselines"][row]
+        dev, test = measure(row, bench, bench.task.graph, bench.assignment.init, 1)
+        assert round(test.uar, 6) == stored["uar"][1], row
+        assert dev.confusion.sum() == test.confusion.sum() == 64
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(run: Run, result: dict[str, object]) -> None:
+    plan = Plan(seeds=(0, 1), rows=("distilled", "random"))
+    again = evaluate(run, plan, Workers(2), silent)
+    assert again["distilled"]["uar"] == result["distilled"]["uar"]
+    assert again["baselines"]["random"]["uar"] == result["baselines"]["random"]["uar"]
+    assert again["full"] is None
+    assert again["distilled"]["ratio"] is None
+
+
+def test_a_random_choice_is_balanced_and_differs_by_seed(bench: Bench) -> None:
+    choices = [random_choice(bench, seed) for seed in range(5)]
+    for chosen in choices:
+        assert len(set(chosen.tolist())) == 8
+        assert np.bincount(bench.task.labels[chosen]).tolist() == [2, 2, 2, 2]
+    assert len({tuple(sorted(chosen.tolist())) for chosen in choices}) == 5
+
+
+def test_dev_and_test_speakers_are_neither_shared_nor_trained_on(bench: Bench) -> None:
+    features = bench.material.features
+    train, dev, test = (set(part.speakers) for part in (features.train, features.dev, features.test))
+    assert not (train & dev) | (dev & test) | (train & test)
+    assert len(bench.task.clips) == len(features.train)
+    assert len(bench.dev.labels) == len(features.dev)
+    assert len(bench.test.labels) == len(features.test)
+    assert np.array_equal(bench.task.clips, features.train.crops)
+
+
+def test_the_experts_are_those_that_the_method_had(bench: Bench, run: Run) -> None:
+    init = run.init()
+    assert all(np.array_equal(bench.assignment.init[name], init[name]) for name in init)
+    assert len(bench.assignment.ensemble.members) == run.settings().experts
+
+
+def test_the_untrained_init_is_near_chance(bench: Bench) -> None:
+    assert 0.05 < init_score(bench).uar < 0.6  # four classes: chance is 0.25
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path, tiny: Settings) -> None:
+    with pytest.raises(RunError, match=r"holds no distilled\.safetensors"):
+        evaluate(open_run(tmp_path / "run", tiny, resume=False), EVERYTHING, ALONE, silent)
