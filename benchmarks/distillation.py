@@ -2,8 +2,8 @@
 
     python benchmarks/distillation.py CORPORA --out runs/table --cells ravdess:6 ravdess:2 emodb:2 --seeds 5
 
-CORPORA is a folder with one folder a corpus. Label experts are trained once a corpus and shared by its cells; a cell that
-is done is not measured again, so an interrupted table goes on. JSON is printed on stdout, the table on stderr.
+CORPORA is a folder with one folder a corpus. Label experts are trained once a corpus and shared by its cells; a cell
+that is done is not measured again, so an interrupted table goes on. JSON is printed on stdout, the table on stderr.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgeser_export.files import write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from edgeser.evaluate import ROWS, Plan, evaluate
 from edgeser.run import Run
 from edgeser.settings import Settings
 from edgeser.workers import Workers
+from edgeser_export.files import write_json
 
 
 def say(text: str) -> None:
@@ -46,10 +46,15 @@ def measure_cell(cell: str, arguments: argparse.Namespace, workers: Workers) -> 
     if shared.is_dir() and not folder.is_dir():
         write_seed(folder, settings, shared)
     say(f"{cell}: {arguments.method}")
-    run = distill(settings, folder, workers, resume=folder.is_dir(), say=say)
+    run = distill(settings, folder, workers, resume=folder.is_dir(), warn=say)
     share_label_experts(run, shared)
-    result = evaluate(run, Plan(tuple(range(arguments.seeds)), tuple(arguments.rows)), workers, say)
-    rows = {"full": result["full"], "distilled": result["distilled"], **result["baselines"]}
+    result = evaluate(run, Plan(tuple(range(arguments.seeds)), tuple(arguments.rows)), workers)
+    rows = {
+        "full": result["full"],
+        "full_best": result["full_best"],
+        "distilled": result["distilled"],
+        **result["baselines"],
+    }
     measured = {
         "corpus": corpus,
         "method": arguments.method,
@@ -99,7 +104,7 @@ def table_of(cells: list[dict[str, Any]], rows: list[str]) -> Table:
             f"{cell['share']:.1%}",
             f"{cell['bytes'] / 1000:.0f}",
             cell["method"],
-            *(f"{score['uar_mean']:.3f} ± {score['uar_std']:.3f}" if score else "" for score in scores),
+            *(f"{score['uar_mean']:.3f} ± {score['uar_std'] or 0:.3f}" if score else "" for score in scores),
             ratio,
             f"{cell['experts']['uar']:.3f}",
         )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-SYNTHETIC = "demo"
-"""Name of the built-in corpus, whose voices are synthetic."""
+SYNTHETIC = "synthetic"
+"""The kind of a corpus in which nobody speaks."""
+OF_RECORDINGS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("random", "herding", "kcenter"), "are log-mels of recordings of the corpus")
+    | {"mtt": "began as log-mels of recordings of the corpus and were then changed"}
+)
+"""By method, where items come from recordings: speech can be made audible again from a log-mel."""
 
 USES = """\
 ## Intended uses
@@ -28,11 +34,10 @@ than real emotion. Measure on recordings of your own before relying on anything:
 
 def write_card(manifest: Mapping[str, Any]) -> str:
     """The card in Markdown, from a manifest without its list of members."""
-    corpus = manifest["provenance"]["corpus"]
     parts = [f"# Speech emotion recogniser: {', '.join(manifest['labels'])}", ""]
-    if corpus["name"] == SYNTHETIC:
+    if manifest["provenance"]["corpus"].get("kind") == SYNTHETIC:
         parts += [
-            "> **Synthetic voices.** This kit was made of the demonstration corpus, in which a program speaks."
+            "> **Synthetic voices.** This kit was made of recordings in which a program speaks."
             " It shows that everything works; it says nothing about people.",
             "",
         ]
@@ -42,16 +47,30 @@ def write_card(manifest: Mapping[str, Any]) -> str:
 def _data(manifest: Mapping[str, Any]) -> list[str]:
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     corpus, split = provenance["corpus"], provenance["split"]
-    speakers = {part: split.get(part, {}).get("speakers", []) for part in ("train", "dev", "test")}
-    lines = ["## Data", f"- Corpus: {corpus['title']} (`{corpus['name']}`)", f"- Licence: {corpus['licence']}"]
+    lines = ["## Data", f"- Corpus: {corpus.get('title') or corpus['name']} (`{corpus['name']}`)"]
+    licence = str(corpus.get("licence") or "not stated")
+    lines.append(f"- Licence: {licence}" + (f", {corpus['licence_url']}" if corpus.get("licence_url") else ""))
+    for title, key in (("Please cite", "citation"), ("Language", "language"), ("Emotion", "kind")):
+        if corpus.get(key):
+            lines.append(f"- {title}: {corpus[key]}")
+    for title, key in (("Consent", "consent"), ("Notes", "notes")):
+        if corpus.get(key):
+            lines.append(f"- {title}: {corpus[key]}")
+    speakers = {part: split.get(part, {}).get("speakers", 0) for part in ("train", "dev", "test")}
     if any(speakers.values()):
-        counts = ", ".join(f"{len(names)} {part}" for part, names in speakers.items())
+        counts = ", ".join(f"{count} {part}" for part, count in speakers.items())
         lines.append(f"- Split `{split.get('name', 'unknown')}`, no speaker in two parts: {counts} speakers")
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
     lines.append(
         f"- Distilled by `{provenance['method']}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
         f" {budgets['views']} views, {budgets['distilled_bytes']:,} bytes"
     )
+    if provenance["method"] in OF_RECORDINGS:
+        lines.append(
+            f"- **The items {OF_RECORDINGS[provenance['method']]}.**"
+            " From a log-mel, speech can roughly be made audible again:"
+            " pass this kit on only as the licence lets you pass on the recordings."
+        )
     return [*lines, ""]
 
 
@@ -72,11 +91,26 @@ def _results(manifest: Mapping[str, Any]) -> list[str]:
         "## Results",
         f"Unweighted average recall (UAR) on the test speakers; chance is {1 / len(manifest['labels']):.2f}.",
     ]
-    for name in ("distilled", "full", "init"):
+    seeds = results.get("seeds") or []
+    for name in ("distilled", "full", "full_best", "init"):
         row = results.get(name)
         if row:
             mean, spread = row.get("uar_mean", row.get("uar")), row.get("uar_std")
-            lines.append(f"- {name}: {mean:.3f}" + (f" ± {spread:.3f}" if spread is not None else ""))
+            shown = f" ± {spread:.3f}" if spread is not None and len(seeds) > 1 else ""
+            lines.append(f"- {name.replace('_', ', ')}: {mean:.3f}{shown}")
     if len(lines) == 2:
-        lines.append("- not measured before packing: run `edgeser evaluate`")
+        return [*lines, "- not measured before packing: run `edgeser evaluate`", ""]
+    if seeds:
+        spread_of = "mean ± standard deviation" if len(seeds) > 1 else "one training, so no deviation"
+        varies = f"; they vary: {results['varies']}" if results.get("varies") else ""
+        lines += ["", f"Seeds {', '.join(map(str, seeds))} ({spread_of}){varies}."]
+    if results.get("machine"):
+        lines.append(f"Measured on {_machine(results['machine'])}.")
     return [*lines, ""]
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    packages = machine.get("packages") or {}
+    versions = [f"{name} {packages[name]}" for name in ("edgeser", "numpy") if name in packages]
+    parts = [machine.get("cpu"), f"{machine['cores']} cores" if machine.get("cores") else None, machine.get("system")]
+    return ", ".join(str(part) for part in (*parts, *versions) if part)

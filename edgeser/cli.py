@@ -30,9 +30,9 @@ app = typer.Typer(
 
 @app.callback()
 def options(
-    debug: Annotated[
+    debug: Annotated[  # noqa: ARG001  read by main, because it may stand anywhere
         bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")
-    ] = False,  # noqa: ARG001  read by main, because it may stand anywhere
+    ] = False,
     version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
     """Distil emotional speech to a kit from which a small board trains its own emotion recogniser."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from rich.table import Table
 
 from edgeser.corpora import load_corpus, make_split
 from edgeser.errors import RunError
+from edgeser.run import Run
+from edgeser_device.progress import note
 
 DISTIL = ("--ipc", "6", "--iterations", "20", "--expert-steps", "300", "--steps", "300")
 """Smaller than the defaults: the corpus has 192 training clips, and a first look should not take long."""
@@ -59,19 +61,18 @@ class Summary:
         return asdict(self)
 
 
-def run_demo(folder: Path, say: Callable[[str], None]) -> Summary:
+def run_demo(folder: Path) -> Summary:
     """Distil, evaluate, pack, train without torch, benchmark and listen.
 
     Args:
         folder: Made new; a demo that was interrupted goes on.
-        say: Told each command.
 
     Raises:
         RunError: A command failed; its own error stands above.
     """
     started = time.monotonic()
     run, kit, model = folder / "run", folder / "demo.edgeser", folder / "model"
-    call = Caller(say)
+    call = Caller()
     budget = call("distill", "--corpus", "demo", *DISTIL, "--out", str(run), *(["--resume"] if run.exists() else []))
     figures = call("evaluate", str(run), "--full", "--baselines", "--seeds", "2")
     packed = call("pack", str(run), "--target", "rpi4", "--out", str(kit))
@@ -80,11 +81,10 @@ def run_demo(folder: Path, say: Callable[[str], None]) -> Summary:
     bench = call("bench", str(model))
     clip = make_split(load_corpus("demo"), None).test[0]
     events = call.lines("listen", str(model), "--wav", str(clip.path))
-    description = json.loads((run / "run.json").read_text(encoding="utf-8"))
     return Summary(
         folder=str(folder),
-        corpus_bytes=description["corpus_bytes"],
-        kit_bytes=kit.stat().st_size if "bytes" not in packed else packed["bytes"],
+        corpus_bytes=Run(run).description()["corpus_bytes"],
+        kit_bytes=packed["bytes"],
         items=budget["items"],
         share=budget["share"],
         uar={
@@ -102,11 +102,8 @@ def run_demo(folder: Path, say: Callable[[str], None]) -> Summary:
     )
 
 
-@dataclass(frozen=True)
 class Caller:
     """Runs ``edgeser`` as a user would, in a process of its own."""
-
-    say: Callable[[str], None]
 
     def __call__(self, *words: str) -> dict[str, Any]:
         """The JSON object that the command prints."""
@@ -114,9 +111,9 @@ class Caller:
 
     def lines(self, *words: str) -> list[dict[str, Any]]:
         """Every JSON line that the command prints."""
-        self.say(f"$ edgeser {' '.join(words)}")
+        note(f"$ edgeser {shlex.join(words)}")
         command = [sys.executable, "-m", "edgeser", *words, "--json"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise RunError(
                 f"the demo's command {words[0]} failed with code {done.returncode}", "its own error stands above"

@@ -1,6 +1,7 @@
 """Scores of a model folder on a corpus, through the board's own audio, front-end and runtime.
 
-The corpus the kit was made of is scored on the kit's test speakers only; any other corpus as a whole.
+The corpus the kit was made of is scored on the kit's test speakers only; any other corpus as a whole. A published
+corpus is known by its name; one's own recordings are the kit's where their fingerprint is the same.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import Any
 
 from edgeser.corpora import Corpus, Utterance, load_corpus
 from edgeser.errors import SettingsError
+from edgeser.fingerprint import corpus_fingerprint, is_own, speaker_hashes
 from edgeser_device.model import Model
 from edgeser_device.predict import Prediction, predict_files
 from edgeser_device.progress import Advance, ignore_progress
-from edgeser_device.runtime import Recogniser
+from edgeser_device.reexport import Drop
+from edgeser_device.runtime import Recogniser, choose_format
 from edgeser_device.score import recalls, unweighted_average_recall
+from edgeser_export.runtimes import load
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class DeviceScore:
         recalls: Recall of each emotion that occurs.
         corpus: Name of the corpus.
         part: "test" for the kit's test speakers, "all" for another corpus.
+        speakers: Speakers of the recordings that were chosen.
         utterances: Recordings that were scored.
         skipped: Recordings that could not be read.
         left_out: Recordings of emotions that the model does not know.
@@ -37,6 +42,7 @@ class DeviceScore:
     recalls: Mapping[str, float]
     corpus: str
     part: str
+    speakers: int
     utterances: int
     skipped: int
     left_out: int
@@ -48,7 +54,15 @@ class DeviceScore:
 
 @dataclass(frozen=True)
 class TestPart:
-    """Recordings to score."""
+    """Recordings to score.
+
+    Attributes:
+        corpus: Name of the corpus.
+        part: "test" or "all".
+        utterances: The recordings.
+        left_out: Recordings of emotions that the model does not know.
+        warning: What a reader of the score must know; empty where there is nothing.
+    """
 
     __test__ = False  # its name begins like a test's
 
@@ -56,6 +70,7 @@ class TestPart:
     part: str
     utterances: tuple[Utterance, ...]
     left_out: int
+    warning: str = ""
 
 
 def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
@@ -67,22 +82,33 @@ def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
     """
     corpus: Corpus = load_corpus(corpus_name, folder)
     provenance = model.description["provenance"]
-    same = provenance["corpus"]["name"] == corpus.name
-    chosen = corpus.utterances
+    stored, test = provenance["corpus"], provenance["split"].get("test", {})
+    alike, fingerprint = stored["name"] == corpus.name, corpus_fingerprint(corpus)
+    same = alike and (not is_own(corpus.name) or stored.get("fingerprint") == fingerprint)
+    chosen, warning = corpus.utterances, ""
     if same:
-        speakers = set(provenance["split"].get("test", {}).get("speakers", []))
-        chosen = tuple(utterance for utterance in chosen if utterance.speaker in speakers)
+        chosen = tuple(utterance for utterance in chosen if _is_of(utterance, test, fingerprint))
         if not chosen:
+            listed = ", ".join(test.get("names", ())) or f"{test.get('speakers', 0)} of them"
             raise SettingsError(
-                f"{folder} holds none of the kit's test speakers: {', '.join(sorted(speakers)) or 'none are listed'}",
+                f"{folder} holds none of the kit's test speakers: {listed}",
                 "give the whole corpus that the kit was made of",
             )
+    elif alike:
+        warning = "these are not the very recordings that the kit was made of; none that it was trained on may be in it"
     known = tuple(utterance for utterance in chosen if utterance.emotion in model.labels)
     if not known:
         raise SettingsError(
             f"{folder} holds no recording of {', '.join(model.labels)}", "test on a corpus with the model's emotions"
         )
-    return TestPart(corpus.name, "test" if same else "all", known, len(chosen) - len(known))
+    return TestPart(corpus.name, "test" if same else "all", known, len(chosen) - len(known), warning)
+
+
+def _is_of(utterance: Utterance, test: Mapping[str, Any], fingerprint: str) -> bool:
+    """Whether a kit's test speakers, by name or by hash, have this utterance's among them."""
+    if utterance.speaker in test.get("names", ()):
+        return True
+    return speaker_hashes([utterance.speaker], fingerprint)[0] in test.get("hashes", ())
 
 
 def score_on(recogniser: Recogniser, part: TestPart, advance: Advance = ignore_progress) -> DeviceScore:
@@ -107,7 +133,15 @@ def score_on(recogniser: Recogniser, part: TestPart, advance: Advance = ignore_p
         recalls=recalls(truth, guesses),
         corpus=part.corpus,
         part=part.part,
+        speakers=len({utterance.speaker for utterance in part.utterances}),
         utterances=len(truth),
         skipped=skipped,
         left_out=part.left_out,
     )
+
+
+def uar_drop(model: Model, data: bytes, part: TestPart) -> Drop:
+    """UAR of the model's own file and of another file's content on the same recordings; errors as :func:`score_on`."""
+    own = score_on(Recogniser.open(model, choose_format(model)), part)
+    other = score_on(Recogniser(model.labels, model.frontend, load(data)), part)
+    return Drop("uar", round(own.uar, 6), round(other.uar, 6))

@@ -43,6 +43,7 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │       └── FolderInUse         the target holds something else
     ├── RunError                    (ValueError) a run folder is missing, incomplete or of other settings
     ├── SettingsError               (ValueError) flags or configuration that do not fit
+    ├── WorkerError                 (RuntimeError) a worker process died
     └── DivergedError               (ArithmeticError) distillation or training left the finite numbers
 
 A leaf also inherits the builtin that one would catch. A test compares the drawing with the classes.
@@ -142,6 +143,7 @@ __all__ = [
     "UnknownSplit",
     "UnreadableLabels",
     "UnsafeArchive",
+    "WorkerError",
     "WrongCorpus",
 ]
 
@@ -152,6 +154,10 @@ class RunError(EdgeserError, ValueError):
 
 class SettingsError(EdgeserError, ValueError):
     """Flags or configuration values that are wrong or do not fit each other."""
+
+
+class WorkerError(EdgeserError, RuntimeError):
+    """A process that worked on a job died."""
 
 
 class DivergedError(EdgeserError, ArithmeticError):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeser.errors import RunError
-from edgeser.network import forward, running_norm, to_arrays, to_tensors
+from edgeser.network import infer, to_arrays
 from edgeser.training import Arrays, Augmentation, train_on_clips
 from edgeser_device.schedule import Schedule
 from edgeser_export.files import write_bytes
@@ -161,16 +161,11 @@ class Ensemble:
     graph: Graph
     members: tuple[Weights, ...]
 
-    def soft_labels(self, x: NDArray[np.float32], temperature: float, batch: int = 256) -> NDArray[np.float32]:
+    def soft_labels(self, x: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
         """Mean of the experts' softmax(logits / temperature), float32 (batch, classes); x (batch, 1, mels, frames)."""
         total = np.zeros((len(x), self.graph.shapes[self.graph.output][0]), dtype=np.float64)
-        pieces = torch.split(torch.from_numpy(x), batch)
         for member in self.members:
-            tensors = to_tensors(member)
-            norm = running_norm(tensors)
-            with torch.no_grad():
-                rows = [(forward(self.graph, tensors, piece, norm) / temperature).softmax(1) for piece in pieces]
-            total += torch.cat(rows).numpy()
+            total += (torch.from_numpy(infer(self.graph, member, x)) / temperature).softmax(1).numpy()
         return (total / len(self.members)).astype(np.float32)
 
 

@@ -1,6 +1,6 @@
 """Corpora as log-mels: computed in parallel, cached by the front-end's numbers and the recording's content.
 
-features = extract(corpus, split, FrontendSpec(), jobs=2)
+features = extract(corpus, split, FrontendSpec(), Workers(jobs=2))
 features.train.crops        # (clips, 1, mels, frames), normalised by the training clips
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from numpy.typing import NDArray
 from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.splits import Split
+from edgeser.workers import Workers
 from edgeser_device.audio import read_audio
 from edgeser_device.errors import AudioError
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
-from edgeser_export.files import write_bytes
+from edgeser_device.progress import progress_bar
 
+PIECE = 64
+"""Recordings that a worker reads at once."""
 FRONTEND_VERSION = 1
 """Raised whenever the front-end's code changes what it computes, so that older cache entries are not read."""
 
@@ -88,20 +92,20 @@ class Features:
     audio_bytes: int
 
 
-def extract(corpus: Corpus, split: Split, spec: FrontendSpec, jobs: int = 1) -> Features:
+def extract(corpus: Corpus, split: Split, spec: FrontendSpec, workers: Workers) -> Features:
     """Read all recordings of a split; unreadable ones are listed and left out.
 
     Args:
         corpus: Gives the order of the classes.
         split: Its parts.
         spec: The front-end; its mean and std are replaced by those of the training clips.
-        jobs: Processes.
+        workers: Where recordings are read.
 
     Raises:
         CorpusError: A part or a class of the training part has no readable recording.
     """
     parts = (split.train, split.dev, split.test)
-    found = log_mels([utterance.path for part in parts for utterance in part], spec, jobs)
+    found = log_mels([utterance.path for part in parts for utterance in part], spec, workers)
     unreadable = tuple((path, reason) for path, reason in found.items() if isinstance(reason, str))
     readable = [tuple(each for each in part if not isinstance(found[each.path], str)) for part in parts]
     _require_readable(corpus, readable, unreadable)
@@ -123,13 +127,15 @@ def extract(corpus: Corpus, split: Split, spec: FrontendSpec, jobs: int = 1) -> 
     return Features(corpus.labels, train, dev, test, fitted, unreadable, audio_bytes)
 
 
-def log_mels(paths: Sequence[Path], spec: FrontendSpec, jobs: int = 1) -> dict[Path, NDArray[np.float32] | str]:
+def log_mels(paths: Sequence[Path], spec: FrontendSpec, workers: Workers) -> dict[Path, NDArray[np.float32] | str]:
     """Log-mel of each recording, dB, float32 (mels, frames), or in words why there is none."""
-    from joblib import Parallel, delayed
-
-    pieces = [paths[start : start + 64] for start in range(0, len(paths), 64)]
-    rows = Parallel(n_jobs=min(jobs, max(1, len(pieces))))(delayed(_cached_log_mels)(piece, spec) for piece in pieces)
-    return dict(zip(paths, (row for piece in rows for row in piece), strict=True))
+    pieces = [paths[start : start + PIECE] for start in range(0, len(paths), PIECE)]
+    found: dict[Path, NDArray[np.float32] | str] = {}
+    with progress_bar("log-mels", len(paths)) as advance:
+        for piece, rows in zip(pieces, workers.each(_log_mels, [(piece, spec) for piece in pieces]), strict=True):
+            found |= dict(zip(piece, rows, strict=True))
+            advance(len(found), "")
+    return found
 
 
 def cache_folder() -> Path:
@@ -139,14 +145,14 @@ def cache_folder() -> Path:
     return Path(given) if given else home / "edgeser"
 
 
-def _cached_log_mels(paths: Iterable[Path], spec: FrontendSpec) -> list[NDArray[np.float32] | str]:
-    """The log-mels of a few recordings, from one cache file where their contents are known."""
-    numbers = replace(spec, mean=0.0, std=1.0, frames=1, window_hop=1)
+def _log_mels(paths: Sequence[Path], spec: FrontendSpec) -> list[NDArray[np.float32] | str]:
+    numbers = replace(spec, mean=0.0, std=1.0, frames=1, window_hop=1)  # what a log-mel does not depend on
     prefix = json.dumps([FRONTEND_VERSION, numbers.to_json()], sort_keys=True).encode()
     return [_cached_log_mel(path, spec, prefix) for path in paths]
 
 
 def _cached_log_mel(path: Path, spec: FrontendSpec, prefix: bytes) -> NDArray[np.float32] | str:
+    """One log-mel, from the cache if the recording's content is known there."""
     try:
         key = hashlib.sha256(prefix + path.read_bytes()).hexdigest()
     except OSError as error:
@@ -158,8 +164,21 @@ def _cached_log_mel(path: Path, spec: FrontendSpec, prefix: bytes) -> NDArray[np
         levels = np.ascontiguousarray(clip_log_mel(read_audio(path, spec.rate), spec))
     except AudioError as error:
         return error.message
-    write_bytes(entry, levels.astype("<f4").tobytes())
+    with suppress(OSError):  # a cache that cannot be written costs time, not the run
+        _keep(entry, levels.astype("<f4").tobytes())
     return levels
+
+
+def _keep(entry: Path, data: bytes) -> None:
+    """Write a cache entry by rename; without fsync, because a lost one is computed again and its size is checked."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    draft = entry.with_suffix(f".{os.getpid()}.part")
+    try:
+        draft.write_bytes(data)
+        draft.replace(entry)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _levels(found: dict[Path, NDArray[np.float32] | str], utterance: Utterance) -> NDArray[np.float32]:

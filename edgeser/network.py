@@ -7,6 +7,7 @@ logits = forward(graph, weights, x, running_norm(weights))       # inference: st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ from edgeser_export.graph import (
     Pool,
     Reduce,
     Relu,
+    sources,
 )
 
 Tensors: TypeAlias = Mapping[str, Tensor]
@@ -35,17 +37,57 @@ Norm: TypeAlias = Callable[[str, Tensor], Tensor]
 """Normalises the input of the batch normalisation of that name."""
 
 
-def forward(graph: Graph, weights: Tensors, x: Tensor, norm: Norm) -> Tensor:
-    """Logits, float32 (batch, classes), of ``x``, float32 (batch, channels, mels, frames)."""
-    return tensors_of(graph, weights, x, norm)[graph.output]
+def forward(graph: Graph, weights: Tensors, x: Tensor, norm: Norm, output: str | None = None) -> Tensor:
+    """The graph's output, or another of its tensors.
 
-
-def tensors_of(graph: Graph, weights: Tensors, x: Tensor, norm: Norm) -> dict[str, Tensor]:
-    """Every tensor of the graph by name, the input included."""
+    Args:
+        graph: The network.
+        weights: Parameters by name.
+        x: Float32 (batch, channels, mels, frames).
+        norm: Batch normalisation of training or of inference.
+        output: Name of the wanted tensor; the logits, float32 (batch, classes), when not given.
+    """
+    wanted = output or graph.output
+    last_reader = {source: op.name for op in graph.ops for source in sources(op)}
     values = {INPUT: x}
     for op in graph.ops:
         values[op.name] = _apply(op, weights, values, norm)
-    return values
+        if op.name == wanted:
+            break
+        for source in sources(op):
+            if last_reader[source] == op.name:
+                values.pop(source, None)  # so that inference holds a few tensors, not all
+    return values[wanted]
+
+
+INFERENCE_BYTES = 128 * 2**20
+"""What the largest tensors of one batch of inference may take together."""
+
+
+def infer(
+    graph: Graph, weights: Mapping[str, NDArray[np.float32]], x: NDArray[np.float32], output: str | None = None
+) -> NDArray[np.float32]:
+    """What the network computes in inference, in batches that fit into little memory.
+
+    Args:
+        graph: The network.
+        weights: Parameters and running statistics.
+        x: Float32 (items, channels, mels, frames).
+        output: Name of the wanted tensor; the logits when not given.
+
+    Returns:
+        Float32 (items, ...).
+    """
+    widest = 4 * max(prod(shape) for shape in graph.shapes.values())
+    batch = min(256, max(1, INFERENCE_BYTES // (3 * widest)))  # an operation reads one or two and writes one
+    tensors = to_tensors(weights)
+    norm = running_norm(tensors)
+    with torch.no_grad():
+        pieces = [
+            forward(graph, tensors, torch.from_numpy(x[start : start + batch]), norm, output)
+            for start in range(0, len(x), batch)
+        ]
+    return torch.cat(pieces).numpy()
 
 
 def batch_norm(weights: Tensors) -> Norm:

@@ -2,7 +2,8 @@
 
     report = pack_kit(Path("run"), "rpi4", Path("emotions.edgeser"))
 
-The same run packed for the same target gives the same bytes: no date, no path and no name of a machine is stored. The
+The same run packed for the same target gives the same bytes: no date, no path and no host name is stored, and no name
+of a person: of a published corpus the test speakers' codes, of one's own recordings hashes of their names. The
 manifest's keys are schema, edgeser, target, labels, frontend, schedule, student, budgets, provenance, results, members.
 """
 
@@ -17,7 +18,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from edgeser.card import write_card
+from edgeser.corpora.cards import UNSTATED
 from edgeser.errors import RunError
+from edgeser.fingerprint import is_own, speaker_hashes
 from edgeser.run import Run
 from edgeser.targets import Target, find_target
 from edgeser_device.archive import write_archive, write_arrays
@@ -38,14 +41,22 @@ from edgeser_device.kit import (
     statistics_name,
     step_name,
 )
+from edgeser_device.train import least_memory_mb
 from edgeser_device.trainer import TrainingSession
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
 
 Members = dict[str, bytes]
-RESULT_KEYS = ("full", "distilled", "init", "baselines", "seeds", "split")
+RESULT_KEYS = (
+    "full", "full_best", "distilled", "init", "baselines", "seeds", "split", "varies", "student", "schedule", "machine",
+)  # fmt: skip
 """What of an evaluation goes into a kit."""
+CORPUS_KEYS = (
+    "name", "title", "language", "licence", "licence_url", "citation", "kind", "consent", "notes", "fingerprint",
+)  # fmt: skip
+"""What of run.json's corpus goes into a kit: its card, without where it lies."""
+PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class PackReport:
         bytes: Its size.
         sha256: Of the file, hexadecimal.
         target: The board.
+        least_memory_mb: Below this no training from the kit fits; what it takes is more, and is measured on the board.
         members: Bytes of each member before compression.
     """
 
@@ -64,6 +76,7 @@ class PackReport:
     bytes: int
     sha256: str
     target: str
+    least_memory_mb: int
     members: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
@@ -102,15 +115,19 @@ def pack_kit(run_folder: Path, target: str, out: Path) -> PackReport:
 
     Raises:
         RunError: The run is missing, incomplete or damaged.
-        SettingsError: Unknown target.
+        SettingsError: Unknown target, or a student that cannot be trained in its memory.
         StorageError: ``out`` cannot be written.
     """
     row = find_target(target)
-    data = build_kit(read_parts(Path(run_folder)), row)
+    parts = read_parts(Path(run_folder))
+    student = parts.description["student"]
+    least = least_memory_mb(parts.graph, parts.distilled.schedule.batch)
+    row.require_memory(least, f"{student['architecture']} at width {student['width']:g}")
+    data = build_kit(parts, row)
     write_bytes(Path(out), data)
     kit = read_kit(Path(out))
     sizes = {name: len(content) for name, content in kit.members.items()}
-    return PackReport(Path(out), len(data), kit.sha256, row.name, sizes)
+    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes)
 
 
 def read_parts(folder: Path) -> Parts:
@@ -158,7 +175,10 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
     from edgeser import __version__
 
     budget, distilled = run.description["budget"], run.distilled
-    corpus = run.description["corpus"]
+    corpus = describe_corpus(run.description["corpus"])
+    results = dict(run.results)
+    if "split" in results:
+        results["split"] = without_names(results["split"], corpus)
     return {
         "schema": SCHEMA,
         "edgeser": __version__,
@@ -184,12 +204,39 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
             "edgeser": run.description.get("edgeser"),
             "method": run.description["method"],
             "seed": run.description["seed"],
-            "corpus": {key: corpus.get(key) for key in ("name", "title", "licence")},
-            "split": without_paths(run.description["split"]),
+            "corpus": corpus,
+            "split": without_names(without_paths(run.description["split"]), corpus),
             "config": run.config,
         },
-        "results": run.results,
+        "results": results,
     }
+
+
+def describe_corpus(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The corpus's card; one's own recordings without a title of their own are not named after their folder."""
+    found = {key: stored.get(key) for key in CORPUS_KEYS}
+    places = {PurePosixPath(str(stored.get("folder") or "")).name, PureWindowsPath(str(stored.get("folder"))).name}
+    if is_own(str(found["name"])) and (not found["title"] or found["title"] in places):
+        found["title"] = UNSTATED.title
+    return found
+
+
+def without_names(split: Mapping[str, Any], corpus: Mapping[str, Any]) -> dict[str, Any]:
+    """A split with numbers of speakers instead of their names.
+
+    The board must find the test speakers in the corpus: a published one keeps their codes as "names"; one's own keeps
+    "hashes" of their names, which say nothing to those who do not have the recordings.
+    """
+    found = dict(split)
+    for part in PARTS:
+        row = split.get(part)
+        if isinstance(row, Mapping) and isinstance(row.get("speakers"), list):
+            found[part] = {**row, "speakers": len(row["speakers"])}
+            if part == "test" and not is_own(corpus["name"]):
+                found[part]["names"] = sorted(row["speakers"])
+            elif part == "test" and corpus["fingerprint"]:
+                found[part]["hashes"] = speaker_hashes(row["speakers"], corpus["fingerprint"])
+    return found
 
 
 def without_paths(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 run/config.toml             the settings, enough to repeat it
 run/run.json                corpus, split, labels, student, budget
-run/log.jsonl               one line an event, with seconds since the start
+run/log.jsonl               one line an event, with the time in seconds since 1970
 run/trajectories/           experts; each is written when it is done, and reused
 run/checkpoint/             the state of the method's loop
 run/student.json            the op graph
@@ -14,8 +14,9 @@ run/metrics.json            what evaluate measured
 from __future__ import annotations
 
 import json
-import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 from edgeser_device.distilled import DistilledSet
-from edgeser_export.files import write_bytes, write_json
+from edgeser_export.files import hold, write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
 
@@ -126,6 +127,19 @@ def open_run(folder: Path, settings: Settings, resume: bool) -> Run:
     return Run(folder)
 
 
+@contextmanager
+def only_writer(run: Run) -> Iterator[None]:
+    """Hold a run for the length of the block, so that no two processes write it.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    with hold(run.folder / "log.jsonl") as held:  # the one file that is never replaced by a rename
+        if not held:
+            raise RunError(f"another process writes the run {run.folder}", "wait for it, or choose another --out")
+        yield
+
+
 def require_usable(folder: Path, settings: Settings, resume: bool) -> None:
     """Check that a run of ``settings`` can be written to a folder; nothing is written.
 
@@ -152,8 +166,3 @@ def safetensors_bytes(arrays: Weights) -> bytes:
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum((Path(root) / name).stat().st_size for root, _, names in os.walk(folder) for name in names)

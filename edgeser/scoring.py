@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeser.features import Part
-from edgeser.network import forward, running_norm, to_tensors
+from edgeser.network import infer
 from edgeser_export.graph import Graph, Weights
 
 
@@ -39,7 +39,7 @@ class Clips:
         classes: Number of classes.
     """
 
-    x: torch.Tensor
+    x: NDArray[np.float32]
     owners: NDArray[np.int64]
     labels: NDArray[np.int64]
     classes: int
@@ -48,16 +48,12 @@ class Clips:
     def of(cls, part: Part, classes: int) -> Clips:
         """All windows of a part."""
         x, owners = part.windows()
-        return cls(torch.from_numpy(x), owners, part.labels, classes)
+        return cls(x, owners, part.labels, classes)
 
 
-def probabilities(graph: Graph, weights: Weights, x: torch.Tensor, batch: int = 256) -> NDArray[np.float32]:
+def probabilities(graph: Graph, weights: Weights, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Class probabilities in inference, float32 (windows, classes)."""
-    tensors = to_tensors(weights)
-    norm = running_norm(tensors)
-    with torch.no_grad():
-        pieces = [forward(graph, tensors, piece, norm).softmax(1) for piece in torch.split(x, batch)]
-    return torch.cat(pieces).numpy()
+    return torch.from_numpy(infer(graph, weights, x)).softmax(1).numpy()
 
 
 def score(graph: Graph, weights: Weights, clips: Clips) -> Score:

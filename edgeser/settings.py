@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from edgeser.errors import SettingsError
+from edgeser_export.errors import choice_hint
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Settings:
         trajectory_rate: Constant learning rate of these experts, plain SGD (mtt).
         iterations: Updates of the items (mtt).
         student_steps: Steps of the student in one match (mtt).
+        student_batch: Items in one of these steps at most, drawn anew in each (mtt).
         item_rate: Learning rate of the items in standard deviations of the corpus (mtt).
         step_size: Initial step size of the student, then learnt (mtt).
 
@@ -74,6 +75,7 @@ class Settings:
     trajectory_rate: float = 0.05
     iterations: int = 150
     student_steps: int = 10
+    student_batch: int = 64
     item_rate: float = 0.02
     step_size: float = 0.05
 
@@ -119,22 +121,28 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "trajectory_rate": (1e-6, 10),
     "iterations": (1, 1_000_000),
     "student_steps": (1, 1000),
+    "student_batch": (2, 100_000),
     "item_rate": (1e-6, 10),
     "step_size": (1e-6, 10),
 }
 """Lowest and highest value of each number."""
-LABEL_KINDS = ("hard", "soft", "bank")
 _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
 def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
     """Settings from a file and from flags; flags that are None were not given.
 
+    Folders may begin with ``~``; a relative one is relative to the file that names it, or to the current folder.
+
     Raises:
         SettingsError: The file cannot be read, names a setting that does not exist, or values do not fit.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     values = read_toml(config) if config is not None else {}
+    if config is not None and values.get("folder"):
+        values["folder"] = _whole_path(str(values["folder"]), config.parent)
+    if given.get("folder"):
+        given["folder"] = _whole_path(given["folder"], Path())
     if "ipc" in given or "share" in given:
         values.pop("ipc", None)
         values.pop("share", None)
@@ -159,17 +167,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     known = [field.name for field in fields(Settings)]
     for name in values:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(known)}"
-            raise SettingsError(f"{path} names a setting {name!r} that does not exist", hint)
+            raise SettingsError(f"{path} names a setting {name!r} that does not exist", choice_hint(name, known))
     return values
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
-    """What differs between two settings, in words."""
+    """What differs between two settings, in words; where the corpus lies is no difference."""
     before, after = asdict(old), asdict(new)
     return [
-        f"{name}: {before[name]!r} in the run, {after[name]!r} now" for name in before if before[name] != after[name]
+        f"{name}: {before[name]!r} in the run, {after[name]!r} now"
+        for name in before
+        if before[name] != after[name] and name != "folder"
     ]
 
 
@@ -178,6 +186,10 @@ def with_budget(settings: Settings, train_items: int, classes: int) -> Settings:
     if settings.ipc:
         return settings
     return replace(settings, ipc=max(1, round(settings.share * train_items / classes)), share=0.0)
+
+
+def _whole_path(folder: str, base: Path) -> str:
+    return str((base / Path(folder).expanduser()).resolve())
 
 
 def _check_type(name: str, value: object, kind: object) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import prod, sqrt
 from types import MappingProxyType
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.errors import SettingsError
+from edgeser_export.errors import choice_hint
 from edgeser_export.graph import INPUT, Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
 
 Block = tuple[Op, ...]
@@ -138,11 +138,7 @@ def build(name: str, classes: int, width: float = 1.0, input_shape: tuple[int, i
         SettingsError: Unknown architecture, or a width that is not positive.
     """
     if name not in STUDENTS:
-        near = get_close_matches(name, STUDENTS, n=1)
-        raise SettingsError(
-            f"there is no architecture {name!r}",
-            f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(STUDENTS)}",
-        )
+        raise SettingsError(f"there is no architecture {name!r}", choice_hint(name, STUDENTS))
     if not 0 < width <= 8:
         raise SettingsError(
             f"the width {width:g} is not between 0 and 8", "1 is the published size, 0.25 suits a board"

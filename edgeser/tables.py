@@ -23,12 +23,12 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     for title in ("row", "UAR", "std", "dev UAR", "ratio"):
         table.add_column(title, justify="left" if title == "row" else "right")
     full = result["full"]
-    rows = {"full": full, "distilled": distilled, **result["baselines"]}
+    rows = {"full, at its best": result["full_best"], "full": full, "distilled": distilled, **result["baselines"]}
     rows |= {f"distilled -> {name}": row for name, row in result["transfer"].items()}
     for name, row in rows.items():
         if row is not None:
             ratio = f"{row['uar_mean'] / full['uar_mean']:.3f}" if full else ""
-            table.add_row(name, f"{row['uar_mean']:.3f}", f"{row['uar_std']:.3f}", f"{row['dev_uar_mean']:.3f}", ratio)
+            table.add_row(name, f"{row['uar_mean']:.3f}", _number(row["uar_std"]), f"{row['dev_uar_mean']:.3f}", ratio)
     table.add_row("init", f"{result['init']['uar']:.3f}", "", "", "")
     table.add_row(f"experts ({result['experts']['members']})", f"{result['experts']['uar']:.3f}", "", "", "")
     return table
@@ -68,6 +68,10 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         table.add_row(
             row["run"], row["corpus"], row["method"], row["student"], str(row["ipc"]), f"{row['share']:.1%}",
-            f"{row['bytes'] / 1000:.0f}", f"{row['uar_mean']:.3f}", f"{row['uar_std']:.3f}", ratio,
+            f"{row['bytes'] / 1000:.0f}", f"{row['uar_mean']:.3f}", _number(row["uar_std"]), ratio,
         )  # fmt: skip
     return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

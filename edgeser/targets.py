@@ -17,6 +17,10 @@ from edgeser_device.known_bad import KNOWN_BAD_AARCH64
 AARCH64 = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
+SYSTEM_MB = 96
+"""What firmware and system take of a board's memory in any case: the firmware of a Raspberry Pi keeps 64 MB by
+default, an idle system without a desktop takes some tens. The bound refuses only what surely does not fit."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -41,6 +45,22 @@ class Target:
     precision: str
     platforms: tuple[str, ...]
     known_bad: Mapping[str, str]
+
+    def require_memory(self, needed_mb: int, student: str) -> None:
+        """Refuse a student whose training surely does not fit.
+
+        Args:
+            needed_mb: Least memory of the training process.
+            student: What is printed of it.
+
+        Raises:
+            SettingsError: Its training takes more than the board has beside its system.
+        """
+        if needed_mb > self.memory_mb - SYSTEM_MB:
+            raise SettingsError(
+                f"training {student} takes at least {needed_mb} MB; {self.title} has {self.memory_mb} MB in all",
+                "distil with a smaller --width or --batch, or pack for another --target",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON values."""

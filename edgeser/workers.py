@@ -1,6 +1,7 @@
 """Pure jobs side by side: local processes, or a Ray cluster through joblib's backend.
 
-    workers = Workers(jobs=2)
+    workers = Workers(jobs=2)                       # processes on this machine
+    workers = Workers(jobs=16, backend="ray")       # the cluster that RAY_ADDRESS names, else one on this machine
     for result in workers.each(function, [(1, "a"), (2, "b")]):
         ...
 
@@ -9,47 +10,75 @@ Every worker computes with one thread, so that a result does not depend on how m
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, TypeVar
+
+from edgeser.errors import MissingExtra, SettingsError, WorkerError
+from edgeser_device.machine import available_cores
+from edgeser_export.errors import choice_hint
 
 Result = TypeVar("Result")
 
 
+BACKENDS = ("local", "ray")
+"""Where jobs run: processes on this machine, or a Ray cluster."""
+
+
 @dataclass(frozen=True)
 class Workers:
-    """How many processes.
+    """How many processes, and where.
 
     Attributes:
         jobs: Processes at once, at least 1; 1 computes in this process.
+        backend: A name in ``BACKENDS``.
+
+    Raises:
+        SettingsError: There is no such backend.
+        MissingExtra: Ray is asked for and not installed.
     """
 
     jobs: int = 1
+    backend: str = "local"
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise SettingsError(f"there is no backend {self.backend!r}", choice_hint(self.backend, BACKENDS))
+        if self.backend == "ray" and find_spec("ray") is None:
+            raise MissingExtra("ray", "ray")
 
     @classmethod
-    def all_cores(cls) -> Workers:
+    def all_cores(cls, backend: str = "local") -> Workers:
         """One process for each core that this process may use."""
-        return cls(
-            jobs=max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        )
+        return cls(available_cores(), backend)
 
     def each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Result]:
-        """Results of ``function(*arguments)`` in the order of ``arguments``, as soon as those before it are done."""
-        if not arguments:
-            return
-        if self.jobs == 1 or len(arguments) == 1:
+        """Results of ``function(*arguments)`` in the order of ``arguments``, as soon as those before it are done.
+
+        Raises:
+            WorkerError: A worker process died, most often for want of memory.
+        """
+        if self.jobs == 1 or len(arguments) < 2:
             for each in arguments:
                 yield _alone(function, each)
             return
         from joblib import Parallel, delayed
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-            yield from Parallel(n_jobs=min(self.jobs, len(arguments)), return_as="generator", mmap_mode="c")(
-                delayed(_alone)(function, each) for each in arguments
-            )
+        options = {"backend": "ray"} if self.backend == "ray" else {"mmap_mode": "c"}
+        if self.backend == "ray":
+            from ray.util.joblib import register_ray
+
+            register_ray()
+        calls = (delayed(_alone)(function, each) for each in arguments)
+        try:
+            yield from Parallel(n_jobs=min(self.jobs, len(arguments)), return_as="generator", **options)(calls)
+        except TerminatedWorkerError as error:
+            raise WorkerError(
+                "a worker process died, most likely because the memory was full",
+                "use --jobs 1, a smaller --width or fewer items; what was finished is kept, so add --resume",
+            ) from error
 
 
 def _alone(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:

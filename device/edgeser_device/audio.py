@@ -5,6 +5,8 @@ samples = read_audio(Path("clip.flac"), rate=16000)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,11 @@ FRAME_LENGTH = 2048
 """Samples in one frame of the silence detector, as in librosa.effects.trim."""
 FRAME_HOP = 512
 """Samples between two frames of the silence detector, as in librosa.effects.trim."""
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+"""Sampling rates in Hz between which sound is recorded; another one in a header is damage, and may fill the memory."""
+UNREADABLE = (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, OSError)
+"""What soundfile, soxr and numpy raise for files whose header lies: LibsndfileError is a RuntimeError, a file that is
+named ``.raw`` a TypeError, a length that no memory holds a ValueError or MemoryError."""
 
 
 def read_audio(path: Path, rate: int) -> NDArray[np.float32]:
@@ -34,22 +41,41 @@ def read_audio(path: Path, rate: int) -> NDArray[np.float32]:
     import soundfile
 
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path} is not a file", "check the path")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes)", "record it again, or remove the file")
-    try:
+    with audio_errors(path):
+        if not path.is_file():
+            raise AudioError(f"{path} is not a file", "check the path")
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path} is empty (0 bytes)", "record it again, or remove the file")
         samples, found = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+        require_rate(path, found)
+        if samples.shape[0] == 0:
+            raise AudioError(f"{path} holds no samples", "record it again, or remove the file")
+        if not np.isfinite(samples).all():
+            raise AudioError(f"{path} holds samples that are not finite", "write it again without NaN or infinity")
+        mono = samples.mean(axis=1, dtype=np.float32)
+        return mono if found == rate else resample(mono, found, rate)
+
+
+@contextmanager
+def audio_errors(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes the decoders raise into AudioError: one file must not end a whole run."""
+    try:
+        yield
+    except AudioError:
+        raise
+    except UNREADABLE as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise AudioError(
-            f"{path} cannot be decoded: {error}", "convert it to WAV or FLAC, or remove the file"
+            f"{path} cannot be decoded: {reason}", "convert it to WAV or FLAC, or remove the file"
         ) from error
-    if samples.shape[0] == 0:
-        raise AudioError(f"{path} holds no samples", "record it again, or remove the file")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path} holds samples that are not finite", "write it again without NaN or infinity")
-    mono = samples.mean(axis=1, dtype=np.float32)
-    return mono if found == rate else resample(mono, found, rate)
+
+
+def require_rate(path: Path, rate: int) -> None:
+    """Raise AudioError for a sampling rate at which nothing is recorded."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{path} cannot be decoded: its header states {rate} Hz", "convert it to WAV or FLAC, or remove the file"
+        )
 
 
 def resample(samples: NDArray[np.float32], found: int, wanted: int) -> NDArray[np.float32]:

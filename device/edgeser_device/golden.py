@@ -31,8 +31,9 @@ SEED = 0
 LOGIT_TOLERANCE = 1e-4
 """The reference computes in float64: what is left are the orders in which BLAS libraries add."""
 LOSS_TOLERANCE = 5e-3
-"""AdamW divides by the gradient's size, so that a gradient near zero can change sign between two machines; the rates of
-the first steps are small, and three steps of edgenet differ by under 1e-4 between machines."""
+"""A share of the largest loss, or of 1. AdamW divides by the gradient's size, so that a gradient near zero can change
+sign where sums are added in another order. How far real boards differ has not been measured; the bound is a guess
+that leaves room for that and for nothing larger, such as other views, labels, rates or initial weights."""
 
 
 @dataclass(frozen=True)

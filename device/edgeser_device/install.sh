@@ -1,6 +1,8 @@
 #!/bin/sh
 # Set up edgeser on a board and train the kit beside this script:  sh install.sh [KIT.edgeser [FOLDER]]
-# Safe to run again: what is there is kept, and an interrupted training goes on. Nothing is installed outside FOLDER.
+# edgeser itself is taken from edgeser-*.whl beside the kit, or from EDGESER_PACKAGE: a wheel, a checkout or a
+# requirement of pip. Safe to run again: what is there is kept, and an interrupted training goes on. Nothing is
+# installed outside FOLDER.
 set -eu
 
 kit=${1:-}
@@ -10,7 +12,7 @@ if [ -z "$kit" ]; then
     done
 fi
 folder=${2:-"${HOME:-.}/edgeser"}
-package=${EDGESER_PACKAGE:-edgeser}
+package=${EDGESER_PACKAGE:-}
 
 fail() {
     echo "error: $1" >&2
@@ -19,6 +21,14 @@ fail() {
 }
 
 [ -n "$kit" ] && [ -f "$kit" ] || fail "no kit is given or found here" "sh install.sh KIT.edgeser"
+if [ -z "$package" ]; then
+    for found in "$(dirname "$kit")"/edgeser-*.whl; do
+        if [ -f "$found" ]; then package=$found; fi
+    done
+fi
+[ -n "$package" ] || [ -x "$folder/venv/bin/edgeser" ] ||
+    fail "no edgeser-*.whl lies beside $kit, and EDGESER_PACKAGE is not set" \
+        "build one in the checkout (pip wheel --no-deps .) and copy it beside the kit"
 command -v python3 >/dev/null || fail "python3 is missing" "sudo apt install python3 python3-venv"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "python3 is older than 3.11" "use Raspberry Pi OS 12 (bookworm) or newer"

@@ -11,13 +11,28 @@ from typing import Any
 
 PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "onnx", "soxr", "soundfile")
 """Packages whose version changes a number."""
+CGROUPS = (
+    (
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory.current",
+        "/sys/fs/cgroup/memory.stat",
+        "inactive_file",
+    ),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+"""Version 2 and 1: limit, use, statistics, and the field there for cached files that can be given back."""
 
 
 def describe_machine() -> dict[str, Any]:
     """Model, system, processor, memory, versions, governor, temperature and throttle flags of this machine."""
     memory = memory_total_mb()
     return {
-        "model": _device_tree_model() or platform.node() or "unknown",
+        "model": _device_tree_model() or _text("/sys/class/dmi/id/product_name") or "unknown",
         "is_raspberry_pi": "Raspberry Pi" in (_device_tree_model() or ""),
         "system": _system(),
         "kernel": platform.release(),
@@ -72,16 +87,17 @@ def memory_total_mb() -> int | None:
 
 
 def memory_available_mb() -> int | None:
-    """Memory that a program could still take, in MB: what the system says, or less where a cgroup bounds it."""
+    """Memory that a program could still take, in MB: what the system says, or less where a cgroup bounds it.
+
+    A cgroup counts cached files as used; those that were not read lately are given back when memory is asked for.
+    """
     kilobytes = _field("/proc/meminfo", "MemAvailable")
     free = [kilobytes // 1024] if kilobytes is not None else []
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
+    for limit, used, statistics, cached in CGROUPS:
         bounds = _text(limit), _text(used)
         if all(bound and bound.isdigit() for bound in bounds):
-            free.append((int(bounds[0] or 0) - int(bounds[1] or 0)) >> 20)
+            reclaimable = _statistic(statistics, cached)
+            free.append((int(bounds[0] or 0) - int(bounds[1] or 0) + reclaimable) >> 20)
     return max(0, min(free)) if free else None
 
 
@@ -122,6 +138,15 @@ def _field(path: str, name: str) -> int | None:
         if key == name:
             return int(value.split()[0])
     return None
+
+
+def _statistic(path: str, name: str) -> int:
+    """Bytes of a field of a cgroup's statistics; 0 where it is missing."""
+    for line in (_text(path) or "").splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdigit():
+            return int(value)
+    return 0
 
 
 def _text(path: str) -> str | None:

@@ -26,13 +26,14 @@ from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import CARD, DISTILLED, read_weights
+from edgeser_device.lock import only_writer
 from edgeser_export.files import new_folder
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
 
 SCHEMA = 1
 """Version of the folder's format."""
-DESCRIPTION, WEIGHTS, PARITY = "model.json", "weights.safetensors", "parity.json"
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
 
 
@@ -129,6 +130,38 @@ def describe_files(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+def require_replaceable(folder: Path) -> None:
+    """Check that a model may be written at ``folder``: nothing that training did not write is ever removed.
+
+    Raises:
+        ModelError: A file is there; or a folder that is neither empty nor a model, or holds something else too.
+    """
+    choose = "choose another --out, or remove it yourself"
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is a file, not a folder for a model", choose)
+    try:
+        present = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read: {error.strerror}", choose) from error
+    if not present:
+        return
+    try:
+        description = json.loads((folder / DESCRIPTION).read_bytes())
+        written = {DESCRIPTION, *description["files"]} if "schema" in description else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        written = set()
+    if not written:
+        raise ModelError(f"{folder} exists and is not a model", choose)
+    strange = sorted(present - written)
+    if strange:
+        raise ModelError(
+            f"{folder} holds {strange[0]!r}, which training did not write and would remove",
+            "move it elsewhere, or choose another --out",
+        )
+
+
 def previous_path(folder: Path) -> Path:
     """Where the model before the present one is kept."""
     return folder.parent / f"{folder.name}.previous"
@@ -145,21 +178,24 @@ def rollback(folder: Path) -> Model:
     """Exchange the model with the one before it; a second call undoes the first.
 
     Raises:
-        ModelError: No earlier model is kept.
+        ModelError: No earlier model is kept, another process is writing, or something else than a model stands there.
         StorageError: The folder cannot be written.
     """
     folder = Path(os.path.realpath(folder))
     previous = previous_path(folder)
     if not (previous / DESCRIPTION).is_file():
         raise ModelError(f"no earlier model is kept for {folder}", "one is kept when a newer training replaces it")
-    load_model(previous)
-    # When the power fails between the two renames the older model stands in both places: what was asked for.
-    with new_folder(previous) as aside:
-        if folder.is_dir():
-            _copy(folder, aside)
-        with new_folder(folder) as draft:
-            _copy(previous, draft)
-    return load_model(folder)
+    with only_writer(folder):
+        for place in (folder, previous):
+            require_replaceable(place)
+        load_model(previous)
+        # When the power fails between the two renames the older model stands in both places: what was asked for.
+        with new_folder(previous) as aside:
+            if folder.is_dir():
+                _copy(folder, aside)
+            with new_folder(folder) as draft:
+                _copy(previous, draft)
+        return load_model(folder)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -172,4 +208,13 @@ def _copy(source: Path, target: Path) -> None:
                 shutil.copy2(path, target / path.name)
 
 
-__all__ = ["CARD", "Model", "describe_files", "keep_previous", "load_model", "previous_path", "rollback"]
+__all__ = [
+    "CARD",
+    "Model",
+    "describe_files",
+    "keep_previous",
+    "load_model",
+    "previous_path",
+    "require_replaceable",
+    "rollback",
+]

@@ -21,6 +21,12 @@ def ignore_progress(done: int, words: str) -> None:
     """An ``Advance`` that shows nothing."""
 
 
+def note(words: str) -> None:
+    """Say what happens now, on stderr; like a bar, only when that is a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{words}\n")
+
+
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Advance]:
     """Yield a function that moves a bar; it does nothing when stderr is not a terminal."""
@@ -30,8 +36,14 @@ def progress_bar(title: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[words]}"), console=Console(stderr=True)) as progress:
+    columns = (
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    # Words are names of files and losses: no markup.
+    with Progress(*columns, TextColumn("{task.fields[words]}", markup=False), console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, words="")
 
         def advance(done: int, words: str) -> None:

@@ -2,37 +2,104 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from math import isclose
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeser_device.model import Model
+from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.model import DESCRIPTION, Model
+from edgeser_device.runtime import choose_format
 from edgeser_device.views import render
-from edgeser_export.errors import StorageError
+from edgeser_export.errors import ExportError, StorageError
 from edgeser_export.export import REPORT, export_in_child
+from edgeser_export.files import write_json
 from edgeser_export.formats import find_format
 from edgeser_export.parity import ParityReport
+from edgeser_export.runtimes import load
 
 PARITY_ITEMS = 16
 """Views on which the file is compared with the weights."""
+AGREEMENT_VIEWS = 512
+"""Views on which classes are compared where no recordings are given."""
+
+Gate: TypeAlias = Callable[[bytes], object]
+"""Given the new file's content before it appears; raises to keep it from appearing."""
 
 
-def export_model(model: Model, format_name: str, out: Path) -> ParityReport:
+@dataclass(frozen=True)
+class Drop:
+    """What a file lost against the model that training wrote.
+
+    Attributes:
+        measure: "uar" on recordings; "agreement" with the model's own file on the views of the distilled set.
+        before: Of the model's own file.
+        after: Of the new file.
+    """
+
+    measure: Literal["uar", "agreement"]
+    before: float
+    after: float
+
+    @property
+    def drop(self) -> float:
+        """How much less it is, 0 to 1; negative where it is more."""
+        return round(self.before - self.after, 6)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "drop": self.drop}
+
+    def require(self, max_drop: float | None) -> None:
+        """Compare the drop with its bound.
+
+        Raises:
+            GateFailed: It is larger.
+        """
+        if max_drop is not None and self.drop > max_drop:
+            raise GateFailed(
+                f"the {self.measure} falls from {self.before:.3f} to {self.after:.3f}, by more than {max_drop:g};"
+                " no file was written",
+                "export another format or precision, or allow more with --max-drop",
+            )
+
+
+def agreement(model: Model, data: bytes) -> Drop:
+    """On how many of the distilled set's views a file names the same class as the model's own file."""
+    distilled = model.distilled
+    views = render(distilled.items(), distilled.recipes, np.arange(len(distilled.recipes))[:AGREEMENT_VIEWS])
+    one, two = (_classes(source, views) for source in (model.file(choose_format(model)), data))
+    return Drop("agreement", 1.0, round(float((one == two).mean()), 6))
+
+
+def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = None) -> ParityReport:
     """Write ``student.*`` and ``parity.json`` into ``out``, each whole or not at all.
 
     Args:
         model: Gives the weights and the views to compare on.
         format_name: A row of the table of formats.
-        out: A folder; made where it is missing, and other files in it stay.
+        out: A folder; made where it is missing, and other files in it stay. Rows of ``parity.json`` for other files
+            of the same student stay too.
+        gate: Sees the file first.
+
+    Returns:
+        The comparison of this file.
 
     Raises:
+        ModelError: ``out`` is a file, a model folder, or holds another ``parity.json``.
         ParityError: The file does not compute what the weights say; nothing is written.
         ExportError: Unknown format, or the writer failed.
         StorageError: ``out`` cannot be written.
     """
     row = find_format(format_name)
+    _require_usable(out)
     distilled = model.distilled
     views = render(distilled.items(), distilled.recipes, np.arange(len(distilled.recipes))[:PARITY_ITEMS])
     about = {"labels": ",".join(model.labels), "kit_sha256": str(model.description["training"]["kit_sha256"])}
@@ -41,6 +108,9 @@ def export_model(model: Model, format_name: str, out: Path) -> ParityReport:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as name:
             draft = Path(name)
             report = export_in_child(model.graph, model.weights, draft, views, about, formats=(row.name,))
+            if gate is not None:
+                gate((draft / row.file_name).read_bytes())
+            write_json(draft / REPORT, _with_earlier_rows(report, out).to_json())
             for file in (row.file_name, REPORT):
                 os.replace(draft / file, out / file)
     except OSError as error:
@@ -50,3 +120,44 @@ def export_model(model: Model, format_name: str, out: Path) -> ParityReport:
             f"cannot write {out}: {error.strerror}", "check the free space and the permissions"
         ) from error
     return report
+
+
+def _classes(source: bytes, views: NDArray[np.float32]) -> NDArray[np.intp]:
+    classes: NDArray[np.intp] = load(source)(views).logits.argmax(axis=1)
+    return classes
+
+
+def _require_usable(out: Path) -> None:
+    choose = "choose another --out"
+    if out.exists() and not out.is_dir():
+        raise ModelError(f"{out} is a file, not a folder", choose)
+    if (out / DESCRIPTION).exists():
+        raise ModelError(f"{out} is a model folder, whose files belong together", choose)
+    if (out / REPORT).exists() and _read_report(out) is None:
+        raise ModelError(f"{out / REPORT} was not written by an export", choose)
+
+
+def _read_report(out: Path) -> ParityReport | None:
+    try:
+        return ParityReport.from_json(json.loads((out / REPORT).read_bytes()))
+    except (OSError, ValueError, ExportError):
+        return None
+
+
+def _with_earlier_rows(report: ParityReport, out: Path) -> ParityReport:
+    """The report with the rows of the other files in ``out``, where they were compared with the same student."""
+    earlier = _read_report(out)
+    if earlier is None or earlier.items != report.items:
+        return report
+    if not isclose(earlier.largest_logit, report.largest_logit, rel_tol=1e-6):
+        return report
+    written = {row.format for row in report.rows}
+    kept = [row for row in earlier.rows if row.format not in written and _is_there(row.format, out)]
+    return replace(report, rows=tuple(sorted((*kept, *report.rows), key=lambda row: row.format)))
+
+
+def _is_there(format_name: str, out: Path) -> bool:
+    try:
+        return (out / find_format(format_name).file_name).is_file()
+    except ExportError:
+        return False

@@ -122,11 +122,6 @@ def statistics_batches(count: int, batch: int) -> list[NDArray[np.int64]]:
     return [np.arange(start, start + batch) % count for start in range(0, count, batch)]
 
 
-def adam_corrections(step: int, first: float = 0.9, second: float = 0.999) -> tuple[float, float]:
-    """AdamW's bias corrections 1 / (1 - beta^t) of step t - 1 counted from 0 (Loshchilov and Hutter 2019)."""
-    return 1 / (1 - first ** (step + 1)), 1 / (1 - second ** (step + 1))
-
-
 def _between(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + cos(pi * share))
 

@@ -25,6 +25,7 @@ from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoi
 from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.golden import check_golden
 from edgeser_device.kit import CARD, DISTILLED, Kit
+from edgeser_device.lock import only_writer
 from edgeser_device.machine import (
     available_cores,
     describe_machine,
@@ -33,10 +34,18 @@ from edgeser_device.machine import (
     peak_rss_mb,
     seconds_since_start,
 )
-from edgeser_device.model import DESCRIPTION, SCHEMA, WEIGHTS, describe_files, keep_previous
+from edgeser_device.model import (
+    DESCRIPTION,
+    SCHEMA,
+    WEIGHTS,
+    describe_files,
+    keep_previous,
+    previous_path,
+    require_replaceable,
+)
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
-from edgeser_device.trainer import TrainingSession, TrainingState, begin, running_statistics
+from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
 from edgeser_device.views import render
 from edgeser_export.errors import GraphError
 from edgeser_export.export import export_in_child
@@ -113,6 +122,7 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
         advance: Told the steps done.
 
     Raises:
+        ModelError: Something else than a model stands at ``model``, or another process is writing there.
         KitError: onnxruntime does not accept the kit's training step.
         TrainingError: The golden check failed, the loss is not finite, memory cannot suffice, or the checkpoint is of
             another training.
@@ -121,6 +131,16 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
         StorageError: The folder cannot be written.
     """
     model = Path(os.path.realpath(model))
+    for place in (model, previous_path(model)):
+        require_replaceable(place)
+    with only_writer(model):
+        try:
+            return _train(kit, model, settings, advance)
+        except MemoryError as error:
+            raise out_of_memory(error) from error
+
+
+def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> TrainReport:
     threads = settings.threads or min(int(kit.manifest["target"]["threads"]), available_cores())
     schedule = replace(kit.distilled.schedule, steps=settings.steps or kit.distilled.schedule.steps)
     require_memory(kit.graph, schedule.batch, settings.memory_mb)

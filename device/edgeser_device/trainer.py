@@ -72,6 +72,33 @@ def open_session(model: bytes, threads: int) -> Any:
         raise KitError(f"onnxruntime refuses the training step: {reason}", "pack the kit again") from error
 
 
+def out_of_memory(error: BaseException) -> TrainingError:
+    """The error for a training that asked for more memory than there was."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return TrainingError(
+        f"memory did not suffice for the training: {reason}",
+        "stop other programs, add swap (zram), or pack a run with a smaller student (--width) or batch",
+    )
+
+
+def compute(session: Any, names: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """Run an onnxruntime session.
+
+    Raises:
+        TrainingError: It ran out of memory, or failed in another way.
+    """
+    try:
+        return list(session.run(names, feeds))
+    except Exception as error:  # onnxruntime's own exceptions share no other base
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, MemoryError) or "alloc" in reason.lower():
+            raise out_of_memory(error) from error
+        raise TrainingError(
+            f"onnxruntime failed in the training step: {reason}",
+            "check the free memory and run edgeser doctor; if both are good, pack the kit again",
+        ) from error
+
+
 class TrainingSession:
     """A training step, loaded."""
 
@@ -96,7 +123,7 @@ class TrainingSession:
             The next state, and the mean loss of the batch before the update.
 
         Raises:
-            TrainingError: The loss is not finite.
+            TrainingError: The loss is not finite, or the step could not be computed.
         """
         indices = batch_indices(len(distilled.recipes), schedule.batch, seed, state.done)
         rate = learning_rate(schedule, state.done)
@@ -106,7 +133,7 @@ class TrainingSession:
             LABELS: distilled.labels_of(indices),
             **scalars(schedule.optimiser, state.done + 1, rate, schedule.weight_decay),
         }
-        outputs = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        outputs = dict(zip(self._outputs, compute(self._session, self._outputs, feeds), strict=True))
         loss = float(outputs[LOSS])
         if not isfinite(loss):
             raise TrainingError(
@@ -130,6 +157,9 @@ def running_statistics(
 
     Returns:
         Float32 arrays by the names in ``graph.statistics``; empty for a student without batch normalisation.
+
+    Raises:
+        TrainingError: They could not be computed.
     """
     if not graph.statistics:
         return {}
@@ -140,8 +170,7 @@ def running_statistics(
     items, batches = distilled.items(), statistics_batches(len(distilled.recipes), distilled.schedule.batch)
     sums = {name: np.zeros(shape) for name, shape in graph.statistics.items()}
     for indices in batches:
-        for name, value in zip(
-            names, session.run(names, {**feeds, ITEMS: render(items, distilled.recipes, indices)}), strict=True
-        ):
+        given = {**feeds, ITEMS: render(items, distilled.recipes, indices)}
+        for name, value in zip(names, compute(session, names, given), strict=True):
             sums[name] += value
     return {name: (total / len(batches)).astype(np.float32) for name, total in sums.items()}

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.targets import TARGETS
+
+if TYPE_CHECKING:
+    from edgeser.device_test import TestPart
+    from edgeser_device.model import Model
+
+FORMAT_NAMES = "onnx or tflite"
+RUNTIME_NAMES = "onnxruntime, litert or tflite_runtime"
+"""As in the tables of formats and runtimes, which import numpy: too slow for --help. A test compares them."""
 
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")]
 Test = Annotated[Path | None, typer.Option("--test", metavar="DIR", help="Measure UAR on this corpus.")]
@@ -34,9 +44,7 @@ def pack(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
     target: Annotated[
         str,
-        typer.Option(
-            "--target", help="The board: rpi5, rpi4, rpi3, rpi-zero2w, jetson-orin-nano, generic-aarch64, x86-64."
-        ),
+        typer.Option("--target", help=f"The board: {', '.join(TARGETS)}."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The kit to write.")],
     as_json: Json = False,
@@ -98,7 +106,7 @@ def train_on_device(
         report = train(opened, out, Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume), advance)
     result: dict[str, Any] = {"uar": None, **report.to_json(), "model": str(out)}
     if test is not None and corpus is not None:
-        result |= _tested(out, test, corpus, [None])[0]
+        result |= _tested(out, test, corpus, [(None, None)])[0]
     if as_json:
         print_json(result)
     else:
@@ -119,26 +127,55 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
 
 def export(
     model: ModelFolder,
-    format_name: Annotated[str, typer.Option("--format", help="onnx or tflite.")],
+    format_name: Annotated[str, typer.Option("--format", help=f"{FORMAT_NAMES}.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Default: MODEL-export beside the model.")
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            max=1,
+            metavar="P",
+            help="Exit with 1, and write nothing, if the file loses more than P (0.02 is two points) of the model's "
+            "UAR on --test; without --test, of its answers on the distilled set.",
+        ),
+    ] = None,
+    test: Test = None,
+    corpus: CorpusName = None,
     as_json: Json = False,
 ) -> None:
     """Write a model's file for a runtime, compared with its weights before it appears."""
     from edgeser_device.model import load_model
-    from edgeser_device.reexport import export_model
+    from edgeser_device.reexport import Drop, agreement, export_model
     from edgeser_export.formats import find_format
 
+    _require_both(test, corpus)
     opened = load_model(model)
     folder = out or model.resolve().with_name(f"{model.resolve().name}-export")
-    report = export_model(opened, format_name, folder)
-    file = folder / find_format(format_name).file_name
+    measured: list[Drop] = []
+
+    def gate(data: bytes) -> None:
+        if test is not None and corpus is not None:
+            from edgeser.device_test import uar_drop
+
+            measured.append(uar_drop(opened, data, _test_part(opened, test, corpus)))
+        else:
+            measured.append(agreement(opened, data))
+        measured[0].require(max_drop)
+
+    report = export_model(opened, format_name, folder, gate)
+    file, drop = folder / find_format(format_name).file_name, measured[0]
     if as_json:
-        print_json({"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json()})
+        result = {"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json(), "drop": drop.to_json()}
+        print_json({**result, "uar": drop.after if drop.measure == "uar" else None})
     else:
         worst = max(row.max_logit_difference for row in report.rows)
-        typer.echo(f"{file}: {file.stat().st_size:,} bytes, logits within {worst:.1e} of the weights'")
+        typer.echo(
+            f"{file}: {file.stat().st_size:,} bytes, logits within {worst:.1e} of the weights',"
+            f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
+        )
 
 
 def predict(
@@ -182,9 +219,7 @@ def predict(
 
 def bench(
     model: ModelFolder,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help="onnxruntime, litert or tflite_runtime; default: all installed.")
-    ] = None,
+    runtime: Annotated[str | None, typer.Option("--runtime", help=f"{RUNTIME_NAMES}; default: all installed.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: 1, and all cores.")] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000_000, help="Measured calls.")] = 200,
     budget_ms: Annotated[
@@ -210,9 +245,10 @@ def bench(
     with progress_bar("measuring", len(opened.formats) * len(counts)) as advance:
         measured = run_bench(opened, runtime, counts, repeat, advance)
     if test is not None and corpus is not None:
-        names = sorted({row["format"] for row in measured.results})
-        scores = dict(zip(names, _tested(model, test, corpus, names), strict=True))
-        rows = tuple({**row, **scores[row["format"]]} for row in measured.results)
+        # Threads change sums by rounding only; another runtime may compute something else, so each is scored.
+        pairs = sorted({(row["format"], row["runtime"]) for row in measured.results})
+        scores = dict(zip(pairs, _tested(model, test, corpus, pairs), strict=True))
+        rows = tuple({**row, **scores[row["format"], row["runtime"]]} for row in measured.results)
         measured = Bench(rows, measured.skipped, measured.machine)
     if as_json:
         print_json(measured.to_json())
@@ -268,18 +304,29 @@ def _require_both(test: Path | None, corpus: str | None) -> None:
         raise SettingsError("--test and --corpus belong together", "give both: --test DIR --corpus NAME")
 
 
-def _tested(model: Path, folder: Path, corpus: str, formats: list[Any]) -> list[dict[str, Any]]:
-    """{"uar", "test"} of each format; None is the model's default one."""
-    from edgeser.device_test import find_test_part, score_on
+def _test_part(model: Model, folder: Path, corpus: str) -> TestPart:
+    from edgeser.device_test import find_test_part
+
+    part = find_test_part(model, folder, corpus)
+    if part.warning:
+        say(f"note: {part.warning}")
+    return part
+
+
+def _tested(
+    model: Path, folder: Path, corpus: str, files: Sequence[tuple[str | None, str | None]]
+) -> list[dict[str, Any]]:
+    """{"uar", "test"} of each (format, runtime); None is the default one."""
+    from edgeser.device_test import score_on
     from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
     from edgeser_device.runtime import Recogniser
 
     opened = load_model(model)
-    part = find_test_part(opened, folder, corpus)
+    part = _test_part(opened, folder, corpus)
     found = []
-    for name in formats:
+    for name, runtime in files:
         with progress_bar("testing", len(part.utterances)) as advance:
-            score = score_on(Recogniser.open(opened, name), part, advance)
+            score = score_on(Recogniser.open(opened, name, runtime), part, advance)
         found.append({"uar": round(score.uar, 6), "test": score.to_json()})
     return found

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+PIPE_WIDTH = 240
+"""Columns of a table that goes into a pipe or file: no row is folded, so that grep and cut find whole lines."""
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -22,7 +26,11 @@ def say(text: str) -> None:
 
 
 def print_rich(renderable: object) -> None:
-    """Print a table or panel on stdout; plain text when stdout is no terminal."""
+    """Print a table or panel on stdout; plain text when stdout is no terminal.
+
+    Nothing in it is read as markup: names of files and labels are data. Style is given with rich's ``Text``.
+    """
     from rich.console import Console
 
-    Console().print(renderable)
+    wide = None if sys.stdout.isatty() else PIPE_WIDTH
+    Console(width=wide, markup=False, emoji=False, highlight=False).print(renderable)

@@ -1,4 +1,4 @@
-"""The flags of ``edgeser distill``, one for each setting; one that is not given leaves the default or the file as is."""
+"""The flags of ``edgeser distill``, one for each setting; one not given leaves the default or the file as it is."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ ExpertSpan: TypeAlias = Annotated[
 StartWindow: TypeAlias = Annotated[int | None, typer.Option(help="Latest epoch at which a match starts (mtt).")]
 StudentSteps: TypeAlias = Annotated[int | None, typer.Option(help="Steps of the student in one match, Q (mtt).")]
 StepSize: TypeAlias = Annotated[float | None, typer.Option(help="Initial step size of the student, then learnt (mtt).")]
+StudentBatch: TypeAlias = Annotated[
+    int | None, typer.Option(help="Items in one of these steps at most, drawn anew in each (mtt).")
+]
+TrajectoryRate: TypeAlias = Annotated[
+    float | None, typer.Option(help="Constant learning rate of the matched experts, plain SGD (mtt).")
+]
+Batch: TypeAlias = Annotated[int | None, typer.Option(help="Views in one training step.")]
+PeakRate: TypeAlias = Annotated[float | None, typer.Option(help="Largest learning rate of the student.")]
+WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="Weight decay of the student.")]
 ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items (mtt).")]
 Config: TypeAlias = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings; flags come before it.")
@@ -44,6 +53,7 @@ Config: TypeAlias = Annotated[
 Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.")]
 Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan only.")]
+Backend: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="Where jobs run: local, or ray for a cluster.")]
 Jobs: TypeAlias = Annotated[
     int | None, typer.Option("--jobs", min=1, max=256, help="Processes; all cores when not given.")
 ]

@@ -12,6 +12,7 @@ from edgeser.commands import flags
 from edgeser.commands.common import Json, print_json, print_rich, say
 
 if TYPE_CHECKING:
+    from edgeser.settings import Settings
     from edgeser.workers import Workers
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
@@ -42,11 +43,12 @@ def demo(
     _require_host()
     from edgeser.demo import run_demo, summary_table
 
-    summary = run_demo(out, say)
+    summary = run_demo(out)
     print_json(summary.to_json()) if as_json else print_rich(summary_table(summary))
 
 
 def distill(
+    context: typer.Context,
     folder: flags.Folder = None,
     corpus: flags.Corpus = None,
     method: flags.Method = None,
@@ -64,37 +66,40 @@ def distill(
     expert_steps: flags.ExpertSteps = None,
     temperature: flags.Temperature = None,
     steps: flags.Steps = None,
+    batch: flags.Batch = None,
+    peak_rate: flags.PeakRate = None,
+    weight_decay: flags.WeightDecay = None,
     iterations: flags.Iterations = None,
     trajectories: flags.Trajectories = None,
+    trajectory_rate: flags.TrajectoryRate = None,
     expert_span: flags.ExpertSpan = None,
     start_window: flags.StartWindow = None,
     student_steps: flags.StudentSteps = None,
+    student_batch: flags.StudentBatch = None,
     step_size: flags.StepSize = None,
     item_rate: flags.ItemRate = None,
     config: flags.Config = None,
     resume: flags.Resume = False,
     dry_run: flags.DryRun = False,
     jobs: flags.Jobs = None,
+    backend: flags.Backend = "local",
     as_json: Json = False,
 ) -> None:
     """Distil a corpus to a few log-mels with soft labels, and a fixed initialisation."""
-    given = dict(locals())
     _require_host()
     from edgeser.distill.pipeline import describe, prepare
     from edgeser.distill.pipeline import distill as run_distillation
-    from edgeser.settings import resolve
 
-    not_settings = ("folder", "out", "config", "resume", "dry_run", "jobs", "as_json")
-    chosen = {name: value for name, value in given.items() if name not in not_settings}
-    settings = resolve(config, {**chosen, "folder": str(folder.resolve()) if folder else None})
-    workers = _workers(jobs)
+    settings = _settings(context.params, config, out if resume else None)
+    workers = _workers(jobs, backend)
     if dry_run:
         plan = describe(prepare(settings, workers))
-        print_json(plan) if as_json else _print_plan(plan)
+        print_json(plan) if as_json else typer.echo(_plan_text(plan) + "\nno run was written")
         return
     run = run_distillation(settings, out, workers, resume, say)
     size = (run.folder / "distilled.safetensors").stat().st_size
-    result = {"run": str(run.folder), "bytes": size, **run.description()["budget"]}
+    description = run.description()
+    result = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
     print_json(result) if as_json else _print_outcome(result)
 
 
@@ -105,10 +110,17 @@ def evaluate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each row.")] = 5,
     full: Annotated[bool, typer.Option("--full", help="Also on all real clips; gives the ratio.")] = False,
+    full_best: Annotated[
+        bool, typer.Option("--full-best", help="Also on all real clips with as many steps as help.")
+    ] = False,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also on random, random_soft and random_bank.")
     ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
+    ] = None,
     jobs: flags.Jobs = None,
+    backend: flags.Backend = "local",
     as_json: Json = False,
 ) -> None:
     """Measure what a distilled set is worth on the test speakers."""
@@ -118,10 +130,12 @@ def evaluate(
     from edgeser.run import Run
     from edgeser.tables import evaluation_table
 
-    rows = ("distilled", *(("full",) if full else ()), *(BASELINES if baselines else ()))
+    asked = {"full": full, "full_best": full_best} | dict.fromkeys(BASELINES, baselines)
+    rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
     own = Run(run).description()["student"]["architecture"]
     plan = Plan(tuple(range(seeds)), rows, tuple(name for name in arch or () if name != own))
-    result = measure(Run(run), plan, _workers(jobs), say)
+    place = str(folder.expanduser().resolve()) if folder else ""
+    result = measure(Run(run), plan, _workers(jobs, backend), place)
     print_json(result) if as_json else print_rich(evaluation_table(result))
 
 
@@ -136,32 +150,50 @@ def compare(
     print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
 
 
-def _print_plan(plan: Mapping[str, Any]) -> None:
+def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None) -> Settings:
+    """Settings from flags over a file; when a begun run goes on, its own file is the one."""
+    from dataclasses import fields
+
+    from edgeser.settings import Settings, resolve
+
+    chosen = {field.name: given.get(field.name) for field in fields(Settings)}
+    chosen["folder"] = str(given["folder"]) if given["folder"] else None
+    own = begun / "config.toml" if begun is not None else None
+    return resolve(own if config is None and own is not None and own.is_file() else config, chosen)
+
+
+def _plan_text(plan: Mapping[str, Any]) -> str:
     budget, student, split = plan["budget"], plan["student"], plan["split"]
     parts = ", ".join(f"{split[part]['utterances']} {part}" for part in ("train", "dev", "test"))
-    for line in (
-        f"corpus   {plan['corpus']['title']}, classes: {', '.join(plan['labels'])}",
-        f"split    {split['name']}: {parts}",
-        f"student  {student['architecture']}, {student['parameters']:,} parameters, "
-        f"{student['multiply_accumulates']:,} multiply-accumulates a window",
-        f"budget   {budget['items']} items ({budget['ipc']} a class, {budget['share']:.1%}), {budget['views']} views",
-        "nothing was written",
-    ):
-        typer.echo(line)
+    return "\n".join(
+        (
+            f"corpus   {plan['corpus']['title']}, classes: {', '.join(plan['labels'])}",
+            f"split    {split['name']}: {parts}",
+            f"student  {_student_text(student)}",
+            f"budget   {budget['items']} items ({budget['ipc']} a class, {budget['share']:.1%}), {budget['views']} views",
+        )
+    )
+
+
+def _student_text(student: Mapping[str, Any]) -> str:
+    return (
+        f"{student['architecture']}, {student['parameters']:,} parameters, "
+        f"{student['multiply_accumulates']:,} multiply-accumulates a window"
+    )
 
 
 def _print_outcome(result: Mapping[str, Any]) -> None:
     typer.echo(
         f"{result['run']}: {result['items']} items ({result['share']:.1%} of {result['train_items']} training items), "
-        f"{result['bytes'] / 1000:.0f} kB"
+        f"{result['bytes'] / 1000:.0f} kB; {_student_text(result['student'])}"
     )
     say(f"next: edgeser evaluate {result['run']} --full --baselines")
 
 
-def _workers(jobs: int | None) -> Workers:
+def _workers(jobs: int | None, backend: str) -> Workers:
     from edgeser.workers import Workers
 
-    return Workers(jobs) if jobs else Workers.all_cores()
+    return Workers(jobs, backend) if jobs else Workers.all_cores(backend)
 
 
 def _require_host() -> None:

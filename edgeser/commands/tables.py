@@ -22,6 +22,7 @@ def pack_lines(report: PackReport) -> str:
     """Where the kit is and what to do with it."""
     return (
         f"{report.path}: {report.bytes:,} bytes for {report.target}, {len(report.members)} members\n"
+        f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
         f"next, on the board: edgeser train-on-device {report.path.name} --out model"
     )
 
@@ -121,9 +122,12 @@ def bench_table(bench: Bench) -> Group:
 
 def doctor_table(diagnosis: Diagnosis) -> Table:
     """A tick or a cross a check, and what to do."""
+    from rich.text import Text
+
     table = _table("", "check", "found", "what to do")
     for check in diagnosis.checks:
-        mark = "[green]✓" if check.ok else "[red]✗" if check.required else "[yellow]![/]"
+        sign, style = ("✓", "green") if check.ok else ("✗", "red") if check.required else ("!", "yellow")
+        mark = Text(sign, style)
         table.add_row(mark, check.name, check.found, check.hint)
     return table
 

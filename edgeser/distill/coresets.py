@@ -6,11 +6,10 @@ Features are the last hidden layer of the first label expert, standardised over 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from edgeser.distill.method import Assignment, State, clips_of_class, real_items
-from edgeser.network import running_norm, tensors_of, to_tensors
+from edgeser.distill.method import Assignment, State, real_items
+from edgeser.network import infer
 from edgeser_export.graph import Linear
 
 
@@ -18,7 +17,7 @@ def random_items(assignment: Assignment) -> State:
     """Random real items of each class."""
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
     chosen = [
-        random.permutation(clips_of_class(assignment, number))[: assignment.settings.ipc]
+        random.permutation(assignment.clips_of_class(number))[: assignment.settings.ipc]
         for number in range(assignment.task.classes)
     ]
     return real_items(assignment, np.concatenate(chosen))
@@ -29,7 +28,7 @@ def herding(assignment: Assignment) -> State:
     features = expert_features(assignment)
     chosen = []
     for number in range(assignment.task.classes):
-        indices = clips_of_class(assignment, number)
+        indices = assignment.clips_of_class(number)
         mine = features[indices]
         target, total = mine.mean(0), np.zeros(mine.shape[1])
         picked: list[int] = []
@@ -47,7 +46,7 @@ def k_center(assignment: Assignment) -> State:
     features = expert_features(assignment)
     chosen = []
     for number in range(assignment.task.classes):
-        indices = clips_of_class(assignment, number)
+        indices = assignment.clips_of_class(number)
         mine = features[indices]
         picked = [int(((mine - mine.mean(0)) ** 2).sum(1).argmin())]
         nearest = ((mine - mine[picked[0]]) ** 2).sum(1)
@@ -62,11 +61,5 @@ def expert_features(assignment: Assignment) -> NDArray[np.float64]:
     """Standardised features of the training clips, float64 (clips, features)."""
     graph, member = assignment.ensemble.graph, assignment.ensemble.members[0]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
-    tensors = to_tensors(member)
-    with torch.no_grad():
-        pieces = [
-            tensors_of(graph, tensors, piece, running_norm(tensors))[last.source]
-            for piece in torch.split(torch.from_numpy(assignment.task.clips), 256)
-        ]
-    features = torch.cat(pieces).numpy().astype(np.float64)
+    features = infer(graph, member, assignment.task.clips, last.source).astype(np.float64)
     return np.asarray((features - features.mean(0)) / (features.std(0) + 1e-6))

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.errors import SettingsError
 from edgeser.experts import Ensemble, Task, Trajectory
 from edgeser.settings import Settings
 from edgeser_export.graph import Weights
@@ -48,6 +47,10 @@ class Assignment:
         """Class of each item: ``ipc`` items of the first class, then of the next."""
         return np.repeat(np.arange(self.task.classes), self.settings.ipc)
 
+    def clips_of_class(self, number: int) -> NDArray[np.int64]:
+        """Indices of the training clips of a class."""
+        return np.flatnonzero(self.task.labels == number)
+
 
 Begin: TypeAlias = Callable[[Assignment], State]
 Improve: TypeAlias = Callable[[Assignment, State, int], tuple[State, Mapping[str, float]]]
@@ -63,28 +66,14 @@ class Method:
         improve: One iteration: state and number to the next state and what to log, with a key ``loss``; None for
             methods that choose real items and are done.
         needs_trajectories: Whether experts are trained whose snapshots are matched.
+        needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
     """
 
     summary: str
     begin: Begin
     improve: Improve | None = None
     needs_trajectories: bool = False
-
-
-def clips_of_class(assignment: Assignment, number: int) -> NDArray[np.int64]:
-    """Indices of the training clips of a class.
-
-    Raises:
-        SettingsError: There are fewer than the budget asks for.
-    """
-    found = np.flatnonzero(assignment.task.labels == number)
-    if len(found) < assignment.settings.ipc:
-        name, asked = assignment.names[number], assignment.settings.ipc
-        raise SettingsError(
-            f"the class {name!r} has {len(found)} training items, fewer than --ipc {asked}",
-            f"use --ipc {len(found)} or fewer",
-        )
-    return found
+    needs_experts: bool = False
 
 
 def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:

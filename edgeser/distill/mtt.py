@@ -72,13 +72,15 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 def _student(
     assignment: Assignment, start: Mapping[str, Tensor], items: Tensor, step: Tensor, random: np.random.Generator
 ) -> dict[str, Tensor]:
-    """The student's parameters after Q plain gradient steps on all items, as a function of items and step size."""
-    graph = assignment.task.graph
+    """The student's parameters after Q plain gradient steps on the items, as a function of items and step size."""
+    graph, batch = assignment.task.graph, assignment.settings.student_batch
     labels = functional.one_hot(torch.from_numpy(assignment.classes), assignment.task.classes).float()
     parameters = {name: tensor.requires_grad_(True) for name, tensor in start.items()}
     for _ in range(assignment.settings.student_steps):
-        x = roll_each(items[:, None], random.integers(-SHIFT, SHIFT + 1, len(items)))
-        loss = soft_cross_entropy(forward(graph, parameters, x, batch_norm(parameters)), labels)
+        every = np.arange(len(items))
+        chosen = torch.from_numpy(every if len(items) <= batch else np.sort(random.permutation(every)[:batch]))
+        x = roll_each(items[chosen, None], random.integers(-SHIFT, SHIFT + 1, len(chosen)))
+        loss = soft_cross_entropy(forward(graph, parameters, x, batch_norm(parameters)), labels[chosen])
         gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
         parameters = {
             name: tensor - step * gradient

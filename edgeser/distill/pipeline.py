@@ -1,14 +1,14 @@
 """From a corpus to a finished run: features, experts, the method's loop, the label bank, the distilled set.
 
-    run = distill(settings, Path("runs/rav"), Workers(jobs=2), resume=False)
+    run = distill(settings, Path("runs/rav"), Workers(jobs=2), resume=False, warn=print)
 
 Every stage leaves its result in the run, so an interrupted run goes on where it stopped and ends with the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,9 +20,9 @@ from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.distill.loop import run_method
-from edgeser.distill.method import Assignment, clips_of_class
+from edgeser.distill.method import Assignment
 from edgeser.distill.table import find_method
-from edgeser.errors import SettingsError
+from edgeser.errors import RunError, SettingsError
 from edgeser.experts import (
     Ensemble,
     ExpertRecipe,
@@ -35,20 +35,21 @@ from edgeser.experts import (
 )
 from edgeser.features import Features, extract
 from edgeser.labels import LABELS, BankPlan, make_bank
-from edgeser.run import Run, open_run, require_usable
+from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.settings import Settings, with_budget
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet, quantise
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.progress import progress_bar
+from edgeser_device.progress import note, progress_bar
 from edgeser_device.schedule import Schedule
+from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
 Say: TypeAlias = Callable[[str], None]
-"""Told what happens, a line at a time."""
+"""Told something that the user must know, a line at a time."""
 LABEL_EXPERT_SEED = 1000
 """Label experts have starts of their own, so that their errors differ; trajectories share the fixed start."""
 
@@ -86,58 +87,112 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     """
     find_method(settings.method)
     if settings.labels not in LABELS:
-        raise SettingsError(f"there is no kind of labels {settings.labels!r}", f"choose one of: {', '.join(LABELS)}")
+        raise SettingsError(f"there is no kind of labels {settings.labels!r}", choice_hint(settings.labels, LABELS))
+    spec = FrontendSpec()
+    build(settings.arch, 2, settings.width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
     corpus = load_corpus(settings.corpus, settings.folder or None)
     split = make_split(corpus, settings.split or None)
-    spec = FrontendSpec()
     graph = build(settings.arch, len(corpus.labels), settings.width, (1, spec.mels, spec.frames))
-    features = extract(corpus, split, spec, workers.jobs)
+    features = extract(corpus, split, spec, workers)
     task = Task(graph, features.train.crops, features.train.labels, len(corpus.labels))
     fixed = with_budget(settings, len(task.clips), task.classes)
-    empty = Ensemble(graph, ())
-    for number in range(task.classes):
-        clips_of_class(Assignment(task, corpus.labels, fixed, {}, empty), number)
+    require_enough_items(settings, fixed.ipc, task, corpus.labels)
     return Material(corpus, split, features, fixed, task)
 
 
-def distill(settings: Settings, out: Path, workers: Workers, resume: bool, say: Say) -> Run:
-    """Make a run, or go on with an interrupted one.
+def require_enough_items(settings: Settings, ipc: int, task: Task, names: tuple[str, ...]) -> None:
+    """Check that every class has as many training items as the budget asks for.
 
     Raises:
-        RunError: ``out`` holds something else, or a run of other settings.
+        SettingsError: One has fewer.
+    """
+    counts = np.bincount(task.labels, minlength=task.classes)
+    rarest = int(counts.argmin())
+    if counts[rarest] < ipc:
+        asked = f"--ipc {ipc}" if settings.ipc else f"--share {settings.share:g} asks for ({ipc} a class)"
+        raise SettingsError(
+            f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}",
+            f"use --ipc {counts[rarest]} or fewer",
+        )
+
+
+def distill(settings: Settings, out: Path, workers: Workers, resume: bool, warn: Say) -> Run:
+    """Make a run, or go on with an interrupted one.
+
+    Args:
+        settings: What to make.
+        out: The run's folder.
+        workers: Where experts are trained.
+        resume: Whether ``out`` may hold the beginning of this run.
+        warn: Told what was left out.
+
+    Raises:
+        RunError: ``out`` holds something else, a run of other settings or of another corpus, or somebody writes it.
         EdgeserError: A leaf says what does not fit.
     """
+    run = Run(out)
     require_usable(out, settings, resume)  # before the corpus is read, which may take minutes
+    if run.is_finished:
+        return run
     material = prepare(settings, workers)
     for path, reason in material.features.unreadable:
-        say(f"left out: {path}: {reason}")
-    run = open_run(out, settings, resume)
-    if run.is_finished:
-        say(f"{out} is finished")
-        return run
-    write_json(out / "run.json", describe(material))
-    run.log("features", clips=len(material.task.clips), unreadable=len(material.features.unreadable))
-    assignment = assign(run, material, workers, say)
-    run.save_student(material.graph, assignment.init)
-    method = find_method(settings.method)
-    total = max(1, settings.iterations if method.improve else 0)
-    with progress_bar(f"distil ({settings.method})", total) as advance:
-        state = run_method(run, method, assignment, advance)
-    say("labelling the views")
-    distilled = finish(assignment, np.asarray(state["items"], dtype=np.float32), material)
-    write_bytes(out / "distilled.safetensors", distilled.to_bytes())
-    run.log("finished", items=len(distilled), views=len(distilled.recipes))
+        warn(f"left out: {path}: {reason}")
+    with only_writer(open_run(out, settings, resume)):
+        describe_once(run, material)
+        assignment = assign(run, material, workers)
+        run.save_student(material.graph, assignment.init)
+        method = find_method(settings.method)
+        total = max(1, settings.iterations if method.improve else 0)
+        with progress_bar(f"distil ({settings.method})", total) as advance:
+            state = run_method(run, method, assignment, advance)
+        note("labelling the views")
+        distilled = finish(assignment, np.asarray(state["items"], dtype=np.float32), material.features.frontend)
+        write_bytes(out / "distilled.safetensors", distilled.to_bytes())
+        run.log("finished", items=len(distilled), views=len(distilled.recipes))
     return run
 
 
-def assign(run: Run, material: Material, workers: Workers, say: Say) -> Assignment:
+def describe_once(run: Run, material: Material) -> None:
+    """Write run.json, or check that the corpus is still the one that the interrupted run was begun with.
+
+    Raises:
+        RunError: Recordings were added, removed or relabelled since.
+    """
+    description = describe(material)
+    if (run.folder / "run.json").is_file():
+        require_same_corpus(run, description)
+        return
+    write_json(run.folder / "run.json", description)
+    run.log("features", clips=len(material.task.clips), unreadable=len(material.features.unreadable))
+
+
+def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
+    """Check that a description of the corpus as it is now says what the run's does.
+
+    Raises:
+        RunError: It does not.
+    """
+    before = run.description()
+    for key, words in (("split", "recordings or speakers"), ("labels", "emotions"), ("frontend", "recordings")):
+        if before.get(key) != description[key]:
+            raise RunError(
+                f"the corpus has other {words} than when the run {run.folder} was made",
+                "restore the corpus, or distil it again in a new --out",
+            )
+
+
+def assign(run: Run, material: Material, workers: Workers) -> Assignment:
     """Train or reload the experts, and put together what the method works on."""
     settings, task = material.settings, material.task
+    method = find_method(settings.method)
     start = initial_weights(task.graph, settings.seed)
-    jobs = label_jobs(settings, task)
-    if find_method(settings.method).needs_trajectories or settings.init_epoch:
-        jobs |= trajectory_jobs(settings, start)
-    trained = train_experts(run, task, jobs, workers, say)
+    labelling = settings.labels != "hard" or method.needs_experts
+    jobs = label_jobs(settings, task) if labelling else {}
+    if method.needs_trajectories:
+        jobs |= trajectory_jobs(settings, start, max(settings.start_window + settings.expert_span, settings.init_epoch))
+    elif settings.init_epoch:
+        jobs |= trajectory_jobs(replace(settings, trajectories=1), start, settings.init_epoch)
+    trained = train_experts(run, task, jobs, workers)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
     return Assignment(
         task=task,
@@ -169,9 +224,8 @@ def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     }
 
 
-def trajectory_jobs(settings: Settings, start: Weights) -> dict[str, ExpertJob]:
+def trajectory_jobs(settings: Settings, start: Weights, epochs: int) -> dict[str, ExpertJob]:
     """The experts that are matched: all from the fixed start, plain SGD at a constant rate, only the epochs used."""
-    epochs = max(settings.start_window + settings.expert_span, settings.init_epoch)
     recipe = ExpertRecipe(
         "plain_sgd",
         epochs,
@@ -188,13 +242,11 @@ def trajectory_jobs(settings: Settings, start: Weights) -> dict[str, ExpertJob]:
     }
 
 
-def train_experts(
-    run: Run, task: Task, jobs: dict[str, ExpertJob], workers: Workers, say: Say
-) -> dict[str, Trajectory]:
+def train_experts(run: Run, task: Task, jobs: dict[str, ExpertJob], workers: Workers) -> dict[str, Trajectory]:
     """Train what the run does not hold yet, side by side; each is saved as soon as it is done."""
     missing = [name for name in jobs if not _path(run, name).is_file()]
     if missing:
-        say(f"training {len(missing)} experts")
+        note(f"training {len(missing)} experts")
     run.trajectories.mkdir(exist_ok=True)
     arguments = [(task, jobs[name], _path(run, name)) for name in missing]
     with progress_bar("experts", len(missing)) as advance:
@@ -225,7 +277,7 @@ def fixed_init(graph: Graph, start: Weights, paths: tuple[Trajectory, ...], epoc
     return {**parameters, **{name: start[name] for name in graph.statistics}}
 
 
-def finish(assignment: Assignment, items: NDArray[np.float32], material: Material) -> DistilledSet:
+def finish(assignment: Assignment, items: NDArray[np.float32], frontend: FrontendSpec) -> DistilledSet:
     """Quantise the items, draw and label their views."""
     settings = assignment.settings
     levels, scale, offset = quantise(items)
@@ -239,9 +291,9 @@ def finish(assignment: Assignment, items: NDArray[np.float32], material: Materia
         classes=assignment.classes.astype(np.uint8),
         recipes=recipes,
         soft_labels=labels,
-        names=material.corpus.labels,
+        names=assignment.names,
         schedule=student_schedule(settings),
-        frontend=material.features.frontend,
+        frontend=frontend,
     )
 
 
@@ -267,6 +319,7 @@ def describe(material: Material) -> dict[str, Any]:
             **material.corpus.card.describe(),
         },
         "labels": list(material.corpus.labels),
+        "frontend": material.features.frontend.to_json(),
         "split": material.split.describe(),
         "student": {
             "architecture": settings.arch,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 
 from edgeser.distill import coresets, mtt
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
+from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "mtt": Method("trajectory matching", mtt.begin, mtt.improve, needs_trajectories=True),
         "random": Method("random real items", coresets.random_items),
-        "herding": Method("real items whose mean feature follows the class's", coresets.herding),
-        "kcenter": Method("real items that cover the class's features", coresets.k_center),
+        "herding": Method("real items whose mean feature follows the class's", coresets.herding, needs_experts=True),
+        "kcenter": Method("real items that cover the class's features", coresets.k_center, needs_experts=True),
     }
 )
 
@@ -27,9 +27,5 @@ def find_method(name: str) -> Method:
         SettingsError: There is no such method.
     """
     if name not in METHODS:
-        near = get_close_matches(name, METHODS, n=1)
-        raise SettingsError(
-            f"there is no method {name!r}",
-            f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(METHODS)}",
-        )
+        raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
     return METHODS[name]

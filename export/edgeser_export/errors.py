@@ -6,6 +6,8 @@ The whole tree is drawn in :mod:`edgeser.errors`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -46,7 +48,7 @@ class MissingExtra(EdgeserError, ImportError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
             f"this needs the package {package!r}, which is not installed",
-            f"install it with: pip install 'edgeser[{extra}]'",
+            f"install it with: pip install '.[{extra}]' in the checkout of edgeser",
         )
 
 
@@ -74,3 +76,10 @@ class ParityError(ExportError):
 
 class ModelFileError(ExportError):
     """A model file cannot be read by its runtime, or does not have the inputs and outputs that the writers give it."""
+
+
+def choice_hint(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not in a table: the nearest one, or all of them."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"

@@ -87,6 +87,29 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+@contextmanager
+def hold(path: Path) -> Iterator[bool]:
+    """Hold a lock for the length of the block; it ends with the process, however that ends.
+
+    Yields:
+        Whether the lock is ours; False when another process has it. A file system without locks counts as ours.
+    """
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass
+        yield True
+    finally:
+        os.close(descriptor)
+
+
 def replace_folder(draft: Path, path: Path) -> None:
     """Put the folder ``draft`` in the place of ``path``; what stood there is removed afterwards.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -52,24 +53,48 @@ def synthetic_set(
     return DistilledSet(levels, scale, offset, classes, recipes, labels.astype(np.float16), LABELS, schedule, SPEC)
 
 
-def write_run(folder: Path, distilled: DistilledSet | None = None, width: float = 0.25, evaluated: bool = True) -> Path:
-    """A run folder as ``edgeser distill`` writes it."""
+CARD = {
+    "name": "demo",
+    "title": "Demonstration",
+    "language": "English",
+    "licence": "CC0-1.0",
+    "licence_url": "https://example.org/licence",
+    "kind": "synthetic",
+    "citation": "A. Author 2024",
+    "access": "built in",
+    "consent": "nobody speaks",
+    "notes": "",
+    "fingerprint": "f" * 64,
+}
+"""What run.json says of the corpus, besides where it lies."""
+
+
+def write_run(
+    folder: Path,
+    distilled: DistilledSet | None = None,
+    width: float = 0.25,
+    evaluated: bool = True,
+    arch: str = "edgenet",
+    **changes: Any,
+) -> Path:
+    """A run folder as ``edgeser distill`` writes it; ``changes`` are keys of run.json, "corpus" is merged."""
     distilled = distilled or synthetic_set()
-    graph = build("edgenet", len(distilled.names), width)
+    graph = build(arch, len(distilled.names), width)
     folder.mkdir(parents=True, exist_ok=True)
     description = {
         "edgeser": "0.1.0",
-        "corpus": {"name": "demo", "title": "Demonstration", "licence": "CC0-1.0", "folder": str(folder / "audio")},
+        "corpus": {**CARD, "folder": str(folder / "audio"), **changes.pop("corpus", {})},
         "labels": list(distilled.names),
         "split": {
             "name": "quick",
             **SPEAKERS,
         },
-        "student": {"architecture": "edgenet", "width": width},
+        "student": {"architecture": arch, "width": width},
         "method": "random",
         "seed": 0,
         "budget": {"ipc": distilled.per_class, "share": 0.1, "items": len(distilled), "train_items": 120},
         "corpus_bytes": 1_000_000,
+        **changes,
     }
     (folder / "run.json").write_text(json.dumps(description))
     config = f'corpus = "demo"\nfolder = "{folder}/audio"\nsplit = "quick"\nmethod = "random"\nseed = 0\nipc = 4\n'
@@ -78,11 +103,18 @@ def write_run(folder: Path, distilled: DistilledSet | None = None, width: float 
     (folder / "init.safetensors").write_bytes(save(initial_weights(graph, 0)))
     (folder / "distilled.safetensors").write_bytes(distilled.to_bytes())
     if evaluated:
-        metrics = {"distilled": {"uar_mean": 0.9, "uar_std": 0.01}, "full": {"uar_mean": 0.95, "uar_std": 0.01}}
+        metrics = {
+            "distilled": {"uar_mean": 0.9, "uar_std": 0.01},
+            "full": {"uar_mean": 0.95, "uar_std": 0.01},
+            "seeds": [0, 1, 2],
+            "varies": "order of training",
+            "split": description["split"],
+            "machine": {"cpu": "Test processor", "cores": 2, "packages": {"numpy": "2.0"}},
+        }
         (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
 
-def write_kit(folder: Path, distilled: DistilledSet | None = None, width: float = 0.25) -> PackReport:
+def write_kit(folder: Path, distilled: DistilledSet | None = None, width: float = 0.25, **changes: Any) -> PackReport:
     """A kit at ``folder / "test.edgeser"``."""
-    return pack_kit(write_run(folder / "run", distilled, width), "rpi4", folder / "test.edgeser")
+    return pack_kit(write_run(folder / "run", distilled, width, **changes), "rpi4", folder / "test.edgeser")

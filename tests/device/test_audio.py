@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,27 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
+def no_header(path: Path) -> None:
+    """soundfile asks for rate and channels of files with this ending, by a TypeError."""
+    path.write_bytes(bytes(4000))
+
+
+def wave(rate: int, channels: int, claimed: int) -> bytes:
+    """A header that claims more than the hundred bytes that follow."""
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * 2 % 2**32, channels * 2 % 2**16, 16)
+    head = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", claimed)
+    return b"RIFF" + struct.pack("<I", len(head) + 100) + head + bytes(100)
+
+
+def slow(path: Path) -> None:
+    path.write_bytes(wave(rate=1, channels=1, claimed=100))
+
+
+def endless(path: Path) -> None:
+    """An AU file whose header claims more samples than memory and disk hold."""
+    path.write_bytes(struct.pack(">4sIIIII", b".snd", 24, 0xFFFFFFFE, 3, 2**31 - 1, 1) + bytes(100))
+
+
 BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (empty_file, "empty"),
     (no_samples, "no samples"),
@@ -100,6 +122,8 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (text, "cannot be decoded"),
     (nothing, "is not a file"),
     (folder, "is not a file"),
+    (slow, "cannot be decoded"),
+    (endless, "cannot be decoded"),
 ]
 
 
@@ -119,6 +143,29 @@ def test_the_source_refuses_the_same(tmp_path: Path, make: Callable[[Path], None
     make(path)
     with pytest.raises(AudioError):
         list(read_blocks(path, 16000))
+
+
+@pytest.mark.parametrize("read", [read_audio, lambda path, rate: list(read_blocks(path, rate))])
+@pytest.mark.parametrize("ending", ["raw", "RAW"])
+def test_a_file_that_is_named_raw_is_refused(tmp_path: Path, read: Callable[..., object], ending: str) -> None:
+    no_header(tmp_path / f"broken.{ending}")
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        read(tmp_path / f"broken.{ending}", 16000)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("too big"), MemoryError("9 GiB"), OverflowError("int"), OSError(5, "I/O")]
+)
+def test_whatever_a_decoder_raises_is_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*given: object, **more: object) -> None:
+        raise error
+
+    soundfile.write(tmp_path / "good.wav", tone(16000), 16000)
+    monkeypatch.setattr(soundfile, "read", fails)
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        read_audio(tmp_path / "good.wav", 16000)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeser_device import doctor
+from edgeser_device import doctor, machine
 from edgeser_device.bench import Bench, check_budget, run_bench
 from edgeser_device.doctor import Check, Diagnosis, diagnose, importing
 from edgeser_device.errors import GateFailed
@@ -88,12 +88,42 @@ def test_one_file_must_keep_both_budgets(bench: Bench) -> None:
 
 
 def test_the_machine_is_described() -> None:
-    machine = describe_machine()
-    assert machine["architecture"] == platform.machine()
-    assert machine["cores"] >= 1
-    assert machine["bits"] == 64
+    found = describe_machine()
+    assert found["architecture"] == platform.machine()
+    assert found["cores"] >= 1
+    assert found["bits"] == 64
     assert memory_total_mb() > memory_available_mb() > 0
     assert seconds_since_start() > 0.1
+
+
+def test_the_host_name_is_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"/sys/class/dmi/id/product_name": "Some Laptop 3000"}
+    monkeypatch.setattr(machine, "_text", files.get)
+    assert describe_machine()["model"] == "Some Laptop 3000"
+    files.clear()
+    assert describe_machine()["model"] == "unknown"
+    files["/proc/device-tree/model"] = "Raspberry Pi 4 Model B Rev 1.4\0"
+    assert describe_machine()["model"] == "Raspberry Pi 4 Model B Rev 1.4"
+    assert describe_machine()["is_raspberry_pi"]
+
+
+@pytest.mark.parametrize(
+    ("names", "field"),
+    [
+        (("memory.max", "memory.current", "memory.stat"), "inactive_file"),
+        (
+            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+            "total_inactive_file",
+        ),
+    ],
+)
+def test_cached_files_are_free_memory(monkeypatch: pytest.MonkeyPatch, names: tuple[str, str, str], field: str) -> None:
+    limit, used, statistics = (f"/sys/fs/cgroup/{name}" for name in names)
+    files = {"/proc/meminfo": "MemAvailable: 8000000 kB", limit: str(512 << 20), used: str(500 << 20)}
+    monkeypatch.setattr(machine, "_text", files.get)
+    assert memory_available_mb() == 12
+    files[statistics] = f"anon {100 << 20}\n{field} {390 << 20}\nother x"
+    assert memory_available_mb() == 402
 
 
 def test_a_childs_peak_does_not_begin_at_its_parents() -> None:

@@ -156,3 +156,35 @@ def test_unknown_formats_and_runtimes(model: Model) -> None:
     assert Recogniser.open(model, runtime="litert").runtime == "litert"
     with pytest.raises(ModelError, match="holds no file"):
         Recogniser.open(Model(model.folder, {"files": {}}, model.labels, model.frontend, model.graph))
+
+
+def test_labels_in_the_bars_are_not_markup() -> None:
+    """A label comes from a kit, and a kit from anywhere."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    from edgeser_device.listen.sinks import _bars
+
+    name = "anger[/bold]"
+    out = StringIO()
+    event = Event(1.0, name, {name: 0.5}, speech=True, level_db=-20.0, latency_ms=1.0)
+    Console(file=out, width=100).print(_bars(event))
+    assert f"{name} " in out.getvalue()
+
+
+def test_names_of_files_beside_a_progress_bar_are_not_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from edgeser_device.progress import progress_bar
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_bar("predicting", 1) as advance:
+        advance(1, "clip[/bold].wav")
+    assert "clip[/bold].wav" in terminal.getvalue()

@@ -13,7 +13,6 @@ from hypothesis import given
 from edgeser_device.errors import DistilledSetError
 from edgeser_device.schedule import (
     Schedule,
-    adam_corrections,
     batch_indices,
     epoch_order,
     learning_rate,
@@ -84,11 +83,6 @@ def test_statistics_see_every_view(count: int, batch: int) -> None:
     batches = statistics_batches(count, batch)
     assert all(len(indices) == batch for indices in batches)
     assert set(np.concatenate(batches).tolist()) == set(range(count))
-
-
-def test_corrections() -> None:
-    assert adam_corrections(0) == pytest.approx((10.0, 1000.0))
-    assert adam_corrections(10_000) == pytest.approx((1.0, 1.0), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from edgeser_device.checkpoint import checkpoint_path, load_checkpoint
 from edgeser_device.errors import GateFailed, KitError, ModelError, TrainingError
 from edgeser_device.golden import check_golden
 from edgeser_device.kit import GOLDEN, Kit, read_kit
+from edgeser_device.lock import only_writer
 from edgeser_device.model import DESCRIPTION, load_model, previous_path, rollback
 from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
@@ -256,6 +257,110 @@ def test_a_training_beyond_its_bound_replaces_nothing(kit: Kit, tmp_path: Path) 
     with pytest.raises(GateFailed, match="no model was written"):
         train(kit, tmp_path / "model", replace(ONE, steps=1, memory_mb=bound))
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"), [("Failed to allocate memory for requested buffer", "--width"), ("bad node", "doctor")]
+)
+def test_what_onnxruntime_raises_becomes_an_error_with_a_hint(kit: Kit, reason: str, hint: str) -> None:
+    class Fails:
+        def run(self, names: object, feeds: object) -> None:
+            raise RuntimeError(f"{reason}\nsecond line")
+
+    session = TrainingSession(kit.step, threads=1)
+    session._session = Fails()
+    state = begin(kit.graph, kit.weights, "adamw")
+    with pytest.raises(TrainingError, match=reason) as caught:
+        session.step(state, kit.distilled, kit.distilled.items(), kit.distilled.schedule, 0)
+    assert hint in caught.value.hint
+    assert "second" not in caught.value.message
+
+
+def test_memory_that_numpy_does_not_get_is_an_error_with_a_hint(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("edgeser_device.trainer.render", fails)
+    with pytest.raises(TrainingError, match="9 GiB") as caught:
+        train(kit, tmp_path / "model", ONE)
+    assert "memory did not suffice" in caught.value.message
+
+
+# What must not be replaced -------------------------------------------------------------------------------------------
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("content", [{"notes.txt": "mine"}, {"model.json": "{}"}, {"model.json": '{"schema": 1}'}])
+def test_a_folder_that_is_no_model_is_never_replaced(kit: Kit, tmp_path: Path, content: dict[str, str]) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    for name, text in content.items():
+        (folder / name).write_text(text)
+    before = files_below(tmp_path)
+    with pytest.raises(ModelError, match="is not a model") as caught:
+        train(kit, folder, ONE, lambda done, words: pytest.fail("it began to train"))
+    assert "another --out" in caught.value.hint
+    assert files_below(tmp_path) == before
+
+
+def test_the_folder_where_one_stands_is_never_replaced(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kit.edgeser").write_bytes(b"kit")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="is not a model"):
+        train(kit, Path(), ONE)
+    assert (tmp_path / "kit.edgeser").exists()
+
+
+def test_a_file_is_never_replaced(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(ModelError, match="is a file"):
+        train(kit, tmp_path / "model", ONE)
+    assert (tmp_path / "model").read_text() == "mine"
+
+
+def test_what_somebody_put_into_a_model_is_not_removed(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()  # an empty folder is fine
+    train(kit, tmp_path / "model", replace(ONE, steps=1))
+    (tmp_path / "model" / "clips").mkdir()
+    with pytest.raises(ModelError, match="'clips', which training did not write"):
+        train(kit, tmp_path / "model", replace(ONE, steps=1))
+    (tmp_path / "model" / "clips").rmdir()
+    train(kit, tmp_path / "model", replace(ONE, steps=1))
+
+
+def test_another_folder_with_the_name_of_the_older_model_is_kept(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "model.previous").mkdir()
+    (tmp_path / "model.previous" / "mine.txt").write_text("mine")
+    with pytest.raises(ModelError, match=r"model\.previous exists and is not a model"):
+        train(kit, tmp_path / "model", ONE)
+    assert (tmp_path / "model.previous" / "mine.txt").exists()
+
+
+def test_two_trainings_of_one_model_do_not_mix(kit: Kit, tmp_path: Path) -> None:
+    child = start(kit, tmp_path / "model", 3000)
+    wait_for_step(checkpoint_path(tmp_path / "model"), 1)
+    with pytest.raises(ModelError, match="another process is writing") as caught:
+        train(kit, tmp_path / "model", ONE)
+    assert "wait" in caught.value.hint
+    child.kill()
+    child.communicate(timeout=60)
+    train(kit, tmp_path / "model", replace(ONE, steps=1))  # the lock went with the process
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+def test_going_back_waits_for_nobody_who_writes(kit: Kit, tmp_path: Path) -> None:
+    for steps in (1, 2):
+        train(kit, tmp_path / "model", replace(ONE, steps=steps))
+    with only_writer(tmp_path / "model"), pytest.raises(ModelError, match="another process is writing"):
+        rollback(tmp_path / "model")
+    assert steps_of(tmp_path / "model") == 2
 
 
 # The model before ----------------------------------------------------------------------------------------------------

@@ -47,10 +47,8 @@ def options_by_verb() -> dict[tuple[str, ...], set[str]]:
     root = typer.main.get_command(app)
     found = {(): always | {flag for option in root.params for flag in option.opts}}
     for name, command in root.commands.items():
-        for path, each in [
-            ((name,), command),
-            *(((name, sub), one) for sub, one in getattr(command, "commands", {}).items()),
-        ]:
+        below = {(name, sub): one for sub, one in getattr(command, "commands", {}).items()}
+        for path, each in {(name,): command, **below}.items():
             found[path] = always | {flag for option in each.params for flag in (*option.opts, *option.secondary_opts)}
     return found
 
@@ -62,12 +60,8 @@ def complaints(words: list[str]) -> list[str]:
     verb = next((path for path in (tuple(plain[:2]), tuple(plain[:1])) if path in table), None)
     if plain and verb is None:
         return [f"there is no verb {plain[0]!r}"]
-    if (
-        verb
-        and len(plain) > len(verb)
-        and any(len(path) > 1 and path[0] == verb[0] for path in table)
-        and len(verb) == 1
-    ):
+    groups = {path[0] for path in table if len(path) == 2}
+    if verb and len(verb) == 1 < len(plain) and verb[0] in groups:
         return [f"there is no verb {' '.join(plain[:2])!r}"]
     flags = {word.partition("=")[0] for word in words if re.match(r"-+[a-z]", word)}
     return [f"{' '.join(verb or ())} has no {flag}" for flag in sorted(flags - table[verb or ()] - {"--debug"})]

@@ -92,4 +92,4 @@ def assignment(task: Task) -> Assignment:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of the demo corpus; not to be changed."""
-    return distill(TINY, tmp_path_factory.mktemp("runs") / "tiny", Workers(1), resume=False, say=lambda _: None)
+    return distill(TINY, tmp_path_factory.mktemp("runs") / "tiny", Workers(1), resume=False, warn=lambda _: None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeser.distill.pipeline import distill
+from edgeser.distill.pipeline import distill, prepare
 from edgeser.errors import RunError
 from edgeser.evaluate import BASELINES, Bench, Plan, evaluate, init_score, measure, open_bench, random_choice
 from edgeser.run import Run, open_run
@@ -25,17 +25,17 @@ def silent(words: str) -> None:
 
 @pytest.fixture(scope="module")
 def run(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return distill(tiny, tmp_path_factory.mktemp("evaluated") / "run", ALONE, resume=False, say=silent)
+    return distill(tiny, tmp_path_factory.mktemp("evaluated") / "run", ALONE, resume=False, warn=silent)
 
 
 @pytest.fixture(scope="module")
 def result(run: Run) -> dict[str, object]:
-    return evaluate(run, EVERYTHING, ALONE, silent)
+    return evaluate(run, EVERYTHING, ALONE)
 
 
 @pytest.fixture(scope="module")
 def bench(run: Run) -> Bench:
-    return open_bench(run, ALONE, silent)
+    return open_bench(run, run.distilled(), ALONE, "")[0]
 
 
 def test_every_promised_key_is_there(result: dict[str, object], run: Run) -> None:
@@ -93,8 +93,8 @@ def test_a_random_choice_is_balanced_and_differs_by_seed(bench: Bench) -> None:
     assert len({tuple(sorted(chosen.tolist())) for chosen in choices}) == 5
 
 
-def test_dev_and_test_speakers_are_neither_shared_nor_trained_on(bench: Bench) -> None:
-    features = bench.material.features
+def test_dev_and_test_speakers_are_neither_shared_nor_trained_on(bench: Bench, tiny: Settings) -> None:
+    features = prepare(tiny, ALONE).features
     train, dev, test = (set(part.speakers) for part in (features.train, features.dev, features.test))
     assert not (train & dev) | (dev & test) | (train & test)
     assert len(bench.task.clips) == len(features.train)
@@ -115,4 +115,4 @@ def test_the_untrained_init_is_near_chance(bench: Bench) -> None:
 
 def test_an_unfinished_run_is_refused(tmp_path: Path, tiny: Settings) -> None:
     with pytest.raises(RunError, match=r"holds no distilled\.safetensors"):
-        evaluate(open_run(tmp_path / "run", tiny, resume=False), EVERYTHING, ALONE, silent)
+        evaluate(open_run(tmp_path / "run", tiny, resume=False), EVERYTHING, ALONE)

@@ -121,7 +121,7 @@ def test_an_ensemble_labels_with_the_mean_of_its_softmaxes(task: Task) -> None:
     start = initial_weights(task.graph, 0)
     members = tuple(train_expert(task, start, replace(RECIPE, epochs=1), seed).final for seed in (0, 1, 2))
     x, temperature = task.clips[:7], 2.0
-    found = Ensemble(task.graph, members).soft_labels(x, temperature, batch=3)
+    found = Ensemble(task.graph, members).soft_labels(x, temperature)
     expected = np.mean([softmax(run_reference(task.graph, member, x) / temperature) for member in members], axis=0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
@@ -137,5 +137,5 @@ def test_a_higher_temperature_is_less_sure(task: Task, trajectory: Trajectory) -
 
 def test_at_temperature_one_a_lone_expert_labels_as_it_predicts(task: Task, trajectory: Trajectory) -> None:
     labels = Ensemble(task.graph, (trajectory.final,)).soft_labels(task.clips, 1.0)
-    predicted = probabilities(task.graph, trajectory.final, torch.from_numpy(task.clips))
+    predicted = probabilities(task.graph, trajectory.final, task.clips)
     np.testing.assert_allclose(labels, predicted, atol=1e-6)

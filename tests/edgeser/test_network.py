@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeser.network import batch_norm, forward, measured_norm, running_norm, tensors_of, to_arrays, to_tensors
+from edgeser.network import batch_norm, forward, measured_norm, running_norm, to_arrays, to_tensors
 from edgeser.students import STUDENTS, build, initial_weights
 from edgeser.training import with_statistics
 from edgeser_export.onnx import write_onnx
@@ -144,8 +144,9 @@ def test_measuring_changes_no_logit() -> None:
 def test_every_tensor_has_the_shape_that_the_graph_promises() -> None:
     graph, weights = lively("resnet9", 0.125)
     tensors = to_tensors(weights)
-    for name, value in tensors_of(graph, tensors, batch_of(0, count=3), running_norm(tensors)).items():
-        assert value.shape == (3, *graph.shapes[name])
+    for op in graph.ops:
+        value = forward(graph, tensors, batch_of(0, count=3), running_norm(tensors), op.name)
+        assert value.shape == (3, *graph.shapes[op.name])
 
 
 def test_conversion_copies_and_keeps_every_bit() -> None:

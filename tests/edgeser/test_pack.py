@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from device.kits import synthetic_set, write_run
+from device.kits import CARD, synthetic_set, write_run
 
 from edgeser.errors import RunError, SettingsError, StorageError
+from edgeser.fingerprint import speaker_hashes
 from edgeser.pack import PackReport, pack_kit, without_paths
 from edgeser.targets import TARGETS, find_target
 from edgeser_device.kit import MANIFEST, read_kit
@@ -65,7 +66,14 @@ def test_the_manifest_says_where_it_comes_from(packed: PackReport) -> None:
     assert manifest["student"]["architecture"] == "edgenet"
     assert manifest["budgets"]["ipc"] == 4
     assert manifest["budgets"]["views"] == 96
-    assert manifest["provenance"]["corpus"] == {"name": "demo", "title": "Demonstration", "licence": "CC0-1.0"}
+    assert manifest["provenance"]["corpus"] == {key: value for key, value in CARD.items() if key != "access"}
+    assert manifest["provenance"]["split"] == {
+        "name": "quick",
+        "train": {"speakers": 1},
+        "dev": {"speakers": 1},
+        "test": {"speakers": 1, "names": ["m5"]},
+    }
+    assert manifest["results"]["machine"]["cpu"] == "Test processor"
     config = manifest["provenance"]["config"]
     assert (config["corpus"], config["split"], config["ipc"]) == ("demo", "quick", 4)
     assert "folder" not in config
@@ -92,11 +100,69 @@ def test_the_card_says_what_must_be_said(packed: PackReport) -> None:
         "Synthetic voices",
         "CC0-1.0",
         "anger, neutral, sadness",
+        "https://example.org/licence",
+        "A. Author 2024",
+        "nobody speaks",
+        "The items are log-mels of recordings",
+        "1 train, 1 dev, 1 test speakers",
         "0.900 ± 0.010",
+        "Seeds 0, 1, 2",
+        "order of training",
+        "Measured on Test processor, 2 cores, numpy 2.0",
         "at work or in education",
         "2024/1689",
     ):
         assert words in card, words
+
+
+def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: Path) -> None:
+    acted = write_run(tmp_path / "acted", corpus={"kind": "acted"})
+    card = read_kit(pack_kit(acted, "rpi4", tmp_path / "a").path).card
+    assert "Synthetic voices" not in card
+    assert "Emotion: acted" in card
+    synthetic = write_run(tmp_path / "synthetic", corpus={"name": "folder", "kind": "synthetic"})
+    assert "Synthetic voices" in read_kit(pack_kit(synthetic, "rpi4", tmp_path / "b").path).card
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("kcenter", "The items are log-mels"), ("mtt", "The items began as log-mels")]
+)
+def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, words: str) -> None:
+    card = read_kit(pack_kit(write_run(tmp_path / "run", method=method), "rpi4", tmp_path / "kit").path).card
+    assert words in card
+
+
+def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text()) | {"seeds": [7]}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
+    assert "- distilled: 0.900\n" in card
+    assert "Seeds 7 (one training" in card
+
+
+PEOPLE = {part: {"speakers": [f"{name}-surname"]} for part, name in zip(("train", "dev", "test"), "abc", strict=True)}
+
+
+def test_no_name_of_a_person_goes_into_a_kit(tmp_path: Path) -> None:
+    own = {"name": "folder", "title": "surname", "folder": "/data/surname", "kind": "unknown"}
+    run = write_run(tmp_path / "run", corpus=own, split={"name": "seed:0", **PEOPLE})
+    kit = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path)
+    for name, content in kit.members.items():
+        assert b"surname" not in content, name
+    provenance = kit.manifest["provenance"]
+    assert provenance["corpus"]["title"] == "own recordings"
+    assert provenance["split"]["train"] == {"speakers": 1}
+    assert provenance["split"]["test"] == {"speakers": 1, "hashes": speaker_hashes(["c-surname"], "f" * 64)}
+
+
+def test_a_student_that_surely_does_not_fit_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", synthetic_set(steps=1, batch=32), width=1.0, arch="cnn6")
+    with pytest.raises(SettingsError, match=r"cnn6 at width 1 takes at least 447 MB; Raspberry Pi Zero 2 W") as caught:
+        pack_kit(run, "rpi-zero2w", tmp_path / "kit")
+    assert "--width" in caught.value.hint
+    assert not (tmp_path / "kit").exists()
+    find_target("rpi4").require_memory(447, "it")
 
 
 def test_a_run_that_was_not_evaluated(tmp_path: Path) -> None:

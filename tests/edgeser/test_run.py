@@ -11,7 +11,7 @@ import pytest
 from device.kits import write_run
 
 from edgeser.errors import DistilledSetError, EdgeserError, RunError
-from edgeser.run import Run, folder_bytes, open_run, safetensors_bytes
+from edgeser.run import Run, only_writer, open_run, safetensors_bytes
 from edgeser.settings import Settings
 
 SETTINGS = Settings(corpus="demo", ipc=6)
@@ -115,8 +115,9 @@ def test_arrays_are_stored_in_the_order_of_their_names() -> None:
     assert safetensors_bytes({"b": one, "a": other}) == safetensors_bytes({"a": other, "b": one})
 
 
-def test_a_folder_is_measured_with_all_below_it(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"123")
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "c").write_bytes(b"45")
-    assert folder_bytes(tmp_path) == 5
+def test_a_run_has_one_writer(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", SETTINGS, resume=False)
+    with only_writer(run), pytest.raises(RunError, match="another process writes"), only_writer(run):
+        pass
+    with only_writer(run):  # the lock ends with its block
+        pass

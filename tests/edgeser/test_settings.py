@@ -103,7 +103,7 @@ def test_a_whole_number_will_do_where_a_fraction_is_asked_for() -> None:
     ("text", "what", "hint"),
     [
         ("itterations = 5\n", "'itterations' that does not exist", "did you mean 'iterations'?"),
-        ("qqqq = 5\n", "'qqqq' that does not exist", "known settings: corpus"),
+        ("qqqq = 5\n", "'qqqq' that does not exist", "choose one of: corpus"),
         ("[mtt]\niterations = 5\n", "'mtt' that does not exist", ""),
         ("ipc = \n", "is not TOML", "ipc = 6"),
     ],

@@ -204,7 +204,7 @@ def agreement(graph: Graph, distilled: DistilledSet) -> tuple[float, float]:
     """How far apart host and board end: of the way that weights went, and in probabilities of the views."""
     start = initial_weights(graph, 0)
     host, board = train_on_set(graph, start, distilled, seed=1), on_the_board(graph, start, distilled, seed=1)
-    x = torch.from_numpy(render(distilled.items(), distilled.recipes, np.arange(24)))
+    x = render(distilled.items(), distilled.recipes, np.arange(24))
     apart = np.abs(probabilities(graph, host, x) - probabilities(graph, board, x)).max()
     return relative_difference(host, board, start), float(apart)
 

@@ -66,14 +66,14 @@ def _until_the_reader_leaves() -> Iterator[None]:
 
 def _bars(event: Event) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     heard = "speech" if event.speech else "quiet"
     table = Table.grid(padding=(0, 1))
     for name, probability in event.probabilities.items():
         strong = event.speech and name == event.emotion
         style = "bold green" if strong else "white" if event.speech else "dim"
-        table.add_row(
-            f"[{style}]{name}", f"[{style}]{'█' * round(BAR_WIDTH * probability):<{BAR_WIDTH}}", f"{probability:4.0%}"
-        )
+        bar = f"{'█' * round(BAR_WIDTH * probability):<{BAR_WIDTH}}"
+        table.add_row(Text(name, style), Text(bar, style), Text(f"{probability:4.0%}"))
     table.add_row("", f"{event.t:.1f} s  {heard}  {event.level_db:.0f} dB  {event.latency_ms:.0f} ms", "")
     return table

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.audio import audio_errors, require_rate
 from edgeser_device.errors import AudioError
 
 BLOCK_SECONDS = 0.032
@@ -31,10 +32,11 @@ def read_blocks(path: Path, rate: int, realtime: bool = False) -> Iterator[NDArr
     import soundfile
     import soxr
 
-    if not path.is_file():
-        raise AudioError(f"{path} is not a file", "check the path")
-    try:
+    with audio_errors(path):
+        if not path.is_file():
+            raise AudioError(f"{path} is not a file", "check the path")
         with soundfile.SoundFile(path) as file:
+            require_rate(path, file.samplerate)
             if file.frames == 0:
                 raise AudioError(f"{path} holds no samples", "record it again, or remove the file")
             block = max(1, round(BLOCK_SECONDS * file.samplerate))
@@ -53,7 +55,3 @@ def read_blocks(path: Path, rate: int, realtime: bool = False) -> Iterator[NDArr
                 yield mono if resampler is None else resampler.resample_chunk(mono, last=False)
             if resampler is not None:
                 yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(
-            f"{path} cannot be decoded: {error}", "convert it to WAV or FLAC, or remove the file"
-        ) from error

@@ -11,11 +11,17 @@ import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from device.kits import LABELS, write_kit, write_run
+
+from edgeser.commands import board
+from edgeser_device.bench import Bench
+from edgeser_export.formats import FORMATS
+from edgeser_export.runtimes import RUNTIMES
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -122,6 +128,33 @@ def test_the_install_script_goes_on_where_it_stopped(folder: Path, tmp_path: Pat
     assert "hint: sh install.sh KIT.edgeser" in done.stderr
 
 
+def test_the_install_script_needs_a_package(folder: Path, tmp_path: Path) -> None:
+    """edgeser is on no index, so nothing may be asked of one."""
+    script = files("edgeser_device").joinpath("install.sh")
+    kit = tmp_path / "test.edgeser"
+    kit.write_bytes((folder / "test.edgeser").read_bytes())
+    command = ["sh", str(script), str(kit), str(tmp_path / "place")]
+    environment = {key: value for key, value in os.environ.items() if key != "EDGESER_PACKAGE"}
+
+    def install(**more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment | more, cwd=tmp_path)
+
+    done = install()
+    assert done.returncode == 2
+    assert "error: no edgeser-*.whl lies beside" in done.stderr
+    assert "hint: " in done.stderr
+    assert not (tmp_path / "place").exists()
+    # A stand-in for Python writes down what pip is asked for.
+    python = tmp_path / "place" / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\nexit 1\n')
+    python.chmod(0o755)
+    wheel = tmp_path / "edgeser-0.1.0-py3-none-any.whl"
+    wheel.write_bytes(b"")
+    assert install().stdout == f"-m pip install {wheel}\n"
+    assert install(EDGESER_PACKAGE="given").stdout == "-m pip install given\n"
+
+
 def test_prediction_in_every_form(folder: Path, run_edgeser: Run) -> None:
     model, file = folder / "model", folder / "noise.wav"
     found = json.loads(run_edgeser("predict", model, file, "--json", check=True).stdout)
@@ -197,6 +230,71 @@ def test_an_export_is_what_training_wrote(folder: Path, tmp_path: Path, run_edge
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine.txt", "parity.json", f"student.{name}"}
 
 
+def test_exports_share_a_folder_and_say_what_they_lost(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    for name in ("onnx", "tflite"):
+        done = run_edgeser("export", folder / "model", "--format", name, "--out", "out", "--json", check=True)
+        found = json.loads(done.stdout)
+        assert found["drop"] == {"measure": "agreement", "before": 1.0, "after": 1.0, "drop": 0.0}
+        assert found["uar"] is None
+    assert {row["format"] for row in json.loads((tmp_path / "out" / "parity.json").read_text())["rows"]} == set(FORMATS)
+    assert run_edgeser("export", folder / "model", "--format", "onnx", "--out", folder / "model").returncode == 2
+
+
+def test_an_export_is_scored_on_recordings(folder: Path, run_edgeser: Run) -> None:
+    test = ("--test", DEMO, "--corpus", "demo", "--max-drop", "0.02")
+    found = run_edgeser("export", folder / "model", "--format", "tflite", "--out", "out", *test, "--json", check=True)
+    drop = json.loads(found.stdout)["drop"]
+    assert drop["measure"] == "uar"
+    assert abs(drop["drop"]) <= 0.02
+    assert json.loads(found.stdout)["uar"] == drop["after"]
+    assert run_edgeser("export", folder / "model", "--format", "onnx", "--max-drop", "3").returncode == 2
+
+
+def test_the_names_in_the_help_are_those_of_the_tables() -> None:
+    def listed(names: str) -> list[str]:
+        return names.replace(" or ", ", ").split(", ")
+
+    assert listed(board.FORMAT_NAMES) == list(FORMATS)
+    assert listed(board.RUNTIME_NAMES) == list(RUNTIMES)
+
+
+def test_names_of_files_are_not_markup_and_lines_in_a_pipe_are_whole(
+    folder: Path, tmp_path: Path, run_edgeser: Run
+) -> None:
+    clips = tmp_path / f"{'long' * 12}"
+    clips.mkdir()
+    for name in ("clip[/bold].wav", "clip[red]:smile:.wav"):
+        (clips / name).write_bytes((folder / "noise.wav").read_bytes())
+    lines = run_edgeser("predict", folder / "model", clips, check=True).stdout.splitlines()
+    assert len(lines) == 3
+    assert f"{clips / 'clip[/bold].wav'} " in lines[1]
+    assert f"{clips / 'clip[red]:smile:.wav'} " in lines[2]
+
+
+def test_a_folder_that_is_no_model_survives_the_command(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    done = run_edgeser("train-on-device", folder / "test.edgeser", "--out", ".")
+    assert done.returncode == 2
+    assert "is not a model" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"format": "tflite", "runtime": name, "threads": 1} for name in ("litert", "tflite_runtime")]
+    asked: list[tuple[str, str]] = []
+
+    def tested(model: Path, folder: Path, corpus: str, files: list[tuple[str, str]]) -> list[dict[str, float]]:
+        asked.extend(files)
+        return [{"uar": float(number)} for number, _ in enumerate(files)]
+
+    monkeypatch.setattr(board, "_tested", tested)
+    monkeypatch.setattr("edgeser_device.model.load_model", lambda _: SimpleNamespace(formats=("tflite",)))
+    monkeypatch.setattr("edgeser_device.bench.run_bench", lambda *_: Bench(tuple(rows), (), {}))
+    board.bench(Path("m"), threads=1, test=Path("t"), corpus="demo", as_json=True)
+    assert asked == [("tflite", "litert"), ("tflite", "tflite_runtime")]
+    assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [0.0, 1.0]
+
+
 def test_the_doctor(run_edgeser: Run) -> None:
     found = json.loads(run_edgeser("doctor", "--json", check=True).stdout)
     assert found["ok"]
@@ -218,7 +316,7 @@ def test_the_doctor(run_edgeser: Run) -> None:
         (("rollback", "none"), "no earlier model"),
         (("export", "MODEL", "--format", "onx"), "there is no format"),
         (("bench", "MODEL", "--runtime", "tensorflow"), "there is no runtime"),
-        (("pack", "none", "--target", "rpi4", "--out", "k"), "there is no run"),
+        (("pack", "none", "--target", "rpi4", "--out", "k"), "is not there"),
         (("pack", "none", "--target", "rpi9", "--out", "k"), "there is no target"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

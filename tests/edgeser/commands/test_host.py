@@ -81,7 +81,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
     [
         (("--corpus", "folder", "--ipc", "2", "FOLDER", "--arch", "edgnet"), "'edgnet'", "did you mean 'edgenet'?"),
         (("--corpus", "folder", "--ipc", "2", "FOLDER", "--method", "mttt"), "'mttt'", "did you mean 'mtt'?"),
-        (("--corpus", "folder", "--ipc", "2", "FOLDER", "--labels", "sofd"), "'sofd'", "hard, soft, bank"),
+        (("--corpus", "folder", "--ipc", "2", "FOLDER", "--labels", "sofd"), "'sofd'", "did you mean 'soft'"),
         (("--corpus", "folder", "--ipc", "7", "FOLDER"), "'anger' has 6 training items, fewer than --ipc 7", "--ipc 6"),
         (("--corpus", "folder", "--ipc", "2", "--share", "0.1", "FOLDER"), "--ipc and --share", "one of them"),
         (("--corpus", "folder", "FOLDER"), "no budget", "--ipc 6"),

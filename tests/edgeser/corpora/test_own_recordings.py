@@ -289,4 +289,4 @@ class TestAudformat:
         monkeypatch.setitem(sys.modules, "audformat", None)  # what the import system does with a package that is absent
         with pytest.raises(MissingExtra) as caught:
             load_corpus("audformat", tmp_path)
-        assert "edgeser[audformat]" in caught.value.hint
+        assert ".[audformat]" in caught.value.hint

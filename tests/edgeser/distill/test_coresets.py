@@ -46,13 +46,6 @@ def test_a_choice_repeats_and_is_a_copy(method, assignment: Assignment) -> None:
     assert assignment.task.clips.any(axis=(1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("method", CORESETS)
-def test_a_budget_above_a_class_names_the_class_and_its_size(method, assignment: Assignment) -> None:
-    with pytest.raises(SettingsError, match="'anger' has 8 training items, fewer than --ipc 9") as caught:
-        method(with_ipc(assignment, 9))
-    assert "--ipc 8" in caught.value.hint
-
-
 def test_a_random_choice_depends_on_the_seed_and_reaches_every_clip(assignment: Assignment) -> None:
     choices = [frozenset(chosen_by(random_items, with_ipc(assignment, 2, seed))) for seed in range(40)]
     assert len(set(choices)) > 30
