@@ -304,7 +304,7 @@ def _full_rows(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _summary(pairs: Sequence[tuple[Score, Score]], names: tuple[str, ...]) -> dict[str, Any]:
     dev, test = ([pair[part].uar for pair in pairs] for part in (0, 1))
-    recalls = np.nanmean([pair[1].recalls for pair in pairs], axis=0)
+    recalls = np.mean([pair[1].recalls for pair in pairs], axis=0)  # NaN where no test speaker has the class
     return {
         "uar_mean": float(np.mean(test)),
         "uar_std": float(np.std(test, ddof=1)) if len(test) > 1 else None,

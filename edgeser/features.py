@@ -156,7 +156,7 @@ def _cached_log_mel(path: Path, spec: FrontendSpec, prefix: bytes) -> NDArray[np
     try:
         key = hashlib.sha256(prefix + path.read_bytes()).hexdigest()
     except OSError as error:
-        return f"cannot be opened: {error.strerror}"
+        return f"{path} cannot be opened: {error.strerror}"
     entry = cache_folder() / "features" / key[:2] / f"{key}.f32"
     if entry.is_file() and entry.stat().st_size % (4 * spec.mels) == 0 and entry.stat().st_size:
         return np.fromfile(entry, dtype="<f4").reshape(spec.mels, -1)
@@ -184,7 +184,7 @@ def _keep(entry: Path, data: bytes) -> None:
 def _levels(found: dict[Path, NDArray[np.float32] | str], utterance: Utterance) -> NDArray[np.float32]:
     levels = found[utterance.path]
     if isinstance(levels, str):
-        raise CorpusError(f"{utterance.path} {levels}", "remove the file, or run: edgeser data check")
+        raise CorpusError(levels, "remove the file, or run: edgeser data check")
     return levels
 
 

@@ -10,7 +10,7 @@ Every worker computes with one thread, so that a result does not depend on how m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -22,8 +22,20 @@ from edgeser_export.errors import choice_hint
 Result = TypeVar("Result")
 
 
-BACKENDS = ("local", "ray")
-"""Where jobs run: processes on this machine, or a Ray cluster."""
+def _local() -> dict[str, Any]:
+    # Large arrays are mapped into the workers; "c" lets torch take them, which wants arrays that can be written to.
+    return {"return_as": "generator", "mmap_mode": "c"}
+
+
+def _ray() -> dict[str, Any]:
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    return {"backend": "ray"}  # it has no generators: the results come together
+
+
+BACKENDS: Mapping[str, Callable[[], dict[str, Any]]] = {"local": _local, "ray": _ray}
+"""Where jobs run, processes on this machine or a Ray cluster, and what joblib is told then."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +78,10 @@ class Workers:
         from joblib import Parallel, delayed
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        options = {"backend": "ray"} if self.backend == "ray" else {"mmap_mode": "c"}
-        if self.backend == "ray":
-            from ray.util.joblib import register_ray
-
-            register_ray()
         calls = (delayed(_alone)(function, each) for each in arguments)
+        options = BACKENDS[self.backend]()
         try:
-            yield from Parallel(n_jobs=min(self.jobs, len(arguments)), return_as="generator", **options)(calls)
+            yield from Parallel(n_jobs=min(self.jobs, len(arguments)), **options)(calls)
         except TerminatedWorkerError as error:
             raise WorkerError(
                 "a worker process died, most likely because the memory was full",

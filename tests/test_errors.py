@@ -72,7 +72,7 @@ def test_the_text_is_the_message_alone() -> None:
 
 
 def test_a_missing_extra_names_the_command_to_run() -> None:
-    assert "pip install 'edgeser[mic]'" in MissingExtra("sounddevice", "mic").hint
+    assert "pip install '.[mic]'" in MissingExtra("sounddevice", "mic").hint
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

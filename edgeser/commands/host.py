@@ -165,12 +165,13 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
 def _plan_text(plan: Mapping[str, Any]) -> str:
     budget, student, split = plan["budget"], plan["student"], plan["split"]
     parts = ", ".join(f"{split[part]['utterances']} {part}" for part in ("train", "dev", "test"))
+    items = f"{budget['items']} items, {budget['ipc']} a class ({budget['share']:.1%}); {budget['views']} views"
     return "\n".join(
         (
             f"corpus   {plan['corpus']['title']}, classes: {', '.join(plan['labels'])}",
             f"split    {split['name']}: {parts}",
             f"student  {_student_text(student)}",
-            f"budget   {budget['items']} items ({budget['ipc']} a class, {budget['share']:.1%}), {budget['views']} views",
+            f"budget   {items}",
         )
     )
 

@@ -55,7 +55,7 @@ def kit_table(kit: Kit) -> Group:
         ("budgets", _words(manifest["budgets"])),
         ("method", manifest["provenance"].get("method")),
         ("seed", manifest["provenance"].get("seed")),
-        ("corpus", _words(manifest["provenance"].get("corpus", {}))),
+        ("corpus", _words(manifest["provenance"].get("corpus", {}), ("name", "title", "licence", "kind"))),
         ("edgeser", manifest.get("edgeser")),
         ("sha256", kit.sha256),
     ):
@@ -144,7 +144,9 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
-def _words(values: Mapping[str, Any]) -> str:
+def _words(values: Mapping[str, Any], keys: Sequence[str] = ()) -> str:
+    """Names and values in one line; only ``keys`` where they are given."""
+    chosen = {key: value for key, value in values.items() if value is not None and (not keys or key in keys)}
     return ", ".join(
-        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in values.items()
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in chosen.items()
     )

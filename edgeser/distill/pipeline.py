@@ -135,8 +135,8 @@ def distill(settings: Settings, out: Path, workers: Workers, resume: bool, warn:
     if run.is_finished:
         return run
     material = prepare(settings, workers)
-    for path, reason in material.features.unreadable:
-        warn(f"left out: {path}: {reason}")
+    for _, reason in material.features.unreadable:
+        warn(f"left out: {reason}")
     with only_writer(open_run(out, settings, resume)):
         describe_once(run, material)
         assignment = assign(run, material, workers)

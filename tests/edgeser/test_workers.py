@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
-from edgeser.errors import DivergedError, EdgeserError
+from edgeser.errors import DivergedError, EdgeserError, MissingExtra, SettingsError
 from edgeser.workers import Workers
 
 
@@ -69,3 +71,24 @@ def test_a_large_array_reaches_a_worker_whole_and_is_its_own() -> None:
 
 def test_all_cores_are_those_this_process_may_use() -> None:
     assert Workers.all_cores().jobs == len(os.sched_getaffinity(0))
+
+
+def test_an_unknown_backend_is_met_with_a_suggestion() -> None:
+    with pytest.raises(SettingsError, match="there is no backend 'rai'") as caught:
+        Workers(2, "rai")
+    assert "'ray'" in caught.value.hint
+
+
+def test_ray_asks_for_its_extra_where_it_is_not_installed() -> None:
+    if find_spec("ray") is not None:
+        pytest.skip("ray is installed")
+    with pytest.raises(MissingExtra, match="'ray'"):
+        Workers(2, "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of ray's own processes
+def test_a_ray_cluster_gives_the_results_of_local_processes() -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    arguments = [(number, 1) for number in range(5)]
+    assert list(Workers(2, "ray").each(operator.add, arguments)) == [1, 2, 3, 4, 5]
