@@ -34,6 +34,7 @@ from edgeser.experts import (
     train_expert,
 )
 from edgeser.features import Features, extract
+from edgeser.fingerprint import corpus_fingerprint
 from edgeser.labels import LABELS, BankPlan, make_bank
 from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.settings import Settings, with_budget
@@ -174,6 +175,7 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
     """
     before = run.description()
     for key, words in (("split", "recordings or speakers"), ("labels", "emotions"), ("frontend", "recordings")):
+        # "frontend" holds the mean and standard deviation of the training clips: their contents, in short.
         if before.get(key) != description[key]:
             raise RunError(
                 f"the corpus has other {words} than when the run {run.folder} was made",
@@ -316,6 +318,7 @@ def describe(material: Material) -> dict[str, Any]:
         "corpus": {
             "name": material.corpus.name,
             "folder": str(material.corpus.folder),
+            "fingerprint": corpus_fingerprint(material.corpus),
             **material.corpus.card.describe(),
         },
         "labels": list(material.corpus.labels),
