@@ -44,9 +44,9 @@ from edgeser_device.views import render
 from edgeser_export.files import write_json
 from edgeser_export.graph import Graph, Weights
 
-REAL_CLIPS = Schedule(steps=1000, batch=32, peak_rate=5e-3, weight_decay=1e-3)
+REAL_CLIPS = Schedule(steps=1000, batch=32, peak_rate=1e-2, weight_decay=0.1)
 """How students are trained on real clips, whatever the distilled set's own rates are; the steps are the student's.
-5e-3 is better on the dev speakers of RAVDESS and EMO-DB than the 1e-2 that suits label banks."""
+Rate, decay and augmentation were chosen on the dev speakers of RAVDESS and EMO-DB, one recipe for both."""
 BEST_STEPS = 2500
 """Steps of full data at its best: more gain nothing on the dev speakers of RAVDESS."""
 FEWEST_VIEWS = 64
