@@ -16,7 +16,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     """The rows of ``edgeser evaluate``."""
     distilled = result["distilled"]
     table = Table(
-        title=f"UAR on the test speakers of the split {result['split']['name']}, {len(result['seeds'])} seeds",
+        title=f"UAR on the test speakers, split {result['split']['name']}, {len(result['seeds'])} seeds",
+        min_width=72,
         caption=f"{distilled['ipc']} items per class, {distilled['share']:.1%} of the training items, "
         f"{distilled['bytes'] / 1000:.0f} kB; {result['machine']['cpu']}",
     )

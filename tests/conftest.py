@@ -8,6 +8,7 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +22,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("developer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("developer"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell, and children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORPORA_UNSET = "EDGESER_CORPORA is unset (the folder with the public corpora)"
 

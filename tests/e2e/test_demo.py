@@ -37,7 +37,4 @@ def test_the_demonstration_ends_with_figures_that_hang_together(
     for event in found["events"]:
         assert event["emotion"] in emotions
         assert sum(event["probabilities"].values()) == pytest.approx(1, abs=1e-3)
-    commands = [line for line in done.stderr.splitlines() if line.startswith("$ edgeser ")]
-    verbs = [line.split()[2] for line in commands]
-    assert [verbs[0], verbs[-1]] == ["distill", "listen"]
-    assert {"evaluate", "pack", "train-on-device", "bench"} <= set(verbs)
+    assert done.stderr == ""  # progress is for terminals

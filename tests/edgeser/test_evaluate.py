@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +79,20 @@ def test_a_measurement_repeats_bit_for_bit(bench: Bench, result: dict[str, objec
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(run: Run, result: dict[str, object]) -> None:
     plan = Plan(seeds=(0, 1), rows=("distilled", "random"))
-    again = evaluate(run, plan, Workers(2), silent)
+    again = evaluate(run, plan, Workers(2))
     assert again["distilled"]["uar"] == result["distilled"]["uar"]
     assert again["baselines"]["random"]["uar"] == result["baselines"]["random"]["uar"]
-    assert again["full"] is None
-    assert again["distilled"]["ratio"] is None
+    assert again["full"] == result["full"]  # rows of the same seeds are kept beside the new ones
+    assert again["distilled"]["ratio"] == result["distilled"]["ratio"]
+
+
+@pytest.mark.slow
+def test_rows_of_other_seeds_are_not_kept(run: Run, result: dict[str, object], tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.folder, copy)
+    again = evaluate(Run(copy), Plan(seeds=(7,), rows=("distilled",)), ALONE)
+    assert (again["full"], again["distilled"]["ratio"], again["baselines"]) == (None, None, {})
+    assert again["distilled"]["uar_std"] is None
 
 
 def test_a_random_choice_is_balanced_and_differs_by_seed(bench: Bench) -> None:
