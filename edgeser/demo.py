@@ -112,7 +112,7 @@ class Caller:
     def lines(self, *words: str) -> list[dict[str, Any]]:
         """Every JSON line that the command prints."""
         note(f"$ edgeser {shlex.join(words)}")
-        command = [sys.executable, "-m", "edgeser", *words, "--json"]
+        command = [sys.executable, "-P", "-m", "edgeser", *words, "--json"]  # -P: whatever lies in the current folder
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise RunError(

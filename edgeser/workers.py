@@ -11,6 +11,7 @@ Every worker computes with one thread, so that a result does not depend on how m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -89,12 +90,19 @@ class Workers:
             ) from error
 
 
-def _alone(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread in the block: sums end in the same bits everywhere, and busy cores cannot stall it."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return function(*arguments)
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+def _alone(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    with one_thread():
+        return function(*arguments)

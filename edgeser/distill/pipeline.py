@@ -40,7 +40,7 @@ from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.settings import Settings, with_budget
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays
-from edgeser.workers import Workers
+from edgeser.workers import Workers, one_thread
 from edgeser_device.distilled import DistilledSet, quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
@@ -144,7 +144,7 @@ def distill(settings: Settings, out: Path, workers: Workers, resume: bool, warn:
         run.save_student(material.graph, assignment.init)
         method = find_method(settings.method)
         total = max(1, settings.iterations if method.improve else 0)
-        with progress_bar(f"distil ({settings.method})", total) as advance:
+        with one_thread(), progress_bar(f"distil ({settings.method})", total) as advance:
             state = run_method(run, method, assignment, advance)
         note("labelling the views")
         distilled = finish(assignment, np.asarray(state["items"], dtype=np.float32), material.features.frontend)
