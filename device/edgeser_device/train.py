@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -49,7 +48,7 @@ from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of
 from edgeser_device.views import render
 from edgeser_export.errors import GraphError
 from edgeser_export.export import export_in_child
-from edgeser_export.files import new_folder, write_bytes, write_json
+from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
 from edgeser_export.graph import Graph
 
 PARITY_ITEMS = 16
@@ -163,8 +162,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     )
     _require_kept_bound(report, settings.memory_mb)
     write_model(model, kit, weights, report, threads)
-    with suppress(FileNotFoundError):
-        checkpoint_path(model).unlink()
+    remove_file(checkpoint_path(model))
     return report
 
 

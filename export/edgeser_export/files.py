@@ -60,6 +60,18 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def remove_file(path: Path) -> None:
+    """Remove ``path``, if it is there, and the drafts that killed writers of it left.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    with _storage_errors(path):
+        path.unlink(missing_ok=True)
+        _remove_abandoned(path)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a draft folder beside ``path`` that is renamed to ``path`` when the block ends.

@@ -16,7 +16,7 @@ import pytest
 
 from edgeser_export import files
 from edgeser_export.errors import StorageError
-from edgeser_export.files import new_folder, write_bytes, write_json
+from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
 
 WRITER = """
 import sys
@@ -129,6 +129,15 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
         (tmp_path / ".checkpoint.0123456789ab.part").write_bytes(b"half")
     write_bytes(path, b"next")
     assert names_in(tmp_path) == ["checkpoint"]
+
+
+def test_removing_a_file_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    (tmp_path / ".checkpoint.0123456789ab.part").write_bytes(b"half")
+    (tmp_path / "checkpoints").write_bytes(b"another name")
+    remove_file(tmp_path / "checkpoint")  # it never came to be
+    write_bytes(tmp_path / "checkpoint", b"whole")
+    remove_file(tmp_path / "checkpoint")
+    assert names_in(tmp_path) == ["checkpoints"]
 
 
 def test_a_living_writer_keeps_its_draft_and_others_keep_their_files(tmp_path: Path) -> None:
