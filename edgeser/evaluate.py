@@ -19,16 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgeser.distill.coresets import random_items
+from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import (
-    describe,
-    finish,
-    label_ensemble,
-    label_jobs,
-    prepare,
-    require_same_corpus,
-    train_experts,
-)
+from edgeser.distill.pipeline import describe, finish, prepare, require_same_corpus
 from edgeser.experts import Ensemble, Task
 from edgeser.network import to_tensors
 from edgeser.run import Run
@@ -193,7 +186,7 @@ def open_bench(run: Run, distilled: DistilledSet, workers: Workers, folder: str)
         names=distilled.names,
         settings=material.settings,
         init=run.init(),
-        ensemble=label_ensemble(material.task, trained),
+        ensemble=label_ensemble(material.settings, material.task, trained),
     )
     parts = (Clips.of(part, material.task.classes) for part in (material.features.dev, material.features.test))
     return Bench(assignment, distilled, *parts), description["split"]

@@ -36,12 +36,14 @@ class Task:
         clips: Normalised training windows, float32 (clips, 1, mels, frames).
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.
+        speakers: Speaker of each clip; empty where nobody knows.
     """
 
     graph: Graph
     clips: NDArray[np.float32]
     labels: NDArray[np.int64]
     classes: int
+    speakers: tuple[str, ...] = ()
 
     @property
     def hard_labels(self) -> NDArray[np.float32]:

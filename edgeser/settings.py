@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,21 @@ class Settings:
         ipc: Items per class; 0 where ``share`` decides.
         share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
         seed: Of initialisation, selection and distillation.
+        start_from: What items begin as: real clips, mix (mixtures of several speakers) or noise.
         init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
         labels: hard, soft or bank.
         views: Views for each item.
         temperature: Of the experts' soft labels.
         experts: Experts that label.
+        label_arch: Architecture of the experts that label.
+        label_width: Factor on their channels; they may be larger than the student.
         expert_steps: Training steps of each of them, rounded up to whole epochs.
         steps: Training steps of the student.
         batch: Views in one step.
         peak_rate: Largest learning rate of the student.
         weight_decay: Of the student.
+        check_every: Iterations from one check on dev speakers to the next; 0 never checks.
+        patience: Checks without a better UAR after which the method stops; the best items are kept.
         trajectories: Experts whose trajectories are matched (mtt).
         expert_span: Epochs from one matched snapshot to the next (mtt).
         start_window: Latest epoch at which a match starts (mtt).
@@ -59,16 +64,21 @@ class Settings:
     ipc: int = 0
     share: float = 0.0
     seed: int = 0
+    start_from: str = "mix"
     init_epoch: int = 0
     labels: str = "bank"
     views: int = 64
     temperature: float = 2.0
     experts: int = 3
+    label_arch: str = "edgenet"
+    label_width: float = 2.0
     expert_steps: int = 1000
     steps: int = 1000
     batch: int = 32
     peak_rate: float = 1e-2
     weight_decay: float = 1e-3
+    check_every: int = 0
+    patience: int = 3
     trajectories: int = 2
     expert_span: int = 2
     start_window: int = 10
@@ -110,11 +120,14 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "views": (1, 4096),
     "temperature": (0.1, 100),
     "experts": (1, 64),
+    "label_width": (0.01, 8),
     "expert_steps": (1, 1_000_000),
     "steps": (1, 1_000_000),
     "batch": (2, 1024),
     "peak_rate": (1e-6, 10),
     "weight_decay": (0, 1),
+    "check_every": (0, 1_000_000),
+    "patience": (1, 1000),
     "trajectories": (1, 64),
     "expert_span": (1, 1000),
     "start_window": (0, 10_000),
@@ -129,8 +142,14 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
-def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
+def resolve(
+    config: Path | None,
+    flags: Mapping[str, Any],
+    defaults_of: Callable[[str], Mapping[str, Any]] = lambda _method: {},
+) -> Settings:
     """Settings from a file and from flags; flags that are None were not given.
+
+    ``defaults_of`` gives the settings that a method, named by flag, file or default, has by itself.
 
     Folders may begin with ``~``; a relative one is relative to the file that names it, or to the current folder.
 
@@ -149,7 +168,8 @@ def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
     values |= given
     if "corpus" not in values:
         raise SettingsError("no corpus is named", "give --corpus NAME; edgeser data list shows the names")
-    return Settings(**values)
+    method = str(values.get("method", Settings.method))
+    return Settings(**{**defaults_of(method), **values})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -22,14 +22,25 @@ Share: TypeAlias = Annotated[
 Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fold:K or seed:N.")]
 Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of initialisation, selection and distillation.")]
+StartFrom: TypeAlias = Annotated[
+    str | None, typer.Option("--from", metavar="START", help="What items begin as: real, mix or noise.")
+]
 InitEpoch: TypeAlias = Annotated[int | None, typer.Option(help="Epoch of the first trajectory that is the fixed init.")]
 Labels: TypeAlias = Annotated[str | None, typer.Option(help="hard, soft or bank.")]
 Views: TypeAlias = Annotated[int | None, typer.Option(help="Views for each item.")]
 Experts: TypeAlias = Annotated[int | None, typer.Option(help="Experts that label.")]
 ExpertSteps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of each of them.")]
+LabelArch: TypeAlias = Annotated[str | None, typer.Option(help="Architecture of the experts that label.")]
+LabelWidth: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the channels of these experts.")]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
 Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
 Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items (mtt).")]
+CheckEvery: TypeAlias = Annotated[
+    int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
+]
+Patience: TypeAlias = Annotated[
+    int | None, typer.Option(help="Checks without a better UAR after which the method stops.")
+]
 Trajectories: TypeAlias = Annotated[int | None, typer.Option(help="Experts whose trajectories are matched (mtt).")]
 ExpertSpan: TypeAlias = Annotated[
     int | None, typer.Option(help="Epochs from one matched snapshot to the next, P (mtt).")

@@ -59,10 +59,13 @@ def distill(
     split: flags.Split = None,
     width: flags.Width = None,
     seed: flags.Seed = None,
+    start_from: flags.StartFrom = None,
     init_epoch: flags.InitEpoch = None,
     labels: flags.Labels = None,
     views: flags.Views = None,
     experts: flags.Experts = None,
+    label_arch: flags.LabelArch = None,
+    label_width: flags.LabelWidth = None,
     expert_steps: flags.ExpertSteps = None,
     temperature: flags.Temperature = None,
     steps: flags.Steps = None,
@@ -70,6 +73,8 @@ def distill(
     peak_rate: flags.PeakRate = None,
     weight_decay: flags.WeightDecay = None,
     iterations: flags.Iterations = None,
+    check_every: flags.CheckEvery = None,
+    patience: flags.Patience = None,
     trajectories: flags.Trajectories = None,
     trajectory_rate: flags.TrajectoryRate = None,
     expert_span: flags.ExpertSpan = None,
@@ -154,12 +159,13 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
     """Settings from flags over a file; when a begun run goes on, its own file is the one."""
     from dataclasses import fields
 
+    from edgeser.distill.table import defaults_of
     from edgeser.settings import Settings, resolve
 
     chosen = {field.name: given.get(field.name) for field in fields(Settings)}
     chosen["folder"] = str(given["folder"]) if given["folder"] else None
     own = begun / "config.toml" if begun is not None else None
-    return resolve(own if config is None and own is not None and own.is_file() else config, chosen)
+    return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ resumed run ends with the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -67,6 +67,7 @@ class Method:
             methods that choose real items and are done.
         needs_trajectories: Whether experts are trained whose snapshots are matched.
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
+        defaults: Settings that differ from the defaults of all methods.
     """
 
     summary: str
@@ -74,6 +75,7 @@ class Method:
     improve: Improve | None = None
     needs_trajectories: bool = False
     needs_experts: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:

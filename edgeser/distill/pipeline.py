@@ -19,20 +19,13 @@ from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
+from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts, trajectory_jobs
 from edgeser.distill.loop import run_method
 from edgeser.distill.method import Assignment
+from edgeser.distill.starts import find_start
 from edgeser.distill.table import find_method
 from edgeser.errors import RunError, SettingsError
-from edgeser.experts import (
-    Ensemble,
-    ExpertRecipe,
-    Task,
-    Trajectory,
-    load_trajectory,
-    save_trajectory,
-    steps_per_epoch,
-    train_expert,
-)
+from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.labels import LABELS, BankPlan, make_bank
@@ -51,8 +44,6 @@ from edgeser_export.graph import Graph, Weights
 
 Say: TypeAlias = Callable[[str], None]
 """Told something that the user must know, a line at a time."""
-LABEL_EXPERT_SEED = 1000
-"""Label experts have starts of their own, so that their errors differ; trajectories share the fixed start."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +78,18 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         SettingsError: The budget, method or student does not fit.
     """
     find_method(settings.method)
+    find_start(settings.start_from)
     if settings.labels not in LABELS:
         raise SettingsError(f"there is no kind of labels {settings.labels!r}", choice_hint(settings.labels, LABELS))
     spec = FrontendSpec()
-    build(settings.arch, 2, settings.width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
+    for arch, width in ((settings.arch, settings.width), (settings.label_arch, settings.label_width)):
+        build(arch, 2, width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
     corpus = load_corpus(settings.corpus, settings.folder or None)
     split = make_split(corpus, settings.split or None)
     graph = build(settings.arch, len(corpus.labels), settings.width, (1, spec.mels, spec.frames))
     features = extract(corpus, split, spec, workers)
-    task = Task(graph, features.train.crops, features.train.labels, len(corpus.labels))
+    train = features.train
+    task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers)
     fixed = with_budget(settings, len(task.clips), task.classes)
     require_enough_items(settings, fixed.ipc, task, corpus.labels)
     return Material(corpus, split, features, fixed, task)
@@ -191,9 +185,10 @@ def assign(run: Run, material: Material, workers: Workers) -> Assignment:
     labelling = settings.labels != "hard" or method.needs_experts
     jobs = label_jobs(settings, task) if labelling else {}
     if method.needs_trajectories:
-        jobs |= trajectory_jobs(settings, start, max(settings.start_window + settings.expert_span, settings.init_epoch))
+        epochs = max(settings.start_window + settings.expert_span, settings.init_epoch)
+        jobs |= trajectory_jobs(task, settings, start, epochs)
     elif settings.init_epoch:
-        jobs |= trajectory_jobs(replace(settings, trajectories=1), start, settings.init_epoch)
+        jobs |= trajectory_jobs(task, replace(settings, trajectories=1), start, settings.init_epoch)
     trained = train_experts(run, task, jobs, workers)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
     return Assignment(
@@ -201,76 +196,9 @@ def assign(run: Run, material: Material, workers: Workers) -> Assignment:
         names=material.corpus.labels,
         settings=settings,
         init=fixed_init(task.graph, start, paths, settings.init_epoch),
-        ensemble=label_ensemble(task, trained),
+        ensemble=label_ensemble(settings, task, trained),
         trajectories=paths,
     )
-
-
-@dataclass(frozen=True)
-class ExpertJob:
-    """One expert to train: a pure function's arguments."""
-
-    start: Weights
-    recipe: ExpertRecipe
-    seed: int
-    keep_snapshots: bool
-
-
-def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
-    """The experts that label: each from its own start, AdamW on one cycle."""
-    epochs = -(-settings.expert_steps // steps_per_epoch(len(task.clips), settings.batch))
-    recipe = ExpertRecipe("adamw", epochs, batch=settings.batch)
-    return {
-        f"label-expert-{number}": ExpertJob(initial_weights(task.graph, seed), recipe, seed, keep_snapshots=False)
-        for number, seed in enumerate(LABEL_EXPERT_SEED * (settings.seed + 1) + k for k in range(settings.experts))
-    }
-
-
-def trajectory_jobs(settings: Settings, start: Weights, epochs: int) -> dict[str, ExpertJob]:
-    """The experts that are matched: all from the fixed start, plain SGD at a constant rate, only the epochs used."""
-    recipe = ExpertRecipe(
-        "plain_sgd",
-        epochs,
-        batch=settings.batch,
-        peak_rate=settings.trajectory_rate,
-        weight_decay=0.0,
-        warm_share=0.0,
-        start_divisor=1.0,
-        end_divisor=1.0,
-    )
-    return {
-        f"trajectory-{number}": ExpertJob(start, recipe, settings.seed * 100 + number, keep_snapshots=True)
-        for number in range(settings.trajectories)
-    }
-
-
-def train_experts(run: Run, task: Task, jobs: dict[str, ExpertJob], workers: Workers) -> dict[str, Trajectory]:
-    """Train what the run does not hold yet, side by side; each is saved as soon as it is done."""
-    missing = [name for name in jobs if not _path(run, name).is_file()]
-    if missing:
-        note(f"training {len(missing)} experts")
-    run.trajectories.mkdir(exist_ok=True)
-    arguments = [(task, jobs[name], _path(run, name)) for name in missing]
-    with progress_bar("experts", len(missing)) as advance:
-        for done, name in enumerate(workers.each(_train_and_save, arguments), start=1):
-            run.log("expert", name=name)
-            advance(done, name)
-    return {name: load_trajectory(_path(run, name)) for name in jobs}
-
-
-def _train_and_save(task: Task, job: ExpertJob, path: Path) -> str:
-    save_trajectory(path, train_expert(task, job.start, job.recipe, job.seed, job.keep_snapshots))
-    return path.stem
-
-
-def _path(run: Run, name: str) -> Path:
-    return run.trajectories / f"{name}.safetensors"
-
-
-def label_ensemble(task: Task, trained: dict[str, Trajectory]) -> Ensemble:
-    """The label experts among the trained ones."""
-    members = tuple(trajectory.final for name, trajectory in trained.items() if name.startswith("label"))
-    return Ensemble(task.graph, members)
 
 
 def fixed_init(graph: Graph, start: Weights, paths: tuple[Trajectory, ...], epoch: int) -> Arrays:

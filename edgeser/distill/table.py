@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from edgeser.distill import coresets, mtt
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
+from edgeser.settings import Settings
 from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -29,3 +31,17 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
     return METHODS[name]
+
+
+def defaults_of(name: str) -> Mapping[str, Any]:
+    """The settings that a method has by itself, where they differ from the defaults of all.
+
+    Raises:
+        SettingsError: There is no such method.
+    """
+    return find_method(name).defaults
+
+
+def settings_for(method: str, **values: Any) -> Settings:
+    """Settings with a method's own defaults below ``values``."""
+    return Settings(**{"method": method, **defaults_of(method), **values})

@@ -26,6 +26,7 @@ TINY = Settings(
     width=0.25,
     views=4,
     experts=1,
+    label_width=0.25,
     expert_steps=12,
     steps=12,
     batch=16,

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeser.distill.pipeline import describe, distill, fixed_init, label_jobs, prepare, trajectory_jobs
+from edgeser.distill.expert_jobs import label_jobs, trajectory_jobs
+from edgeser.distill.pipeline import describe, distill, fixed_init, prepare
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import load_trajectory
 from edgeser.run import Run
@@ -127,7 +128,7 @@ def test_label_experts_start_apart_and_trajectories_together(tiny: Settings) -> 
     material = prepare(tiny, ALONE)
     start = initial_weights(material.graph, 0)
     labels = label_jobs(replace(tiny, experts=3, expert_steps=13), material.task)
-    paths = trajectory_jobs(replace(tiny, trajectories=3), start, epochs=2)
+    paths = trajectory_jobs(material.task, replace(tiny, trajectories=3), start, epochs=2)
     assert len({job.seed for job in labels.values()}) == len({job.seed for job in paths.values()}) == 3
     assert len({job.start["conv1.weight"].tobytes() for job in labels.values()}) == 3
     assert all(job.start is start for job in paths.values())
