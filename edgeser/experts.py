@@ -158,10 +158,12 @@ class Ensemble:
     Attributes:
         graph: Their op graph.
         members: Weights with running statistics of each.
+        starts: What each began its training from; empty where nobody asks.
     """
 
     graph: Graph
     members: tuple[Weights, ...]
+    starts: tuple[Weights, ...] = ()
 
     def soft_labels(self, x: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
         """Mean of the experts' softmax(logits / temperature), float32 (batch, classes); x (batch, 1, mels, frames)."""

@@ -45,10 +45,12 @@ class Settings:
         expert_span: Epochs from one matched snapshot to the next (mtt).
         start_window: Latest epoch at which a match starts (mtt).
         trajectory_rate: Constant learning rate of these experts, plain SGD (mtt).
-        iterations: Updates of the items (mtt).
+        iterations: Updates of the items.
         student_steps: Steps of the student in one match (mtt).
         student_batch: Items in one of these steps at most, drawn anew in each (mtt).
-        item_rate: Learning rate of the items in standard deviations of the corpus (mtt).
+        item_rate: Learning rate of the items in standard deviations of the corpus.
+        statistics_weight: Weight of the experts' batch statistics (invert).
+        label_weight: Weight of the experts' cross-entropy (match).
         step_size: Initial step size of the student, then learnt (mtt).
 
     Raises:
@@ -87,6 +89,8 @@ class Settings:
     student_steps: int = 10
     student_batch: int = 64
     item_rate: float = 0.02
+    statistics_weight: float = 0.3
+    label_weight: float = 0.1
     step_size: float = 0.05
 
     def __post_init__(self) -> None:
@@ -136,6 +140,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "student_steps": (1, 1000),
     "student_batch": (2, 100_000),
     "item_rate": (1e-6, 10),
+    "statistics_weight": (0, 1000),
+    "label_weight": (0, 1000),
     "step_size": (1e-6, 10),
 }
 """Lowest and highest value of each number."""

@@ -34,7 +34,7 @@ LabelArch: TypeAlias = Annotated[str | None, typer.Option(help="Architecture of 
 LabelWidth: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the channels of these experts.")]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
 Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
-Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items (mtt).")]
+Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items.")]
 CheckEvery: TypeAlias = Annotated[
     int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
 ]
@@ -57,7 +57,11 @@ TrajectoryRate: TypeAlias = Annotated[
 Batch: TypeAlias = Annotated[int | None, typer.Option(help="Views in one training step.")]
 PeakRate: TypeAlias = Annotated[float | None, typer.Option(help="Largest learning rate of the student.")]
 WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="Weight decay of the student.")]
-ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items (mtt).")]
+ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items.")]
+StatisticsWeight: TypeAlias = Annotated[
+    float | None, typer.Option(help="Weight of the experts' batch statistics (invert).")
+]
+LabelWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the experts' cross-entropy (match).")]
 Config: TypeAlias = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings; flags come before it.")
 ]

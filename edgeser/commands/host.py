@@ -83,6 +83,8 @@ def distill(
     student_batch: flags.StudentBatch = None,
     step_size: flags.StepSize = None,
     item_rate: flags.ItemRate = None,
+    statistics_weight: flags.StatisticsWeight = None,
+    label_weight: flags.LabelWeight = None,
     config: flags.Config = None,
     resume: flags.Resume = False,
     dry_run: flags.DryRun = False,

@@ -101,6 +101,11 @@ def _path(run: Run, name: str) -> Path:
 
 
 def label_ensemble(settings: Settings, task: Task, trained: dict[str, Trajectory]) -> Ensemble:
-    """The label experts among the trained ones."""
-    members = tuple(trajectory.final for name, trajectory in trained.items() if name.startswith("label"))
-    return Ensemble(label_graph(settings, task), members)
+    """The label experts among the trained ones, with their starts."""
+    jobs = label_jobs(settings, task)
+    known = [name for name in jobs if name in trained]
+    return Ensemble(
+        label_graph(settings, task),
+        tuple(trained[name].final for name in known),
+        tuple(jobs[name].start for name in known),
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from edgeser.distill import coresets, mtt
+from edgeser.distill import coresets, invert, match, mtt
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings
@@ -15,6 +15,20 @@ from edgeser_export.errors import choice_hint
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "mtt": Method("trajectory matching", mtt.begin, mtt.improve, needs_trajectories=True),
+        "invert": Method(
+            "items that the experts take for their class",
+            invert.begin,
+            invert.improve,
+            needs_experts=True,
+            defaults=invert.DEFAULTS,
+        ),
+        "match": Method(
+            "items whose features are distributed as those of the clips",
+            match.begin,
+            match.improve,
+            needs_experts=True,
+            defaults=match.DEFAULTS,
+        ),
         "random": Method("random real items", coresets.random_items),
         "herding": Method("real items whose mean feature follows the class's", coresets.herding, needs_experts=True),
         "kcenter": Method("real items that cover the class's features", coresets.k_center, needs_experts=True),
