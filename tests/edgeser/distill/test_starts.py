@@ -1,0 +1,99 @@
+"""What items begin as: of the right class, different from each other, and no recording where none is promised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgeser.distill.method import Assignment
+from edgeser.distill.starts import SOURCES, STARTS, begin_items, find_start, mix, noise, real
+from edgeser.errors import SettingsError
+
+
+def of_speakers(assignment: Assignment, ipc: int, speakers: int = 4, seed: int = 0) -> Assignment:
+    """The assignment with a number of speakers who take turns."""
+    names = tuple(f"s{index % speakers}" for index in range(len(assignment.task.clips)))
+    task = replace(assignment.task, speakers=names)
+    return replace(assignment, task=task, settings=replace(assignment.settings, ipc=ipc, seed=seed))
+
+
+@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("ipc", [1, 3, 8])
+def test_items_are_finite_and_repeat_with_the_seed(assignment: Assignment, name: str, ipc: int) -> None:
+    given = of_speakers(assignment, ipc)
+    items = STARTS[name](given)
+    assert items.dtype == np.float32
+    assert items.shape == (3 * ipc, *given.task.clips.shape[2:])
+    assert np.isfinite(items).all()
+    assert len(np.unique(items, axis=0)) == len(items)
+    assert np.array_equal(items, STARTS[name](given))
+    assert not np.array_equal(items, STARTS[name](of_speakers(assignment, ipc, seed=1)))
+
+
+def test_real_items_are_clips_of_their_class(assignment: Assignment) -> None:
+    given = of_speakers(assignment, 4)
+    clips = {clip.tobytes(): int(label) for clip, label in zip(given.task.clips[:, 0], given.task.labels, strict=True)}
+    assert [clips[item.tobytes()] for item in real(given)] == list(given.classes)
+
+
+def test_a_start_is_a_copy(assignment: Assignment) -> None:
+    given = of_speakers(assignment, 2)
+    before = given.task.clips.copy()
+    real(given)[:] = 7.0
+    assert np.array_equal(before, given.task.clips)
+
+
+@pytest.mark.parametrize("name", ["mix", "noise"])
+def test_no_clip_is_among_the_items(assignment: Assignment, name: str) -> None:
+    """The nearest clip, over all circular shifts, is about as far as clips of the class are from each other."""
+    given = of_speakers(assignment, 4)
+    clips = given.task.clips[:, 0]
+    for item in STARTS[name](given):
+        gaps = [np.abs(np.roll(item, shift, axis=1) - clips).mean((1, 2)).min() for shift in range(0, 96, 8)]
+        assert min(gaps) > 0.1
+
+
+def test_a_mixture_is_a_sum_of_shifted_clips_of_its_class_by_different_speakers(assignment: Assignment) -> None:
+    """Clips that are one constant each show the weights and the sources: values of sources add up."""
+    given = of_speakers(assignment, 2)
+    clips = np.zeros_like(given.task.clips)
+    for index in range(len(clips)):
+        clips[index, 0, index] = 1.0  # a band of its own: shifts in time do not move it
+    items = mix(replace(given, task=replace(given.task, clips=clips)))
+    for item, number in zip(items, given.classes, strict=True):
+        bands = item.mean(1) - item.mean(1).min()
+        sources = np.argsort(bands)[-SOURCES:]
+        assert np.count_nonzero(bands > 1e-4) == SOURCES
+        assert set(given.task.labels[sources]) == {number}
+        assert len({given.task.speakers[source] for source in sources}) == SOURCES
+
+
+def test_a_class_with_one_clip_still_begins(assignment: Assignment) -> None:
+    given = of_speakers(assignment, 1)
+    few = np.concatenate([np.flatnonzero(given.task.labels == number)[:1] for number in range(3)])
+    task = replace(given.task, clips=given.task.clips[few], labels=given.task.labels[few], speakers=("a", "b", "c"))
+    for start in STARTS.values():
+        assert np.isfinite(start(replace(given, task=task))).all()
+
+
+def test_noise_has_the_spectrum_of_its_class(assignment: Assignment) -> None:
+    given = of_speakers(assignment, 6)
+    spectra = 2 * np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
+    clips = given.task.clips + spectra[given.task.labels][:, None, :, None]
+    items = noise(replace(given, task=replace(given.task, clips=clips)))
+    mine = [items[given.classes == number].mean((0, 2)) for number in range(3)]
+    for number in range(3):
+        alike = [np.corrcoef(one, spectra[number])[0, 1] for one in mine]
+        assert np.argmax(alike) == number
+        assert alike[number] > 0.7
+
+
+def test_the_table_finds_starts_and_suggests_near_ones(assignment: Assignment) -> None:
+    assert find_start("mix") is mix
+    with pytest.raises(SettingsError, match="cannot begin as 'mixx'") as caught:
+        find_start("mixx")
+    assert "'mix'" in caught.value.hint
+    chosen = replace(assignment, settings=replace(assignment.settings, start_from="noise"))
+    assert np.array_equal(begin_items(chosen), noise(chosen))
