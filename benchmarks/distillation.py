@@ -1,136 +1,195 @@
-"""The table of what distilled sets are worth: corpus x budget x row, with mean and standard deviation over seeds.
+"""The table of what distilled sets are worth: method x budget x corpus, with mean and standard deviation over seeds.
 
-    python benchmarks/distillation.py CORPORA --out runs/table --cells ravdess:6 ravdess:2 emodb:2 --seeds 5
+    python benchmarks/distillation.py CORPORA --out runs/table --corpora ravdess emodb urdu --methods mtt random
+    python benchmarks/distillation.py CORPORA --out runs/table --cells ravdess:6 emodb:0.056 --arch edgenet cnn6:0.25
 
-CORPORA is a folder with one folder a corpus. Label experts are trained once a corpus and shared by its cells; a cell
-that is done is not measured again, so an interrupted table goes on. JSON is printed on stdout, the table on stderr.
+CORPORA is a folder with one folder a corpus. Each distillation, and each row on real clips, is measured once and kept
+in --out; an interrupted table goes on. JSON is printed on stdout and kept in --out/table.json, the tables are printed
+on stderr. The label experts are one set a corpus, for all seeds of distillation too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from distillation_cells import Group, measure_common, measure_group, parse_budget
+from distillation_runs import Request
+from distillation_tables import markdown_page, panels_of, result_of, row_of, sheets_of
 from rich.console import Console
-from rich.table import Table
 
-from edgeser.distill.pipeline import distill
-from edgeser.evaluate import ROWS, Plan, evaluate
-from edgeser.run import Run
+from edgeser.distill.table import METHODS, find_method
+from edgeser.errors import EdgeserError, SettingsError
+from edgeser.pictures import budget_picture, check_picture, save
+from edgeser.rows import ROWS
 from edgeser.settings import Settings
+from edgeser.students import parse_student
 from edgeser.workers import Workers
-from edgeser_export.files import write_json
+from edgeser_device.machine import available_cores
+from edgeser_export.errors import choice_hint
+from edgeser_export.files import write_bytes, write_json
 
-
-def say(text: str) -> None:
-    """Progress, on stderr."""
-    print(text, file=sys.stderr)
-
-
-def measure_cell(cell: str, arguments: argparse.Namespace, workers: Workers) -> dict[str, Any]:
-    """Distil and evaluate one cell, CORPUS:IPC, or read what was measured before."""
-    corpus, ipc = cell.split(":")
-    folder = arguments.out / f"{corpus}-{ipc}-{arguments.method}"
-    done = folder / "cell.json"
-    if done.is_file():
-        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        if set(arguments.rows) <= set(found["rows"]) and len(found["seeds"]) >= arguments.seeds:
-            return found
-    place = "" if corpus == "demo" else str((arguments.corpora / corpus).resolve())
-    settings = Settings(corpus=corpus, folder=place, method=arguments.method, ipc=int(ipc))
-    shared = arguments.out / "experts" / corpus
-    if shared.is_dir() and not folder.is_dir():
-        write_seed(folder, settings, shared)
-    say(f"{cell}: {arguments.method}")
-    run = distill(settings, folder, workers, resume=folder.is_dir(), warn=say)
-    share_label_experts(run, shared)
-    result = evaluate(run, Plan(tuple(range(arguments.seeds)), tuple(arguments.rows)), workers)
-    rows = {
-        "full": result["full"],
-        "full_best": result["full_best"],
-        "distilled": result["distilled"],
-        **result["baselines"],
-    }
-    measured = {
-        "corpus": corpus,
-        "method": arguments.method,
-        "ipc": int(ipc),
-        "share": result["distilled"]["share"],
-        "bytes": result["distilled"]["bytes"],
-        "rows": {name: row for name, row in rows.items() if row is not None},
-        "init": result["init"],
-        "experts": result["experts"],
-        "seeds": result["seeds"],
-        "varies": result["varies"],
-        "split": result["split"]["name"],
-        "machine": result["machine"],
-    }
-    write_json(done, measured)
-    return measured
-
-
-def write_seed(folder: Path, settings: Settings, shared: Path) -> None:
-    """Begin a run whose label experts are already there."""
-    (folder / "trajectories").mkdir(parents=True)
-    (folder / "config.toml").write_text(settings.to_toml(), encoding="utf-8")
-    for expert in shared.iterdir():
-        shutil.copy2(expert, folder / "trajectories")
-
-
-def share_label_experts(run: Run, shared: Path) -> None:
-    """Keep a run's label experts for the other cells of its corpus."""
-    shared.mkdir(parents=True, exist_ok=True)
-    for expert in run.trajectories.glob("label-expert-*"):
-        if not (shared / expert.name).exists():
-            shutil.copy2(expert, shared)
-
-
-def table_of(cells: list[dict[str, Any]], rows: list[str]) -> Table:
-    """UAR of each row with its standard deviation, a cell a line."""
-    table = Table(title=f"UAR on test speakers, {len(cells[0]['seeds'])} seeds; {cells[0]['machine']['cpu']}")
-    for title in ("corpus", "IPC", "share", "kB", "method", *rows, "ratio", "experts"):
-        table.add_column(title)
-    for cell in cells:
-        scores = [cell["rows"].get(row) for row in rows]
-        full = next((other["rows"]["full"] for other in cells if same_corpus(other, cell)), None)
-        ratio = f"{cell['rows']['distilled']['uar_mean'] / full['uar_mean']:.3f}" if full else ""
-        table.add_row(
-            cell["corpus"],
-            str(cell["ipc"]),
-            f"{cell['share']:.1%}",
-            f"{cell['bytes'] / 1000:.0f}",
-            cell["method"],
-            *(f"{score['uar_mean']:.3f} ± {score['uar_std'] or 0:.3f}" if score else "" for score in scores),
-            ratio,
-            f"{cell['experts']['uar']:.3f}",
-        )
-    return table
-
-
-def same_corpus(other: dict[str, Any], cell: dict[str, Any]) -> bool:
-    """Whether the other cell has the full-data row that this one is compared with."""
-    return other["corpus"] == cell["corpus"] and "full" in other["rows"]
+CELLS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start_from")
+"""Settings that are dimensions of the table, so that --settings cannot give them."""
+READERS = {"int": int, "float": float, "str": str}
 
 
 def main() -> None:
     """Measure the cells and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpora", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("runs/table"))
-    parser.add_argument("--cells", nargs="+", default=["ravdess:6", "emodb:2"], metavar="CORPUS:IPC")
-    parser.add_argument("--method", default="mtt")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=5)
-    arguments = parser.parse_args()
-    if "distilled" not in arguments.rows:
-        arguments.rows = ["distilled", *arguments.rows]
-    cells = [measure_cell(cell, arguments, Workers.all_cores()) for cell in arguments.cells]
-    print(json.dumps({"cells": cells}, indent=2))
-    Console(stderr=True, width=160).print(table_of(cells, arguments.rows))
+    arguments = parser().parse_args()
+    try:
+        request, groups = request_of(arguments), groups_of(arguments)
+        for picture in [arguments.picture] if arguments.picture else []:
+            check_picture(picture)
+        for group in groups:
+            group.settings(0, request)  # what does not fit shows before anything is measured
+        result = measure(groups, request, command_of(arguments))
+        sheets = sheets_of(result)
+        if arguments.picture:
+            save(budget_picture(panels_of(result)), arguments.picture)
+        if arguments.markdown:
+            page = markdown_page(result, sheets, arguments.picture, arguments.markdown)
+            write_bytes(arguments.markdown, page.encode())
+    except EdgeserError as error:
+        sys.exit(f"error: {error.message}\nhint: {error.hint}")
+    print(json.dumps(result, indent=2))
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 180, highlight=False)
+    for sheet in sheets:
+        console.print(sheet.rich())
+
+
+def measure(groups: list[Group], request: Request, command: str) -> dict[str, Any]:
+    """Measure all groups; what is known of the table is written after each."""
+    lines: list[dict[str, Any]] = []
+    for group in groups:
+        common = measure_common(group.settings(0, request), request)
+        lines.append(row_of(group, measure_group(group, request), common, request))
+        result = result_of(lines, request, command)
+        write_json(request.out / "table.json", result)
+    return result
+
+
+def request_of(arguments: argparse.Namespace) -> Request:
+    """What was asked of the whole table.
+
+    Raises:
+        SettingsError: A row or a setting does not exist.
+    """
+    for row in arguments.rows:
+        if row not in ROWS:
+            raise SettingsError(f"there is no row {row!r}", choice_hint(row, ROWS))
+    overrides = dict(parse_setting(text) for text in arguments.settings)
+    rows = tuple(row for row in arguments.rows if row != "distilled")
+    workers = Workers(arguments.jobs)
+    trainings = arguments.trainings or arguments.seeds
+    return Request(arguments.corpora, arguments.out.resolve(), arguments.seeds, trainings, rows, overrides, workers)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Name and value of KEY=VALUE.
+
+    Raises:
+        SettingsError: No such setting, one that the table itself decides, or a value of another type.
+    """
+    name, _, value = text.partition("=")
+    kinds = {field.name: str(field.type) for field in fields(Settings) if field.name not in CELLS_DECIDE}
+    if name not in kinds:
+        raise SettingsError(f"--settings cannot give {name!r}", choice_hint(name, kinds))
+    try:
+        return name, READERS[kinds[name]](value)
+    except ValueError as error:
+        raise SettingsError(f"{name} is {value!r}, not of type {kinds[name]}", "write KEY=VALUE") from error
+
+
+def groups_of(arguments: argparse.Namespace) -> list[Group]:
+    """One group for each corpus, student, budget, method and start, in this order.
+
+    Raises:
+        SettingsError: A cell, method or student is not understood.
+    """
+    cells = [(corpus, f"{share:g}") for corpus in arguments.corpora_names for share in arguments.shares]
+    if arguments.cells:
+        cells = [(corpus, budget) for corpus, _, budget in (text.partition(":") for text in arguments.cells)]
+    for _, budget in cells:
+        parse_budget(budget)
+    names = list(dict.fromkeys(corpus for corpus, _ in cells))
+    students = [parse_student(text, arguments.width) for text in arguments.arch]
+    return [
+        Group(corpus, budget, method, start, arch, width, count_of(method, arguments))
+        for corpus in names
+        for arch, width in students
+        for budget in [budget for other, budget in cells if other == corpus]
+        for method in arguments.methods
+        for start in starts_of(method, arguments)
+    ]
+
+
+def count_of(method: str, arguments: argparse.Namespace) -> int:
+    """Seeds of distillation of a method."""
+    if method == Settings.method:
+        return int(arguments.distillations)
+    return int(min(arguments.distillations, arguments.other_distillations))
+
+
+def starts_of(method: str, arguments: argparse.Namespace) -> list[str]:
+    """What the items of a method begin as; one line for a method that only chooses real items.
+
+    Raises:
+        SettingsError: There is no such method.
+    """
+    learns = find_method(method).improve is not None
+    return arguments.start if learns and arguments.start else [""]
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command that gives the same table, without the places of files."""
+    words = ["python", "benchmarks/distillation.py", "CORPORA"]
+    for action in parser()._actions:
+        value = getattr(arguments, action.dest, None)
+        places = ("corpora", "out", "markdown", "picture", "jobs", "help")
+        if action.dest not in places and value not in (None, action.default):
+            values = value if isinstance(value, list) else [value]
+            words += [action.option_strings[0], *map(str, values)]
+    return shlex.join(words)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("corpora", type=Path, metavar="CORPORA", help="folder with one folder a corpus")
+    made.add_argument("--out", type=Path, default=Path("runs/table"), metavar="DIR")
+    made.add_argument(
+        "--corpora", dest="corpora_names", nargs="+", default=["ravdess", "emodb", "urdu"], metavar="NAME"
+    )
+    made.add_argument("--shares", type=float, nargs="+", default=[0.015, 0.056, 0.149], metavar="P", help="budgets")
+    made.add_argument(
+        "--cells", nargs="+", default=[], metavar="CORPUS:BUDGET", help="instead of --corpora and --shares"
+    )
+    made.add_argument(
+        "--methods", "--method", nargs="+", default=[Settings.method], metavar="M", help=", ".join(METHODS)
+    )
+    made.add_argument(
+        "--start", "--from", nargs="+", default=[], metavar="START", help="what items begin as: a line each"
+    )
+    made.add_argument("--arch", nargs="+", default=[Settings.arch], metavar="NAME[:WIDTH]", help="students")
+    made.add_argument("--width", type=float, default=Settings.width, help="of students that name none")
+    made.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    made.add_argument("--seeds", type=int, default=5, help="trainings of each row")
+    made.add_argument(
+        "--trainings", type=int, default=0, help="of each distillation; as many as --seeds when not given"
+    )
+    made.add_argument("--distillations", type=int, default=1, help=f"seeds of distillation of {Settings.method}")
+    made.add_argument("--other-distillations", type=int, default=2, help="at most, of the other methods")
+    made.add_argument("--settings", nargs="+", default=[], metavar="KEY=VALUE", help="of all cells")
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    made.add_argument("--picture", type=Path, metavar="FILE", help="draw UAR against budget there")
+    made.add_argument("--jobs", type=int, default=available_cores(), help="distillations and trainings side by side")
+    return made
 
 
 if __name__ == "__main__":

@@ -8,11 +8,20 @@ from typing import Any
 
 SYNTHETIC = "synthetic"
 """The kind of a corpus in which nobody speaks."""
-OF_RECORDINGS: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("random", "herding", "kcenter"), "are log-mels of recordings of the corpus")
-    | {"mtt": "began as log-mels of recordings of the corpus and were then changed"}
+CHOSEN = ("random", "herding", "kcenter")
+"""Methods whose items are clips as they are."""
+BEGAN_AS: Mapping[str, str] = MappingProxyType(
+    {
+        "real": "began as log-mels of recordings of the corpus and were then changed",
+        "mix": "began as sums of log-mels of several recordings and were then changed",
+        "noise": "began as noise with the mean spectrum of their class and were then changed",
+    }
 )
-"""By method, where items come from recordings: speech can be made audible again from a log-mel."""
+"""By start, what the items of the other methods are made of."""
+FROM_RECORDINGS = (
+    " From a log-mel, speech can roughly be made audible again:"
+    " pass this kit on only as the licence lets you pass on the recordings."
+)
 
 USES = """\
 ## Intended uses
@@ -65,13 +74,17 @@ def _data(manifest: Mapping[str, Any]) -> list[str]:
         f"- Distilled by `{provenance['method']}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
         f" {budgets['views']} views, {budgets['distilled_bytes']:,} bytes"
     )
-    if provenance["method"] in OF_RECORDINGS:
-        lines.append(
-            f"- **The items {OF_RECORDINGS[provenance['method']]}.**"
-            " From a log-mel, speech can roughly be made audible again:"
-            " pass this kit on only as the licence lets you pass on the recordings."
-        )
+    origin, warning = _origin(provenance)
+    lines.append(f"- **The items {origin}.**{warning}")
     return [*lines, ""]
+
+
+def _origin(provenance: Mapping[str, Any]) -> tuple[str, str]:
+    """What the items are made of, and what follows where a recording may be heard in them."""
+    if provenance["method"] in CHOSEN:
+        return "are log-mels of recordings of the corpus", FROM_RECORDINGS
+    start = provenance["config"].get("start_from", "real")
+    return BEGAN_AS[start], FROM_RECORDINGS if start == "real" else " How near they are to recordings was not measured."
 
 
 def _student(manifest: Mapping[str, Any]) -> list[str]:

@@ -9,41 +9,32 @@ scored once, at the end, and choose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from edgeser.distill.coresets import random_items
+from edgeser.curves import convergence
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import describe, finish, prepare, require_same_corpus
-from edgeser.experts import Ensemble, Task
-from edgeser.network import to_tensors
+from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
+from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
 from edgeser.run import Run
-from edgeser.scoring import Clips, Score, average_by_clip, probabilities, score, score_of
-from edgeser.students import build, initial_weights
-from edgeser.training import Arrays, train_on_clips, train_on_set, with_statistics
+from edgeser.scoring import Clips, Score
+from edgeser.settings import Settings, with_budget
+from edgeser.students import build, initial_weights, parse_student
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.machine import describe_machine
 from edgeser_device.progress import progress_bar
-from edgeser_device.schedule import Schedule, statistics_batches
-from edgeser_device.views import render
 from edgeser_export.files import write_json
 from edgeser_export.graph import Graph, Weights
 
-REAL_CLIPS = Schedule(steps=1000, batch=32, peak_rate=1e-2, weight_decay=0.1)
-"""How students are trained on real clips, whatever the distilled set's own rates are; the steps are the student's.
-Rate, decay and augmentation were chosen on the dev speakers of RAVDESS and EMO-DB, one recipe for both."""
-BEST_STEPS = 2500
-"""Steps of full data at its best: more gain nothing on the dev speakers of RAVDESS."""
-FEWEST_VIEWS = 64
-"""Views for each item of the baseline ``random_bank``, also where the distilled set has fewer."""
+Pair: TypeAlias = tuple[Score, Score]
+"""Scores of one training on dev and test speakers."""
+Job: TypeAlias = tuple[str, Bench, Graph, Weights, int]
+"""The arguments of ``measure``."""
 
 
 @dataclass(frozen=True)
@@ -52,93 +43,16 @@ class Plan:
 
     Attributes:
         seeds: One training for each, in every row.
-        rows: Rows of ``ROWS``.
-        transfer: Other architectures to train on the same set, each from its own start.
+        rows: Rows of ``ROWS``, "distilled" among them.
+        transfer: Other students to train on the same set, NAME or NAME:WIDTH, each from its own start; the width is the
+            run's where none is named.
+        convergence: Lengths of training to measure, as shares of the student's steps; none measures no convergence.
     """
 
     seeds: tuple[int, ...]
     rows: tuple[str, ...]
     transfer: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every row trains on and is scored with.
-
-    Attributes:
-        assignment: Experts and initialisation, as the method had them.
-        distilled: The run's set.
-        dev: Clips of the dev speakers.
-        test: Clips of the test speakers.
-    """
-
-    assignment: Assignment
-    distilled: DistilledSet
-    dev: Clips
-    test: Clips
-
-    @property
-    def task(self) -> Task:
-        """The real clips."""
-        return self.assignment.task
-
-
-Row: TypeAlias = Callable[[Bench, Graph, Weights, int], Arrays]
-"""(bench, student, its start, seed) to trained weights."""
-
-
-def train_distilled(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On the views of the distilled set."""
-    return train_on_set(graph, start, bench.distilled, seed)
-
-
-def train_full(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On all real clips with hard labels, for as many steps."""
-    everything = np.arange(len(bench.task.clips))
-    return _train_on_real(bench, graph, start, everything, bench.task.hard_labels, seed)
-
-
-def train_full_best(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On all real clips with hard labels, for as many steps as help."""
-    steps = max(BEST_STEPS, bench.assignment.settings.steps)
-    clips, labels = torch.from_numpy(bench.task.clips), torch.from_numpy(bench.task.hard_labels)
-    return train_on_clips(graph, start, clips, labels, replace(REAL_CLIPS, steps=steps), seed)
-
-
-def train_random(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On random real items with hard labels, freshly augmented."""
-    chosen = random_choice(bench, seed)
-    return _train_on_real(bench, graph, start, chosen, bench.task.hard_labels[chosen], seed)
-
-
-def train_random_soft(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On random real items with one label of the experts an item, freshly augmented."""
-    chosen = random_choice(bench, seed)
-    temperature = bench.assignment.settings.temperature
-    labels = bench.assignment.ensemble.soft_labels(bench.task.clips[chosen], temperature)
-    return _train_on_real(bench, graph, start, chosen, labels, seed)
-
-
-def train_random_bank(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On a label bank over random real items, as many and of as many bytes as the distilled set."""
-    own = bench.assignment.settings
-    settings = replace(own, seed=seed, labels="bank", views=max(FEWEST_VIEWS, own.views))
-    assignment = replace(bench.assignment, settings=settings)
-    items = np.asarray(random_items(assignment)["items"], dtype=np.float32)
-    return train_on_set(graph, start, finish(assignment, items, bench.distilled.frontend), seed)
-
-
-ROWS: Mapping[str, Row] = MappingProxyType(
-    {
-        "distilled": train_distilled,
-        "full": train_full,
-        "full_best": train_full_best,
-        "random": train_random,
-        "random_soft": train_random_soft,
-        "random_bank": train_random_bank,
-    }
-)
-BASELINES = ("random", "random_soft", "random_bank")
+    convergence: tuple[float, ...] = ()
 
 
 def evaluate(run: Run, plan: Plan, workers: Workers, folder: str = "") -> dict[str, Any]:
@@ -157,145 +71,217 @@ def evaluate(run: Run, plan: Plan, workers: Workers, folder: str = "") -> dict[s
         RunError: The run is not finished, or the corpus is not the one it was made of.
         EdgeserError: The corpus is gone, or does not fit any more.
     """
-    distilled, own = run.distilled(), run.settings()
-    shape = (1, distilled.frontend.mels, distilled.frontend.frames)
-    others = {name: build(name, len(distilled.names), own.width, shape) for name in plan.transfer}
-    bench, split = open_bench(run, distilled, workers, folder)
-    jobs = [(row, bench, bench.task.graph, bench.assignment.init, seed) for row in plan.rows for seed in plan.seeds]
-    for graph in others.values():
-        jobs += [("distilled", bench, graph, initial_weights(graph, own.seed), seed) for seed in plan.seeds]
-    scores = []
+    return next(evaluate_each([run], plan, workers, folder))
+
+
+def evaluate_each(runs: Sequence[Run], plan: Plan, workers: Workers, folder: str = "") -> Iterator[dict[str, Any]]:
+    """As :func:`evaluate`, several runs side by side; results in the order of the runs, each as soon as it is whole.
+
+    Raises:
+        EdgeserError: As :func:`evaluate`; all runs are opened before anything is trained.
+    """
+    shelf = Shelf(workers, folder)
+    examinations = [open_examination(run, plan, shelf) for run in runs]
+    jobs = [job for examination in examinations for job in examination.jobs()]
     with progress_bar("evaluate", len(jobs)) as advance:
-        for done, pair in enumerate(workers.each(measure, jobs), start=1):
-            scores.append(pair)
-            advance(done, f"{jobs[done - 1][0]}: {pair[1].uar:.3f}")
-    result = with_earlier_rows(summarise(run, bench, plan, others, scores, split), run.metrics())
-    write_json(run.folder / "metrics.json", result)
-    return result
+        done, pairs = 0, workers.each(measure, jobs)
+        for examination in examinations:
+            scores = []
+            for job in examination.jobs():
+                scores.append(next(pairs))
+                done += 1
+                advance(done, f"{job[0]}: {scores[-1][1].uar:.3f}")
+            result = examination.result(scores)
+            if plan.convergence:
+                result["convergence"] = convergence(examination.bench, plan.seeds, plan.convergence, workers)
+            result = with_earlier_rows(result, examination.run.metrics())
+            write_json(examination.run.folder / "metrics.json", result)
+            yield result
 
 
-def open_bench(run: Run, distilled: DistilledSet, workers: Workers, folder: str) -> tuple[Bench, dict[str, Any]]:
-    """Everything a row needs, and the split in words; experts that the run lacks are trained again."""
-    settings = run.settings()
-    material = prepare(replace(settings, folder=folder or settings.folder), workers)
+@dataclass
+class Shelf:
+    """Corpora that were read, so that several runs of one corpus read and hold it once.
+
+    Attributes:
+        workers: Where features are computed and missing experts are trained.
+        folder: Where the corpus is now, if it was moved.
+    """
+
+    workers: Workers
+    folder: str = ""
+    _read: dict[tuple[object, ...], tuple[Material, Clips, Clips]] = field(default_factory=dict)
+
+    def take(self, settings: Settings) -> tuple[Material, Clips, Clips]:
+        """What a run of these settings works on, and the clips of its dev and test speakers."""
+        here = replace(settings, folder=self.folder or settings.folder)
+        key = (here.corpus, here.folder, here.split, here.arch, here.width)
+        if key not in self._read:
+            found = prepare(here, self.workers)
+            parts = (found.features.dev, found.features.test)
+            dev, test = (Clips.of(part, found.task.classes) for part in parts)
+            self._read[key] = found, dev, test
+        material, dev, test = self._read[key]
+        return replace(material, settings=with_budget(here, len(material.task.clips), material.task.classes)), dev, test
+
+
+def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, dict[str, Any]]:
+    """Everything a row needs, and the split in words; experts that the run lacks are trained again.
+
+    Raises:
+        RunError: The corpus is not the one that the run was made of.
+        EdgeserError: The corpus is gone, or does not fit any more.
+    """
+    material, dev, test = shelf.take(run.settings())
     description = describe(material)
     require_same_corpus(run, description)
-    trained = train_experts(run, material.task, label_jobs(material.settings, material.task), workers)
+    settings, task = material.settings, material.task
+    trained = train_experts(run, task, label_jobs(settings, task), shelf.workers)
     assignment = Assignment(
-        task=material.task,
+        task=task,
         names=distilled.names,
-        settings=material.settings,
+        settings=settings,
         init=run.init(),
-        ensemble=label_ensemble(material.settings, material.task, trained),
+        ensemble=label_ensemble(settings, task, trained),
     )
-    parts = (Clips.of(part, material.task.classes) for part in (material.features.dev, material.features.test))
-    return Bench(assignment, distilled, *parts), description["split"]
+    return Bench(assignment, distilled, dev, test), description["split"]
 
 
-def measure(row: str, bench: Bench, graph: Graph, start: Weights, seed: int) -> tuple[Score, Score]:
-    """Train one row with one seed; its scores on dev and test speakers."""
-    weights = ROWS[row](bench, graph, start, seed)
-    return score(graph, weights, bench.dev), score(graph, weights, bench.test)
+@dataclass(frozen=True)
+class Examination:
+    """One run, opened, and what is to be trained for it.
+
+    Attributes:
+        run: The run.
+        bench: What its rows train on.
+        split: In words.
+        plan: What was asked for.
+        twins: Rows that would repeat another one, and that other one: they are trained once.
+        others: Other students, by the name that the plan gives them, with their widths.
+    """
+
+    run: Run
+    bench: Bench
+    split: Mapping[str, Any]
+    plan: Plan
+    twins: Mapping[str, str]
+    others: Mapping[str, tuple[Graph, float]]
+
+    def rows(self) -> list[str]:
+        """The rows that are trained."""
+        return [row for row in self.plan.rows if row not in self.twins]
+
+    def jobs(self) -> list[Job]:
+        """One training each: rows, then other students, seeds within."""
+        bench, seeds, start = self.bench, self.plan.seeds, self.bench.assignment.init
+        jobs: list[Job] = [(row, bench, bench.task.graph, start, seed) for row in self.rows() for seed in seeds]
+        for graph, _ in self.others.values():
+            own_start = initial_weights(graph, bench.assignment.settings.seed)
+            jobs += [("distilled", bench, graph, own_start, seed) for seed in seeds]
+        return jobs
+
+    def result(self, scores: Sequence[Pair]) -> dict[str, Any]:
+        """The JSON object of an evaluation; ``scores`` are in the order of the jobs."""
+        count, bench = len(self.plan.seeds), self.bench
+        groups = [
+            summary(scores[place : place + count], bench.distilled.names) for place in range(0, len(scores), count)
+        ]
+        rows = dict(zip(self.rows(), groups, strict=False))
+        rows |= {row: {**rows[other], "same_as": other} for row, other in self.twins.items()}
+        description = self.run.description()
+        return {
+            **{row: rows.get(row) for row in ("full", "full_best", "full_soft")},
+            "distilled": {
+                **rows["distilled"],
+                "share": description["budget"]["share"],
+                "ipc": bench.distilled.per_class,
+                "bytes": (self.run.folder / "distilled.safetensors").stat().st_size,
+            },
+            "init": {"uar": init_score(bench).uar},
+            "experts": {
+                "uar": ensemble_score(bench.assignment.ensemble, bench.test).uar,
+                "members": len(bench.assignment.ensemble.members),
+            },
+            "baselines": {row: {**rows[row], **bank_size(row, bench)} for row in BASELINES if row in rows},
+            "transfer": {
+                name: {**row, "width": width, "parameters": graph.parameter_count}
+                for (name, (graph, width)), row in zip(self.others.items(), groups[len(self.rows()) :], strict=True)
+            },
+            "convergence": None,
+            "split": self.split,
+            "seeds": list(self.plan.seeds),
+            "varies": "order of training; for baselines also the choice of items",
+            "student": description["student"],
+            "method": description["method"],
+            "schedule": bench.distilled.schedule.to_json(),
+            "schedule_real": replace(REAL_CLIPS, steps=bench.assignment.settings.steps).to_json(),
+            "edgeser": description["edgeser"],
+            "machine": describe_machine(),
+        }
 
 
-def random_choice(bench: Bench, seed: int) -> NDArray[np.int64]:
-    """Training clips of a random baseline: as many of each class as the distilled set has."""
-    random = np.random.default_rng([seed, 0xC1])
-    per_class = bench.assignment.settings.ipc
-    of_class = [np.flatnonzero(bench.task.labels == number) for number in range(bench.task.classes)]
-    return np.concatenate([random.permutation(indices)[:per_class] for indices in of_class])
+def open_examination(run: Run, plan: Plan, shelf: Shelf) -> Examination:
+    """A run with everything that its plan needs.
+
+    Raises:
+        SettingsError: The plan names a student that does not exist.
+        EdgeserError: As :func:`open_bench`.
+    """
+    distilled, own = run.distilled(), run.settings()
+    shape = (1, distilled.frontend.mels, distilled.frontend.frames)
+    others = {}
+    for name in plan.transfer:
+        arch, width = parse_student(name, own.width)
+        others[name] = build(arch, len(distilled.names), width, shape), width
+    bench, split = open_bench(run, distilled, shelf)
+    same = {"random_bank_bytes": "random_bank"} if set(BANKS) <= set(plan.rows) else {}
+    twins = {row: other for row, other in same.items() if BANKS[row](bench) == BANKS[other](bench)}
+    return Examination(run, bench, split, plan, twins, others)
 
 
-def init_score(bench: Bench) -> Score:
-    """What the fixed initialisation reaches before any training, with running statistics over the set's views."""
-    distilled, init = bench.distilled, bench.assignment.init
-    items = distilled.items()
-    views = (
-        torch.from_numpy(render(items, distilled.recipes, indices))
-        for indices in statistics_batches(len(distilled.recipes), distilled.schedule.batch)
-    )
-    graph = bench.task.graph
-    parameters = {name: tensor for name, tensor in to_tensors(init).items() if name in graph.parameters}
-    return score(graph, with_statistics(graph, parameters, views), bench.test)
+def other_students(run: Run, names: Sequence[str]) -> tuple[str, ...]:
+    """The students among ``names``, NAME or NAME:WIDTH, that are not the run's own, each once.
+
+    Raises:
+        RunError: There is no such run.
+        SettingsError: A width is no number.
+    """
+    own = run.settings()
+    seen, others = {(own.arch, own.width)}, []
+    for name in names:
+        student = parse_student(name, own.width)
+        if student not in seen:
+            seen.add(student)
+            others.append(name)
+    return tuple(others)
 
 
-def ensemble_score(ensemble: Ensemble, clips: Clips) -> Score:
-    """What the experts reach together."""
-    rows = np.mean([probabilities(ensemble.graph, member, clips.x) for member in ensemble.members], axis=0)
-    return score_of(average_by_clip(rows, clips.owners, len(clips.labels)), clips)
-
-
-def _train_on_real(
-    bench: Bench, graph: Graph, start: Weights, chosen: NDArray[np.int64], labels: NDArray[np.float32], seed: int
-) -> Arrays:
-    clips = torch.from_numpy(bench.task.clips[chosen])
-    schedule = replace(REAL_CLIPS, steps=bench.assignment.settings.steps)
-    return train_on_clips(graph, start, clips, torch.from_numpy(labels), schedule, seed)
-
-
-def summarise(
-    run: Run,
-    bench: Bench,
-    plan: Plan,
-    others: Mapping[str, Graph],
-    scores: Sequence[tuple[Score, Score]],
-    split: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The JSON object of an evaluation; ``scores`` are in the order of rows, then of other students, seeds within."""
-    count, names = len(plan.seeds), bench.distilled.names
-    groups = [_summary(scores[place : place + count], names) for place in range(0, len(scores), count)]
-    rows = dict(zip(plan.rows, groups, strict=False))
-    description = run.description()
-    return {
-        "full": rows.get("full"),
-        "full_best": rows.get("full_best"),
-        "distilled": {
-            **rows["distilled"],
-            "share": description["budget"]["share"],
-            "ipc": bench.distilled.per_class,
-            "bytes": (run.folder / "distilled.safetensors").stat().st_size,
-        },
-        "init": {"uar": init_score(bench).uar},
-        "experts": {
-            "uar": ensemble_score(bench.assignment.ensemble, bench.test).uar,
-            "members": len(bench.assignment.ensemble.members),
-        },
-        "baselines": {row: rows[row] for row in BASELINES if row in rows},
-        "transfer": {
-            name: {**row, "width": bench.assignment.settings.width, "parameters": graph.parameter_count}
-            for (name, graph), row in zip(others.items(), groups[len(plan.rows) :], strict=True)
-        },
-        "split": split,
-        "seeds": list(plan.seeds),
-        "varies": "order of training; for baselines also the choice of items",
-        "student": description["student"],
-        "method": description["method"],
-        "schedule": bench.distilled.schedule.to_json(),
-        "schedule_real": replace(REAL_CLIPS, steps=bench.assignment.settings.steps).to_json(),
-        "edgeser": description["edgeser"],
-        "machine": describe_machine(),
-    }
+def bank_size(row: str, bench: Bench) -> dict[str, int]:
+    """Items per class, views an item and bytes of a baseline that is a label bank; nothing for the others."""
+    if row not in BANKS:
+        return {}
+    size = BANKS[row](bench)
+    return {"ipc": size.ipc, "views": size.views, "bytes": bank_bytes(bench, size)}
 
 
 def with_earlier_rows(result: dict[str, Any], earlier: Mapping[str, Any] | None) -> dict[str, Any]:
     """A result with the ratios, and with the rows of an earlier one that were measured in the same way."""
     same = ("seeds", "split", "schedule", "schedule_real", "student", "edgeser")
     if earlier is not None and all(earlier.get(key) == result[key] for key in same):
+        kept = ("full", "full_best", "full_soft", "convergence")
         result = {
             **result,
-            **{key: result[key] or earlier.get(key) for key in ("full", "full_best")},
+            **{key: result[key] or earlier.get(key) for key in kept},
             **{key: {**earlier.get(key, {}), **result[key]} for key in ("baselines", "transfer")},
         }
     reached = result["distilled"]["uar_mean"]
-    ratios = {name: reached / row["uar_mean"] if row else None for name, row in _full_rows(result).items()}
+    full = {"ratio": "full", "ratio_best": "full_best", "ratio_soft": "full_soft"}
+    ratios = {name: reached / result[row]["uar_mean"] if result[row] else None for name, row in full.items()}
     return {**result, "distilled": {**result["distilled"], **ratios}}
 
 
-def _full_rows(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {"ratio": result["full"], "ratio_best": result["full_best"]}
-
-
-def _summary(pairs: Sequence[tuple[Score, Score]], names: tuple[str, ...]) -> dict[str, Any]:
+def summary(pairs: Sequence[Pair], names: tuple[str, ...]) -> dict[str, Any]:
+    """Mean, standard deviation and single values of the UAR of one row, and the mean recall of each class."""
     dev, test = ([pair[part].uar for pair in pairs] for part in (0, 1))
     recalls = np.mean([pair[1].recalls for pair in pairs], axis=0)  # NaN where no test speaker has the class
     return {

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeser.errors import RunError
+from edgeser.flatness import slope_here, slope_nearby
 from edgeser.network import infer, to_arrays
 from edgeser.training import Arrays, Augmentation, train_on_clips
+from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
@@ -65,6 +67,7 @@ class ExpertRecipe:
         start_divisor: The first rate is the peak divided by this; 1 with an ``end_divisor`` of 1 keeps it constant.
         end_divisor: The last rate is the first one divided by this.
         augmentation: How widely clips are varied.
+        flatness: Distance at which a step's gradient is taken, see :mod:`edgeser.flatness`; 0 takes it on the spot.
     """
 
     optimiser: str
@@ -76,6 +79,7 @@ class ExpertRecipe:
     start_divisor: float = 25.0
     end_divisor: float = 1e4
     augmentation: Augmentation = field(default_factory=Augmentation)
+    flatness: float = 0.0
 
     def schedule(self, clips: int) -> Schedule:
         """The training schedule over ``clips`` clips."""
@@ -119,7 +123,12 @@ class Trajectory:
 
 
 def train_expert(
-    task: Task, start: Weights, recipe: ExpertRecipe, seed: int, keep_snapshots: bool = True
+    task: Task,
+    start: Weights,
+    recipe: ExpertRecipe,
+    seed: int,
+    keep_snapshots: bool = True,
+    advance: Advance = ignore_progress,
 ) -> Trajectory:
     """Train one expert on the real clips with hard labels.
 
@@ -129,11 +138,13 @@ def train_expert(
         recipe: How to train.
         seed: Of the order and the augmentation.
         keep_snapshots: Label experts need the end only.
+        advance: Told after every step.
     """
     per_epoch = steps_per_epoch(len(task.clips), recipe.batch)
     stacks: dict[str, list[NDArray[np.float32]]] = {name: [start[name].copy()] for name in task.graph.parameters}
 
     def keep(done: int, parameters: dict[str, Tensor]) -> None:
+        advance(done, "")
         if keep_snapshots and done % per_epoch == 0:
             for name, array in to_arrays(parameters).items():
                 stacks[name].append(array)
@@ -147,6 +158,7 @@ def train_expert(
         seed,
         recipe.augmentation,
         after=keep,
+        slope=slope_nearby(recipe.flatness) if recipe.flatness else slope_here,
     )
     return Trajectory({name: np.stack(stack) for name, stack in stacks.items()}, final)
 

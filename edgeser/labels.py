@@ -51,12 +51,16 @@ def make_bank(
         plan: How many views, and how they are labelled.
     """
     count, _, frames = items.shape
-    if plan.views == 1:
-        recipes = plain_recipes(count)
-    else:
-        recipes = mixed_recipes(count, plan.views * count, frames, plan.seed)
+    recipes = bank_recipes(count, frames, plan)
     labels = LABELS[kind](items, classes, recipes, ensemble, plan.temperature)
     return recipes, labels.astype(np.float16)
+
+
+def bank_recipes(items: int, frames: int, plan: BankPlan) -> Recipes:
+    """The recipes of a bank over ``items`` items of ``frames`` frames."""
+    if plan.views == 1:
+        return plain_recipes(items)
+    return mixed_recipes(items, plan.views * items, frames, plan.seed)
 
 
 def _hard(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -37,7 +37,31 @@ Norm: TypeAlias = Callable[[str, Tensor], Tensor]
 """Normalises the input of the batch normalisation of that name."""
 
 
-def forward(graph: Graph, weights: Tensors, x: Tensor, norm: Norm, output: str | None = None) -> Tensor:
+class Operations(NamedTuple):
+    """How the costlier operations of a network are computed; each computes what torch's does.
+
+    Attributes:
+        convolve: (input, weight, bias, stride, padding) to the convolution.
+        relu: Positive part.
+        mean_pool: (input, size) to the means of squares of that size.
+    """
+
+    convolve: Callable[[Tensor, Tensor, Tensor | None, int, int], Tensor] = functional.conv2d
+    relu: Callable[[Tensor], Tensor] = functional.relu
+    mean_pool: Callable[[Tensor, int], Tensor] = functional.avg_pool2d
+
+
+TORCH = Operations()
+
+
+def forward(
+    graph: Graph,
+    weights: Tensors,
+    x: Tensor,
+    norm: Norm,
+    output: str | None = None,
+    operations: Operations = TORCH,
+) -> Tensor:
     """The graph's output, or another of its tensors.
 
     Args:
@@ -46,12 +70,13 @@ def forward(graph: Graph, weights: Tensors, x: Tensor, norm: Norm, output: str |
         x: Float32 (batch, channels, mels, frames).
         norm: Batch normalisation of training or of inference.
         output: Name of the wanted tensor; the logits, float32 (batch, classes), when not given.
+        operations: :mod:`edgeser.second_order` has others, to differentiate twice.
     """
     wanted = output or graph.output
     last_reader = {source: op.name for op in graph.ops for source in sources(op)}
     values = {INPUT: x}
     for op in graph.ops:
-        values[op.name] = _apply(op, weights, values, norm)
+        values[op.name] = _apply(op, weights, values, norm, operations)
         if op.name == wanted:
             break
         for source in sources(op):
@@ -141,17 +166,17 @@ def _fast_layout(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def _apply(op: Op, weights: Tensors, values: Tensors, norm: Norm) -> Tensor:
+def _apply(op: Op, weights: Tensors, values: Tensors, norm: Norm, operations: Operations) -> Tensor:
     match op:
         case Conv():
             bias = weights[f"{op.name}.bias"] if op.bias else None
-            return functional.conv2d(values[op.source], weights[f"{op.name}.weight"], bias, op.stride, op.padding)
+            return operations.convolve(values[op.source], weights[f"{op.name}.weight"], bias, op.stride, op.padding)
         case BatchNorm():
             return norm(op.name, values[op.source])
         case Relu():
-            return functional.relu(values[op.source])
+            return operations.relu(values[op.source])
         case Pool():
-            pool = functional.avg_pool2d if op.how == "mean" else functional.max_pool2d
+            pool = operations.mean_pool if op.how == "mean" else functional.max_pool2d
             return pool(values[op.source], op.size)
         case Reduce():
             axes = [axis + 1 for axis in op.axes]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 from edgeser_device.distilled import DistilledSet
-from edgeser_export.files import hold, write_bytes, write_json
+from edgeser_export.files import append_line, hold, write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
 
@@ -88,10 +88,29 @@ class Run:
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one line to log.jsonl."""
+        """Append one line to log.jsonl.
+
+        Raises:
+            StorageError: The disk is full.
+        """
         line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, allow_nan=False)
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(self.folder / "log.jsonl", line)
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The lines of log.jsonl that tell of ``event``, the oldest first; a line that a kill cut short is no line."""
+        path = self.folder / "log.jsonl"
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            with suppress(ValueError):
+                value = json.loads(line)
+                if isinstance(value, dict) and value.get("event") == event:
+                    found.append(value)
+        return found
+
+    def took(self) -> dict[str, Any]:
+        """Seconds by phase and memory of the process that finished the run; None for what a log does not tell."""
+        finished = self.events("finished")[-1:] or [{}]
+        return {key: finished[0].get(key) for key in ("seconds", "total_seconds", "peak_rss_mb", "process_peak_rss_mb")}
 
     def save_student(self, graph: Graph, init: Weights) -> None:
         """Write the op graph and the fixed initialisation."""

@@ -125,6 +125,19 @@ STUDENTS: Mapping[str, Student] = MappingProxyType(
 )
 
 
+def parse_student(text: str, width: float = 1.0) -> tuple[str, float]:
+    """Architecture and width of NAME or NAME:WIDTH, ``width`` where none is named; :func:`build` checks both.
+
+    Raises:
+        SettingsError: What follows the colon is no number.
+    """
+    name, _, factor = text.partition(":")
+    try:
+        return name, float(factor) if factor else width
+    except ValueError as error:
+        raise SettingsError(f"{text!r} names no width", "write a number after the colon: cnn6:0.25") from error
+
+
 def build(name: str, classes: int, width: float = 1.0, input_shape: tuple[int, int, int] = LOG_MEL) -> Graph:
     """The op graph of a student.
 

@@ -6,33 +6,88 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from edgeser.errors import RunError
 from edgeser.run import Run
+
+FULL_ROWS = {"full_best": "full, at its best", "full_soft": "full, experts' labels", "full": "full"}
+"""Rows on all real clips, and what people call them."""
+
+
+def evaluation_tables(result: Mapping[str, Any]) -> Group:
+    """Everything that ``edgeser evaluate`` measured: rows, and if asked for, other students and convergence."""
+    tables = [evaluation_table(result)]
+    if result["transfer"]:
+        tables.append(transfer_table(result))
+    if result["convergence"]:
+        tables.append(convergence_table(result["convergence"]))
+    return Group(*tables)
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Table:
     """The rows of ``edgeser evaluate``."""
     distilled = result["distilled"]
     table = Table(
-        title=f"UAR on the test speakers, split {result['split']['name']}, {len(result['seeds'])} seeds",
+        title=f"UAR on the test speakers, split {result['split']['name']}, {_count(len(result['seeds']), 'seed')}",
         min_width=72,
         caption=f"{distilled['ipc']} items per class, {distilled['share']:.1%} of the training items, "
         f"{distilled['bytes'] / 1000:.0f} kB; {result['machine']['cpu']}",
     )
-    for title in ("row", "UAR", "std", "dev UAR", "ratio"):
-        table.add_column(title, justify="left" if title == "row" else "right")
+    _add_columns(table, "row", "UAR", "std", "dev UAR", "ratio")
     full = result["full"]
-    rows = {"full, at its best": result["full_best"], "full": full, "distilled": distilled, **result["baselines"]}
-    rows |= {f"distilled -> {name}": row for name, row in result["transfer"].items()}
+    rows = {words: result[row] for row, words in FULL_ROWS.items()} | {"distilled": distilled}
+    rows |= {_with_twin(name, row): row for name, row in result["baselines"].items()}
     for name, row in rows.items():
         if row is not None:
-            ratio = f"{row['uar_mean'] / full['uar_mean']:.3f}" if full else ""
-            table.add_row(name, f"{row['uar_mean']:.3f}", _number(row["uar_std"]), f"{row['dev_uar_mean']:.3f}", ratio)
+            table.add_row(name, *_figures(row), _ratio(row, full))
     table.add_row("init", f"{result['init']['uar']:.3f}", "", "", "")
     table.add_row(f"experts ({result['experts']['members']})", f"{result['experts']['uar']:.3f}", "", "", "")
     return table
+
+
+def transfer_table(result: Mapping[str, Any]) -> Table:
+    """Students of several architectures on one distilled set; the first is the one that it was made with."""
+    own = {**result["distilled"], **result["student"]}
+    table = Table(title="other students on the same set, each from its own start", min_width=72)
+    _add_columns(table, "student", "width", "parameters", "UAR", "std", "dev UAR", "to the first")
+    for name, row in {own["architecture"]: own, **result["transfer"]}.items():
+        architecture = name.partition(":")[0]
+        table.add_row(
+            architecture,
+            f"{row['width']:g}",
+            f"{row['parameters']:,}",
+            *_figures(row),
+            _ratio(row, result["distilled"]),
+        )
+    return table
+
+
+def convergence_table(curves: Mapping[str, Any]) -> Table:
+    """UAR against steps and seconds, and what is needed to come near the distilled set's last UAR."""
+    table = Table(
+        title=f"convergence, trainings of these lengths, {_count(len(curves['seeds']), 'seed')}; "
+        f"seconds of {curves['seconds_of']}",
+        min_width=72,
+        caption=convergence_words(curves),
+    )
+    _add_columns(table, "steps", "distilled: s", "UAR", "std", "dev UAR", "full: s", "UAR", "std", "dev UAR")
+    for own, full in zip(curves["distilled"], curves["full"], strict=True):
+        cells = [[f"{point['seconds']:.1f}", *_figures(point)] for point in (own, full)]
+        table.add_row(str(own["steps"]), *cells[0], *cells[1])
+    return table
+
+
+def convergence_words(curves: Mapping[str, Any]) -> str:
+    """What :func:`edgeser.curves.reached` found, in a sentence."""
+    own, full = curves["to_target"]["distilled"], curves["to_target"]["full"]
+    goal = f"to {curves['target']:.3f}, a point below the distilled set's last"
+    start = f"{goal}: distilled {own['steps']} steps, {own['seconds']:.1f} s; "
+    if full is None:
+        return f"{start}full data does not reach it"
+    times = f"{curves['ratio']['steps']:.2g} times the steps, {curves['ratio']['seconds']:.2g} times the seconds"
+    return f"{start}full {full['steps']} steps, {full['seconds']:.1f} s: {times}"
 
 
 def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -48,6 +103,7 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
         if metrics is None:
             raise RunError(f"the run {folder} was not evaluated", f"run: edgeser evaluate {folder} --full")
         distilled = metrics["distilled"]
+        baselines = {row: metrics.get(row) for row in FULL_ROWS} | metrics.get("baselines", {})
         rows.append(
             {
                 "run": str(folder),
@@ -55,6 +111,9 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
                 "method": description["method"],
                 "student": description["student"]["architecture"],
                 **{key: distilled[key] for key in ("ipc", "share", "bytes", "uar_mean", "uar_std", "ratio")},
+                "others": {
+                    name: {key: row[key] for key in ("uar_mean", "uar_std")} for name, row in baselines.items() if row
+                },
             }
         )
     return rows
@@ -63,8 +122,7 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The rows of ``edgeser compare``."""
     table = Table()
-    for title in ("run", "corpus", "method", "student", "IPC", "share", "kB", "UAR", "std", "ratio"):
-        table.add_column(title)
+    _add_columns(table, "run", "corpus", "method", "student", "IPC", "share", "kB", "UAR", "std", "ratio", words=4)
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         table.add_row(
@@ -72,6 +130,28 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['bytes'] / 1000:.0f}", f"{row['uar_mean']:.3f}", _number(row["uar_std"]), ratio,
         )  # fmt: skip
     return table
+
+
+def _add_columns(table: Table, *titles: str, words: int = 1) -> None:
+    """Columns; all but the first ``words`` hold numbers and stand to the right."""
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="left" if place < words else "right")
+
+
+def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{row['uar_mean']:.3f}", _number(row["uar_std"]), f"{row['dev_uar_mean']:.3f}"
+
+
+def _ratio(row: Mapping[str, Any], full: Mapping[str, Any] | None) -> str:
+    return f"{row['uar_mean'] / full['uar_mean']:.3f}" if full else ""
+
+
+def _with_twin(name: str, row: Mapping[str, Any]) -> str:
+    return f"{name} (= {row['same_as']})" if "same_as" in row else name
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _number(value: float | None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgeser.errors import DivergedError
+from edgeser.flatness import Slope, slope_here
 from edgeser.network import batch_norm, forward, measured_norm, to_arrays, to_tensors
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.progress import Advance, ignore_progress
@@ -42,6 +45,19 @@ class Augmentation:
     mixup: float = 0.2
 
 
+LARGEST_LOSS = 100.0
+"""A mean cross-entropy above this has diverged: guessing among 255 classes, the most there can be, costs 5.5."""
+
+
+@contextmanager
+def advising(hint: str) -> Iterator[None]:
+    """Give what diverges in the block a hint that names the user's own setting."""
+    try:
+        yield
+    except DivergedError as error:
+        raise DivergedError(error.message, hint) from error
+
+
 def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean of -sum q log softmax(z) over the batch."""
     return -(labels * functional.log_softmax(logits, dim=1)).sum(1).mean()
@@ -54,6 +70,7 @@ def train(
     schedule: Schedule,
     advance: Advance = ignore_progress,
     after: Callable[[int, dict[str, Tensor]], None] | None = None,
+    slope: Slope = slope_here,
 ) -> dict[str, Tensor]:
     """Train from ``start`` and return the parameters, without running statistics.
 
@@ -64,9 +81,10 @@ def train(
         schedule: Optimiser, steps and learning rates.
         advance: Told about progress.
         after: Called after each step with the number of steps done and the parameters (to copy, not to keep).
+        slope: Where the gradient of a step is taken.
 
     Raises:
-        DivergedError: The loss is not finite.
+        DivergedError: The loss is not finite, or above ``LARGEST_LOSS``.
     """
     parameters = {name: tensor for name, tensor in to_tensors(start).items() if name in graph.parameters}
     for tensor in parameters.values():
@@ -76,20 +94,22 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(schedule, step)
         x, labels = batch_of(step)
-        loss = soft_cross_entropy(forward(graph, parameters, x, batch_norm(parameters)), labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = slope(partial(_batch_loss, graph, parameters, x, labels), list(parameters.values()))
         optimiser.step()
         if step % 50 == 0 or step == schedule.steps - 1:
             value = loss.item()
-            if not np.isfinite(value):
+            if not value <= LARGEST_LOSS:
                 raise DivergedError(
-                    f"the loss of step {step + 1} is {value}", f"use a learning rate below {schedule.peak_rate:g}"
+                    f"the loss of step {step + 1} is {value:.4g}", f"use a learning rate below {schedule.peak_rate:g}"
                 )
             advance(step + 1, f"loss {value:.3f}")
         if after is not None:
             after(step + 1, parameters)
     return {name: tensor.detach() for name, tensor in parameters.items()}
+
+
+def _batch_loss(graph: Graph, parameters: dict[str, Tensor], x: Tensor, labels: Tensor) -> Tensor:
+    return soft_cross_entropy(forward(graph, parameters, x, batch_norm(parameters)), labels)
 
 
 def _adamw(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
@@ -111,7 +131,7 @@ OPTIMISERS: dict[str, Callable[[list[Tensor], Schedule], torch.optim.Optimizer]]
     "sgd": _sgd,
     "plain_sgd": _plain_sgd,
 }
-"""plain_sgd is for experts only: trajectory matching unrolls plain gradient steps, so its experts take them too."""
+"""plain_sgd is for experts only: trajectory matching unrolls plain gradient steps, so its experts may take them too."""
 
 
 def with_statistics(graph: Graph, parameters: dict[str, Tensor], batches: Iterable[Tensor]) -> Arrays:
@@ -134,7 +154,11 @@ def with_statistics(graph: Graph, parameters: dict[str, Tensor], batches: Iterab
 def train_on_set(
     graph: Graph, start: Weights, distilled: DistilledSet, seed: int, advance: Advance = ignore_progress
 ) -> Arrays:
-    """Train on exactly the views of a distilled set, as the board does; ``seed`` gives their order."""
+    """Train on exactly the views of a distilled set, as the board does; ``seed`` gives their order.
+
+    Raises:
+        DivergedError: The loss is not finite or far too large.
+    """
     schedule, recipes = distilled.schedule, distilled.recipes
     items = distilled.items()
 
@@ -145,7 +169,8 @@ def train_on_set(
         indices = batch_indices(len(recipes), schedule.batch, seed, step)
         return views(indices), torch.from_numpy(distilled.labels_of(indices))
 
-    parameters = train(graph, start, batch_of, schedule, advance)
+    with advising(f"distil with --peak-rate below {schedule.peak_rate:g}"):
+        parameters = train(graph, start, batch_of, schedule, advance)
     return with_statistics(graph, parameters, map(views, statistics_batches(len(recipes), schedule.batch)))
 
 
@@ -159,6 +184,7 @@ def train_on_clips(
     augmentation: Augmentation = Augmentation(),
     advance: Advance = ignore_progress,
     after: Callable[[int, dict[str, Tensor]], None] | None = None,
+    slope: Slope = slope_here,
 ) -> Arrays:
     """Train on real clips with fresh augmentation in every step.
 
@@ -172,9 +198,10 @@ def train_on_clips(
         augmentation: How widely clips are varied.
         advance: Told about progress.
         after: Called after each step with the number of steps done and the parameters.
+        slope: Where the gradient of a step is taken.
     """
     batch_of = augmented_batches(clips, labels, schedule.batch, seed, augmentation)
-    parameters = train(graph, start, batch_of, schedule, advance, after)
+    parameters = train(graph, start, batch_of, schedule, advance, after, slope)
     # Neighbours in a corpus share speaker and emotion: batches in that order would understate the variance.
     order = epoch_order(len(clips), seed, epoch=0)
     plain = (clips[torch.from_numpy(order[batch])] for batch in statistics_batches(len(clips), schedule.batch))

@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+from edgeser.allocator import keep_freed_memory
 from edgeser.errors import MissingExtra, SettingsError, WorkerError
 from edgeser_device.machine import available_cores
 from edgeser_export.errors import choice_hint
@@ -29,10 +31,9 @@ def _local() -> dict[str, Any]:
 
 
 def _ray() -> dict[str, Any]:
-    from ray.util.joblib import register_ray
-
-    register_ray()
-    return {"backend": "ray"}  # it has no generators: the results come together
+    import_module("ray.util.joblib").register_ray()  # ray has types only where it is installed
+    # It has no generators: the results come together. Workers that claim a core each spread over the nodes.
+    return {"backend": "ray", "ray_remote_args": {"num_cpus": 1}}
 
 
 BACKENDS: Mapping[str, Callable[[], dict[str, Any]]] = {"local": _local, "ray": _ray}
@@ -89,12 +90,20 @@ class Workers:
                 "use --jobs 1, a smaller --width or fewer items; what was finished is kept, so add --resume",
             ) from error
 
+    def release(self) -> None:
+        """End the local processes, which otherwise keep their memory for minutes; the next job starts new ones."""
+        if self.jobs > 1 and self.backend == "local":
+            from joblib.externals.loky import get_reusable_executor
+
+            get_reusable_executor(reuse=True).shutdown(wait=True)
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute with one thread in the block: sums end in the same bits everywhere, and busy cores cannot stall it."""
     import torch
 
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

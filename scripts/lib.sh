@@ -97,6 +97,6 @@ ensure_environment() { # EXTRAS REASON
     fi
 }
 
-# Everything that tests and checks import. ray is left out: it is large, and its one test skips visibly without it.
+# Everything that tests and checks import. ray is left out: it is large, and only slow tests use it.
 # shellcheck disable=SC2034  # for the scripts that source this file
 development_extras="host,mic,mqtt,web,audformat,dev"

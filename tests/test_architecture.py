@@ -32,6 +32,7 @@ HEAVY = {
     "soundfile",
     "joblib",
     "ai_edge_litert",
+    "matplotlib",
 }
 
 MAX_MODULE_LINES = 400

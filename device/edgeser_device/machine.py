@@ -80,6 +80,25 @@ def peak_rss_mb() -> float | None:
     return round(kilobytes / 1024, 1) if kilobytes is not None else None
 
 
+def family_peak_rss_mb() -> float | None:
+    """The most memory that this process has held, and each living one that it or they started, added up, in MB.
+
+    Pages that several of them share are counted in each.
+    """
+    if peak_rss_mb() is None:
+        return None
+    parents, peaks = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            status = str(entry / "status")
+            parents[int(entry.name)] = _field(status, "PPid")
+            peaks[int(entry.name)] = _field(status, "VmHWM") or 0  # a process that ends meanwhile holds nothing
+    family = {os.getpid()}
+    while found := {process for process, parent in parents.items() if parent in family} - family:
+        family |= found
+    return round(sum(peaks.get(process, 0) for process in family) / 1024, 1)
+
+
 def memory_total_mb() -> int | None:
     """Memory of the machine in MB."""
     kilobytes = _field("/proc/meminfo", "MemTotal")

@@ -9,6 +9,7 @@ with progress_bar("training", total=600) as advance:
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -28,25 +29,42 @@ def note(words: str) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Advance]:
-    """Yield a function that moves a bar; it does nothing when stderr is not a terminal."""
+def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Yield a function that moves a bar; it does nothing when stderr is not a terminal.
+
+    Args:
+        title: Stands before the bar.
+        total: Where it ends.
+        done: Where it begins: what was done before, which says nothing of how fast it goes on.
+    """
     if not sys.stderr.isatty():
         yield ignore_progress
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
         TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
     )
+    begun = time.monotonic()
     # Words are names of files and losses: no markup.
     with Progress(*columns, TextColumn("{task.fields[words]}", markup=False), console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=total, words="")
+        task = progress.add_task(title, total=total, completed=done, words="", left="")
 
-        def advance(done: int, words: str) -> None:
-            progress.update(task, completed=done, words=words)
+        def advance(now: int, words: str) -> None:
+            left = time_left(time.monotonic() - begun, now - done, total - now)
+            progress.update(task, completed=now, words=words, left=left)
 
         yield advance
+
+
+def time_left(seconds: float, done: int, left: int) -> str:
+    """How long ``left`` parts will take, in words, where ``done`` took ``seconds``; empty before the first is done."""
+    if done <= 0:
+        return ""
+    whole = round(seconds / done * max(0, left))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02} left"

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import DistilledSetError
 
+MOST_RATES = 10_000
+"""Learning rates in one schedule."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -29,6 +32,8 @@ class Schedule:
         warm_share: Share of the steps in which the rate rises (one cycle, Smith and Topin 2018, arXiv 1708.07120).
         start_divisor: The first rate is the peak divided by this.
         end_divisor: The last rate is the first one divided by this.
+        rates: Learning rates from the first step to the last instead of one cycle, spread evenly over the steps and
+            interpolated between; empty for one cycle. As many as there are steps are one a step.
 
     Raises:
         DistilledSetError: A value is impossible.
@@ -42,6 +47,7 @@ class Schedule:
     warm_share: float = 0.3
     start_divisor: float = 25.0
     end_divisor: float = 1e4
+    rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         good = (
@@ -58,16 +64,21 @@ class Schedule:
             and 0 <= self.warm_share <= 1
             and self.start_divisor >= 1
             and self.end_divisor >= 1
+            and isinstance(self.rates, tuple)  # type: ignore[redundant-expr]
+            and len(self.rates) <= MOST_RATES
+            and all(_number(rate) and 0 < rate <= 100 for rate in self.rates)
         )
         if not good:
             raise DistilledSetError(
                 f"an impossible training schedule: {asdict(self)}",
-                "give at least 1 step, a batch from 2 to 4096 and a peak learning rate above 0",
+                "give at least 1 step, a batch from 2 to 4096 and learning rates above 0",
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The schedule as plain JSON values."""
-        return asdict(self)
+        """The schedule as plain JSON values; without learnt rates as it was before there were any."""
+        values = asdict(self)
+        rates = values.pop("rates")
+        return {**values, "rates": list(rates)} if rates else values
 
     @classmethod
     def from_json(cls, value: Any) -> Schedule:
@@ -76,13 +87,20 @@ class Schedule:
         Raises:
             DistilledSetError: Missing, superfluous or impossible values.
         """
-        if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(cls)}:
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, Mapping) or {*value, "rates"} != names:
             raise DistilledSetError("the training schedule is incomplete", "pack the kit again with this version")
-        return cls(**value)
+        rates = value.get("rates", [])
+        return cls(**{**value, "rates": tuple(rates) if isinstance(rates, list) else rates})
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """The rate of a step, counted from 0: up on half a cosine, then down on half a cosine; torch's OneCycleLR."""
+    """The rate of a step, counted from 0: interpolated between the schedule's own rates, or without any on one cycle.
+
+    One cycle goes up on half a cosine, then down on half a cosine, as torch's OneCycleLR.
+    """
+    if schedule.rates:
+        return _interpolated(schedule.rates, step, schedule.steps)
     last = float(max(1, schedule.steps - 1))
     top = max(0.0, schedule.warm_share * schedule.steps - 1)
     start = schedule.peak_rate / schedule.start_divisor
@@ -120,6 +138,21 @@ def batch_indices(count: int, batch: int, seed: int, step: int) -> NDArray[np.in
 def statistics_batches(count: int, batch: int) -> list[NDArray[np.int64]]:
     """All views once in stored order, in full batches, for the batch normalisations' running statistics."""
     return [np.arange(start, start + batch) % count for start in range(0, count, batch)]
+
+
+def rate_position(count: int, step: int, steps: int) -> tuple[int, float]:
+    """Where a step lies among ``count`` rates spread evenly over ``steps`` steps.
+
+    Returns:
+        The number of the rate at or before the step, and the share of the following one, at least 0 and below 1.
+    """
+    before, rest = divmod(step * (count - 1), max(1, steps - 1))  # in integers: exact where a step meets a rate
+    return before, rest / max(1, steps - 1)
+
+
+def _interpolated(rates: tuple[float, ...], step: int, steps: int) -> float:
+    before, share = rate_position(len(rates), step, steps)
+    return rates[before] if share == 0 else rates[before] * (1 - share) + rates[before + 1] * share
 
 
 def _between(start: float, end: float, share: float) -> float:

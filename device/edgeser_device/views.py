@@ -111,6 +111,7 @@ class Mixing:
     """How widely the recipes of a label bank are drawn; the defaults are the ones measured best.
 
     Attributes:
+        beta: Both parameters of the Beta distribution of the weight; below 1 most views are nearly one item.
         cut_share: Share of the views that are joined in time instead of summed.
         stretch: Largest change of speed, as a natural logarithm.
         mel_shift: Largest shift in mel bands.
@@ -118,6 +119,7 @@ class Mixing:
         gain: Standard deviation of the added level, in standard deviations of the corpus.
     """
 
+    beta: float = 0.4
     cut_share: float = 0.25
     stretch: float = 0.2
     mel_shift: int = 3
@@ -133,7 +135,7 @@ def plain_recipes(items: int) -> Recipes:
 
 
 def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing = Mixing()) -> Recipes:
-    """Recipes of a label bank: items in turn, each with a random partner (mixup, Zhang et al. 2018, with Beta(1, 1)).
+    """Recipes of a label bank: items in turn, each with a random partner (mixup, Zhang et al. 2018, arXiv 1710.09412).
 
     Args:
         items: Number of items, 1 to 65535.
@@ -147,7 +149,8 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
     draw["item"] = (np.arange(views) % items).astype(np.uint16)
     draw["partner"] = random.integers(0, items, views, dtype=np.uint16)
     draw["mode"] = np.where(random.random(views) < mixing.cut_share, CUT, MIX).astype(np.uint8)
-    draw["weight"] = random.integers(0, WEIGHT_UNIT, views).astype(np.uint8)
+    weight = random.beta(mixing.beta, mixing.beta, views) * WEIGHT_UNIT
+    draw["weight"] = np.minimum(weight, WEIGHT_UNIT - 1).astype(np.uint8)
     for side in ("", "partner_"):
         draw[f"{side}shift"] = random.integers(-(frames // 2), frames // 2 + 1, views).astype(np.int16)
         speed = np.exp(random.uniform(-mixing.stretch, mixing.stretch, views))

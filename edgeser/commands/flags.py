@@ -27,11 +27,15 @@ StartFrom: TypeAlias = Annotated[
 ]
 InitEpoch: TypeAlias = Annotated[int | None, typer.Option(help="Epoch of the first trajectory that is the fixed init.")]
 Labels: TypeAlias = Annotated[str | None, typer.Option(help="hard, soft or bank.")]
-Views: TypeAlias = Annotated[int | None, typer.Option(help="Views for each item.")]
+Views: TypeAlias = Annotated[int | None, typer.Option(help="Views for each item; 0 decides by the budget.")]
 Experts: TypeAlias = Annotated[int | None, typer.Option(help="Experts that label.")]
-ExpertSteps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of each of them.")]
+ExpertSteps: TypeAlias = Annotated[
+    int | None, typer.Option(help="Training steps of each of them; 0 decides by the size of the corpus.")
+]
 LabelArch: TypeAlias = Annotated[str | None, typer.Option(help="Architecture of the experts that label.")]
-LabelWidth: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the channels of these experts.")]
+LabelWidth: TypeAlias = Annotated[
+    float | None, typer.Option(help="Factor on the channels of these experts; 0 decides by the size of the corpus.")
+]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
 Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
 Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items.")]
@@ -45,14 +49,41 @@ Trajectories: TypeAlias = Annotated[int | None, typer.Option(help="Experts whose
 ExpertSpan: TypeAlias = Annotated[
     int | None, typer.Option(help="Epochs from one matched snapshot to the next, P (mtt).")
 ]
-StartWindow: TypeAlias = Annotated[int | None, typer.Option(help="Latest epoch at which a match starts (mtt).")]
+StartWindow: TypeAlias = Annotated[
+    int | None, typer.Option(help="Latest epoch at which a match starts, at one item a class (mtt).")
+]
 StudentSteps: TypeAlias = Annotated[int | None, typer.Option(help="Steps of the student in one match, Q (mtt).")]
-StepSize: TypeAlias = Annotated[float | None, typer.Option(help="Initial step size of the student, then learnt (mtt).")]
+StepSize: TypeAlias = Annotated[
+    float | None, typer.Option(help="Initial step size of the student, then learnt; 0 tries some (mtt).")
+]
 StudentBatch: TypeAlias = Annotated[
     int | None, typer.Option(help="Items in one of these steps at most, drawn anew in each (mtt).")
 ]
 TrajectoryRate: TypeAlias = Annotated[
-    float | None, typer.Option(help="Constant learning rate of the matched experts, plain SGD (mtt).")
+    float | None, typer.Option(help="Constant learning rate of the matched experts (mtt).")
+]
+TrajectoryMomentum: TypeAlias = Annotated[float | None, typer.Option(help="Of these experts' SGD, 0 or 0.9 (mtt).")]
+Flatness: TypeAlias = Annotated[
+    float | None,
+    typer.Option(metavar="RHO", help="Distance at which these experts' gradients are taken; 0 is off (mtt)."),
+]
+EarliestStart: TypeAlias = Annotated[int | None, typer.Option(help="Earliest epoch at which a match starts (mtt).")]
+FirstWindow: TypeAlias = Annotated[
+    int | None, typer.Option(help="Latest such epoch in the first iteration; it grows evenly (mtt).")
+]
+WindowGrowth: TypeAlias = Annotated[
+    float | None, typer.Option(help="Epochs added to --start-window by each doubling of the items per class (mtt).")
+]
+LabelRate: TypeAlias = Annotated[
+    float | None, typer.Option(help="Learning rate of the labels in a match; 0 keeps hard labels (mtt).")
+]
+Gate: TypeAlias = Annotated[float | None, typer.Option(help="Loss above which an update is skipped (mtt).")]
+ItemAverage: TypeAlias = Annotated[
+    float | None,
+    typer.Option(metavar="DECAY", help="Of a moving average of the items, which is shipped; 0 is off (mtt)."),
+]
+Memory: TypeAlias = Annotated[
+    str | None, typer.Option(help="Way through a match: fast, or lean in the memory of one step (mtt).")
 ]
 Batch: TypeAlias = Annotated[int | None, typer.Option(help="Views in one training step.")]
 PeakRate: TypeAlias = Annotated[float | None, typer.Option(help="Largest learning rate of the student.")]

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
             "edgeser distill data/ravdess --corpus ravdess --method mtt --arch edgenet --ipc 6 --out runs/ravdess",
         ),
         (evaluate, "edgeser evaluate runs/ravdess --full --baselines --seeds 5"),
-        (compare, "edgeser compare runs/a runs/b"),
+        (compare, "edgeser compare runs/a runs/b --picture runs.svg"),
     ):
         app.command(verb.__name__, epilog=f"Example: {example}")(verb)
 
@@ -77,11 +77,20 @@ def distill(
     patience: flags.Patience = None,
     trajectories: flags.Trajectories = None,
     trajectory_rate: flags.TrajectoryRate = None,
+    trajectory_momentum: flags.TrajectoryMomentum = None,
+    flatness: flags.Flatness = None,
     expert_span: flags.ExpertSpan = None,
+    earliest_start: flags.EarliestStart = None,
+    first_window: flags.FirstWindow = None,
     start_window: flags.StartWindow = None,
+    window_growth: flags.WindowGrowth = None,
     student_steps: flags.StudentSteps = None,
     student_batch: flags.StudentBatch = None,
     step_size: flags.StepSize = None,
+    label_rate: flags.LabelRate = None,
+    gate: flags.Gate = None,
+    item_average: flags.ItemAverage = None,
+    memory: flags.Memory = None,
     item_rate: flags.ItemRate = None,
     statistics_weight: flags.StatisticsWeight = None,
     label_weight: flags.LabelWeight = None,
@@ -96,33 +105,57 @@ def distill(
     _require_host()
     from edgeser.distill.pipeline import describe, prepare
     from edgeser.distill.pipeline import distill as run_distillation
+    from edgeser.distill.plan import make_plan, plan_table
+    from edgeser.stopwatch import Stopwatch
 
+    watch = Stopwatch.of_program()
     settings = _settings(context.params, config, out if resume else None)
     workers = _workers(jobs, backend)
     if dry_run:
-        plan = describe(prepare(settings, workers))
-        print_json(plan) if as_json else typer.echo(_plan_text(plan) + "\nno run was written")
+        description = describe(prepare(settings, workers))
+        workers.release()
+        plan = make_plan(settings, workers)
+        if as_json:
+            print_json({**description, "plan": plan})
+        else:
+            typer.echo(_plan_text(description))
+            print_rich(plan_table(plan))
+            typer.echo("no run was written")
         return
-    run = run_distillation(settings, out, workers, resume, say)
+    run = run_distillation(settings, out, workers, resume, say, watch)
     size = (run.folder / "distilled.safetensors").stat().st_size
     description = run.description()
     result = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
+    result |= run.took()
     print_json(result) if as_json else _print_outcome(result)
 
 
 def evaluate(
     run: RunFolder,
     arch: Annotated[
-        list[str] | None, typer.Option(help="Train another architecture on the same set too; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME[:WIDTH]", help="Train another architecture on the same set too; may be repeated."),
     ] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Train all architectures on the same set, at the run's width.")
+    ] = False,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each row.")] = 5,
     full: Annotated[bool, typer.Option("--full", help="Also on all real clips; gives the ratio.")] = False,
     full_best: Annotated[
         bool, typer.Option("--full-best", help="Also on all real clips with as many steps as help.")
     ] = False,
-    baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also on random, random_soft and random_bank.")
+    full_soft: Annotated[
+        bool, typer.Option("--full-soft", help="Also on all real clips with the experts' soft labels.")
     ] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also on random, random_soft, random_bank and random_bank_bytes.")
+    ] = False,
+    convergence: Annotated[
+        bool, typer.Option("--convergence", help="Also for shorter trainings, the set against all real clips.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Draw what is measured, as SVG, PNG or PDF.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
     ] = None,
@@ -132,28 +165,43 @@ def evaluate(
 ) -> None:
     """Measure what a distilled set is worth on the test speakers."""
     _require_host()
-    from edgeser.evaluate import BASELINES, Plan
+    from edgeser import pictures
+    from edgeser.curves import SHARES
+    from edgeser.evaluate import Plan, other_students
     from edgeser.evaluate import evaluate as measure
+    from edgeser.rows import BASELINES
     from edgeser.run import Run
-    from edgeser.tables import evaluation_table
+    from edgeser.students import STUDENTS
+    from edgeser.tables import evaluation_tables
 
-    asked = {"full": full, "full_best": full_best} | dict.fromkeys(BASELINES, baselines)
+    if picture is not None:
+        pictures.check_picture(picture)
+    asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
-    own = Run(run).description()["student"]["architecture"]
-    plan = Plan(tuple(range(seeds)), rows, tuple(name for name in arch or () if name != own))
+    students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
+    plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     place = str(folder.expanduser().resolve()) if folder else ""
     result = measure(Run(run), plan, _workers(jobs, backend), place)
-    print_json(result) if as_json else print_rich(evaluation_table(result))
+    if picture is not None:
+        pictures.save(pictures.evaluation_picture(result), picture)
+    print_json(result) if as_json else print_rich(evaluation_tables(result))
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Draw the runs, as SVG, PNG or PDF.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""
     from edgeser.tables import comparison, comparison_table
 
     rows = comparison(runs)
+    if picture is not None:
+        from edgeser import pictures
+
+        pictures.save(pictures.comparison_picture(rows), picture)
     print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
 
 

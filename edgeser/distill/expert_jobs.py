@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeser.distill.table import find_method
+from edgeser.distill.windows import epochs_used
 from edgeser.experts import (
     Ensemble,
     ExpertRecipe,
@@ -22,32 +24,41 @@ from edgeser.experts import (
 from edgeser.run import Run
 from edgeser.settings import Settings
 from edgeser.students import build, initial_weights
+from edgeser.training import Augmentation
+from edgeser.training import advising
 from edgeser.workers import Workers
 from edgeser_device.progress import note, progress_bar
 from edgeser_export.graph import Graph, Weights
 
 LABEL_EXPERT_SEED = 1000
 """Label experts have starts of their own, so that their errors differ; trajectories share the fixed start."""
+LABEL_RECIPE = ExpertRecipe("adamw", 1, peak_rate=1e-2, weight_decay=0.1, augmentation=Augmentation(mixup=0.5))
+"""Chosen on the dev speakers of RAVDESS and EMO-DB; the epochs and the batch are settings."""
+
+TRAJECTORY_OPTIMISERS = {0.0: "plain_sgd", 0.9: "sgd"}
+"""Optimiser of the matched experts by its momentum."""
 
 
 @dataclass(frozen=True)
 class ExpertJob:
-    """One expert to train: a pure function's arguments."""
+    """One expert to train: a pure function's arguments, and what to do when the training diverges."""
 
     graph: Graph
     start: Weights
     recipe: ExpertRecipe
     seed: int
     keep_snapshots: bool
+    advice: str
 
 
 def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     """The experts that label: each from its own start, AdamW on one cycle; they may be larger than the student."""
     graph = label_graph(settings, task)
     epochs = -(-settings.expert_steps // steps_per_epoch(len(task.clips), settings.batch))
-    recipe = ExpertRecipe("adamw", epochs, batch=settings.batch)
+    recipe = replace(LABEL_RECIPE, epochs=epochs, batch=settings.batch)
+    advice = f"use another --seed, or --label-width below {settings.label_width:g}"
     return {
-        f"label-expert-{number}": ExpertJob(graph, initial_weights(graph, seed), recipe, seed, keep_snapshots=False)
+        f"label-expert-{number}": ExpertJob(graph, initial_weights(graph, seed), recipe, seed, False, advice)
         for number, seed in enumerate(LABEL_EXPERT_SEED * (settings.seed + 1) + k for k in range(settings.experts))
     }
 
@@ -59,9 +70,9 @@ def label_graph(settings: Settings, task: Task) -> Graph:
 
 
 def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int) -> dict[str, ExpertJob]:
-    """The experts that are matched: all from the fixed start, plain SGD at a constant rate, only the epochs used."""
+    """The experts that are matched: all from the fixed start, SGD at a constant rate, only the epochs used."""
     recipe = ExpertRecipe(
-        "plain_sgd",
+        TRAJECTORY_OPTIMISERS[settings.trajectory_momentum],
         epochs,
         batch=settings.batch,
         peak_rate=settings.trajectory_rate,
@@ -69,34 +80,52 @@ def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int)
         warm_share=0.0,
         start_divisor=1.0,
         end_divisor=1.0,
+        flatness=settings.flatness,
     )
+    advice = f"use --trajectory-rate below {settings.trajectory_rate:g}"
     return {
-        f"trajectory-{number}": ExpertJob(task.graph, start, recipe, settings.seed * 100 + number, keep_snapshots=True)
+        f"trajectory-{number}": ExpertJob(task.graph, start, recipe, settings.seed * 100 + number, True, advice)
         for number in range(settings.trajectories)
     }
 
 
+def needed_experts(settings: Settings, task: Task) -> dict[str, ExpertJob]:
+    """The experts that a run needs, by name, in the order in which they are trained."""
+    method = find_method(settings.method)
+    jobs = label_jobs(settings, task) if settings.labels != "hard" or method.needs_experts else {}
+    if method.needs_trajectories:
+        epochs = max(epochs_used(settings), settings.init_epoch)
+        return jobs | trajectory_jobs(task, settings, initial_weights(task.graph, settings.seed), epochs)
+    if settings.init_epoch:
+        one = replace(settings, trajectories=1)
+        return jobs | trajectory_jobs(task, one, initial_weights(task.graph, settings.seed), settings.init_epoch)
+    return jobs
+
+
 def train_experts(run: Run, task: Task, jobs: dict[str, ExpertJob], workers: Workers) -> dict[str, Trajectory]:
     """Train what the run does not hold yet, side by side; each is saved as soon as it is done."""
-    missing = [name for name in jobs if not _path(run, name).is_file()]
+    missing = [name for name in jobs if not expert_path(run, name).is_file()]
     if missing:
         note(f"training {len(missing)} experts")
     run.trajectories.mkdir(exist_ok=True)
-    arguments = [(task, jobs[name], _path(run, name)) for name in missing]
+    arguments = [(task, jobs[name], expert_path(run, name)) for name in missing]
     with progress_bar("experts", len(missing)) as advance:
         for done, name in enumerate(workers.each(_train_and_save, arguments), start=1):
             run.log("expert", name=name)
             advance(done, name)
-    return {name: load_trajectory(_path(run, name)) for name in jobs}
+    return {name: load_trajectory(expert_path(run, name)) for name in jobs}
 
 
 def _train_and_save(task: Task, job: ExpertJob, path: Path) -> str:
     task = replace(task, graph=job.graph)
-    save_trajectory(path, train_expert(task, job.start, job.recipe, job.seed, job.keep_snapshots))
+    with advising(job.advice):
+        trajectory = train_expert(task, job.start, job.recipe, job.seed, job.keep_snapshots)
+    save_trajectory(path, trajectory)
     return path.stem
 
 
-def _path(run: Run, name: str) -> Path:
+def expert_path(run: Run, name: str) -> Path:
+    """Where an expert is kept."""
     return run.trajectories / f"{name}.safetensors"
 
 
@@ -107,5 +136,5 @@ def label_ensemble(settings: Settings, task: Task, trained: dict[str, Trajectory
     return Ensemble(
         label_graph(settings, task),
         tuple(trained[name].final for name in known),
-        tuple(jobs[name].start for name in known),
+        tuple({**jobs[name].start, **trained[name].at(0)} for name in known),  # a file may come from another seed
     )

@@ -28,11 +28,11 @@ from edgeser_export.graph import Linear
 
 SHIFT = 12
 """Largest circular shift of items and clips, in frames, as the experts' augmentation."""
-CLIPS = 32
+CLIPS = 16
 """Real clips of a class in one iteration."""
 FREQUENCIES = 256
 """Random t in one iteration."""
-CLASSES = 8
+CLASSES = 4
 """Classes in one iteration at most, drawn anew in each."""
 AMPLITUDE = 0.5
 """Weight of the amplitudes against the phases, a."""

@@ -19,7 +19,9 @@ from edgeser.settings import Settings
 from edgeser_export.graph import Weights
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
-"""Always ``items``, float32 (items, mels, frames), normalised; a method adds what it needs to go on."""
+"""Always ``items``, float32 (items, mels, frames), normalised; a method adds what it needs to go on.
+
+Names that begin with ``loop.`` or ``best.`` are the loop's own in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Method:
         needs_trajectories: Whether experts are trained whose snapshots are matched.
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
         defaults: Settings that differ from the defaults of all methods.
+        rates: Settings of which lower values help when the method diverges.
     """
 
     summary: str
@@ -76,6 +79,7 @@ class Method:
     needs_trajectories: bool = False
     needs_experts: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    rates: tuple[str, ...] = ("item_rate",)
 
 
 def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:

@@ -8,36 +8,39 @@ Every stage leaves its result in the run, so an interrupted run goes on where it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts, trajectory_jobs
-from edgeser.distill.loop import run_method
-from edgeser.distill.method import Assignment
+from edgeser.distill.dev_check import dev_check
+from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
+from edgeser.distill.loop import iterations_done, number_of_checks, run_method
+from edgeser.distill.memory import find_memory
+from edgeser.distill.method import Assignment, State
+from edgeser.distill.shipping import finish as finish
+from edgeser.distill.shipping import ship
+from edgeser.distill.shipping import student_schedule as student_schedule
 from edgeser.distill.starts import find_start
 from edgeser.distill.table import find_method
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
 from edgeser.fingerprint import corpus_fingerprint
-from edgeser.labels import LABELS, BankPlan, make_bank
+from edgeser.labels import LABELS
 from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.settings import Settings, with_budget
+from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays
 from edgeser.workers import Workers, one_thread
-from edgeser_device.distilled import DistilledSet, quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
-from edgeser_device.schedule import Schedule
 from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
@@ -79,10 +82,11 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     """
     find_method(settings.method)
     find_start(settings.start_from)
+    find_memory(settings.memory)
     if settings.labels not in LABELS:
         raise SettingsError(f"there is no kind of labels {settings.labels!r}", choice_hint(settings.labels, LABELS))
     spec = FrontendSpec()
-    for arch, width in ((settings.arch, settings.width), (settings.label_arch, settings.label_width)):
+    for arch, width in ((settings.arch, settings.width), (settings.label_arch, settings.label_width or 1.0)):
         build(arch, 2, width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
     corpus = load_corpus(settings.corpus, settings.folder or None)
     split = make_split(corpus, settings.split or None)
@@ -111,7 +115,9 @@ def require_enough_items(settings: Settings, ipc: int, task: Task, names: tuple[
         )
 
 
-def distill(settings: Settings, out: Path, workers: Workers, resume: bool, warn: Say) -> Run:
+def distill(
+    settings: Settings, out: Path, workers: Workers, resume: bool, warn: Say, watch: Stopwatch | None = None
+) -> Run:
     """Make a run, or go on with an interrupted one.
 
     Args:
@@ -120,31 +126,50 @@ def distill(settings: Settings, out: Path, workers: Workers, resume: bool, warn:
         workers: Where experts are trained.
         resume: Whether ``out`` may hold the beginning of this run.
         warn: Told what was left out.
+        watch: Counts the phases; what it found is logged when the run is finished.
 
     Raises:
         RunError: ``out`` holds something else, a run of other settings or of another corpus, or somebody writes it.
         EdgeserError: A leaf says what does not fit.
     """
-    run = Run(out)
+    run, watch = Run(out), watch or Stopwatch()
     require_usable(out, settings, resume)  # before the corpus is read, which may take minutes
     if run.is_finished:
         return run
-    material = prepare(settings, workers)
+    with watch.phase("features"):
+        material = prepare(settings, workers)
     for _, reason in material.features.unreadable:
         warn(f"left out: {reason}")
     with only_writer(open_run(out, settings, resume)):
-        describe_once(run, material)
-        assignment = assign(run, material, workers)
+        with watch.phase("features"):
+            describe_once(run, material)
+        with watch.phase("experts"):
+            assignment = assign(run, material, workers)
+        with watch.phase("experts"):
+            workers.release()  # the method computes in this process; the others would keep their memory
         run.save_student(material.graph, assignment.init)
-        method = find_method(settings.method)
-        total = max(1, settings.iterations if method.improve else 0)
-        with one_thread(), progress_bar(f"distil ({settings.method})", total) as advance:
-            state = run_method(run, method, assignment, advance)
-        note("labelling the views")
-        distilled = finish(assignment, np.asarray(state["items"], dtype=np.float32), material.features.frontend)
+        with one_thread():
+            state = learn(run, assignment, material, watch)
+            note("labelling the views")
+            with watch.phase("labels"):
+                distilled = ship(assignment, state, material.features.frontend)
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
-        run.log("finished", items=len(distilled), views=len(distilled.recipes))
+        run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
     return run
+
+
+def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch) -> State:
+    """The method's loop, or the rest of it: the state that is shipped."""
+    settings, method = assignment.settings, find_method(assignment.settings.method)
+    total = max(1, settings.iterations if method.improve else 0)
+    check = dev_check(assignment, material.features) if number_of_checks(method, settings) else None
+
+    def timed(state: State) -> float:
+        with watch.phase("checks"):
+            return check(state) if check else 0.0
+
+    with watch.phase("method"), progress_bar(f"distil ({settings.method})", total, iterations_done(run)) as advance:
+        return run_method(run, method, assignment, advance, timed if check else None)
 
 
 def describe_once(run: Run, material: Material) -> None:
@@ -180,16 +205,8 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
 def assign(run: Run, material: Material, workers: Workers) -> Assignment:
     """Train or reload the experts, and put together what the method works on."""
     settings, task = material.settings, material.task
-    method = find_method(settings.method)
     start = initial_weights(task.graph, settings.seed)
-    labelling = settings.labels != "hard" or method.needs_experts
-    jobs = label_jobs(settings, task) if labelling else {}
-    if method.needs_trajectories:
-        epochs = max(settings.start_window + settings.expert_span, settings.init_epoch)
-        jobs |= trajectory_jobs(task, settings, start, epochs)
-    elif settings.init_epoch:
-        jobs |= trajectory_jobs(task, replace(settings, trajectories=1), start, settings.init_epoch)
-    trained = train_experts(run, task, jobs, workers)
+    trained = train_experts(run, task, needed_experts(settings, task), workers)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
     return Assignment(
         task=task,
@@ -205,36 +222,6 @@ def fixed_init(graph: Graph, start: Weights, paths: tuple[Trajectory, ...], epoc
     """The student's fixed initialisation: the first trajectory's snapshot after ``epoch`` epochs, or the start."""
     parameters = paths[0].at(epoch) if epoch else {name: start[name] for name in graph.parameters}
     return {**parameters, **{name: start[name] for name in graph.statistics}}
-
-
-def finish(assignment: Assignment, items: NDArray[np.float32], frontend: FrontendSpec) -> DistilledSet:
-    """Quantise the items, draw and label their views."""
-    settings = assignment.settings
-    levels, scale, offset = quantise(items)
-    stored = levels.astype(np.float32) * scale[:, None, None] + offset[:, None, None]
-    plan = BankPlan(settings.views, settings.temperature, settings.seed)
-    recipes, labels = make_bank(settings.labels, stored, assignment.classes, assignment.ensemble, plan)
-    return DistilledSet(
-        levels=levels,
-        scale=scale,
-        offset=offset,
-        classes=assignment.classes.astype(np.uint8),
-        recipes=recipes,
-        soft_labels=labels,
-        names=assignment.names,
-        schedule=student_schedule(settings),
-        frontend=frontend,
-    )
-
-
-def student_schedule(settings: Settings) -> Schedule:
-    """How the student is trained."""
-    return Schedule(
-        steps=settings.steps,
-        batch=settings.batch,
-        peak_rate=settings.peak_rate,
-        weight_decay=settings.weight_decay,
-    )
 
 
 def describe(material: Material) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def real(assignment: Assignment) -> Items:
 def mix(assignment: Assignment) -> Items:
     """Weighted sums of three clips of a class, of different clips each, shifted circularly by random numbers of frames.
 
-    Weights are from a flat Dirichlet distribution; each sum is scaled to the spread of its sources.
+    Weights are uniform between 0.5 and 1.5 before they are made to sum to one; each sum is scaled to the spread of its
+    sources. Clips that the experts are sure of come first: the better half of the class.
     """
     random = np.random.default_rng([assignment.settings.seed, 0x3117])
     items = []
@@ -41,7 +42,8 @@ def mix(assignment: Assignment) -> Items:
         for row in drawn:
             sources = assignment.task.clips[row, 0]
             rolled = [np.roll(source, random.integers(source.shape[1]), axis=1) for source in sources]
-            total = np.tensordot(random.dirichlet(np.ones(len(row))), np.stack(rolled), axes=1)
+            weights = random.uniform(0.5, 1.5, len(row))  # no source may stand out
+            total = np.tensordot(weights / weights.sum(), np.stack(rolled), axes=1)
             items.append(_with_spread(total, float(sources.std())))
     return np.stack(items).astype(np.float32)
 
@@ -87,10 +89,20 @@ def _draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
     speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
     draws = []
     for number in range(assignment.task.classes):
-        indices = assignment.clips_of_class(number)
+        indices = _surest(assignment, number, assignment.settings.ipc * sources)
         firsts = random.permutation(indices)[: assignment.settings.ipc]
         draws.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
     return draws
+
+
+def _surest(assignment: Assignment, number: int, wanted: int) -> NDArray[np.int64]:
+    """The half of a class's clips that the experts are most sure of, and ``wanted`` of them if there are."""
+    indices = assignment.clips_of_class(number)
+    if not assignment.ensemble.members:
+        return indices
+    sure = assignment.ensemble.soft_labels(assignment.task.clips[indices], temperature=1.0)[:, number]
+    order = np.argsort(-sure, kind="stable")[: max(wanted, -(-len(indices) // 2))]
+    return np.sort(indices[order])
 
 
 def _with_partners(

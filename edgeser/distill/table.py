@@ -14,7 +14,13 @@ from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "mtt": Method("trajectory matching", mtt.begin, mtt.improve, needs_trajectories=True),
+        "mtt": Method(
+            "trajectory matching",
+            mtt.begin,
+            mtt.improve,
+            needs_trajectories=True,
+            rates=("item_rate", "student_steps"),
+        ),
         "invert": Method(
             "items that the experts take for their class",
             invert.begin,

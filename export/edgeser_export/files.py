@@ -60,6 +60,25 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append ``line`` and a newline to ``path``, whole or not at all; the file is made if it is not there.
+
+    Raises:
+        StorageError: The file cannot be written, or the disk is full.
+    """
+    with _storage_errors(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        data = f"{line}\n".encode()
+        try:
+            written = file.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise
+
+
 def remove_file(path: Path) -> None:
     """Remove ``path``, if it is there, and the drafts that killed writers of it left.
 

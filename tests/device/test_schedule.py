@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from edgeser_device.schedule import (
     batch_indices,
     epoch_order,
     learning_rate,
+    rate_position,
     statistics_batches,
 )
 
@@ -90,7 +92,9 @@ def test_statistics_see_every_view(count: int, batch: int) -> None:
     [
         {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"batch": 1}, {"batch": 5000}, {"peak_rate": 0.0},
         {"peak_rate": float("nan")}, {"weight_decay": -1.0}, {"warm_share": 1.1}, {"start_divisor": 0.5},
-        {"end_divisor": 0.0}, {"optimiser": 3}, {"peak_rate": "fast"},
+        {"end_divisor": 0.0}, {"optimiser": 3}, {"peak_rate": "fast"}, {"rates": 0.1}, {"rates": "0.1"},
+        {"rates": [0.1, 0.0]}, {"rates": [-0.1]}, {"rates": [True]}, {"rates": [float("nan")]}, {"rates": [None]},
+        {"rates": {"0": 0.1}}, {"rates": [200.0]}, {"rates": [0.1] * 10_001}, {"rates": None},
     ],
 )  # fmt: skip
 def test_impossible_schedules_are_refused(change: dict[str, Any]) -> None:
@@ -107,3 +111,61 @@ def test_incomplete_schedules_are_refused(value: object) -> None:
 def test_round_trip() -> None:
     schedule = replace(Schedule(), steps=12, optimiser="sgd")
     assert Schedule.from_json(schedule.to_json()) == schedule
+
+
+# Learnt rates --------------------------------------------------------------------------------------------------------
+
+RATES = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=40).map(tuple)
+
+
+@given(RATES)
+def test_as_many_rates_as_steps_are_one_a_step(rates: tuple[float, ...]) -> None:
+    schedule = Schedule(steps=len(rates), rates=rates)
+    assert tuple(learning_rate(schedule, step) for step in range(len(rates))) == rates
+
+
+@given(rates=RATES, steps=st.integers(1, 200))
+def test_rates_are_spread_over_another_number_of_steps(rates: tuple[float, ...], steps: int) -> None:
+    """Against numpy's interpolation; the first and the last step have the first and the last rate."""
+    schedule = Schedule(steps=steps, rates=rates)
+    found = [learning_rate(schedule, step) for step in range(steps)]
+    places = np.linspace(0, len(rates) - 1, steps) if steps > 1 else np.zeros(1)
+    assert found == pytest.approx(np.interp(places, np.arange(len(rates)), rates), rel=1e-9)
+    assert found[0] == rates[0]
+    assert steps == 1 or found[-1] == rates[-1]
+
+
+def test_rates_are_interpolated_by_hand() -> None:
+    schedule = Schedule(steps=5, rates=(0.1, 0.3, 0.2))
+    assert [learning_rate(schedule, step) for step in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.25, 0.2])
+    longer = replace(schedule, steps=9)
+    assert learning_rate(longer, 1) == pytest.approx(0.15)
+    assert learning_rate(longer, 7) == pytest.approx(0.225)
+
+
+@given(count=st.integers(1, 50), steps=st.integers(1, 50))
+def test_positions_name_two_rates_that_exist(count: int, steps: int) -> None:
+    for step in range(steps):
+        before, share = rate_position(count, step, steps)
+        assert 0 <= before < count
+        assert 0 <= share < 1
+        assert share == 0 or before + 1 < count
+
+
+def test_learnt_rates_take_the_place_of_the_cycle() -> None:
+    schedule = Schedule(steps=4, peak_rate=0.5, rates=(0.01,))
+    assert [learning_rate(schedule, step) for step in range(4)] == [0.01] * 4
+
+
+def test_round_trip_with_rates() -> None:
+    schedule = Schedule(steps=12, rates=(0.1, 0.02, 1e-4))
+    value = json.loads(json.dumps(schedule.to_json()))
+    assert value == schedule.to_json()
+    assert Schedule.from_json(value) == schedule
+
+
+def test_a_schedule_without_rates_is_written_as_before_there_were_any() -> None:
+    """Older boards read such a set, and sets of older hosts are read."""
+    value = Schedule().to_json()
+    assert "rates" not in value
+    assert Schedule.from_json(value) == Schedule.from_json(value | {"rates": []}) == Schedule()

@@ -22,6 +22,7 @@ from edgeser_device.distilled import DistilledSet
 
 TINY = Settings(
     corpus="demo",
+    method="mtt",
     ipc=2,
     width=0.25,
     views=4,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeser.distill.pipeline import distill, prepare
-from edgeser.errors import RunError
-from edgeser.evaluate import BASELINES, Bench, Plan, evaluate, init_score, measure, open_bench, random_choice
+from edgeser.errors import RunError, SettingsError
+from edgeser.evaluate import Plan, Shelf, evaluate, evaluate_each, open_bench, other_students
+from edgeser.rows import BASELINES, Bench, init_score, measure, random_choice
 from edgeser.run import Run, open_run
 from edgeser.settings import Settings
+from edgeser.students import build
 from edgeser.workers import Workers
 
 ALONE = Workers(1)
-EVERYTHING = Plan(seeds=(0, 1), rows=("distilled", "full", *BASELINES), transfer=("edgenet",))
+FULL = ("full", "full_soft")
+EVERYTHING = Plan((0, 1), ("distilled", *FULL, *BASELINES), transfer=("edgenet:0.5",), convergence=(0.5, 1.0))
 
 
 def silent(words: str) -> None:
@@ -36,14 +40,14 @@ def result(run: Run) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def bench(run: Run) -> Bench:
-    return open_bench(run, run.distilled(), ALONE, "")[0]
+    return open_bench(run, run.distilled(), Shelf(ALONE))[0]
 
 
 def test_every_promised_key_is_there(result: dict[str, object], run: Run) -> None:
     assert set(result) >= {"full", "distilled", "init", "baselines", "split", "seeds"}
     assert set(result["full"]) >= {"uar_mean", "uar_std"}
     assert set(result["distilled"]) >= {"uar_mean", "uar_std", "ratio", "share", "ipc", "bytes"}
-    assert set(result["baselines"]) == {"random", "random_soft", "random_bank"}
+    assert set(result["baselines"]) == {"random", "random_soft", "random_bank", "random_bank_bytes"}
     assert set(result["init"]) == {"uar"}
     assert result["seeds"] == [0, 1]
     assert result["distilled"]["ipc"] == 2
@@ -54,14 +58,18 @@ def test_every_promised_key_is_there(result: dict[str, object], run: Run) -> Non
 
 
 def test_figures_hang_together(result: dict[str, object]) -> None:
-    rows = [result["full"], result["distilled"], *result["baselines"].values(), *result["transfer"].values()]
+    full = [result[row] for row in FULL]
+    rows = [*full, result["distilled"], *result["baselines"].values(), *result["transfer"].values()]
     for row in rows:
         assert row["uar_mean"] == pytest.approx(np.mean(row["uar"]), abs=1e-6)
         assert row["uar_std"] == pytest.approx(np.std(row["uar"], ddof=1), abs=1e-5)
         assert all(0 <= value <= 1 for value in row["uar"])
         # Every class occurs in the test part, so the mean of the classes' mean recalls is the mean UAR.
         assert np.mean(list(row["recalls"].values())) == pytest.approx(row["uar_mean"], abs=1e-6)
-    assert result["distilled"]["ratio"] == pytest.approx(result["distilled"]["uar_mean"] / result["full"]["uar_mean"])
+    for ratio, row in (("ratio", "full"), ("ratio_soft", "full_soft")):
+        expected = result["distilled"]["uar_mean"] / result[row]["uar_mean"]
+        assert result["distilled"][ratio] == pytest.approx(expected)
+    assert result["distilled"]["ratio_best"] is None
 
 
 def test_the_same_object_is_written_to_the_run(result: dict[str, object], run: Run) -> None:
@@ -69,7 +77,7 @@ def test_the_same_object_is_written_to_the_run(result: dict[str, object], run: R
 
 
 def test_a_measurement_repeats_bit_for_bit(bench: Bench, result: dict[str, object]) -> None:
-    for row in ("distilled", "full", *BASELINES):
+    for row in ("distilled", *FULL, *BASELINES):
         stored = result[row] if row in result else result["baselines"][row]
         dev, test = measure(row, bench, bench.task.graph, bench.assignment.init, 1)
         assert round(test.uar, 6) == stored["uar"][1], row
@@ -84,6 +92,7 @@ def test_two_processes_measure_what_one_does(run: Run, result: dict[str, object]
     assert again["baselines"]["random"]["uar"] == result["baselines"]["random"]["uar"]
     assert again["full"] == result["full"]  # rows of the same seeds are kept beside the new ones
     assert again["distilled"]["ratio"] == result["distilled"]["ratio"]
+    assert again["convergence"] == result["convergence"]
 
 
 @pytest.mark.slow
@@ -92,6 +101,7 @@ def test_rows_of_other_seeds_are_not_kept(run: Run, result: dict[str, object], t
     shutil.copytree(run.folder, copy)
     again = evaluate(Run(copy), Plan(seeds=(7,), rows=("distilled",)), ALONE)
     assert (again["full"], again["distilled"]["ratio"], again["baselines"]) == (None, None, {})
+    assert again["convergence"] is None
     assert again["distilled"]["uar_std"] is None
 
 
@@ -126,3 +136,26 @@ def test_the_untrained_init_is_near_chance(bench: Bench) -> None:
 def test_an_unfinished_run_is_refused(tmp_path: Path, tiny: Settings) -> None:
     with pytest.raises(RunError, match=r"holds no distilled\.safetensors"):
         evaluate(open_run(tmp_path / "run", tiny, resume=False), EVERYTHING, ALONE)
+
+
+def test_other_students_have_the_width_that_is_named_or_the_runs(result: dict[str, object], run: Run) -> None:
+    assert result["transfer"]["edgenet:0.5"]["width"] == 0.5
+    assert result["transfer"]["edgenet:0.5"]["parameters"] == build("edgenet", 4, 0.5).parameter_count
+    assert other_students(run, ["edgenet", "cnn6", "edgenet:0.25", "cnn6:0.25", "cnn6:0.5"]) == ("cnn6", "cnn6:0.5")
+    with pytest.raises(SettingsError, match="names no width"):
+        other_students(run, ["cnn6:wide"])
+
+
+def test_several_runs_are_measured_as_each_of_them_alone(
+    run: Run, result: dict[str, object], tiny: Settings, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy)
+    (copy / "metrics.json").unlink()
+    other = distill(replace(tiny, ipc=1), tmp_path / "other", ALONE, resume=False, warn=silent)
+    plan = Plan(seeds=(0, 1), rows=("distilled",))
+    first, second = evaluate_each([Run(copy), other], plan, ALONE)
+    assert first["distilled"]["uar"] == result["distilled"]["uar"]
+    assert second == other.metrics()
+    assert second["distilled"]["ipc"] == 1
+    assert second["distilled"]["uar"] == evaluate(other, plan, ALONE)["distilled"]["uar"]

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from device.kits import CARD, synthetic_set, write_run
 from edgeser.errors import RunError, SettingsError, StorageError
 from edgeser.fingerprint import speaker_hashes
 from edgeser.pack import PackReport, pack_kit, without_paths
+from edgeser.run import Run
 from edgeser.targets import TARGETS, find_target
 from edgeser_device.kit import MANIFEST, read_kit
 from edgeser_device.known_bad import KNOWN_BAD_AARCH64
@@ -125,11 +127,21 @@ def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("method", "words"), [("kcenter", "The items are log-mels"), ("mtt", "The items began as log-mels")]
+    ("method", "start", "words"),
+    [
+        ("kcenter", "mix", "The items are log-mels of recordings"),
+        ("mtt", "real", "The items began as log-mels of recordings"),
+        ("invert", "mix", "The items began as sums of log-mels"),
+        ("match", "noise", "The items began as noise"),
+    ],
 )
-def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, words: str) -> None:
-    card = read_kit(pack_kit(write_run(tmp_path / "run", method=method), "rpi4", tmp_path / "kit").path).card
+def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, start: str, words: str) -> None:
+    run = write_run(tmp_path / "run", method=method)
+    settings = replace(Run(run).settings(), start_from=start)
+    (run / "config.toml").write_text(settings.to_toml())
+    card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
     assert words in card
+    assert ("made audible again" in card) == (method == "kcenter" or start == "real")
 
 
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:

@@ -110,6 +110,28 @@ def test_the_log_is_one_json_object_a_line(tmp_path: Path) -> None:
         run.log("iteration", loss=float("nan"))
 
 
+def test_events_are_found_and_half_a_line_is_none(tmp_path: Path) -> None:
+    run = open_run(tmp_path, SETTINGS, resume=False)
+    assert run.events("check") == []
+    for number in (1, 2):
+        run.log("check", number=number)
+        run.log("iteration", number=number)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('[1]\n{"event": "check", "num')
+    assert [event["number"] for event in run.events("check")] == [1, 2]
+
+
+def test_what_a_run_took_is_what_its_last_line_says(tmp_path: Path) -> None:
+    run = open_run(tmp_path, SETTINGS, resume=False)
+    assert set(run.took().values()) == {None}
+    run.log("finished", items=4)  # as earlier versions wrote it
+    assert set(run.took().values()) == {None}
+    run.log("finished", seconds={"labels": 2.0}, total_seconds=2.0, peak_rss_mb=300.0, process_peak_rss_mb=200.0)
+    assert run.took() == {
+        "seconds": {"labels": 2.0}, "total_seconds": 2.0, "peak_rss_mb": 300.0, "process_peak_rss_mb": 200.0,
+    }  # fmt: skip
+
+
 def test_arrays_are_stored_in_the_order_of_their_names() -> None:
     one, other = np.arange(3, dtype=np.float32), np.zeros((2, 2), np.float32)[:, ::-1]
     assert safetensors_bytes({"b": one, "a": other}) == safetensors_bytes({"a": other, "b": one})

@@ -154,6 +154,18 @@ def test_a_share_is_rounded_to_the_nearest_and_never_to_nothing(share: float, it
     assert (found.ipc, found.share) == (ipc, 0.0)
 
 
-def test_a_number_of_items_is_left_alone() -> None:
-    assert with_budget(GOOD, 1000, 8) is GOOD
+@pytest.mark.parametrize(("ipc", "views"), [(1, 256), (2, 128), (3, 85), (6, 64), (100, 64)])
+def test_few_items_have_more_views_each(ipc: int, views: int) -> None:
+    assert with_budget(replace(GOOD, ipc=ipc), 1000, 8).views == views
+
+
+@pytest.mark.parametrize(("clips", "experts"), [(128, (1.0, 600)), (399, (1.0, 600)), (400, (2.0, 1500))])
+def test_experts_fit_the_corpus(clips: int, experts: tuple[float, int]) -> None:
+    found = with_budget(GOOD, clips, 8)
+    assert (found.label_width, found.expert_steps) == experts
+
+
+def test_what_is_given_is_left_alone() -> None:
+    given = replace(GOOD, views=5, label_width=0.5, expert_steps=7)
+    assert with_budget(given, 1000, 8) == given
     assert asdict(with_budget(Settings(corpus="demo", share=0.1, seed=4), 80, 8))["seed"] == 4

@@ -18,6 +18,7 @@ from edgeser.scoring import probabilities
 from edgeser.students import build, initial_weights
 from edgeser.training import (
     Augmentation,
+    advising,
     augmented_batches,
     roll_each,
     soft_cross_entropy,
@@ -125,6 +126,21 @@ def test_a_loss_that_is_not_finite_ends_the_training(task: Task, bad: float) -> 
     with pytest.raises(DivergedError, match=r"the loss of step \d+ is") as caught:
         train(task.graph, initial_weights(task.graph, 0), spoilt, Schedule(steps=6, batch=8, peak_rate=0.01))
     assert "0.01" in caught.value.hint
+
+
+def test_a_loss_beyond_the_bound_has_diverged(task: Task) -> None:
+    """Labels that add up to a thousand make the loss a thousand times as large."""
+    batch_of, start = batches_of(task), initial_weights(task.graph, 0)
+
+    def dear(step: int) -> tuple[Tensor, Tensor]:
+        x, q = batch_of(step)
+        return x, q * 1000
+
+    with pytest.raises(DivergedError, match=r"the loss of step 1 is \d+"):
+        train(task.graph, start, dear, Schedule(steps=2, batch=8, peak_rate=0.01))
+    with pytest.raises(DivergedError) as caught, advising("use --peak-rate below 1"):
+        train(task.graph, start, dear, Schedule(steps=2, batch=8, peak_rate=0.01))
+    assert caught.value.hint == "use --peak-rate below 1"
 
 
 def test_a_far_too_large_rate_diverges_into_an_error_or_finite_weights(task: Task) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import os
+import sys
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from edgeser.errors import DivergedError, EdgeserError, MissingExtra, SettingsError
+from edgeser.experts import ExpertRecipe, Task, train_expert
+from edgeser.students import initial_weights
 from edgeser.workers import Workers
 
 
@@ -86,9 +89,47 @@ def test_ray_asks_for_its_extra_where_it_is_not_installed() -> None:
         Workers(2, "ray")
 
 
+def place(number: int) -> tuple[int, str]:
+    """The square of a number, and the node of the cluster that computed it."""
+    import ray
+
+    time.sleep(0.2)  # so that no node is done with everything before the other has begun
+    return number**2, ray.get_runtime_context().get_node_id()
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """A real Ray cluster of two nodes with one core each, on this machine; the names of the nodes."""
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        ray.init(address=cluster.address, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}})
+        yield {node["NodeID"] for node in ray.nodes()}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of ray's own processes
-def test_a_ray_cluster_gives_the_results_of_local_processes() -> None:
-    pytest.importorskip("ray", reason="ray is not installed")
-    arguments = [(number, 1) for number in range(5)]
-    assert list(Workers(2, "ray").each(operator.add, arguments)) == [1, 2, 3, 4, 5]
+def test_a_ray_cluster_of_two_nodes_gives_the_results_of_local_processes(two_nodes: set[str]) -> None:
+    found = list(Workers(2, "ray").each(place, [(number,) for number in range(12)]))
+    assert [square for square, _ in found] == [number**2 for number in range(12)]
+    assert {node for _, node in found} == two_nodes
+    assert len(two_nodes) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_experts_trained_on_a_ray_cluster_have_the_bits_of_local_ones(two_nodes: set[str], task: Task) -> None:
+    assert len(two_nodes) == 2
+    recipe = ExpertRecipe("adamw", 2, batch=8)
+    jobs = [(task, initial_weights(task.graph, seed), recipe, seed) for seed in (0, 1)]
+    there, here = (list(workers.each(train_expert, jobs)) for workers in (Workers(2, "ray"), Workers(1)))
+    for one, other in zip(there, here, strict=True):
+        assert all(np.array_equal(one.final[name], other.final[name]) for name in other.final)

@@ -16,7 +16,7 @@ import pytest
 
 from edgeser_export import files
 from edgeser_export.errors import StorageError
-from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
+from edgeser_export.files import append_line, new_folder, remove_file, write_bytes, write_json
 
 WRITER = """
 import sys
@@ -108,6 +108,18 @@ def test_json_is_text_that_one_can_read_and_never_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"uar": float("nan")})
     assert (tmp_path / "x.json").read_text() == '{\n  "uar": 0.5\n}\n'
+
+
+def test_lines_are_appended_whole_or_not_at_all(small_disk: Path) -> None:
+    path = small_disk / "log"
+    append_line(path, "first")
+    append_line(path, "é")
+    assert path.read_text(encoding="utf-8") == "first\né\n"
+    with pytest.raises(StorageError, match=r"cannot write .*log: No space left"):
+        append_line(path, "x" * 2_000_000)
+    assert path.read_text(encoding="utf-8") == "first\né\n"
+    append_line(path, "last")
+    assert path.read_text(encoding="utf-8") == "first\né\nlast\n"
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.003, 0.01, 0.02])

@@ -221,10 +221,33 @@ def test_evaluating_and_comparing_print_one_object(
     words = ("evaluate", "run", "--seeds", "1", "--full", "--baselines", "--jobs", "1", "--json")
     done = in_process(*words, cwd=place)
     assert done.stdout.count("\n") == 1
-    assert set(json.loads(done.stdout)["baselines"]) == {"random", "random_soft", "random_bank"}
+    assert set(json.loads(done.stdout)["baselines"]) == {"random", "random_soft", "random_bank", "random_bank_bytes"}
     rows = json.loads(in_process("compare", "run", "run", "--json", cwd=place).stdout)["runs"]
     assert len(rows) == 2
     assert "edgenet" in in_process("compare", "run", cwd=place).stdout
+
+
+def test_pictures_are_drawn_where_they_are_asked_for(
+    in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    place, _ = mixed
+    words = ("evaluate", "run", "--seeds", "1", "--full", "--jobs", "1", "--arch", "edgenet:0.5", "--convergence")
+    done = in_process(*words, "--picture", "rows.svg", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "to the first" in done.stdout
+    assert "a point below" in done.stdout
+    assert in_process("compare", "run", "run", "--picture", "pictures/runs.png", cwd=place).returncode == 0
+    assert (place / "rows.svg").read_text().count("<svg ") == 1
+    assert (place / "pictures" / "runs.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_of_an_unknown_format_is_refused_before_anything_is_trained(
+    in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    place, _ = mixed
+    said, advice = complaint(in_process("evaluate", "run", "--picture", "rows.gif", cwd=place))
+    assert "rows.gif names no format" in said
+    assert ".svg" in advice
 
 
 def test_an_unknown_architecture_to_transfer_to_is_refused(

@@ -1,22 +1,38 @@
-"""The loop: what was interrupted goes on, and ends with the same bits."""
+"""The loop: what was interrupted goes on and ends with the same bits, and what is shipped is best on dev speakers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from edgeser.distill import loop
-from edgeser.distill.loop import load_checkpoint, run_method, save_checkpoint
+from edgeser.distill.dev_check import dev_check
+from edgeser.distill.loop import (
+    Position,
+    iterations_done,
+    load_checkpoint,
+    number_of_checks,
+    run_method,
+    save_checkpoint,
+)
 from edgeser.distill.method import Assignment, Method, State
-from edgeser.distill.table import METHODS
-from edgeser.errors import DivergedError, RunError
+from edgeser.distill.pipeline import Material, assign, prepare
+from edgeser.distill.shipping import ship
+from edgeser.distill.table import METHODS, settings_for
+from edgeser.errors import DivergedError, RunError, StorageError
 from edgeser.run import Run, open_run
+from edgeser.scoring import Clips, score
+from edgeser.settings import Settings
+from edgeser.training import train_on_set
+from edgeser.workers import Workers
 from edgeser_device.progress import ignore_progress
 
 MTT = METHODS["mtt"]
@@ -31,15 +47,15 @@ def run(tmp_path: Path, assignment: Assignment) -> Run:
     return open_run(tmp_path / "run", assignment.settings, resume=False)
 
 
-def ending_at(number: int, error: BaseException) -> Method:
-    """Trajectory matching that ends with an error in the iteration of that number."""
+def ending_at(number: int, error: BaseException, method: Method = MTT) -> Method:
+    """A method that ends with an error in the iteration of that number."""
 
     def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
         if iteration == number:
             raise error
-        return MTT.improve(assignment, state, iteration)
+        return method.improve(assignment, state, iteration)
 
-    return replace(MTT, improve=improve)
+    return replace(method, improve=improve)
 
 
 def same(one: State, other: State) -> bool:
@@ -59,10 +75,10 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 ) -> None:
     with pytest.raises(type(error)):
         run_method(run, ending_at(number, error), assignment, ignore_progress)
-    assert load_checkpoint(run.checkpoint)[0] == number
+    assert iterations_done(run) == number
     again = Run(run.folder)
     assert same(run_method(again, MTT, assignment, ignore_progress), uninterrupted)
-    assert load_checkpoint(run.checkpoint)[0] == 4
+    assert iterations_done(run) == 4
 
 
 def test_a_run_that_is_interrupted_in_every_iteration_ends_with_the_same_bits(
@@ -81,42 +97,30 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(PowerCut):
         run_method(run, ending_at(2, PowerCut()), assignment, ignore_progress)
-    events = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert [event["number"] for event in events] == [1, 2]
+    assert [event["number"] for event in run.events("iteration")] == [1, 2]
     told: list[int] = []
     final = run_method(run, MTT, assignment, lambda done, words: told.append(done))
     assert told == [3, 4]
     assert same(final, uninterrupted)
 
 
-def test_the_last_good_state_is_kept_when_a_method_diverges(run: Run, assignment: Assignment) -> None:
-    state = MTT.begin(assignment)
-    for iteration in range(2):
-        state, _ = MTT.improve(assignment, state, iteration)
-    with pytest.raises(DivergedError):
-        run_method(run, ending_at(2, DivergedError("nan", "smaller")), assignment, ignore_progress)
-    done, kept = load_checkpoint(run.checkpoint)
-    assert done == 2
-    assert same(kept, state)
-    assert all(np.isfinite(value).all() for value in kept.values())
-
-
 def test_a_method_without_iterations_is_done_at_once_and_kept(run: Run, assignment: Assignment) -> None:
-    state = run_method(run, METHODS["random"], assignment, ignore_progress)
-    assert load_checkpoint(run.checkpoint)[0] == 0
-    assert same(load_checkpoint(run.checkpoint)[1], state)
+    checked = replace(assignment, settings=replace(assignment.settings, check_every=1))
+    state = run_method(run, METHODS["random"], checked, ignore_progress, lambda state: 1 / 0)
+    assert iterations_done(run) == 0
+    assert same(load_checkpoint(run.checkpoint).state, state)
 
 
 def test_every_iteration_is_logged(run: Run, assignment: Assignment) -> None:
     run_method(run, MTT, assignment, ignore_progress)
-    events = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    events = run.events("iteration")
     assert [event["number"] for event in events] == [1, 2, 3, 4]
-    assert all(set(event) == {"time", "event", "number", "loss", "start_epoch", "step_size"} for event in events)
+    assert all(set(event) >= {"time", "event", "number", "loss", "start_epoch", "step_size"} for event in events)
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "no count"])
 def test_a_damaged_checkpoint_is_named_with_a_way_out(run: Run, assignment: Assignment, damage: str) -> None:
-    save_checkpoint(run.checkpoint, 2, MTT.begin(assignment))
+    save_checkpoint(run.checkpoint, Position(MTT.begin(assignment), done=2))
     content = run.checkpoint.read_bytes()
     damaged = {"cut": content[:-50], "garbage": b"\xff" * 80, "empty": b"", "no count": save({"items": np.zeros(2)})}
     run.checkpoint.write_bytes(damaged[damage])
@@ -124,3 +128,302 @@ def test_a_damaged_checkpoint_is_named_with_a_way_out(run: Run, assignment: Assi
         run_method(run, MTT, assignment, ignore_progress)
     assert "remove it" in caught.value.hint
     assert run.checkpoint.read_bytes() == damaged[damage]
+
+
+def test_a_checkpoint_holds_a_position_as_it_is(tmp_path: Path) -> None:
+    state, best = {"items": np.ones((2, 3), np.float32), "count": np.array([7])}, {"items": np.zeros((2, 3))}
+    position = Position(state, 5, 0.1 + 0.2, 1e300, checked=4, waited=1, uar=1 / 3, best_uar=2 / 3, best=best)
+    for given in (position, Position(state)):
+        save_checkpoint(tmp_path / "state", given)
+        found = load_checkpoint(tmp_path / "state")
+        assert same(found.state, given.state)
+        assert same(found.best or {}, given.best or {})
+        np.testing.assert_equal(*(vars(replace(each, state={}, best=None)) for each in (found, given)))
+
+
+# The early stop ------------------------------------------------------------------------------------------------------
+
+COUNTING = Method(
+    "counts its iterations",
+    begin=lambda assignment: {"items": np.zeros((1, 2, 2), np.float32), "memory": np.array([0])},
+    improve=lambda assignment, state, iteration: (
+        {"items": state["items"] + 1, "memory": state["memory"] + 10},
+        {"loss": 0.52},
+    ),
+)
+
+
+def counting(assignment: Assignment, iterations: int, check_every: int, patience: int) -> Assignment:
+    settings = replace(assignment.settings, iterations=iterations, check_every=check_every, patience=patience)
+    return replace(assignment, settings=settings)
+
+
+def scripted(uars: Mapping[int, float], asked: list[int]) -> Callable[[State], float]:
+    """A check that knows the UAR after each number of iterations."""
+
+    def check(state: State) -> float:
+        asked.append(int(state["items"][0, 0, 0]))
+        return uars.get(asked[-1], 0.1)
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("uars", "iterations", "every", "patience", "asked", "shipped"),
+    [
+        ({0: 0.3, 2: 0.5, 4: 0.4, 6: 0.45, 8: 0.9}, 10, 2, 2, [0, 2, 4, 6], 2),  # the 0.9 is never seen
+        ({0: 0.3, 2: 0.5, 4: 0.4, 6: 0.45, 8: 0.9}, 10, 2, 3, [0, 2, 4, 6, 8, 10], 8),
+        ({0: 0.1, 2: 0.2, 4: 0.3, 5: 0.4}, 5, 2, 1, [0, 2, 4, 5], 5),  # the end is checked too
+        ({0: 0.5, 1: 0.5, 2: 0.5}, 9, 1, 2, [0, 1, 2], 0),  # no better is not better
+        ({0: 0.2, 3: 0.6}, 3, 50, 1, [0, 3], 3),
+    ],
+)
+def test_the_best_checked_state_is_shipped(
+    run: Run, assignment: Assignment, uars, iterations: int, every: int, patience: int, asked: list[int], shipped: int
+) -> None:
+    given, seen = counting(assignment, iterations, every, patience), []
+    state = run_method(run, COUNTING, given, ignore_progress, scripted(uars, seen))
+    assert seen == asked
+    assert int(state["items"][0, 0, 0]) == shipped
+    assert state["memory"].tolist() == [10 * shipped]  # not the items alone
+    events = run.events("check")
+    assert [event["number"] for event in events] == asked
+    assert [event["dev_uar"] for event in events] == [uars.get(number, 0.1) for number in asked]
+    assert [event["best"] for event in events] == np.maximum.accumulate([e["dev_uar"] for e in events]).tolist()
+    assert number_of_checks(COUNTING, given.settings) >= len(asked)
+    seen.clear()
+    assert same(run_method(run, COUNTING, given, ignore_progress, scripted(uars, seen)), state)
+    assert seen == []  # a loop that has ended does not begin again
+
+
+def test_a_run_that_is_not_stopped_makes_the_counted_checks(run: Run, assignment: Assignment) -> None:
+    for iterations, every in ((1, 1), (4, 2), (5, 2), (5, 9)):
+        seen: list[int] = []
+        given = counting(assignment, iterations, every, patience=100)
+        run_method(open_run(run.folder / f"{iterations}-{every}", given.settings, False), COUNTING, given,
+                   ignore_progress, scripted({}, seen))  # fmt: skip
+        assert len(seen) == number_of_checks(COUNTING, given.settings)
+    assert number_of_checks(METHODS["random"], given.settings) == 0
+    assert number_of_checks(COUNTING, replace(given.settings, check_every=0)) == 0
+
+
+def test_without_a_distance_between_checks_nothing_is_checked(run: Run, assignment: Assignment) -> None:
+    given = counting(assignment, 4, 0, 1)
+    state = run_method(run, COUNTING, given, ignore_progress, lambda state: 1 / 0)
+    assert int(state["items"][0, 0, 0]) == 4
+
+
+def test_loss_and_dev_uar_are_told(run: Run, assignment: Assignment) -> None:
+    told: list[tuple[int, str]] = []
+    given = counting(assignment, 3, 2, 5)
+    check = scripted({0: 0.25, 2: 0.613, 3: 0.6}, [])
+    run_method(run, COUNTING, given, lambda done, words: told.append((done, words)), check)
+    assert told == [
+        (0, "dev UAR 0.25"),
+        (1, "loss 0.52, dev UAR 0.25"),
+        (2, "loss 0.52, dev UAR 0.25"),
+        (2, "loss 0.52, dev UAR 0.61"),
+        (3, "loss 0.52, dev UAR 0.61"),
+        (3, "loss 0.52, dev UAR 0.60"),
+    ]
+
+
+@pytest.mark.parametrize("place", ["check 0", "improve 1", "check 2", "improve 2", "check 4", "improve 5", "check 6"])
+def test_a_cut_before_after_or_in_a_check_changes_nothing(
+    tmp_path: Path, assignment: Assignment, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step counted from nothing: a cut in a check is one between an iteration and its check."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    given = counting(assignment, 20, 2, 2)
+    uars = {0: 0.3, 2: 0.5, 4: 0.4, 6: 0.45, 8: 0.9}
+    whole, broken = (open_run(tmp_path / name, given.settings, False) for name in ("whole", "broken"))
+    state = run_method(whole, COUNTING, given, ignore_progress, scripted(uars, []))
+    kind, number = place.split()
+
+    def cut(state: State) -> float:
+        if int(state["items"][0, 0, 0]) == int(number):
+            raise PowerCut
+        return scripted(uars, [])(state)
+
+    method = ending_at(int(number), PowerCut(), COUNTING) if kind == "improve" else COUNTING
+    with pytest.raises(PowerCut):
+        run_method(broken, method, given, ignore_progress, cut if kind == "check" else scripted(uars, []))
+    assert same(run_method(broken, COUNTING, given, ignore_progress, scripted(uars, [])), state)
+    assert broken.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
+    for event in ("check", "iteration"):
+        told = [[{**each, "time": 0} for each in run.events(event)] for run in (broken, whole)]
+        assert told[0] == told[1]
+
+
+# Divergence ----------------------------------------------------------------------------------------------------------
+
+
+def diverging(number: int, loss: float, item: float) -> Method:
+    """Counts until the iteration of that number, whose loss or items are off."""
+
+    def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
+        following, values = COUNTING.improve(assignment, state, iteration)
+        bad = {**following, "items": following["items"] * np.float32(item)}
+        return (bad, {"loss": loss}) if iteration == number else (following, values)
+
+    return replace(COUNTING, improve=improve, rates=("step_size", "item_rate"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "item", "what"),
+    [
+        (float("nan"), 1, "is nan"),
+        (float("inf"), 1, "is inf"),
+        (1e9, 1, r"is 1e\+09 after 0\.52 in the first"),
+        (0.5, float("nan"), "its items are not finite"),
+    ],
+)
+def test_what_diverges_is_stopped_and_the_last_good_state_kept(
+    run: Run, assignment: Assignment, loss: float, item: float, what: str
+) -> None:
+    given = counting(assignment, 9, 0, 1)
+    with pytest.raises(DivergedError, match=f"the loss of iteration 4 .*{what}") as caught:
+        run_method(run, diverging(3, loss, item), given, ignore_progress)
+    step_size, item_rate = given.settings.step_size, given.settings.item_rate
+    assert caught.value.hint == f"use --step-size below {step_size:g} or --item-rate below {item_rate:g}"
+    kept = load_checkpoint(run.checkpoint)
+    assert kept.done == 3
+    assert (kept.state["items"] == 3).all()
+    assert len(run.events("iteration")) == 3
+
+
+def test_a_loss_that_began_high_may_stay_there(run: Run, assignment: Assignment) -> None:
+    def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
+        return COUNTING.improve(assignment, state, iteration)[0], {"loss": 1e6 * (1 + iteration)}
+
+    given = counting(assignment, 3, 0, 1)
+    state = run_method(run, replace(COUNTING, improve=improve), given, ignore_progress)
+    assert (state["items"] == 3).all()
+
+
+def test_a_method_of_its_own_words_is_quoted(run: Run, assignment: Assignment) -> None:
+    with pytest.raises(DivergedError, match="nan") as caught:
+        run_method(run, ending_at(2, DivergedError("nan", "smaller")), assignment, ignore_progress)
+    assert caught.value.hint == "smaller"
+    state = MTT.begin(assignment)
+    for iteration in range(2):
+        state, _ = MTT.improve(assignment, state, iteration)
+    assert same(load_checkpoint(run.checkpoint).state, state)
+
+
+def test_every_method_names_settings_that_there_are() -> None:
+    for method in METHODS.values():
+        assert method.rates
+        assert all(hasattr(Settings, name) for name in method.rates)
+
+
+# A full disk ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mount.returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_and_the_run_goes_on(
+    small_disk: Path, assignment: Assignment, uninterrupted: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    run = open_run(small_disk / "run", assignment.settings, resume=False)
+    filler = small_disk / "somebody else's"
+
+    def advance(done: int, words: str) -> None:
+        if done == 2:  # the checkpoint after the first iteration is written, the next one is not
+            free = os.statvfs(small_disk)
+            filler.write_bytes(bytes(free.f_bavail * free.f_bsize - 100_000))
+
+    with pytest.raises(StorageError, match=r"cannot write .*state\.safetensors: No space left") as caught:
+        run_method(run, MTT, assignment, advance)
+    assert "free space" in caught.value.hint
+    assert iterations_done(run) == 1
+    assert [path.name for path in run.checkpoint.parent.iterdir()] == ["state.safetensors"]
+    filler.unlink()
+    assert same(run_method(run, MTT, assignment, ignore_progress), uninterrupted)
+
+
+def test_a_disk_without_room_for_a_line_of_the_log_is_named(small_disk: Path, assignment: Assignment) -> None:
+    run = open_run(small_disk / "run", assignment.settings, resume=False)
+    run.log("begun")
+    free = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(bytes(free.f_bavail * free.f_bsize))
+    with pytest.raises(StorageError, match=r"cannot write .*log\.jsonl"):
+        for number in range(1000):  # the last page of the file has room for some
+            run.log("iteration", number=number)
+    lines = (run.folder / "log.jsonl").read_text()
+    assert lines.endswith("}\n")
+    assert len(run.events("iteration")) == number
+    (small_disk / "filler").unlink()
+    run.log("iteration", number=number)
+    assert len(run.events("iteration")) == number + 1
+
+
+# Every method --------------------------------------------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {
+    "corpus": "demo", "ipc": 2, "width": 0.25, "views": 4, "experts": 1, "label_width": 0.25, "expert_steps": 12,
+    "steps": 12, "batch": 16, "trajectories": 1, "expert_span": 1, "start_window": 1, "student_steps": 2,
+    "iterations": 3, "check_every": 2, "patience": 5,
+}  # fmt: skip
+ITERATIVE = sorted(name for name, method in METHODS.items() if method.improve)
+
+
+@pytest.fixture(scope="module", params=ITERATIVE)
+def learning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Material, Assignment]:
+    """The demo corpus and the experts that a method asks for."""
+    settings = settings_for(request.param, **SMALL)
+    material = prepare(settings, Workers(1))
+    return material, assign(open_run(tmp_path_factory.mktemp("run"), settings, False), material, Workers(1))
+
+
+def test_every_method_that_is_interrupted_ends_with_the_same_bits(
+    learning: tuple[Material, Assignment], tmp_path: Path
+) -> None:
+    material, assignment = learning
+    method, check = METHODS[assignment.settings.method], dev_check(assignment, material.features)
+    whole, broken = (open_run(tmp_path / name, assignment.settings, False) for name in ("whole", "broken"))
+    state = run_method(whole, method, assignment, ignore_progress, check)
+
+    def cut(state: State) -> float:
+        raise PowerCut
+
+    for number in (1, 2):
+        with pytest.raises(PowerCut):
+            run_method(broken, ending_at(number, PowerCut(), method), assignment, ignore_progress, check)
+        with pytest.raises(PowerCut):
+            run_method(Run(broken.folder), method, assignment, ignore_progress, cut)
+    assert (iterations_done(broken), load_checkpoint(broken.checkpoint).checked) == (3, 2)
+    assert same(run_method(Run(broken.folder), method, assignment, ignore_progress, check), state)
+    assert broken.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
+
+
+def test_a_check_trains_on_what_is_shipped_and_reads_dev_speakers_only(
+    learning: tuple[Material, Assignment],
+) -> None:
+    material, assignment = learning
+    features = material.features
+    state = METHODS[assignment.settings.method].begin(assignment)
+    uar = dev_check(assignment, features)(state)
+    shipped = ship(assignment, state, features.frontend)
+    short = replace(shipped, schedule=replace(shipped.schedule, steps=4))  # a third of twelve
+    weights = train_on_set(material.graph, assignment.init, short, seed=0)
+    assert uar == score(material.graph, weights, Clips.of(features.dev, 4)).uar
+    unknown = replace(features.test, levels=tuple(np.full_like(levels, np.nan) for levels in features.test.levels))
+    assert dev_check(assignment, replace(features, test=unknown))(state) == uar

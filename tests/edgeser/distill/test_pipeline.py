@@ -16,9 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeser import training
 from edgeser.distill.expert_jobs import label_jobs, trajectory_jobs
-from edgeser.distill.pipeline import describe, distill, fixed_init, prepare
-from edgeser.errors import RunError, SettingsError
+from edgeser.distill.loop import load_checkpoint
+from edgeser.distill.pipeline import assign, describe, distill, fixed_init, prepare
+from edgeser.distill.shipping import ship
+from edgeser.distill.table import METHODS
+from edgeser.errors import DivergedError, RunError, SettingsError
 from edgeser.experts import load_trajectory
 from edgeser.run import Run
 from edgeser.settings import Settings
@@ -62,10 +66,10 @@ def test_the_set_is_what_was_asked_for(tiny_run: Run, tiny: Settings) -> None:
     tiny_run.graph().check(tiny_run.init())
 
 
-def test_the_items_moved_from_the_real_clips_they_began_as(tiny_run: Run, tiny: Settings) -> None:
-    begun = distill(replace(tiny, method="random"), tiny_run.folder.parent / "begun", ALONE, False, silent).distilled()
-    apart = np.abs(tiny_run.distilled().items() - begun.items())
-    step = float(begun.scale.max())
+def test_the_items_moved_from_what_they_began_as(tiny_run: Run, tiny: Settings) -> None:
+    assignment = assign(tiny_run, prepare(tiny, ALONE), ALONE)
+    apart = np.abs(tiny_run.distilled().items() - METHODS[tiny.method].begin(assignment)["items"])
+    step = float(tiny_run.distilled().scale.max())
     assert apart.mean() > 0.2 * tiny.item_rate
     assert apart.max() < 4 * tiny.iterations * tiny.item_rate + 2 * step
 
@@ -103,6 +107,64 @@ def test_another_seed_is_another_run(tiny_run: Run, tiny: Settings, tmp_path: Pa
     other = distill(replace(tiny, seed=1, iterations=1), tmp_path / "other", ALONE, resume=False, warn=silent)
     assert (other.folder / "init.safetensors").read_bytes() != (tiny_run.folder / "init.safetensors").read_bytes()
     assert not np.array_equal(other.distilled().levels, tiny_run.distilled().levels)
+
+
+def test_a_finished_run_tells_what_it_took(tiny_run: Run) -> None:
+    took = tiny_run.took()
+    assert set(took["seconds"]) == {"features", "experts", "method", "labels"}
+    assert all(seconds > 0 for seconds in took["seconds"].values())
+    assert took["total_seconds"] == pytest.approx(sum(took["seconds"].values()), abs=0.05)
+    assert took["peak_rss_mb"] >= took["process_peak_rss_mb"] > 100
+    assert set(Run(tiny_run.folder / "checkpoint").took().values()) == {None}
+
+
+def test_the_state_that_is_best_on_dev_speakers_is_shipped(tiny: Settings, tmp_path: Path) -> None:
+    settings = replace(tiny, iterations=4, check_every=1, patience=4, steps=60)
+    run = distill(settings, tmp_path / "run", ALONE, resume=False, warn=silent)
+    checks = run.events("check")
+    assert [check["number"] for check in checks] == list(range(len(checks)))
+    uars = [check["dev_uar"] for check in checks]
+    chosen = int(np.argmax(uars))  # the first of equals
+    material = prepare(settings, ALONE)
+    assignment = assign(run, material, ALONE)
+    state = METHODS[settings.method].begin(assignment)
+    for iteration in range(chosen):
+        state, _ = METHODS[settings.method].improve(assignment, state, iteration)
+    assert run.distilled().to_bytes() == ship(assignment, state, material.features.frontend).to_bytes()
+    assert run.took()["seconds"]["checks"] > 0
+
+
+def with_experts_of(run: Run, folder: Path) -> Path:
+    """A run that holds the experts of another one and nothing else."""
+    (folder / "trajectories").mkdir(parents=True)
+    for expert in run.trajectories.iterdir():
+        (folder / "trajectories" / expert.name).write_bytes(expert.read_bytes())
+    return folder
+
+
+def test_a_student_that_diverges_in_a_check_is_named_with_its_setting(
+    tiny_run: Run, tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the method began with is kept."""
+    monkeypatch.setattr(training, "LARGEST_LOSS", 0.5)  # below that of any student in its first step
+    settings, out = replace(tiny, check_every=1), with_experts_of(tiny_run, tmp_path / "run")
+    (out / "config.toml").write_text(settings.to_toml())
+    with pytest.raises(DivergedError, match=r"the loss of step 1 is \d") as caught:
+        distill(settings, out, ALONE, resume=True, warn=silent)
+    assert caught.value.hint == "distil with --peak-rate below 0.01"
+    kept = load_checkpoint(out / "checkpoint" / "state.safetensors")
+    assert (kept.done, kept.checked) == (0, -1)
+    assert np.isfinite(kept.state["items"]).all()
+
+
+@pytest.mark.parametrize(("labels", "name"), [("bank", "label_width"), ("hard", "trajectory_rate")])
+def test_an_expert_that_diverges_is_named_with_its_setting(
+    labels: str, name: str, tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LARGEST_LOSS", 0.5)
+    with pytest.raises(DivergedError, match=r"the loss of step 1 is \d") as caught:
+        distill(replace(tiny, labels=labels), tmp_path / "run", ALONE, resume=False, warn=silent)
+    assert caught.value.hint.endswith(f"--{name.replace('_', '-')} below {getattr(tiny, name):g}")
 
 
 @pytest.mark.parametrize("method", ["herding", "kcenter"])
@@ -178,15 +240,11 @@ def test_a_run_of_other_settings_is_refused_before_the_corpus_is_read(tiny_run: 
 
 
 def test_experts_that_are_there_are_not_trained_again(tiny_run: Run, tiny: Settings, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    for name in ("trajectory-0", "label-expert-0"):
-        (run / "trajectories").mkdir(parents=True, exist_ok=True)
-        file = f"trajectories/{name}.safetensors"
-        (run / file).write_bytes((tiny_run.folder / file).read_bytes())
-    (run / "config.toml").write_bytes((tiny_run.folder / "config.toml").read_bytes())
-    distill(tiny, run, ALONE, resume=True, warn=silent)
-    assert '"event": "expert"' not in (run / "log.jsonl").read_text()
-    assert (run / "distilled.safetensors").read_bytes() == (tiny_run.folder / "distilled.safetensors").read_bytes()
+    out = with_experts_of(tiny_run, tmp_path / "run")
+    (out / "config.toml").write_bytes((tiny_run.folder / "config.toml").read_bytes())
+    run = distill(tiny, out, ALONE, resume=True, warn=silent)
+    assert run.events("expert") == []
+    assert (out / "distilled.safetensors").read_bytes() == (tiny_run.folder / "distilled.safetensors").read_bytes()
 
 
 FLAGS = (
@@ -236,6 +294,50 @@ def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+KILLED = """
+import sys
+from edgeser.distill import loop
+loop.CHECKPOINT_SECONDS = 0.0
+from edgeser.cli import main
+main(sys.argv[1:])
+"""
+"""The program with a checkpoint after every iteration: what it was killed after is what it goes on from."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_killed_run_of_every_method_ends_with_the_same_bits(
+    method: str, tiny: Settings, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Killed where it learns, after a check; a method that does not learn is killed where its experts are trained."""
+    small = {"iterations": 30, "check_every": 10, "patience": 50, "experts": 2, "method": method}
+    settings = replace(tiny, **small)
+    config, out = tmp_path / "config.toml", tmp_path / "broken"
+    config.write_text(settings.to_toml())
+    words = ("distill", "--config", str(config), "--out", str(out), "--jobs", "1", "--resume")
+    event, count = ("iteration", 13) if METHODS[method].improve else ("expert", 1)
+    running = subprocess.Popen([sys.executable, "-c", KILLED, *words], stdout=subprocess.DEVNULL, env=os.environ)
+    wait_for_event(Run(out), event, count, running)
+    running.kill()
+    assert running.wait(timeout=30) == -signal.SIGKILL
+    assert not (out / "distilled.safetensors").exists()
+    if METHODS[method].improve:
+        assert load_checkpoint(out / "checkpoint" / "state.safetensors").checked >= 10
+    done = run_edgeser(*words, "--json", check=True)
+    whole = distill(settings, tmp_path / "whole", ALONE, resume=False, warn=silent)
+    for name in NAMES:
+        assert (out / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert set(json.loads(done.stdout)["seconds"]) >= {"start", "features", "experts", "method", "labels"}
+
+
+def wait_for_event(run: Run, event: str, count: int, running: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while len(run.events(event)) < count:
+        assert running.poll() is None, f"ended with {running.returncode} before event {count}"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -244,3 +346,4 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert plan["budget"]["items"] == 8
     assert plan["split"]["name"] == "quick"
     assert list(tmp_path.iterdir()) == []
+    assert list(plan["plan"]["seconds"]) == ["start", "features", "experts", "method", "checks", "labels"]
