@@ -296,11 +296,12 @@ def markdown_page(result: Mapping[str, Any], sheets: Sequence[Sheet], picture: P
         "# Results",
         f"Measured on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {packages}, with",
         f"```sh\n{result['command']}\n```",
-        f"Mean ± standard deviation over all trainings: {result['trainings']} {VARIES}. Baselines and full data: "
-        f"{seeds} trainings from the initialisation of seed 0; random baselines draw their items anew in each. Experts: "
-        f"{result['experts']}. Ratios are to full data of as many steps, at its best (2,500 steps or more), and with "
-        "the experts' labels. *init* is the untrained initialisation; *s* are seconds of one distillation on one core, "
-        "without features and label experts; *MB* the most memory that it held; *sets* distillations x trainings. "
+        f"Mean ± standard deviation over all trainings: {result['trainings']} {VARIES}. "
+        f"Baselines and full data: {seeds} trainings from the initialisation of seed 0; random baselines draw their "
+        f"items anew in each. Experts: {result['experts']}. "
+        "Ratios are to full data of as many steps, at its best (2,500 steps or more), and with the experts' labels. "
+        "*init* is the untrained initialisation; *s* are seconds of one distillation on one core, without features "
+        "and label experts; *MB* the most memory that it held; *sets* distillations x trainings. "
         "Differences to random banks are in units of full data's UAR, ± their standard error.",
     ]
     for sheet in sheets:

@@ -191,7 +191,8 @@ def _draw_rows(axes: Axes, result: Mapping[str, Any]) -> None:
     there = {name: each for name, each in kinds.items() if each[0] is not None}
     _bars(axes, list(there), [row for row, _ in there.values()], [colour for _, colour in there.values()])
     distilled = result["distilled"]
-    axes.set_title(f"{distilled['ipc']} items per class, {distilled['share']:.1%} of the training items")
+    items = "1 item" if distilled["ipc"] == 1 else f"{distilled['ipc']} items"
+    axes.set_title(f"{items} per class, {distilled['share']:.1%} of the training items")
 
 
 def _draw_students(axes: Axes, result: Mapping[str, Any]) -> None:
@@ -230,7 +231,9 @@ def _draw_convergence(by_steps: Axes, by_seconds: Axes, curves: Mapping[str, Any
             _line(axes, places, points, name, colour, marker)
             dev = [point["dev_uar_mean"] for point in points]
             axes.plot(places, dev, color=colour, linestyle=":", linewidth=1, label=f"{name}, dev speakers")
-        axes.axhline(curves["target"], color="black", linewidth=0.8, linestyle="--", label="a point below the last")
+        axes.axhline(
+            curves["target"], color="black", linewidth=0.8, linestyle="--", label="a point below the set's last"
+        )
         axes.set_xscale("log")
         axes.set_xlabel(words)
         axes.set_ylabel(UAR_WORDS)

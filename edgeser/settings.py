@@ -56,6 +56,7 @@ class Settings:
         item_rate: Learning rate of the items in standard deviations of the corpus.
         statistics_weight: Weight of the experts' batch statistics (invert).
         label_weight: Weight of the experts' cross-entropy (match).
+        unroll_window: Steps of the student through which one iteration differentiates (unroll).
         step_size: Initial step size of the student, then learnt; 0 tries some on the items as they begin (mtt).
         label_rate: Learning rate of the logits of the items' labels in a match; 0 keeps hard labels (mtt).
         gate: Loss above which an update is skipped (mtt).
@@ -105,6 +106,7 @@ class Settings:
     item_rate: float = 0.02
     statistics_weight: float = 0.3
     label_weight: float = 0.1
+    unroll_window: int = 25
     step_size: float = 0.0
     label_rate: float = 0.0
     gate: float = 1.0
@@ -171,6 +173,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "item_rate": (1e-6, 10),
     "statistics_weight": (0, 1000),
     "label_weight": (0, 1000),
+    "unroll_window": (1, 10_000),
     "step_size": (0, 10),
     "label_rate": (0, 10),
     "gate": (1e-3, 1e6),

@@ -32,7 +32,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"UAR on the test speakers, split {result['split']['name']}, {_count(len(result['seeds']), 'seed')}",
         min_width=72,
-        caption=f"{distilled['ipc']} items per class, {distilled['share']:.1%} of the training items, "
+        caption=f"{_count(distilled['ipc'], 'item')} per class, {distilled['share']:.1%} of the training items, "
         f"{distilled['bytes'] / 1000:.0f} kB; {result['machine']['cpu']}",
     )
     _add_columns(table, "row", "UAR", "std", "dev UAR", "ratio")

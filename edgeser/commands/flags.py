@@ -93,12 +93,15 @@ StatisticsWeight: TypeAlias = Annotated[
     float | None, typer.Option(help="Weight of the experts' batch statistics (invert).")
 ]
 LabelWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the experts' cross-entropy (match).")]
+UnrollWindow: TypeAlias = Annotated[
+    int | None, typer.Option(help="Steps of the student through which one iteration differentiates (unroll).")
+]
 Config: TypeAlias = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings; flags come before it.")
 ]
 Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.")]
 Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan only.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Check everything, and print how long it will take and how much memory.")]
 Backend: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="Where jobs run: local, or ray for a cluster.")]
 Jobs: TypeAlias = Annotated[
     int | None, typer.Option("--jobs", min=1, max=256, help="Processes; all cores when not given.")

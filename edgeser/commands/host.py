@@ -94,6 +94,7 @@ def distill(
     item_rate: flags.ItemRate = None,
     statistics_weight: flags.StatisticsWeight = None,
     label_weight: flags.LabelWeight = None,
+    unroll_window: flags.UnrollWindow = None,
     config: flags.Config = None,
     resume: flags.Resume = False,
     dry_run: flags.DryRun = False,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeser.experts import Ensemble, Task, Trajectory
 from edgeser.settings import Settings
+from edgeser_device.schedule import Schedule
 from edgeser_export.graph import Weights
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
@@ -71,6 +72,9 @@ class Method:
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
         defaults: Settings that differ from the defaults of all methods.
         rates: Settings of which lower values help when the method diverges.
+        labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None where
+            the settings decide.
+        schedule: The training schedule of a method that learns it; None where the settings decide.
     """
 
     summary: str
@@ -80,6 +84,8 @@ class Method:
     needs_experts: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[str, ...] = ("item_rate",)
+    labels: Callable[[Assignment, State], NDArray[np.float32]] | None = None
+    schedule: Callable[[Assignment, State], Schedule] | None = None
 
 
 def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:

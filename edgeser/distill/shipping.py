@@ -6,10 +6,13 @@ distilled = finish(assignment, items, frontend)     # items alone
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment, State
+from edgeser.distill.table import find_method
 from edgeser.labels import BankPlan, make_bank
 from edgeser.settings import Settings
 from edgeser_device.distilled import DistilledSet, quantise
@@ -18,8 +21,14 @@ from edgeser_device.schedule import Schedule
 
 
 def ship(assignment: Assignment, state: State, frontend: FrontendSpec) -> DistilledSet:
-    """The distilled set of a method's state."""
-    return finish(assignment, np.asarray(state["items"], dtype=np.float32), frontend)
+    """The distilled set of a method's state, with the labels and the schedule that the method learnt, if it did."""
+    method = find_method(assignment.settings.method)
+    shipped = finish(assignment, np.asarray(state["items"], dtype=np.float32), frontend)
+    if method.labels is not None:
+        shipped = replace(shipped, soft_labels=method.labels(assignment, state).astype(np.float16))
+    if method.schedule is not None:
+        shipped = replace(shipped, schedule=method.schedule(assignment, state))
+    return shipped
 
 
 def finish(assignment: Assignment, items: NDArray[np.float32], frontend: FrontendSpec) -> DistilledSet:

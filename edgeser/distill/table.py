@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from edgeser.distill import coresets, invert, match, mtt
+from edgeser.distill import coresets, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings
@@ -34,6 +34,16 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             match.improve,
             needs_experts=True,
             defaults=match.DEFAULTS,
+        ),
+        "unroll": Method(
+            "items, labels and learning rates, learnt through the student's own training",
+            unroll.begin,
+            unroll.improve,
+            needs_experts=True,
+            defaults=unroll.DEFAULTS,
+            rates=("peak_rate", "unroll_window", "item_rate"),
+            labels=unroll.labels,
+            schedule=unroll.schedule,
         ),
         "random": Method("random real items", coresets.random_items),
         "herding": Method("real items whose mean feature follows the class's", coresets.herding, needs_experts=True),

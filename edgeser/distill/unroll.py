@@ -1,13 +1,17 @@
 """Unrolling: items, labels and learning rates through the student's own training, in truncated windows.
 
-The student starts at the fixed initialisation and trains on the views of the label bank as it will on the board. After
-a window of W steps, from step t to t + W, it should do well on real clips,
+A student starts at the fixed initialisation and trains on the views of the set as it will on the board: the same
+recipes, batches, optimiser and decay. After a window of W steps it should tell real clips apart,
 
-    loss = CE(student_(t+W)(clip), q(clip)),        q = mean over experts of softmax(z / T)
+    loss = min over s of CE(s z(clip), label(clip))
 
-and the gradient goes back through these W steps to the items, to the labels of their views and to the learning rates
-(Wang et al. 2018, arXiv 1811.10959; truncated at random windows: RaT-BPTT, Feng et al. 2023, arXiv 2311.04147).
-Several students, each at another step of its training, take turns, so that no step is made only to reach a window.
+z are its logits with the batch statistics of the set's views, as the board computes them at the end; the scale s takes
+away what no decision depends on. The gradient goes back through the W steps to the items, to the logits of the views'
+labels, and to the learning rates (Wang et al. 2018, arXiv 1811.10959; windows at random places: RaT-BPTT, Feng et al.
+2023, arXiv 2311.04147). Windows lie in the second half of the training: in the first, where rates are high, small
+changes grow so fast that the gradients of two orders of the same views have nothing in common.
+
+The student is kept from one window to the next and starts anew, on another order, at the end of its training.
 """
 
 from __future__ import annotations
@@ -20,187 +24,187 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from edgeser.distill.adam import SECOND, adam_step, with_moments
+from edgeser.distill.adam import adam_step, with_moments
+from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
-from edgeser.distill.unrolling import Course, Lesson, Student, fresh, through_steps, without_graph
+from edgeser.distill.unrolling import Course, Lesson, Outer, Student, fresh, without_graph
 from edgeser.distill.view_tensors import views_of
 from edgeser.errors import DivergedError
-from edgeser.labels import LABELS, BankPlan, bank_recipes
-from edgeser.network import Tensors, batch_norm, forward, measured_norm, running_norm, to_arrays, to_tensors
+from edgeser.labels import BankPlan, bank_recipes, make_bank
+from edgeser.network import Norm, Tensors, forward, measured_norm, to_arrays, to_tensors
 from edgeser.training import Augmentation, augmented_batches, soft_cross_entropy
 from edgeser_device.schedule import Schedule, batch_indices, learning_rate, rate_position
-from edgeser_device.views import Recipes, render
+from edgeser_device.views import Recipes
 from edgeser_export.graph import NORM_EPSILON
 
 OPTIMISER = "adamw"
-STUDENTS = 8
-KNOTS = 10
-CLIPS = 256
+"""What the student is trained with; gradient descent with momentum learns less in as few steps."""
 EARLIEST = 0.5
-UNIT = True
-CALIBRATED = True
-MIXUP, SOFT = 0.2, 0.0
-RELABELLED = 64
-LEARNT = ("items", "tilt", "raw_rates")
-RATES = {"tilt": 0.05, "raw_rates": 0.02}
-CLIP = 2.0
-OUTER = "views"
-DEFAULTS = {"steps": 100, "iterations": 150, "item_rate": 0.02}
+"""Share of the student's steps before which no window begins."""
+KNOTS = 10
+"""Learnt rates, spread over the student's steps: more have too little to learn from each."""
+LOWEST_RATE = 0.02
+"""Of the peak rate: a cycle's last rates are nearly zero, and no gradient would lead away from there."""
+CLIPS = 256
+"""Real clips in one outer loss."""
+VIEWS = 64
+"""Views whose statistics the student has there."""
+SMALLEST_SHARE = 1e-4
+"""Of a class in any label at the beginning, so that its logit is finite."""
+LABEL_RATE, RATE_RATE = 0.05, 0.03
+"""Learning rates of the labels' logits and of the raw learning rates."""
+LEARNT = ("items", "label_logits", "raw_rates")
+DEFAULTS = {"steps": 100, "iterations": 100, "item_rate": 0.005}
 
 
 def begin(assignment: Assignment) -> State:
-    settings = assignment.settings
-    items = begin_items(assignment)
-    recipes = _recipes(assignment)
-    views = len(recipes)
+    """Items and labels as without this method, the rates of one cycle, empty moments, and a student that is done."""
+    settings, items = assignment.settings, begin_items(assignment)
+    _, labels = make_bank(settings.labels, items, assignment.classes, assignment.ensemble, _plan(assignment))
     cycle = Schedule(steps=KNOTS, peak_rate=settings.peak_rate)
-    rates = np.array([max(learning_rate(cycle, knot), settings.peak_rate / 50) for knot in range(KNOTS)])
+    rates = np.maximum([learning_rate(cycle, knot) for knot in range(KNOTS)], LOWEST_RATE * settings.peak_rate)
     learnt = {
         "items": items,
-        "tilt": np.zeros((views, assignment.task.classes), np.float32),
+        "label_logits": np.log(np.maximum(labels.astype(np.float32), SMALLEST_SHARE)),
         "raw_rates": np.log(np.expm1(rates)).astype(np.float32),
     }
-    count = min(STUDENTS, -(-settings.steps // settings.unroll_window))
-    student = to_arrays(fresh(_course(assignment, {}, 0), to_tensors(assignment.init)).values)
-    return {
-        **with_moments(learnt, list(learnt)),
-        "labels": _labels(assignment, items, recipes, np.arange(views)),
-        "at": np.full(count, settings.steps),
-        "order": np.zeros(count, np.int64),
-        **{f"student.{name}": np.stack([value] * count) for name, value in student.items()},
-    }
+    idle = Student(fresh(_course(assignment, 0), to_tensors(assignment.init)).values, settings.steps)
+    return {**with_moments(learnt, LEARNT), **_kept(idle, 0)}
 
 
 def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
+    """One window, and one step of Adam on all that is learnt.
+
+    Raises:
+        DivergedError: The loss or its gradient is not finite.
+    """
     settings = assignment.settings
-    random = np.random.default_rng([settings.seed, iteration, 0x0520])
-    state = _relabelled(assignment, state, iteration)
-    learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in sorted(LEARNT)}
-    number = iteration % len(state["at"])
-    state = _restarted(assignment, state, learnt, number, iteration, random)
-    course = _course(assignment, state, int(state["order"][number]))
-    student = Student(to_tensors(_of(state, number)), int(state["at"][number]))
+    random = np.random.default_rng([settings.seed, iteration, 0x0420])
+    learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in LEARNT}
+    student, order = _student(assignment, state, learnt, random)
     steps = min(settings.unroll_window, settings.steps - student.done)
-    reached, loss, gradients = through_steps(course, student, learnt, steps, _outer(assignment, state, random))
-    value = loss.item()
-    if not np.isfinite(value) or not all(gradient.isfinite().all() for gradient in gradients.values()):
-        raise DivergedError(f"loss {value}", "lower")
-    arrays = {name: gradient.numpy() for name, gradient in gradients.items()}
-    norms = {f"norm_{name}": float(np.linalg.norm(array)) for name, array in arrays.items()}
-    arrays = {name: _clipped(state, name, array, iteration) for name, array in arrays.items()}
-    changed = adam_step(state, arrays, {"items": settings.item_rate, **RATES}, iteration + 1)
-    state = {**state, **changed, **_kept(state, number, reached)}
-    return state, {"loss": value, "step": reached.done, **norms}
+    through, outer = find_memory(settings.memory), _outer(assignment, random)
+    reached, loss, found = through(_course(assignment, order), student, learnt, steps, outer)
+    gradients = {name: found[name].numpy() for name in LEARNT}
+    lengths = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
+    if not np.isfinite([loss.item(), *lengths.values()]).all():
+        raise DivergedError(
+            f"the loss of iteration {iteration + 1} is {loss.item():.4g}, or its gradient is not finite",
+            f"use --peak-rate below {settings.peak_rate:g} or --unroll-window below {settings.unroll_window}",
+        )
+    # All windows count the same: now and then one has a gradient a thousand times as long as the others'.
+    even = {name: gradient / np.float32(max(lengths[name], 1e-30)) for name, gradient in gradients.items()}
+    rates = {"items": settings.item_rate, "label_logits": LABEL_RATE, "raw_rates": RATE_RATE}
+    following = {**state, **adam_step(state, even, rates, iteration + 1), **_kept(reached, order)}
+    return following, {"loss": loss.item(), "student_step": reached.done, "gradient": lengths["items"]}
 
 
-def _clipped(state, name, gradient, iteration):
-    if UNIT:
-        return gradient / np.float32(max(np.linalg.norm(gradient), 1e-30))
-    if iteration == 0:
-        return gradient
-    usual = float(np.sqrt(state[f"second.{name}"].sum() / (1 - SECOND**iteration)))
-    norm = float(np.linalg.norm(gradient))
-    return gradient * np.float32(min(1.0, CLIP * usual / max(norm, 1e-30)))
+def schedule(assignment: Assignment, state: State) -> Schedule:
+    """The learnt training schedule; rates are rounded to four digits, which take less room."""
+    settings = assignment.settings
+    rates = functional.softplus(torch.from_numpy(np.array(state["raw_rates"], dtype=np.float64))).tolist()
+    return Schedule(
+        optimiser=OPTIMISER,
+        steps=settings.steps,
+        batch=settings.batch,
+        peak_rate=settings.peak_rate,
+        weight_decay=settings.weight_decay,
+        rates=tuple(float(f"{rate:.4g}") for rate in rates),
+    )
+
+
+def labels(_assignment: Assignment, state: State) -> NDArray[np.float32]:
+    """The learnt labels of the bank's views, float32 (views, classes)."""
+    return torch.from_numpy(np.array(state["label_logits"])).softmax(1).numpy()
+
+
+def best_scale(logits: Tensor, targets: Tensor) -> float:
+    """The factor on logits (batch, classes) with the least cross-entropy to ``targets``, by Newton's method.
+
+    The loss at the best factor has the gradient that it has with this factor held.
+    """
+    scale = 1.0
+    for _ in range(SCALE_STEPS):
+        p = (scale * logits).softmax(1)
+        slope = ((p - targets) * logits).sum(1).mean().item()
+        curve = ((p * logits.square()).sum(1) - (p * logits).sum(1).square()).mean().item()
+        following = scale - slope / max(curve, 1e-9)
+        scale = min(max(following, scale / 2, LEAST_SCALE), scale * 2, 1 / LEAST_SCALE)
+    return scale
+
+
+SCALE_STEPS, LEAST_SCALE = 20, 0.02
+"""Newton's steps, each at most a factor of two, and the smallest scale; the largest is its inverse."""
+
+
+def _student(
+    assignment: Assignment, state: State, learnt: Tensors, random: np.random.Generator
+) -> tuple[Student, int]:
+    """The student at the beginning of a window, and the seed of the order of its views."""
+    settings, done, order = assignment.settings, int(state["done"][0]), int(state["order"][0])
+    if done < settings.steps:
+        values = {name.removeprefix(KEPT): state[name] for name in sorted(state) if name.startswith(KEPT)}
+        return Student(to_tensors(values), done), order
+    first, order = int(EARLIEST * settings.steps), int(random.integers(2**31))
+    course = _course(assignment, order)
+    before = first + int(random.integers(min(settings.unroll_window, settings.steps - first)))
+    return without_graph(course, fresh(course, to_tensors(assignment.init)), learnt, before)[-1], order
+
+
+KEPT = "student."
+
+
+def _kept(student: Student, order: int) -> State:
+    values = {KEPT + name: value for name, value in to_arrays(student.values).items()}
+    return {**values, "done": np.array([student.done]), "order": np.array([order])}
+
+
+def _plan(assignment: Assignment) -> BankPlan:
+    settings = assignment.settings
+    return BankPlan(settings.views, settings.temperature, settings.seed)
 
 
 def _recipes(assignment: Assignment) -> Recipes:
-    settings = assignment.settings
-    plan = BankPlan(settings.views, settings.temperature, settings.seed)
-    return bank_recipes(len(assignment.classes), assignment.task.clips.shape[3], plan)
+    return bank_recipes(len(assignment.classes), assignment.task.clips.shape[3], _plan(assignment))
 
 
-def _labels(assignment, items, recipes, views):
-    settings = assignment.settings
-    return assignment.ensemble.soft_labels(render(items, recipes, views), settings.temperature)
-
-
-def _relabelled(assignment, state, iteration):
-    views = np.arange(iteration * RELABELLED, (iteration + 1) * RELABELLED) % len(state["labels"])
-    labels = np.array(state["labels"])
-    labels[views] = _labels(assignment, np.asarray(state["items"]), _recipes(assignment), views)
-    return {**state, "labels": labels}
-
-
-def _of(state, number):
-    return {name.removeprefix("student."): state[name][number] for name in sorted(state) if name.startswith("student.")}
-
-
-def _kept(state, number, student):
-    kept = {f"student.{name}": value for name, value in to_arrays(student.values).items()} | {
-        "at": np.array(student.done)
-    }
-    changed = {}
-    for name, value in kept.items():
-        changed[name] = np.array(state[name])
-        changed[name][number] = value
-    return changed
-
-
-def _restarted(assignment, state, learnt, number, iteration, random):
-    settings = assignment.settings
-    if state["at"][number] < settings.steps:
-        return state
-    order = np.array(state["order"])
-    order[number] = random.integers(2**31)
-    course = _course(assignment, state, int(order[number]))
-    first = int(EARLIEST * settings.steps)
-    skipped = first + int(random.integers(max(1, min(settings.unroll_window, settings.steps - first))))
-    student = without_graph(course, fresh(course, to_tensors(assignment.init)), learnt, skipped)[-1]
-    return {**state, "order": order, **_kept(state, number, student)}
-
-
-def _course(assignment: Assignment, state: State, order: int) -> Course:
+def _course(assignment: Assignment, order: int) -> Course:
+    """The student's training on the set, as a function of what is learnt."""
     settings, recipes = assignment.settings, _recipes(assignment)
 
     def lesson(learnt: Tensors, step: int) -> Lesson:
         views = batch_indices(len(recipes), settings.batch, order, step)
-        before, share = rate_position(KNOTS, step, settings.steps)
-        pair = functional.softplus(learnt["raw_rates"][[before, min(before + 1, KNOTS - 1)]])
-        given = torch.from_numpy(state["labels"][views]).log() + learnt["tilt"][torch.from_numpy(views)]
-        return Lesson(
-            views_of(learnt["items"], recipes, views), given.softmax(1), pair[0] * (1 - share) + pair[1] * share
-        )
+        rates = functional.softplus(learnt["raw_rates"])
+        before, share = rate_position(len(rates), step, settings.steps)
+        rate = rates[before] if share == 0 else rates[before] * (1 - share) + rates[before + 1] * share
+        targets = learnt["label_logits"][torch.from_numpy(views)].softmax(1)
+        return Lesson(views_of(learnt["items"], recipes, views), targets, rate)
 
     return Course(assignment.task.graph, OPTIMISER, settings.weight_decay, lesson)
 
 
-def _outer(assignment, state, random):
-    task, recipes, graph = assignment.task, _recipes(assignment), assignment.task.graph
-    seed = int(random.integers(2**31))
-    x, q = augmented_batches(
-        torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels), CLIPS, seed, Augmentation(mixup=MIXUP)
-    )(int(random.integers(1000)))
-    if SOFT:
-        q = torch.from_numpy(assignment.ensemble.soft_labels(x.numpy(), SOFT))
-    views = random.permutation(len(recipes))[:64]
+def _outer(assignment: Assignment, random: np.random.Generator) -> Outer:
+    """How well a student tells freshly augmented real clips apart."""
+    task, recipes = assignment.task, _recipes(assignment)
+    clips, hard = torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels)
+    batches = augmented_batches(clips, hard, min(CLIPS, len(clips)), int(random.integers(2**31)), Augmentation())
+    x, targets = batches(0)
+    views = np.sort(random.permutation(len(recipes))[:VIEWS])
 
-    def outer(values, learnt):
-        if OUTER == "batch":
-            return soft_cross_entropy(forward(graph, values, x, batch_norm(values)), q)
+    def outer(values: Tensors, learnt: Tensors) -> Tensor:
         seen: dict[str, Tensor] = {}
-        forward(graph, values, views_of(learnt["items"], recipes, views), measured_norm(values, seen))
-        logits = forward(graph, values, x, _norm_by({**values, **seen}))
-        return soft_cross_entropy(logits * best_scale(logits.detach(), q), q)
+        forward(task.graph, values, views_of(learnt["items"], recipes, views), measured_norm(values, seen))
+        logits = forward(task.graph, values, x, _norm_by({**values, **seen}))
+        return soft_cross_entropy(logits * best_scale(logits.detach(), targets), targets)
 
     return outer
 
 
-def best_scale(z, q):
-    if not CALIBRATED:
-        return 1.0
-    s = 1.0
-    for _ in range(20):
-        p = (s * z).softmax(1)
-        slope = ((p - q) * z).sum(1).mean()
-        curve = ((p * z * z).sum(1) - (p * z).sum(1) ** 2).mean()
-        s = float(min(max(s - slope / (curve + 1e-9), s / 3), s * 3))
-        s = min(max(s, 0.05), 50.0)
-    return s
+def _norm_by(weights: Tensors) -> Norm:
+    """As :func:`edgeser.network.running_norm`, which has no gradient to the statistics."""
 
-
-def _norm_by(weights):
-    def norm(name, x):
+    def norm(name: str, x: Tensor) -> Tensor:
         mean, variance, scale, shift = (
             weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
         )
@@ -208,9 +212,3 @@ def _norm_by(weights):
         return x * slope[:, None, None] + (shift - mean * slope)[:, None, None]
 
     return norm
-
-
-def shipped_rates(state):
-    return tuple(
-        float(f"{r:.4g}") for r in functional.softplus(torch.from_numpy(np.array(state["raw_rates"]))).tolist()
-    )
