@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeser.distill.coresets import random_items
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import finish
+from edgeser.distill.shipping import finish
 from edgeser.experts import Ensemble, Task
 from edgeser.network import to_tensors
 from edgeser.scoring import Clips, Score, average_by_clip, probabilities, score, score_of

@@ -101,7 +101,9 @@ Config: TypeAlias = Annotated[
 ]
 Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.")]
 Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Check everything, and print how long it will take and how much memory.")]
+DryRun: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, and print how long it will take and how much memory.")
+]
 Backend: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="Where jobs run: local, or ray for a cluster.")]
 Jobs: TypeAlias = Annotated[
     int | None, typer.Option("--jobs", min=1, max=256, help="Processes; all cores when not given.")

@@ -39,7 +39,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             "items, labels and learning rates, learnt through the student's own training",
             unroll.begin,
             unroll.improve,
-            needs_experts=True,
             defaults=unroll.DEFAULTS,
             rates=("peak_rate", "unroll_window", "item_rate"),
             labels=unroll.labels,

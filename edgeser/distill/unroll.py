@@ -17,6 +17,7 @@ The student is kept from one window to the next and starts anew, on another orde
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,6 +55,10 @@ SMALLEST_SHARE = 1e-4
 """Of a class in any label at the beginning, so that its logit is finite."""
 LABEL_RATE, RATE_RATE = 0.05, 0.03
 """Learning rates of the labels' logits and of the raw learning rates."""
+SCALE_STEPS, LEAST_SCALE = 20, 0.02
+"""Newton's steps to the best scale, each at most a factor of two; the smallest scale, whose inverse is the largest."""
+KEPT = "student."
+"""Prefix of what the state keeps of the student."""
 LEARNT = ("items", "label_logits", "raw_rates")
 DEFAULTS = {"steps": 100, "iterations": 100, "item_rate": 0.005}
 
@@ -80,24 +85,64 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
         DivergedError: The loss or its gradient is not finite.
     """
     settings = assignment.settings
-    random = np.random.default_rng([settings.seed, iteration, 0x0420])
-    learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in LEARNT}
-    student, order = _student(assignment, state, learnt, random)
-    steps = min(settings.unroll_window, settings.steps - student.done)
-    through, outer = find_memory(settings.memory), _outer(assignment, random)
-    reached, loss, found = through(_course(assignment, order), student, learnt, steps, outer)
-    gradients = {name: found[name].numpy() for name in LEARNT}
+    window = draw_window(assignment, state, iteration)
+    reached, loss, gradients = window_gradients(assignment, state, window)
     lengths = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
-    if not np.isfinite([loss.item(), *lengths.values()]).all():
+    if not np.isfinite([loss, *lengths.values()]).all():
         raise DivergedError(
-            f"the loss of iteration {iteration + 1} is {loss.item():.4g}, or its gradient is not finite",
+            f"the loss of iteration {iteration + 1} is {loss:.4g}, or its gradient is not finite",
             f"use --peak-rate below {settings.peak_rate:g} or --unroll-window below {settings.unroll_window}",
         )
     # All windows count the same: now and then one has a gradient a thousand times as long as the others'.
     even = {name: gradient / np.float32(max(lengths[name], 1e-30)) for name, gradient in gradients.items()}
     rates = {"items": settings.item_rate, "label_logits": LABEL_RATE, "raw_rates": RATE_RATE}
-    following = {**state, **adam_step(state, even, rates, iteration + 1), **_kept(reached, order)}
-    return following, {"loss": loss.item(), "student_step": reached.done, "gradient": lengths["items"]}
+    following = {**state, **adam_step(state, even, rates, iteration + 1), **_kept(reached, window.order)}
+    return following, {"loss": loss, "student_step": reached.done, "gradient": lengths["items"]}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps of a student's training, and the clips that it is tried on after them.
+
+    Attributes:
+        student: At the beginning.
+        order: Seed of the order of its views.
+        steps: How many.
+        clips: Number of the batch of real clips, freshly augmented.
+        views: Whose statistics the student has then, int64 (views,).
+    """
+
+    student: Student
+    order: int
+    steps: int
+    clips: int
+    views: NDArray[np.int64]
+
+
+def draw_window(assignment: Assignment, state: State, iteration: int) -> Window:
+    """The window of an iteration: on from where the last one ended, or a new student's first."""
+    settings = assignment.settings
+    first = int(EARLIEST * settings.steps)
+    late = min(settings.unroll_window, settings.steps - first)
+    random = np.random.default_rng([settings.seed, iteration, 0x0420])
+    clips, order, ahead = (int(random.integers(most)) for most in (2**31, 2**31, late))
+    views = np.sort(random.permutation(settings.views * len(assignment.classes))[:VIEWS])
+    student = _kept_student(state)
+    if student.done < settings.steps:
+        order = int(state["order"][0])
+    else:
+        student = _new_student(assignment, state, order, first + ahead)
+    return Window(student, order, min(settings.unroll_window, settings.steps - student.done), clips, views)
+
+
+def window_gradients(
+    assignment: Assignment, state: State, window: Window
+) -> tuple[Student, float, dict[str, NDArray[np.float32]]]:
+    """The student after a window, the outer loss, and its gradient by each array of the state that is learnt."""
+    learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in LEARNT}
+    through, course = find_memory(assignment.settings.memory), _course(assignment, window.order)
+    reached, loss, found = through(course, window.student, learnt, window.steps, _outer(assignment, window))
+    return reached, loss.item(), {name: found[name].numpy() for name in LEARNT}
 
 
 def schedule(assignment: Assignment, state: State) -> Schedule:
@@ -134,25 +179,15 @@ def best_scale(logits: Tensor, targets: Tensor) -> float:
     return scale
 
 
-SCALE_STEPS, LEAST_SCALE = 20, 0.02
-"""Newton's steps, each at most a factor of two, and the smallest scale; the largest is its inverse."""
+def _new_student(assignment: Assignment, state: State, order: int, steps: int) -> Student:
+    """A student that has been trained on the set as it is now for some steps."""
+    course, learnt = _course(assignment, order), {name: torch.from_numpy(np.array(state[name])) for name in LEARNT}
+    return without_graph(course, fresh(course, to_tensors(assignment.init)), learnt, steps)[-1]
 
 
-def _student(
-    assignment: Assignment, state: State, learnt: Tensors, random: np.random.Generator
-) -> tuple[Student, int]:
-    """The student at the beginning of a window, and the seed of the order of its views."""
-    settings, done, order = assignment.settings, int(state["done"][0]), int(state["order"][0])
-    if done < settings.steps:
-        values = {name.removeprefix(KEPT): state[name] for name in sorted(state) if name.startswith(KEPT)}
-        return Student(to_tensors(values), done), order
-    first, order = int(EARLIEST * settings.steps), int(random.integers(2**31))
-    course = _course(assignment, order)
-    before = first + int(random.integers(min(settings.unroll_window, settings.steps - first)))
-    return without_graph(course, fresh(course, to_tensors(assignment.init)), learnt, before)[-1], order
-
-
-KEPT = "student."
+def _kept_student(state: State) -> Student:
+    values = {name.removeprefix(KEPT): state[name] for name in sorted(state) if name.startswith(KEPT)}
+    return Student(to_tensors(values), int(state["done"][0]))
 
 
 def _kept(student: Student, order: int) -> State:
@@ -184,17 +219,15 @@ def _course(assignment: Assignment, order: int) -> Course:
     return Course(assignment.task.graph, OPTIMISER, settings.weight_decay, lesson)
 
 
-def _outer(assignment: Assignment, random: np.random.Generator) -> Outer:
+def _outer(assignment: Assignment, window: Window) -> Outer:
     """How well a student tells freshly augmented real clips apart."""
     task, recipes = assignment.task, _recipes(assignment)
     clips, hard = torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels)
-    batches = augmented_batches(clips, hard, min(CLIPS, len(clips)), int(random.integers(2**31)), Augmentation())
-    x, targets = batches(0)
-    views = np.sort(random.permutation(len(recipes))[:VIEWS])
+    x, targets = augmented_batches(clips, hard, min(CLIPS, len(clips)), window.clips, Augmentation())(0)
 
     def outer(values: Tensors, learnt: Tensors) -> Tensor:
         seen: dict[str, Tensor] = {}
-        forward(task.graph, values, views_of(learnt["items"], recipes, views), measured_norm(values, seen))
+        forward(task.graph, values, views_of(learnt["items"], recipes, window.views), measured_norm(values, seen))
         logits = forward(task.graph, values, x, _norm_by({**values, **seen}))
         return soft_cross_entropy(logits * best_scale(logits.detach(), targets), targets)
 

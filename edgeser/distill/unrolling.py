@@ -85,13 +85,14 @@ def fresh(course: Course, start: Tensors) -> Student:
 
 
 def step(course: Course, student: Student, learnt: Tensors) -> Student:
-    """The student after one more step, as a function of the student and of what is learnt; its values need gradients."""
+    """The student after one more step, as a function of what is learnt and of its values, which need gradients."""
     graph, values = course.graph, student.values
     lesson = course.lesson(learnt, student.done)
     logits = forward(graph, values, lesson.x, batch_norm(values), operations=TWICE)
     parameters = [values[name] for name in graph.parameters]
     gradients = torch.autograd.grad(soft_cross_entropy(logits, lesson.labels), parameters, create_graph=True)
-    update, following = UPDATES[course.optimiser], {}
+    update = UPDATES[course.optimiser]
+    following: dict[str, Tensor] = {}
     for name, gradient in zip(graph.parameters, gradients, strict=True):
         following |= update(values, name, gradient, lesson.rate, course.weight_decay, student.done + 1)
     return Student(following, student.done + 1)
@@ -155,13 +156,10 @@ def _pulled_back(
     """The products of ``weights`` with the outputs' Jacobians by the student and by what is learnt."""
     inputs = {**{("student", name): value for name, value in student.values.items()}}
     inputs |= {("learnt", name): value for name, value in learnt.items()}
-    found = torch.autograd.grad(outputs, list(inputs.values()), weights, allow_unused=True)
-    products = {
-        key: torch.zeros_like(value) if product is None else product
-        for (key, value), product in zip(inputs.items(), found, strict=True)
-    }
+    wanted = list(inputs.values())
+    products = torch.autograd.grad(outputs, wanted, weights, allow_unused=True, materialize_grads=True)
     parts: dict[str, dict[str, Tensor]] = {"student": {}, "learnt": {}}
-    for (kind, name), product in products.items():
+    for (kind, name), product in zip(inputs, products, strict=True):
         parts[kind][name] = product
     return parts["student"], parts["learnt"]
 

@@ -27,7 +27,7 @@ def views_of(items: Tensor, recipes: Recipes, indices: NDArray[np.integer]) -> T
     frames = items.shape[2]
     chosen = np.asarray(indices)
     mode, weight = recipes.mode[chosen], recipes.weight[chosen].astype(np.int64)
-    # The share of the item in every frame: the weight of a sum, one before a cut and zero after it, one for plain views.
+    # The share of the item in every frame: the weight of a sum, one before a cut and zero after it, one when alone.
     before_cut = np.arange(frames) < (weight * frames // WEIGHT_UNIT)[:, None]
     share = np.where(mode[:, None] == MIX, (weight / WEIGHT_UNIT)[:, None], 1.0)
     share = np.where(mode[:, None] == CUT, before_cut, share)

@@ -115,7 +115,9 @@ def test_every_iteration_is_logged(run: Run, assignment: Assignment) -> None:
     run_method(run, MTT, assignment, ignore_progress)
     events = run.events("iteration")
     assert [event["number"] for event in events] == [1, 2, 3, 4]
-    assert all(set(event) >= {"time", "event", "number", "loss", "start_epoch", "step_size"} for event in events)
+    assert all(
+        set(event) >= {"time", "event", "number", "loss", "start_epoch", "step_size", "skipped"} for event in events
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "no count"])

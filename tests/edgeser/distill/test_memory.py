@@ -111,9 +111,8 @@ def test_a_run_of_the_method_ends_alike_with_both(assignment: Assignment, rate: 
     assert set(one) == set(other)
     moved = np.abs(one["items"] - mtt.begin(assignment)["items"]).mean()
     assert moved > 0.2 * settings.item_rate
-    assert (
-        np.abs(one["items"] - other["items"]).mean() < 0.01 * moved
-    )  # Adam turns rounding into steps where nothing pulls
+    # Adam turns rounding into steps where nothing pulls.
+    assert np.abs(one["items"] - other["items"]).mean() < 0.01 * moved
 
 
 PEAKS = """

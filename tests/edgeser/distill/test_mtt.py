@@ -11,12 +11,22 @@ import torch
 
 from edgeser.distill import mtt
 from edgeser.distill.method import Assignment
+from edgeser.distill.starts import STARTS
 from edgeser.errors import DivergedError
 from edgeser.experts import Trajectory
 from edgeser.network import batch_norm, forward
 
 KEPT = 0.1
 """Share of the gradient in Adam's first moment after one iteration."""
+
+
+@pytest.fixture
+def assignment(assignment: Assignment) -> Assignment:
+    """The shared one with a fixed window, real clips to begin with, and a gate that is open."""
+    settings = replace(
+        assignment.settings, start_from="real", first_window=2, window_growth=0.0, step_size=0.05, gate=100.0
+    )
+    return replace(assignment, settings=settings)
 
 
 def matching_loss(assignment: Assignment, iteration: int) -> Callable[[np.ndarray, float], float]:
@@ -71,12 +81,13 @@ def test_the_gradient_is_that_of_finite_differences(assignment: Assignment, iter
         assert float((gradient * direction).sum()) == pytest.approx(slope, rel=2e-3)
 
 
-def test_it_begins_with_random_real_items_and_the_asked_step_size(assignment: Assignment) -> None:
-    given = replace(assignment, settings=replace(assignment.settings, step_size=0.03))
+@pytest.mark.parametrize("start", list(STARTS))
+def test_it_begins_as_asked_and_with_the_asked_step_size(assignment: Assignment, start: str) -> None:
+    given = replace(assignment, settings=replace(assignment.settings, step_size=0.03, start_from=start))
     state = mtt.begin(given)
     assert np.log1p(np.exp(state["raw_step"][0])) == pytest.approx(0.03, rel=1e-5)
-    clips = {clip.tobytes() for clip in assignment.task.clips[:, 0]}
-    assert all(item.tobytes() in clips for item in state["items"])
+    assert np.array_equal(state["items"], STARTS[start](given))
+    assert state["items"].dtype == np.float32
     moments = [name for name in state if name.startswith(("first.", "second."))]
     assert len(moments) == 4
     assert not any(state[name].any() for name in moments)
@@ -89,8 +100,8 @@ def test_an_iteration_is_pure(assignment: Assignment) -> None:
     assert all(np.array_equal(before[name], state[name]) for name in state)
     assert set(one) == set(state)
     assert all(np.array_equal(one[name], other[name]) for name in one)
-    assert all(one[name].dtype == np.float32 and one[name].shape == state[name].shape for name in one)
-    assert set(logged) == {"loss", "start_epoch", "step_size"}
+    assert all(one[name].dtype == state[name].dtype and one[name].shape == state[name].shape for name in one)
+    assert set(logged) == {"loss", "start_epoch", "step_size", "skipped"}
 
 
 def test_the_order_of_a_trajectorys_arrays_changes_no_bit(assignment: Assignment) -> None:
@@ -143,7 +154,8 @@ def test_starts_stay_inside_the_window_and_the_trajectory(assignment: Assignment
     """Three epochs, a span of one: a start may be 0, 1 or 2, and with a window of 1 only 0 or 1."""
 
     def starts(window: int) -> set[float]:
-        given = replace(assignment, settings=replace(assignment.settings, start_window=window, student_steps=1))
+        settings = replace(assignment.settings, start_window=window, first_window=window, student_steps=1)
+        given = replace(assignment, settings=settings)
         state = mtt.begin(given)
         return {mtt.improve(given, state, iteration)[1]["start_epoch"] for iteration in range(25)}
 
