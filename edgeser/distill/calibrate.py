@@ -4,9 +4,9 @@
     found["total_seconds"], found["peak_rss_mb"]
 
 This belongs into a process of its own, as :mod:`edgeser.distill.plan` starts it: memory that was held before would be
-counted, and when memory does not suffice, the process dies and not the one that asks. The same functions run on the same
-data with the same workers; only the numbers of steps, iterations and views are smaller, and seconds are scaled up by
-them.
+counted, and when memory does not suffice, the process dies and not the one that asks. The same functions run on the
+same data with the same workers; only the numbers of steps, iterations and views are smaller, and seconds are scaled up
+by them.
 """
 
 from __future__ import annotations

@@ -24,8 +24,7 @@ from edgeser.experts import (
 from edgeser.run import Run
 from edgeser.settings import Settings
 from edgeser.students import build, initial_weights
-from edgeser.training import Augmentation
-from edgeser.training import advising
+from edgeser.training import Augmentation, advising
 from edgeser.workers import Workers
 from edgeser_device.progress import note, progress_bar
 from edgeser_export.graph import Graph, Weights

@@ -31,7 +31,8 @@ def test_from_recordings_to_a_recogniser_that_listens(
     tmp_path: Path, ask: Callable[..., list[dict[str, object]]]
 ) -> None:
     (run,) = ask(
-        "distill", "--corpus", "demo", "--method", "mtt", "--ipc", "3", "--views", "16", "--experts", "1", "--expert-steps", "150",
+        "distill", "--corpus", "demo", "--method", "mtt", "--ipc", "3",
+        "--views", "16", "--experts", "1", "--expert-steps", "150",
         "--trajectories", "1", "--expert-span", "1", "--start-window", "2", "--iterations", "4", "--student-steps", "3",
         "--steps", "150", "--out", "run",
     )  # fmt: skip
