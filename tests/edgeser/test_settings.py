@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeser.errors import SettingsError
-from edgeser.settings import BOUNDS, Settings, differences, read_toml, resolve, with_budget
+from edgeser.settings import BOUNDS, CHOICES, Settings, differences, read_toml, resolve, with_budget
 
 GOOD = Settings(corpus="demo", ipc=6)
 
@@ -67,6 +67,16 @@ def test_every_bound_holds_on_both_sides(name: str) -> None:
         with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} is") as caught:
             replace(GOOD, **{name: int(outside) if whole else outside})
         assert f"from {low:g} to {high:g}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "values"), list(CHOICES.items()))
+def test_a_number_of_few_values_has_no_other(name: str, values: tuple[float, ...]) -> None:
+    assert getattr(GOOD, name) in values
+    for value in values:
+        assert getattr(replace(GOOD, **{name: value}), name) == value
+    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} is") as caught:
+        replace(GOOD, **{name: (values[0] + values[1]) / 2})
+    assert f"give one of: {values[0]:g}" in caught.value.hint
 
 
 @pytest.mark.parametrize(("name", "value"), [("ipc", -1), ("ipc", 10_001)])
