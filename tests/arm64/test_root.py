@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.system]
 PROGRAM = """
 import os, platform, socket, subprocess, sys
 print(platform.machine(), "%d.%d" % sys.version_info[:2], os.listdir("/sys"))
-child = subprocess.run([sys.executable, "-c", "import platform; print(platform.machine())"], capture_output=True, text=True)
-print(child.stdout.strip())
+child = [sys.executable, "-c", "import platform; print(platform.machine())"]
+print(subprocess.run(child, capture_output=True, text=True).stdout.strip())
 try:
     socket.create_connection(("127.0.0.1", 9), timeout=5)
 except OSError as error:
