@@ -107,4 +107,4 @@ ensure_environment() { # EXTRAS REASON
 
 # Everything that tests and checks import. ray is left out: it is large, and only slow tests use it.
 # shellcheck disable=SC2034  # for the scripts that source this file
-development_extras="host,mic,mqtt,web,audformat,dev"
+development_extras="host,mic,mqtt,trust,web,audformat,dev"
