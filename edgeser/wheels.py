@@ -131,7 +131,7 @@ def requirements_of(distribution: str, python: str, target: Target) -> list[str]
 
 
 def own_wheel() -> tuple[str, bytes]:
-    """edgeser's own wheel for boards: its name and content, the same bytes for the same sources.
+    """Edgeser's own wheel for boards: its name and content, the same bytes for the same sources.
 
     The form is PEP 427's; the description is that of the installed distribution.
     """

@@ -5,8 +5,8 @@
         archive.packed("steps/a.onnx")          # as stored: hash it
         archive.read("steps/a.onnx")            # unpacked, no more than the directory states
 
-An archive is read only if every byte outside the members' content is the one that :func:`write_archive` writes for these
-members: no comment, no gap, no second name, no other date or order. Sizes are looked at before anything is read.
+An archive is read only if every byte outside the members' content is the one that :func:`write_archive` writes for
+these members: no comment, no gap, no second name, no other date or order. Sizes are looked at before anything is read.
 Nothing is unpacked to a disk here, so no name in an archive can reach a file.
 """
 

@@ -287,7 +287,9 @@ def _check_agreement(kit: Kit) -> None:
     stored = read_arrays(kit.members[FRONTEND])
     shapes = {"window": (spec.n_fft,), "filters": (spec.mels, spec.n_fft // 2 + 1)}
     same = set(stored) == set(shapes) and all(stored[name].shape == shape for name, shape in shapes.items())
-    for name, array in (frontend_arrays(spec) if same else {}).items():  # large ones are computed only if they are there
+    for name, array in (
+        frontend_arrays(spec) if same else {}
+    ).items():  # large ones are computed only if they are there
         same = same and np.allclose(stored[name], array, rtol=0, atol=FRONTEND_TOLERANCE)
         if not same:
             break

@@ -131,10 +131,13 @@ def keygen(
 def deploy(
     kit: KitFile,
     board: Annotated[str, typer.Argument(metavar="USER@HOST", help="The board, as for ssh.")],
-    folder: Annotated[str, typer.Option("--folder", metavar="DIR", help="The installation's folder there.")] = "edgeser",
+    folder: Annotated[
+        str, typer.Option("--folder", metavar="DIR", help="The installation's folder there.")
+    ] = "edgeser",
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of its ssh server.")] = None,
     wheel: Annotated[
-        Path | None, typer.Option("--wheel", metavar="FILE", help="edgeser's wheel; default: made of this installation.")
+        Path | None,
+        typer.Option("--wheel", metavar="FILE", help="edgeser's wheel; default: made of this installation."),
     ] = None,
     trust: Trust = None,
     service: Annotated[bool, typer.Option("--service", help="Start listening now, and with the board.")] = False,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from device import mutants
 from device.kits import write_keys, write_kit
+
+from device import mutants
 
 PROGRAM = Path(mutants.__file__)
 KINDS = [change.__name__ for change in (*mutants.ACCIDENTS, *mutants.ATTACKS)]
