@@ -4,8 +4,8 @@
 
 The same run packed for the same target gives the same bytes: no date, no path and no host name is stored, and no name
 of a person: of a published corpus the test speakers' codes, of one's own recordings hashes of their names. The
-manifest's keys are schema, edgeser, target, labels, frontend, schedule, student, budgets, provenance, results, members, and
-where there are any wheels and signer.
+manifest's keys are schema, edgeser, target, labels, frontend, schedule, student, budgets, provenance, results, members,
+and where there are any wheels and signer.
 """
 
 from __future__ import annotations

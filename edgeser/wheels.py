@@ -77,7 +77,7 @@ def collect(python: str, target: Target) -> Wheels:
         raise SettingsError(f"there are no wheels for Python {python!r}", f"choose one of: {', '.join(PYTHONS)}")
     with tempfile.TemporaryDirectory(prefix="edgeser-wheels-") as name:
         folder = Path(name)
-        download(folder, python, target.platforms, requirements_of("edgeser", python, target))
+        download(folder, python, target.platforms, requirements_of("edgeser", target))
         found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))}
     own, data = own_wheel()
     found[own] = data
@@ -113,7 +113,7 @@ def download(folder: Path, python: str, platforms: Sequence[str], requirements: 
         )
 
 
-def requirements_of(distribution: str, python: str, target: Target) -> list[str]:
+def requirements_of(distribution: str, target: Target) -> list[str]:
     """What the base installation needs on a board, as requirements of pip, without versions that fail there."""
     machine = target.platforms[0].rpartition("linux_")[2].split("_", 2)[-1]
     bad = {name.partition("==")[0]: name.partition("==")[2] for name in target.known_bad}

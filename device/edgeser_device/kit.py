@@ -287,9 +287,7 @@ def _check_agreement(kit: Kit) -> None:
     stored = read_arrays(kit.members[FRONTEND])
     shapes = {"window": (spec.n_fft,), "filters": (spec.mels, spec.n_fft // 2 + 1)}
     same = set(stored) == set(shapes) and all(stored[name].shape == shape for name, shape in shapes.items())
-    for name, array in (
-        frontend_arrays(spec) if same else {}
-    ).items():  # large ones are computed only if they are there
+    for name, array in (frontend_arrays(spec) if same else {}).items():
         same = same and np.allclose(stored[name], array, rtol=0, atol=FRONTEND_TOLERANCE)
         if not same:
             break
@@ -300,7 +298,7 @@ def _check_agreement(kit: Kit) -> None:
 def _check_texts(kit: Kit) -> None:
     try:
         good = len(kit.members[CARD]) <= MAX_MANIFEST_BYTES and all(
-            is_text(line) for line in kit.members[CARD].decode("utf-8").splitlines()
+            is_text(line) for line in kit.members[CARD].decode("utf-8").split("\n")
         )
     except UnicodeDecodeError:
         good = False

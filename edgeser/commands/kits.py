@@ -37,6 +37,7 @@ def add_to(app: typer.Typer) -> None:
         ("status", status, "edgeser device status --json"),
         ("install", install, "edgeser device install ravdess.edgeser"),
         ("rollback", rollback, "edgeser device rollback"),
+        ("check", check, "edgeser device check"),
         ("trust", trust_key, "edgeser device trust lab.pub"),
     ):
         device_app.command(name, epilog=f"Example: {example}")(verb)
@@ -199,6 +200,19 @@ def rollback(folder: Folder = HOME, as_json: Json = False) -> None:
         print_json(found)
     else:
         typer.echo(f"kit {found['kit'][:12]} works again in slot {found['slot']}")
+
+
+def check(folder: Folder = HOME, as_json: Json = False) -> None:
+    """Check that the present model works, and go back to the one before it where it does not."""
+    from edgeser_device.slots import check_or_switch_back
+
+    found = check_or_switch_back(folder.expanduser())
+    if found["switched_back"] is not None:
+        say(f"switched back, because the newer one does not work: {found['switched_back']}")
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"kit {found['kit'][:12]} works in slot {found['slot']}")
 
 
 def trust_key(
