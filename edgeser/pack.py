@@ -91,8 +91,9 @@ class PackReport:
     payload: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        ratio = round(self.corpus_bytes / self.bytes, 1) if self.corpus_bytes else None
+        """Plain JSON values; "ratio" is the recordings' size over the kit's without wheels."""
+        wheels = sum(size for name, size in self.members.items() if name.startswith(WHEELS))
+        ratio = round(self.corpus_bytes / (self.bytes - wheels), 1) if self.corpus_bytes else None
         return {**asdict(self), "path": str(self.path), "members": dict(self.members), "ratio": ratio}
 
 

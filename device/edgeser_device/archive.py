@@ -61,14 +61,14 @@ class Entry:
         method: STORED or DEFLATED.
         crc: CRC-32 of the content.
         packed_bytes: Bytes in the archive.
-        bytes: Bytes unpacked.
+        size: Bytes unpacked.
     """
 
     name: str
     method: int
     crc: int
     packed_bytes: int
-    bytes: int
+    size: int
 
     @property
     def header(self) -> bytes:
@@ -89,7 +89,7 @@ class Entry:
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
-        return self.crc, self.packed_bytes, self.bytes
+        return self.crc, self.packed_bytes, self.size
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,12 @@ def unpack(entry: Entry, packed: bytes) -> bytes:
     if entry.method == DEFLATED:
         stream = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            content = stream.decompress(packed, entry.bytes + 1)
+            content = stream.decompress(packed, entry.size + 1)
         except zlib.error as error:
             raise KitDamaged(f"the member {entry.name} cannot be unpacked: {error}", AGAIN) from error
         if not stream.eof or stream.unused_data:
             raise KitDamaged(f"the member {entry.name} is cut short or has another size than stated", AGAIN)
-    if len(content) != entry.bytes or zlib.crc32(content) != entry.crc:
+    if len(content) != entry.size or zlib.crc32(content) != entry.crc:
         raise KitDamaged(f"the member {entry.name} is not what the archive states", AGAIN)
     return content
 
@@ -259,13 +259,13 @@ def _check_entries(entries: list[Entry], first: str | None) -> None:
     for entry in entries:
         if entry.method not in (STORED, DEFLATED):
             raise KitError(f"the member {entry.name} is packed in an unknown way", "pack the kit with edgeser")
-        if entry.bytes > MAX_MEMBER_BYTES:
+        if entry.size > MAX_MEMBER_BYTES:
             raise KitError(
-                f"the member {entry.name} has {entry.bytes >> 20} MB", f"at most {MAX_MEMBER_BYTES >> 20} MB are read"
+                f"the member {entry.name} has {entry.size >> 20} MB", f"at most {MAX_MEMBER_BYTES >> 20} MB are read"
             )
-        if entry.bytes > max(SMALL, MOST_EXPANSION * entry.packed_bytes):
-            raise KitError(f"the member {entry.name} would unpack to {entry.bytes >> 20} MB", STRANGE)
-    if sum(entry.bytes for entry in entries) > MAX_TOTAL_BYTES:
+        if entry.size > max(SMALL, MOST_EXPANSION * entry.packed_bytes):
+            raise KitError(f"the member {entry.name} would unpack to {entry.size >> 20} MB", STRANGE)
+    if sum(entry.size for entry in entries) > MAX_TOTAL_BYTES:
         raise KitError("an archive that unpacks to too much", f"at most {MAX_TOTAL_BYTES >> 20} MB are read")
 
 

@@ -40,7 +40,7 @@ if [ -n "$uninstall" ]; then
     folder=${1:-"${HOME:-.}/edgeser"}
     [ -f "$folder/installation.json" ] || fail "$folder is no installation" "sh install.sh --uninstall FOLDER"
     if [ -x "$folder/service" ]; then "$folder/service" remove || true; fi
-    rm -rf "$folder/slots" "$folder/software" "$folder/work" "$folder/wheels" "$folder"/.slots.* "$folder"/.current.*
+    rm -rf "$folder/slots" "$folder/software" "$folder/work" "$folder/wheels" "$folder/inbox" "$folder"/.slots.* "$folder"/.current.*
     rm -f "$folder/current" "$folder/service" "$folder/.lock" "$folder/installation.json"
     rmdir "$folder" 2>/dev/null || echo "kept: $folder holds other files"
     echo "removed: edgeser in $folder"

@@ -81,7 +81,7 @@ def install_kit(
         with new_folder(folder / SLOTS / free) as draft:
             shutil.copyfile(path, draft / KIT)
             shutil.copytree(model, draft / MODEL)
-            os.symlink(_software_link(folder), draft / SOFTWARE)
+            (draft / SOFTWARE).symlink_to(_software_link(folder))
             write_json(draft / STATE, _state(kit))
             _require_same(draft / KIT, kit)
             if (problem := check_slot(draft)) is not None:
@@ -122,7 +122,7 @@ def describe(folder: Path) -> dict[str, Any]:
 def current_slot(folder: Path) -> str | None:
     """The name of the slot that works; None where there is none yet."""
     try:
-        name = Path(os.readlink(folder / CURRENT)).name
+        name = (folder / CURRENT).readlink().name
     except OSError:
         return None
     return name if name in NAMES and (folder / SLOTS / name / MODEL).is_dir() else None
@@ -175,9 +175,7 @@ def check_slot(slot: Path) -> str | None:
         return f"{slot / SOFTWARE} has no Python"
     command = [str(python), "-P", "-m", "edgeser_device.slot_check", str(slot)]
     try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CHECK_SECONDS
-        )
+        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CHECK_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     if child.returncode == 0:
@@ -218,7 +216,7 @@ def _require_installation(folder: Path, make: bool = False) -> None:
     if not make:
         raise DeviceError(f"{folder} is no installation", "give the one of install.sh with --folder")
     try:
-        known = {SOFTWARE, "wheels", ".lock"}
+        known = {SOFTWARE, "inbox", "wheels", ".lock"}
         strange = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.exists() else []
     except OSError as error:
         raise StorageError(f"{folder} cannot be read: {error.strerror}", "choose another --folder") from error
@@ -290,7 +288,7 @@ def _switch(folder: Path, slot: str) -> None:
     draft = folder / f".{CURRENT}.{slot}"
     try:
         draft.unlink(missing_ok=True)
-        os.symlink(Path(SLOTS, slot), draft)
+        draft.symlink_to(Path(SLOTS, slot))
         os.replace(draft, folder / CURRENT)
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error.strerror}", "check the permissions") from error

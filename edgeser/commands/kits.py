@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,20 +27,22 @@ device_app = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for name, verb, example in (
+    on_host: tuple[tuple[str, Callable[..., None], str], ...] = (
         ("pack", pack, "edgeser pack runs/ravdess --target rpi4 --out ravdess.edgeser"),
         ("inspect", inspect, "edgeser inspect ravdess.edgeser --verify lab.pub"),
         ("keygen", keygen, "edgeser keygen lab"),
         ("deploy", deploy, "edgeser deploy ravdess.edgeser pi@raspberrypi.local --dry-run"),
-    ):
+    )
+    for name, verb, example in on_host:
         app.command(name, epilog=f"Example: {example}")(verb)
-    for name, verb, example in (
+    on_board: tuple[tuple[str, Callable[..., None], str], ...] = (
         ("status", status, "edgeser device status --json"),
         ("install", install, "edgeser device install ravdess.edgeser"),
         ("rollback", rollback, "edgeser device rollback"),
         ("check", check, "edgeser device check"),
         ("trust", trust_key, "edgeser device trust lab.pub"),
-    ):
+    )
+    for name, verb, example in on_board:
         device_app.command(name, epilog=f"Example: {example}")(verb)
     app.add_typer(device_app, name="device")
 
@@ -140,29 +143,38 @@ def deploy(
         Path | None,
         typer.Option("--wheel", metavar="FILE", help="edgeser's wheel; default: made of this installation."),
     ] = None,
-    trust: Trust = None,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", metavar="KEY", help="Verify with this public key, here and on the board.")
+    ] = None,
+    ssh_config: Annotated[
+        Path | None, typer.Option("--ssh-config", metavar="FILE", help="A configuration of ssh instead of yours.")
+    ] = None,
     service: Annotated[bool, typer.Option("--service", help="Start listening now, and with the board.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every command, and run none.")] = False,
     as_json: Json = False,
 ) -> None:
     """Copy a kit to a board over ssh, install, train and measure there; goes on where it was interrupted."""
-    from edgeser.deploy import Board, commands, plan, run_steps
+    from edgeser.deploy import Board, commands, prepare, run
     from edgeser_device.kit import read_kit
-    from edgeser_device.signature import trusted_keys
+    from edgeser_device.signature import read_public
 
-    found = read_kit(kit, trusted_keys(trust))
-    there = Board(board, port, folder)
-    with plan(found, there, wheel, trust, service) as steps:
+    found = read_kit(kit, () if trust is None else (read_public(trust),))
+    with prepare(found, Board(board, port, folder, ssh_config), wheel, trust, service) as deployment:
         if dry_run:
-            lines = commands(steps)
+            lines = commands(deployment)
             print_json({"commands": lines}) if as_json else typer.echo("\n".join(lines))
             return
-        result = run_steps(steps, say)
+        result = run(deployment, say)
+    state = result["status"]
     if as_json:
-        print_json({"board": board, "kit_sha256": found.sha256, **result})
+        print_json({"address": board, "kit_sha256": found.sha256, **result})
     else:
-        state = result["status"]
-        typer.echo(f"{board}: kit {state['kit'][:12]} in slot {state['slot']}, {state['steps']} steps")
+        rows = [row for row in result["bench"]["results"] if row["model_ms_p50"] is not None]
+        fastest = min(rows, key=lambda row: row["model_ms_p50"])
+        typer.echo(
+            f"{board}: kit {state['kit'][:12]} works in slot {state['slot']}; a window takes"
+            f" {fastest['model_ms_p50']:.1f} ms with {fastest['runtime']}, {fastest['threads']} threads"
+        )
 
 
 def status(folder: Folder = HOME, as_json: Json = False) -> None:

@@ -124,7 +124,7 @@ def renamed(data: bytes, chance: Random) -> bytes:
     entry, content = stored[index]
     name = chance.choice((*TRICKS, stored[index - 1][0].name))
     # A name that is not ASCII cannot be written by our own writer.
-    other = Entry(name.encode("ascii", "replace").decode(), entry.method, entry.crc, entry.packed_bytes, entry.bytes)
+    other = Entry(name.encode("ascii", "replace").decode(), entry.method, entry.crc, entry.packed_bytes, entry.size)
     stored[index] = (other, content)
     return join(stored)
 
@@ -134,10 +134,10 @@ def other_sizes(data: bytes, chance: Random) -> bytes:
     _, stored = parts(data)
     index = chance.randrange(len(stored))
     entry, content = stored[index]
-    sizes = [entry.crc, entry.packed_bytes, entry.bytes]
+    sizes = [entry.crc, entry.packed_bytes, entry.size]
     place = chance.randrange(3)
     sizes[place] = chance.choice((0, 1, sizes[place] + 1, 1 << 20, 1 << 30, (1 << 32) - 1))
-    if sizes == [entry.crc, entry.packed_bytes, entry.bytes]:
+    if sizes == [entry.crc, entry.packed_bytes, entry.size]:
         sizes[place] += 1
     stored[index] = (Entry(entry.name, entry.method, *sizes), content)
     return join(stored)
