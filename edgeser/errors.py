@@ -14,8 +14,11 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── FrontendError               (ValueError) a front-end that cannot be computed
     ├── KitError                    (ValueError) a kit cannot be trusted or understood
     │   ├── KitDamaged              truncated, or a member has another hash
-    │   └── KitSchemaError          made for another version of the format
+    │   ├── KitSchemaError          made for another version of the format
+    │   └── KitUntrusted            not signed with the key that this machine trusts
+    ├── KeyFileError                (ValueError) a key's file is missing, malformed, expired or in the way
     ├── DistilledSetError           (ValueError) a distilled set is not well formed
+    ├── DeviceError                 (ValueError) the folder of an installation is missing or damaged
     ├── ModelError                  (ValueError) a model folder is missing or incomplete
     ├── TrainingError               (ArithmeticError) training on the device went wrong
     ├── GateFailed                  the result missed a bound that was asked for; exit code 1
@@ -43,6 +46,8 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │       └── FolderInUse         the target holds something else
     ├── RunError                    (ValueError) a run folder is missing, incomplete or of other settings
     ├── SettingsError               (ValueError) flags or configuration that do not fit
+    ├── DeployError                 (RuntimeError) a command on the board failed, or the board cannot be reached
+    ├── WheelError                  (RuntimeError) the wheels for a board cannot be got together
     ├── WorkerError                 (RuntimeError) a worker process died
     └── DivergedError               (ArithmeticError) distillation or training left the finite numbers
 
@@ -55,12 +60,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgeser_device.errors import (
     AudioError,
+    DeviceError,
     DistilledSetError,
     FrontendError,
     GateFailed,
+    KeyFileError,
     KitDamaged,
     KitError,
     KitSchemaError,
+    KitUntrusted,
     ModelError,
     TrainingError,
 )
@@ -106,6 +114,8 @@ __all__ = [
     "ChecksumMismatch",
     "CorpusError",
     "CorpusNotFound",
+    "DeployError",
+    "DeviceError",
     "DistilledSetError",
     "DivergedError",
     "DownloadError",
@@ -118,9 +128,11 @@ __all__ = [
     "GateFailed",
     "GraphError",
     "IncompleteCorpus",
+    "KeyFileError",
     "KitDamaged",
     "KitError",
     "KitSchemaError",
+    "KitUntrusted",
     "MissingClass",
     "MissingColumns",
     "MissingExtra",
@@ -143,6 +155,7 @@ __all__ = [
     "UnknownSplit",
     "UnreadableLabels",
     "UnsafeArchive",
+    "WheelError",
     "WorkerError",
     "WrongCorpus",
 ]
@@ -154,6 +167,14 @@ class RunError(EdgeserError, ValueError):
 
 class SettingsError(EdgeserError, ValueError):
     """Flags or configuration values that are wrong or do not fit each other."""
+
+
+class DeployError(EdgeserError, RuntimeError):
+    """A board cannot be reached, or a command on it failed."""
+
+
+class WheelError(EdgeserError, RuntimeError):
+    """The wheels that a board needs cannot be got together."""
 
 
 class WorkerError(EdgeserError, RuntimeError):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.commands.common import Json, print_json, print_rich, say
-from edgeser.targets import TARGETS
+from edgeser.commands.common import Json, Trust, print_json, print_rich, say
 
 if TYPE_CHECKING:
     from edgeser.device_test import TestPart
@@ -27,8 +26,6 @@ CorpusName = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help
 def add_to(app: typer.Typer) -> None:
     """Add the board's verbs to the command line."""
     for name, verb, example in (
-        ("pack", pack, "edgeser pack runs/ravdess --target rpi4 --out ravdess.edgeser"),
-        ("inspect", inspect, "edgeser inspect ravdess.edgeser"),
         ("train-on-device", train_on_device, "edgeser train-on-device ravdess.edgeser --out model --resume"),
         ("rollback", rollback, "edgeser rollback model"),
         ("export", export, "edgeser export model --format tflite --out files"),
@@ -38,40 +35,6 @@ def add_to(app: typer.Typer) -> None:
         ("doctor", doctor, "edgeser doctor"),
     ):
         app.command(name, epilog=f"Example: {example}")(verb)
-
-
-def pack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
-    target: Annotated[
-        str,
-        typer.Option("--target", help=f"The board: {', '.join(TARGETS)}."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The kit to write.")],
-    as_json: Json = False,
-) -> None:
-    """Pack a run into a kit: one file from which a board trains."""
-    from edgeser.commands.tables import pack_lines
-    from edgeser.pack import pack_kit
-
-    report = pack_kit(run, target, out)
-    if as_json:
-        print_json(report.to_json())
-    else:
-        typer.echo(pack_lines(report))
-
-
-def inspect(
-    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")], as_json: Json = False
-) -> None:
-    """Show what a kit holds, after checking every hash."""
-    from edgeser.commands.tables import kit_json, kit_table
-    from edgeser_device.kit import read_kit
-
-    found = read_kit(kit)
-    if as_json:
-        print_json(kit_json(found))
-    else:
-        print_rich(kit_table(found))
 
 
 def train_on_device(
@@ -90,6 +53,7 @@ def train_on_device(
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    trust: Trust = None,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
@@ -98,10 +62,11 @@ def train_on_device(
     from edgeser.commands.tables import training_lines
     from edgeser_device.kit import read_kit
     from edgeser_device.progress import progress_bar
+    from edgeser_device.signature import trusted_keys
     from edgeser_device.train import Settings, train
 
     _require_both(test, corpus)
-    opened = read_kit(kit)
+    opened = read_kit(kit, trusted_keys(trust))
     with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
         report = train(opened, out, Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume), advance)
     result: dict[str, Any] = {"uar": None, **report.to_json(), "model": str(out)}
