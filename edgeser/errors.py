@@ -18,6 +18,7 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── DistilledSetError           (ValueError) a distilled set is not well formed
     ├── ModelError                  (ValueError) a model folder is missing or incomplete
     ├── TrainingError               (ArithmeticError) training on the device went wrong
+    ├── ClipsError                  (ValueError) the owner's own clips cannot be trained on
     ├── GateFailed                  the result missed a bound that was asked for; exit code 1
     ├── CorpusError                 (ValueError) a corpus cannot be used as it is
     │   ├── UnknownCorpus           no corpus format has this name
@@ -55,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeser_device.errors import (
     AudioError,
+    ClipsError,
     DistilledSetError,
     FrontendError,
     GateFailed,
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioError",
     "ChecksumMismatch",
+    "ClipsError",
     "CorpusError",
     "CorpusNotFound",
     "DistilledSetError",

@@ -34,6 +34,8 @@ from edgeser_export.graph import Graph
 SCHEMA = 1
 """Version of the folder's format."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+BASE = "base.safetensors"
+"""The weights before training on own clips; only where that was done."""
 AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
 
 

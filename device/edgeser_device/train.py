@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         resumed_at=start[0].done,
     )
     _require_kept_bound(report, settings.memory_mb)
-    write_model(model, kit, weights, report, threads)
+    write_model(model, kit, weights, report.to_json(), threads)
     remove_file(checkpoint_path(model))
     return report
 
@@ -192,21 +193,38 @@ def least_memory_mb(graph: Graph, batch: int) -> int:
     return BASE_MB + (4 * (weights + activations) >> 20)
 
 
-def write_model(
-    model: Path, kit: Kit, weights: Mapping[str, NDArray[np.float32]], report: TrainReport, threads: int
-) -> None:
-    """Write and compare the model's files, then put the folder in its place; errors as :func:`train`."""
-    from safetensors.numpy import save
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+
+def write_model(
+    model: Path,
+    kit: Kit,
+    weights: Mapping[str, NDArray[np.float32]],
+    training: Mapping[str, Any],
+    threads: int,
+    more: Mapping[str, Any] = NOTHING,
+    files: Mapping[str, bytes] = NOTHING,
+) -> None:
+    """Write and compare the model's files, then put the folder in its place; errors as :func:`train`.
+
+    Args:
+        model: The folder.
+        kit: What was trained from.
+        weights: Parameters and running statistics.
+        training: model.json's "training", a report as JSON.
+        threads: Of the comparison.
+        more: Further keys of model.json.
+        files: Further files by name.
+    """
     distilled = kit.distilled
     indices = np.arange(len(distilled.recipes))[:PARITY_ITEMS]
     views = render(distilled.items(), distilled.recipes, indices)
     with new_folder(model) as draft:
         about = {"labels": ",".join(kit.labels), "kit_sha256": kit.sha256}
         export_in_child(kit.graph, weights, draft, views, about, threads=threads)
-        write_bytes(draft / WEIGHTS, save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
-        write_bytes(draft / DISTILLED, kit.members[DISTILLED])
-        write_bytes(draft / CARD, kit.members[CARD])
+        content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
+        for name, data in content.items():
+            write_bytes(draft / name, data)
         description = {
             "schema": SCHEMA,
             "labels": list(kit.labels),
@@ -214,12 +232,20 @@ def write_model(
             "student": kit.graph.to_json(),
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],
-            "training": report.to_json(),
+            "training": dict(training),
             "machine": describe_machine(),
             "files": describe_files(draft),
+            **more,
         }
         write_json(draft / DESCRIPTION, description)
         keep_previous(model)
+
+
+def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Weights as a safetensors file."""
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(value) for name, value in weights.items()})
 
 
 def _start(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT_NAMES = "onnx or tflite"
 RUNTIME_NAMES = "onnxruntime, litert or tflite_runtime"
-"""As in the tables of formats and runtimes, which import numpy: too slow for --help. A test compares them."""
+PART_NAMES = "full, tail or head"
+"""As in the tables of formats, runtimes and cuts, which import numpy: too slow for --help. A test compares them."""
 
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")]
 Test = Annotated[Path | None, typer.Option("--test", metavar="DIR", help="Measure UAR on this corpus.")]
@@ -90,11 +91,33 @@ def train_on_device(
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    clips: Annotated[
+        Path | None,
+        typer.Option(
+            "--clips",
+            metavar="DIR",
+            help="Train the model further on your own clips, a folder an emotion, with the distilled set as rehearsal; "
+            "kept only if it is better on clips left out. A model of this kit at --out is taken as it is.",
+        ),
+    ] = None,
+    adapt: Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.")] = None,
+    max_forget: Annotated[
+        float | None,
+        typer.Option(
+            "--max-forget",
+            min=0,
+            max=1,
+            metavar="P",
+            help="Keep the old model if the one trained on --clips loses "
+            "more than P (0.04 is four points) of its UAR on the distilled set.",
+        ),
+    ] = None,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
 ) -> None:
-    """Train a kit's student on this machine, without torch and without any recording."""
+    """Train a kit's student on this machine, without torch; with --clips, then on its owner's voice."""
+    from edgeser.commands.personal import learn_clips, require_personal
     from edgeser.commands.tables import training_lines
     from edgeser_device.kit import read_kit
     from edgeser_device.progress import progress_bar
@@ -102,15 +125,21 @@ def train_on_device(
 
     _require_both(test, corpus)
     opened = read_kit(kit)
-    with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
-        report = train(opened, out, Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume), advance)
-    result: dict[str, Any] = {"uar": None, **report.to_json(), "model": str(out)}
+    asked = require_personal(opened, out, clips, adapt, max_forget, threads)
+    result: dict[str, Any] = {"uar": None, "model": str(out), "personal": None}
+    if asked is None or asked.train_first:
+        with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
+            settings = Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume)
+            result |= train(opened, out, settings, advance).to_json()
+    personal = learn_clips(opened, out, asked, result) if asked else None
     if test is not None and corpus is not None:
         result |= _tested(out, test, corpus, [(None, None)])[0]
     if as_json:
         print_json(result)
     else:
         typer.echo(training_lines(result))
+    if personal is not None:
+        personal.require_installed()
 
 
 def rollback(model: ModelFolder, as_json: Json = False) -> None:

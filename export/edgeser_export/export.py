@@ -18,13 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,15 +30,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgeser_export.errors import (
-    EdgeserError,
-    ExportError,
-    GraphError,
-    MissingRuntime,
-    ModelFileError,
-    ParityError,
-    StorageError,
-)
+from edgeser_export.children import child_error
+from edgeser_export.errors import EdgeserError, ExportError, StorageError
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph, Weights
@@ -52,12 +43,6 @@ STUDENT, WEIGHTS, ITEMS, METADATA = "student.json", "weights.safetensors", "item
 DEFAULT_FORMATS = ("onnx", "tflite")
 CHILD_SECONDS = 600.0
 """A large student on the slowest board takes under a minute; beyond this the child is taken to hang."""
-KINDS: Mapping[str, type[EdgeserError]] = MappingProxyType(
-    {
-        kind.__name__: kind
-        for kind in (ExportError, GraphError, MissingRuntime, ModelFileError, ParityError, StorageError)
-    }
-)
 
 
 def export_student(
@@ -175,25 +160,7 @@ def _run_child(request: Path, formats: Sequence[str], threads: int, timeout: flo
             f"the export could not be started: {error}", "check the free memory of this machine"
         ) from error
     if child.returncode != 0:
-        raise _child_error(child.returncode, child.stderr)
-
-
-def _child_error(code: int, stderr: str) -> EdgeserError:
-    """The error that a child's last line describes, or one that says how it ended."""
-    last = stderr.strip().splitlines()[-1] if stderr.strip() else ""
-    try:
-        report = json.loads(last)
-        return KINDS.get(report["kind"], ExportError)(report["message"], report["hint"])
-    except (ValueError, KeyError, TypeError):
-        pass
-    if code < 0:
-        ending = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hints = {
-            "SIGKILL": "the machine was probably out of memory: close other programs",
-            "SIGILL": "an installed runtime does not suit this processor: see edgeser doctor",
-        }
-        return ExportError(f"the export was ended by {ending}", hints.get(ending, "see edgeser doctor"))
-    return ExportError(f"the export failed: {last or f'exit code {code}'}", "this is a mistake in edgeser: report it")
+        raise child_error("the export", child.returncode, child.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

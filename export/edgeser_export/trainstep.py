@@ -97,6 +97,21 @@ def statistics_step(graph: Graph, batch: int) -> bytes:
     return _model(nodes, inputs, list(graph.statistics.items()), {"batch": batch})
 
 
+def forward_pass(graph: Graph, batch: int) -> bytes:
+    """The output of a student, or of a part of one, on a batch, as a serialised ONNX model.
+
+    Inputs are "x", the parameters and the running statistics, which normalise; the output is named after the last
+    operation.
+
+    Raises:
+        GraphError: The batch is not positive.
+    """
+    flow = _forward(graph, batch, batch_statistics=False)
+    flow.nodes.add("Identity", flow.tensors[graph.output], into=graph.output)
+    inputs = [*graph.parameters.items(), *graph.statistics.items(), (ITEMS, flow.shape(INPUT))]
+    return _model(flow.nodes, inputs, [(graph.output, flow.shape(graph.output))], {"batch": batch})
+
+
 def _forward(graph: Graph, batch: int, batch_statistics: bool) -> Flow:
     if batch < 1:
         raise GraphError(f"a batch of {batch} items", "use at least one item a step")

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from edgeser import students
 from edgeser_export import export, tflite
+from edgeser_export.children import child_error
 from edgeser_export.errors import (
     ExportError,
     GraphError,
@@ -297,7 +298,7 @@ def test_errors_of_the_child_arrive(small, exported, tmp_path):
     ],
 )
 def test_how_a_child_ended(code, stderr, kind, text):
-    error = export._child_error(code, stderr)
+    error = child_error("the export", code, stderr)
     assert type(error) is kind
     assert text in error.message
     assert error.hint

@@ -20,6 +20,7 @@ from device.kits import LABELS, write_kit, write_run
 
 from edgeser.commands import board
 from edgeser_device.bench import Bench
+from edgeser_export.cut import CUTS
 from edgeser_export.formats import FORMATS
 from edgeser_export.runtimes import RUNTIMES
 
@@ -256,6 +257,7 @@ def test_the_names_in_the_help_are_those_of_the_tables() -> None:
 
     assert listed(board.FORMAT_NAMES) == list(FORMATS)
     assert listed(board.RUNTIME_NAMES) == list(RUNTIMES)
+    assert listed(board.PART_NAMES) == list(CUTS)
 
 
 def test_names_of_files_are_not_markup_and_lines_in_a_pipe_are_whole(
