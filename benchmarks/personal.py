@@ -84,12 +84,14 @@ def main() -> None:
     parser.add_argument("--part", choices=("dev", "test"), required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=1, help="draws of own clips for each owner")
+    parser.add_argument("--judged", type=int, default=99, help="kits on which leaving clips out is tried as well")
     given = parser.parse_args()
     speech, found = None, []
-    for path in given.kits:
+    for number, path in enumerate(given.kits):
         kit = read_kit(path)
         speech = speech or read_speech(kit, given.corpus, given.folder, given.part)
-        found += [{"kit": path.name, **each} for each in measure_kit(kit, given.work / path.stem, speech, given.draws)]
+        rows = measure_kit(kit, given.work / path.stem, speech, given.draws, judged=number < given.judged)
+        found += [{"kit": path.name, **each} for each in rows]
         print(f"{path.name} done\n{table(summarise(found))}", file=sys.stderr, flush=True)
     settings = {row.name: asdict(row.settings) for row in ROWS}
     result = {"machine": describe_machine(), "part": given.part, "clips_an_emotion": CLIPS, "settings": settings}
@@ -102,7 +104,7 @@ def read_speech(kit: Kit, corpus: str, folder: Path, part: str) -> Speech:
     return Speech.of(getattr(extract(loaded, split, kit.distilled.frontend, Workers(1)), part))
 
 
-def measure_kit(kit: Kit, folder: Path, speech: Speech, draws: int) -> Iterator[dict[str, Any]]:
+def measure_kit(kit: Kit, folder: Path, speech: Speech, draws: int, judged: bool) -> Iterator[dict[str, Any]]:
     if not is_of(kit, folder):
         train(kit, folder, Settings(threads=1))
     base = base_weights(load_model(folder))
@@ -117,7 +119,7 @@ def measure_kit(kit: Kit, folder: Path, speech: Speech, draws: int) -> Iterator[
                     "row": ROWS.index(row),
                     "owner": str(owner),
                     "draw": draw,
-                    **measure(kit, student, (speech, features, own, rest, others), settings, row.judged),
+                    **measure(kit, student, (speech, features, own, rest, others), settings, judged and row.judged),
                 }
 
 
@@ -178,8 +180,17 @@ def summarise(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         summary: dict[str, Any] = {"name": row.name, "owners": len(each), "gain_standard_error": error_of(gains)}
         keys = ("own_before", "own_after", "others_before", "others_after", "set_lost", "cpu_s", "wall_s")
         decided = ("own_decided", "others_decided", "installed")
-        for key in (*keys, *(decided if row.judged else ())):
-            summary[key] = mean(float(entry[key]) for entry in each)
+        for key in (*keys, *decided):
+            values = [float(entry[key]) for entry in each if key in entry]
+            summary |= {key: mean(values)} if values else {}
+        decisions = [entry for entry in each if "installed" in entry]
+        if decisions:
+            summary |= {
+                "decisions": len(decisions),
+                "own_before_decided": mean(entry["own_before"] for entry in decisions),
+                "others_before_decided": mean(entry["others_before"] for entry in decisions),
+                "judged_cpu_s": mean(entry["cpu_s"] for entry in decisions),
+            }
         rows.append(summary)
     return rows
 
@@ -198,11 +209,12 @@ def table(rows: list[Mapping[str, Any]]) -> str:
             f"| {100 * change:+.1f} | {row['cpu_s']:.1f} |"
         )
         if "installed" in row:
-            gain, change = row["own_decided"] - row["own_before"], row["others_decided"] - row["others_before"]
+            own, others = row["own_before_decided"], row["others_before_decided"]
+            gain, change = row["own_decided"] - own, row["others_decided"] - others
             lines.append(
-                f"| as decided, {row['installed']:.0%} installed | {row['own_before']:.3f} | {row['own_decided']:.3f} "
-                f"| {100 * gain:+.1f} | {row['others_before']:.3f} | {row['others_decided']:.3f} "
-                f"| {100 * change:+.1f} | |"
+                f"| as decided by leaving out, {row['installed']:.0%} of {row['decisions']} installed | {own:.3f} "
+                f"| {row['own_decided']:.3f} | {100 * gain:+.1f} | {others:.3f} | {row['others_decided']:.3f} "
+                f"| {100 * change:+.1f} | {row['judged_cpu_s']:.1f} |"
             )
     return "\n".join(lines)
 

@@ -36,16 +36,20 @@ class AdaptSettings:
     steps: int = 160
     rate: float = 2e-3
     own_share: float = 0.5
-    share: float = 1.0
+    share: float = 0.75
     own_views: int = 512
     rehearsal_views: int = 512
-    old_labels: float = 0.0
+    old_labels: float = 1.0
     mixing: Mixing = GENTLE
     seed: int = 0
 
 
 PARTS: Mapping[str, AdaptSettings] = MappingProxyType(
-    {"full": AdaptSettings(part="full"), "tail": AdaptSettings(), "head": AdaptSettings(part="head")}
+    {
+        "full": AdaptSettings(part="full", steps=100, rate=1e-3),
+        "tail": AdaptSettings(),
+        "head": AdaptSettings(part="head", rate=5e-3),
+    }
 )
 """Settings for each part that can be trained."""
 
