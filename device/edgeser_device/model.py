@@ -126,6 +126,16 @@ def load_model(folder: Path) -> Model:
     return Model(folder, description, tuple(labels), spec, graph)
 
 
+def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, kit_sha256: str) -> dict[str, str]:
+    """What every file for a runtime says of itself, so that it can be used without this program."""
+    return {
+        "labels": ",".join(labels),
+        "frontend": json.dumps(spec.to_json(), sort_keys=True),
+        "normalisation": f"(log-mel in dB - {spec.mean:.9g}) / {spec.std:.9g}",
+        "kit_sha256": kit_sha256,
+    }
+
+
 def describe_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a draft, by name."""
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name != DESCRIPTION)

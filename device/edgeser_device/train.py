@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from edgeser_device.distilled import first_views
 from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.golden import check_golden
 from edgeser_device.kit import CARD, DISTILLED, Kit
@@ -39,6 +40,7 @@ from edgeser_device.model import (
     SCHEMA,
     WEIGHTS,
     describe_files,
+    file_metadata,
     keep_previous,
     previous_path,
     require_replaceable,
@@ -46,14 +48,15 @@ from edgeser_device.model import (
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
-from edgeser_device.views import render
 from edgeser_export.errors import GraphError
-from edgeser_export.export import export_in_child
+from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
 from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
 from edgeser_export.graph import Graph
 
 PARITY_ITEMS = 16
 """Views on which the written files are compared with the trained student."""
+CALIBRATION_ITEMS = 128
+"""Views on which int8 files are calibrated."""
 BASE_MB = 50
 """What Python, numpy and onnxruntime take before anything is trained."""
 
@@ -217,11 +220,11 @@ def write_model(
         files: Further files by name.
     """
     distilled = kit.distilled
-    indices = np.arange(len(distilled.recipes))[:PARITY_ITEMS]
-    views = render(distilled.items(), distilled.recipes, indices)
+    views = first_views(distilled, CALIBRATION_ITEMS)
+    about = file_metadata(kit.labels, distilled.frontend, kit.sha256)
+    formats = (*DEFAULT_FORMATS, *INT8_FORMATS)
     with new_folder(model) as draft:
-        about = {"labels": ",".join(kit.labels), "kit_sha256": kit.sha256}
-        export_in_child(kit.graph, weights, draft, views, about, threads=threads)
+        export_in_child(kit.graph, weights, draft, views[:PARITY_ITEMS], about, formats, threads, views, INT8_FORMATS)
         content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
         for name, data in content.items():
             write_bytes(draft / name, data)

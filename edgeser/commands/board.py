@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
         ("inspect", inspect, "edgeser inspect ravdess.edgeser"),
         ("train-on-device", train_on_device, "edgeser train-on-device ravdess.edgeser --out model --resume"),
         ("rollback", rollback, "edgeser rollback model"),
-        ("export", export, "edgeser export model --format tflite --out files"),
+        ("export", export, "edgeser export model --format tflite --int8 --max-drop 0.02 --out files"),
         ("predict", predict, "edgeser predict model clip.wav --json"),
         ("bench", bench, "edgeser bench model --threads 4 --budget-ms 20"),
         ("listen", listen, "edgeser listen model --wav clip.wav --json"),
@@ -157,6 +157,7 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
 def export(
     model: ModelFolder,
     format_name: Annotated[str, typer.Option("--format", help=f"{FORMAT_NAMES}.")],
+    int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on the distilled set.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Default: MODEL-export beside the model.")
     ] = None,
@@ -178,9 +179,10 @@ def export(
     """Write a model's file for a runtime, compared with its weights before it appears."""
     from edgeser_device.model import load_model
     from edgeser_device.reexport import Drop, agreement, export_model
-    from edgeser_export.formats import find_format
+    from edgeser_export.formats import format_of
 
     _require_both(test, corpus)
+    row = format_of(format_name, "int8" if int8 else "float32")
     opened = load_model(model)
     folder = out or model.resolve().with_name(f"{model.resolve().name}-export")
     measured: list[Drop] = []
@@ -194,13 +196,13 @@ def export(
             measured.append(agreement(opened, data))
         measured[0].require(max_drop)
 
-    report = export_model(opened, format_name, folder, gate)
-    file, drop = folder / find_format(format_name).file_name, measured[0]
+    report = export_model(opened, row.name, folder, gate)
+    file, drop = folder / row.file_name, measured[0]
     if as_json:
         result = {"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json(), "drop": drop.to_json()}
         print_json({**result, "uar": drop.after if drop.measure == "uar" else None})
     else:
-        worst = max(row.max_logit_difference for row in report.rows)
+        worst = next(each.max_logit_difference for each in report.rows if each.format == row.name)
         typer.echo(
             f"{file}: {file.stat().st_size:,} bytes, logits within {worst:.1e} of the weights',"
             f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"

@@ -64,7 +64,7 @@ def test_the_model_folder_is_complete(kit: Kit, tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert names == {
         "model.json", "weights.safetensors", "distilled.safetensors", "student.onnx", "student.tflite", "parity.json",
-        "card.md",
+        "student.int8.onnx", "student.int8.tflite", "card.md",
     }  # fmt: skip
     description = json.loads((tmp_path / "model" / DESCRIPTION).read_text())
     assert description["training"]["steps"] == 3
