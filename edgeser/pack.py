@@ -41,7 +41,7 @@ from edgeser_device.kit import (
     statistics_name,
     step_name,
 )
-from edgeser_device.train import least_memory_mb
+from edgeser_device.steps import least_memory_mb
 from edgeser_device.trainer import TrainingSession
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes

@@ -22,7 +22,8 @@ from edgeser_device.lock import only_writer
 from edgeser_device.model import DESCRIPTION, load_model, previous_path, rollback
 from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
-from edgeser_device.train import Settings, least_memory_mb, require_memory, train
+from edgeser_device.steps import least_memory_mb, require_memory
+from edgeser_device.train import Settings, train
 from edgeser_device.trainer import TrainingSession, begin, running_statistics
 
 ONE = Settings(threads=1)

@@ -35,7 +35,7 @@ class AdaptSettings:
     part: str = "tail"
     steps: int = 160
     rate: float = 2e-3
-    own_share: float = 0.5
+    own_share: float = 0.375
     share: float = 0.75
     own_views: int = 512
     rehearsal_views: int = 512
@@ -48,7 +48,7 @@ PARTS: Mapping[str, AdaptSettings] = MappingProxyType(
     {
         "full": AdaptSettings(part="full", steps=100, rate=1e-3),
         "tail": AdaptSettings(),
-        "head": AdaptSettings(part="head", rate=5e-3),
+        "head": AdaptSettings(part="head", steps=320, rate=1e-2, own_share=0.5, share=0.5),
     }
 )
 """Settings for each part that can be trained."""
