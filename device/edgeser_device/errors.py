@@ -49,6 +49,10 @@ class TrainingError(EdgeserError, ArithmeticError):
     """Training on the device went wrong: the loss is not finite, or the golden check failed."""
 
 
+class ClipsError(EdgeserError, ValueError):
+    """The owner's own clips cannot be trained on: unknown emotions, or too few."""
+
+
 class GateFailed(EdgeserError):
     """The work was done and its result missed a bound that was asked for."""
 

@@ -80,7 +80,21 @@ def training_lines(result: Mapping[str, Any]) -> str:
     memory = "" if result["peak_rss_mb"] is None else f", at most {result['peak_rss_mb']:.0f} MB"
     return (
         f"{result['model']}: {result['steps']} steps in {result['seconds']:.1f} s{memory}{uar}\n"
+        f"{_personal_lines(result['personal'])}"
         f"next: edgeser predict {result['model']} FILE, edgeser bench {result['model']}"
+    )
+
+
+def _personal_lines(personal: Mapping[str, Any] | None) -> str:
+    """What training on own clips changed; nothing where there were none."""
+    if personal is None:
+        return ""
+    trial, forgot = personal["trial"], personal["forgetting"]
+    verdict = "installed, the model before it is kept" if personal["installed"] else "the old model stays"
+    return (
+        f"your {personal['clips']} clips, each left out of a training in turn: UAR {trial['before']:.2f} before,"
+        f" {trial['after']:.2f} after; distilled set {forgot['before']:.3f} before, {forgot['after']:.3f} after;"
+        f" {verdict} ({personal['seconds']:.1f} s)\n"
     )
 
 
