@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.calibration import fit_student
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.golden import check_golden
@@ -49,6 +50,7 @@ from edgeser_device.views import render
 from edgeser_export.errors import GraphError
 from edgeser_export.export import export_in_child
 from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
+from edgeser_export.formats import FORMATS
 from edgeser_export.graph import Graph
 
 PARITY_ITEMS = 16
@@ -215,11 +217,16 @@ def write_model(
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],
             "training": report.to_json(),
+            "temperature": fit_student(distilled, _first_file(draft), kit.manifest["provenance"], threads),
             "machine": describe_machine(),
             "files": describe_files(draft),
         }
         write_json(draft / DESCRIPTION, description)
         keep_previous(model)
+
+
+def _first_file(draft: Path) -> bytes:
+    return next((draft / row.file_name).read_bytes() for row in FORMATS.values() if (draft / row.file_name).is_file())
 
 
 def _start(
