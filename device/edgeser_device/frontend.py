@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from edgeser_device.audio import trim_silence
 from edgeser_device.errors import FrontendError
 
-
 LARGEST = 1e300
 """What a number of a specification stays below: infinities, NaN and whole numbers beyond floats do not."""
 

@@ -210,7 +210,6 @@ def test_heat_and_weak_power_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_temperature().ok, "what was is said, and is no fault now"
 
 
-
 def test_a_clock_that_stands_before_the_program_was_made(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_clock().ok
     newer = tmp_path / "doctor.py"
