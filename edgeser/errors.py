@@ -21,6 +21,7 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── DeviceError                 (ValueError) the folder of an installation is missing or damaged
     ├── ModelError                  (ValueError) a model folder is missing or incomplete
     ├── TrainingError               (ArithmeticError) training on the device went wrong
+    ├── ClipsError                  (ValueError) the owner's own clips cannot be trained on
     ├── GateFailed                  the result missed a bound that was asked for; exit code 1
     ├── CorpusError                 (ValueError) a corpus cannot be used as it is
     │   ├── UnknownCorpus           no corpus format has this name
@@ -60,6 +61,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeser_device.errors import (
     AudioError,
+    ClipsError,
     DeviceError,
     DistilledSetError,
     FrontendError,
@@ -112,6 +114,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioError",
     "ChecksumMismatch",
+    "ClipsError",
     "CorpusError",
     "CorpusNotFound",
     "DeployError",

@@ -46,7 +46,7 @@ from edgeser_device.kit import (
     step_name,
 )
 from edgeser_device.signature import ALGORITHM, PrivateKey, sign
-from edgeser_device.train import least_memory_mb
+from edgeser_device.steps import least_memory_mb
 from edgeser_device.trainer import TrainingSession
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes

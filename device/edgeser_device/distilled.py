@@ -22,7 +22,7 @@ from edgeser_device.archive import parse_json
 from edgeser_device.errors import DistilledSetError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
-from edgeser_device.views import Recipes
+from edgeser_device.views import Recipes, render
 
 SCHEMA = 1
 """Version of this file format."""
@@ -127,6 +127,11 @@ class DistilledSet:
             schedule=Schedule.from_json(description["schedule"]),
             frontend=FrontendSpec.from_json(description["frontend"]),
         )
+
+
+def first_views(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
+    """The first views of a set, as many as it has, float32 (views, 1, mels, frames)."""
+    return render(distilled.items(), distilled.recipes, np.arange(min(count, len(distilled.recipes))))
 
 
 def quantise(

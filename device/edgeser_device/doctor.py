@@ -133,6 +133,14 @@ def check_known_bad() -> Check:
     return _check("known-bad versions", not bad, True, "; ".join(bad) or "none installed", f"pip install {names}")
 
 
+def check_microphone() -> Check:
+    """Something to listen to."""
+    from edgeser_device.listen.devices import describe_devices
+
+    ok, found, hint = describe_devices()
+    return _check("microphone", ok, False, found, hint)
+
+
 def check_processor() -> Check:
     """The instructions that the runtimes' wheels are compiled for."""
     machine, found = platform.machine(), _features()
@@ -149,17 +157,6 @@ def check_temperature() -> Check:
     good = (celsius is None or celsius < HOT_C) and not (flags or 0) & 0xF
     hint = "add a heat sink or a fan, and use the power supply that belongs to the board; measure again when it is cool"
     return _check("temperature", good, False, ", ".join(words), hint)
-
-
-def check_audio() -> Check:
-    """A microphone to listen with: PortAudio, the package that reaches it, and a device."""
-    worked, text = _run("import sounddevice as s; print(sum(d['max_input_channels'] > 0 for d in s.query_devices()))")
-    if not worked:
-        hint = "sudo apt install libportaudio2, and pip install sounddevice; predict and --wav need neither"
-        return _check("audio", False, False, text, hint)
-    count = int(text) if text.isdigit() else 0
-    hint = "plug in a microphone (arecord -l lists what the system sees); predict and --wav need none"
-    return _check("audio", count > 0, False, f"{count} inputs", hint)
 
 
 def check_clock() -> Check:
@@ -212,7 +209,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     check_disk,
     check_known_bad,
     check_temperature,
-    check_audio,
+    check_microphone,
     check_clock,
     check_trust,
 )

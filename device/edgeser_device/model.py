@@ -34,6 +34,8 @@ from edgeser_export.graph import Graph
 SCHEMA = 1
 """Version of the folder's format."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+BASE = "base.safetensors"
+"""The weights before training on own clips; only where that was done."""
 AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
 
 
@@ -59,6 +61,15 @@ class Model:
     def formats(self) -> tuple[str, ...]:
         """The formats that are there, in the order of the table of formats."""
         return tuple(name for name, row in FORMATS.items() if row.file_name in self.description["files"])
+
+    @property
+    def temperature(self) -> float:
+        """By which logits are divided; 1 in models that were written before there was one."""
+        stated = self.description.get("temperature", 1.0)
+        usable = isinstance(stated, int | float) and not isinstance(stated, bool) and 0.01 <= stated <= 100
+        if not usable:
+            raise ModelError(f"the temperature of {self.folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
+        return float(stated)
 
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -122,6 +133,16 @@ def load_model(folder: Path) -> Model:
     if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):
         raise ModelError(f"the student, the front-end and the labels of {folder} do not fit each other", AGAIN)
     return Model(folder, description, tuple(labels), spec, graph)
+
+
+def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, kit_sha256: str) -> dict[str, str]:
+    """What every file for a runtime says of itself, so that it can be used without this program."""
+    return {
+        "labels": ",".join(labels),
+        "frontend": json.dumps(spec.to_json(), sort_keys=True),
+        "normalisation": f"(log-mel in dB - {spec.mean:.9g}) / {spec.std:.9g}",
+        "kit_sha256": kit_sha256,
+    }
 
 
 def describe_files(folder: Path) -> dict[str, str]:

@@ -80,7 +80,21 @@ def training_lines(result: Mapping[str, Any]) -> str:
     memory = "" if result["peak_rss_mb"] is None else f", at most {result['peak_rss_mb']:.0f} MB"
     return (
         f"{result['model']}: {result['steps']} steps in {result['seconds']:.1f} s{memory}{uar}\n"
+        f"{_personal_lines(result['personal'])}"
         f"next: edgeser predict {result['model']} FILE, edgeser bench {result['model']}"
+    )
+
+
+def _personal_lines(personal: Mapping[str, Any] | None) -> str:
+    """What training on own clips changed; nothing where there were none."""
+    if personal is None:
+        return ""
+    trial, forgot = personal["trial"], personal["forgetting"]
+    verdict = "installed, the model before it is kept" if personal["installed"] else "the old model stays"
+    return (
+        f"your {personal['clips']} clips, each left out of a training in turn: UAR {trial['before']:.2f} before,"
+        f" {trial['after']:.2f} after; distilled set {forgot['before']:.3f} before, {forgot['after']:.3f} after;"
+        f" {verdict} ({personal['seconds']:.1f} s)\n"
     )
 
 
@@ -128,7 +142,9 @@ def bench_table(bench: Bench) -> Group:
     missing = [f"not measured: {row['format']} in {row['runtime']}: {row['reason']}" for row in bench.skipped]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     legend = "ms: front-end for a second of sound, model for a window of three; load: share of one second of sound"
-    return Group(table, legend, versions, *missing)
+    chosen = bench.recommended
+    advice = "" if chosen is None else f"use {chosen['format']} in {chosen['runtime']}, {chosen['threads']} threads"
+    return Group(table, legend, versions, *missing, *([advice] if advice else []))
 
 
 def status_table(state: Mapping[str, Any]) -> Table:

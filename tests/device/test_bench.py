@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from edgeser_device import doctor, machine
-from edgeser_device.bench import Bench, check_budget, run_bench
+from edgeser_device.bench import Bench, check_budget, run_bench, with_recommendation
 from edgeser_device.doctor import Check, Diagnosis, diagnose, importing
 from edgeser_device.errors import GateFailed
 from edgeser_device.machine import (
@@ -36,7 +36,12 @@ def bench(model: Model) -> Bench:
 
 
 def test_every_file_is_measured(bench: Bench, model: Model) -> None:
-    assert [(row["format"], row["runtime"]) for row in bench.results] == [("onnx", "onnxruntime"), ("tflite", "litert")]
+    assert [(row["format"], row["precision"], row["runtime"]) for row in bench.results] == [
+        ("onnx", "float32", "onnxruntime"),
+        ("tflite", "float32", "litert"),
+        ("onnx-int8", "int8", "onnxruntime"),
+        ("tflite-int8", "int8", "litert"),
+    ]
     assert bench.skipped == ()
     for row in bench.results:
         assert set(row) >= KEYS
@@ -49,6 +54,34 @@ def test_every_file_is_measured(bench: Bench, model: Model) -> None:
     assert bench.machine["packages"]["onnxruntime"]
 
 
+def test_the_fastest_that_loses_little_is_recommended(bench: Bench, model: Model) -> None:
+    found = with_recommendation(bench, model)
+    assert all(0.9 <= row["agreement"] <= 1 for row in found.results)
+    assert found.results[0]["agreement"] == 1.0
+    times = {row["format"]: row["frontend_ms_p50"] + row["model_ms_p50"] for row in found.results}
+    good = {row["format"] for row in found.results if row["agreement"] >= 0.98}
+    assert found.recommended is not None
+    assert found.recommended["format"] == min(good, key=times.__getitem__)
+
+
+def test_recommendation_by_recordings(bench: Bench, model: Model) -> None:
+    scores = {"onnx": 0.50, "tflite": 0.51, "onnx-int8": 0.40, "tflite-int8": 0.495}
+    times = {"onnx": 3.0, "tflite": 2.0, "onnx-int8": 0.1, "tflite-int8": 1.0}
+    rows = tuple(
+        {**row, "uar": scores[row["format"]], "model_ms_p50": times[row["format"]], "frontend_ms_p50": 1.0}
+        for row in bench.results
+    )
+    found = with_recommendation(replace(bench, results=rows), model)
+    assert found.recommended is not None
+    assert (found.recommended["format"], found.recommended["uar"]) == ("tflite-int8", 0.495)
+    assert "agreement" not in found.results[0]
+
+
+def test_conditions_before_and_after(bench: Bench) -> None:
+    for when in ("before", "after"):
+        assert set(bench.conditions[when]) == {"governor", "temperature_c", "throttled", "load_average"}
+
+
 def test_the_childs_memory_is_its_own(bench: Bench) -> None:
     """This process holds torch and librosa; what it holds must not be counted."""
     ballast = bytearray(300 << 20)
@@ -58,7 +91,8 @@ def test_the_childs_memory_is_its_own(bench: Bench) -> None:
 
 def test_one_runtime(model: Model) -> None:
     found = run_bench(model, "litert", (1, 2), repeat=3)
-    assert [(row["runtime"], row["threads"]) for row in found.results] == [("litert", 1), ("litert", 2)]
+    pairs = [(row["format"], row["runtime"], row["threads"]) for row in found.results]
+    assert pairs == [(name, "litert", threads) for name in ("tflite", "tflite-int8") for threads in (1, 2)]
 
 
 def test_a_runtime_that_is_not_there(model: Model) -> None:
@@ -174,18 +208,6 @@ def test_heat_and_weak_power_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "temperature", lambda: 60.0)
     monkeypatch.setattr(doctor, "throttled", lambda: 0x50000)
     assert doctor.check_temperature().ok, "what was is said, and is no fault now"
-
-
-def test_audio_that_is_not_there(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    check = doctor.check_audio()
-    assert "PortAudio library not found" in check.found
-    assert "libportaudio2" in check.hint
-    (tmp_path / "sounddevice.py").write_text("def query_devices():\n    return [{'max_input_channels': 0}]\n")
-    assert doctor.check_audio().found == "0 inputs"
-    (tmp_path / "sounddevice.py").write_text("def query_devices():\n    return [{'max_input_channels': 1}]\n")
-    assert doctor.check_audio().ok
 
 
 def test_a_clock_that_stands_before_the_program_was_made(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
