@@ -13,7 +13,12 @@ Folder: TypeAlias = Annotated[
 Corpus: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")
 ]
-Method: TypeAlias = Annotated[str | None, typer.Option(help="mtt, random, herding or kcenter.")]
+Method: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="mtt, invert, match, unroll, random, herding or kcenter; auto (the default): the budget decides."
+    ),
+]
 Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
 Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]
 Share: TypeAlias = Annotated[
@@ -38,7 +43,7 @@ LabelWidth: TypeAlias = Annotated[
 ]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
 Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
-Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items.")]
+Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items; 0 is the method's own number.")]
 CheckEvery: TypeAlias = Annotated[
     int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
 ]
@@ -88,7 +93,7 @@ Memory: TypeAlias = Annotated[
 Batch: TypeAlias = Annotated[int | None, typer.Option(help="Views in one training step.")]
 PeakRate: TypeAlias = Annotated[float | None, typer.Option(help="Largest learning rate of the student.")]
 WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="Weight decay of the student.")]
-ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items.")]
+ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items; 0 is the method's own.")]
 StatisticsWeight: TypeAlias = Annotated[
     float | None, typer.Option(help="Weight of the experts' batch statistics (invert).")
 ]
