@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -25,6 +25,7 @@ from edgeser.run import Run
 from edgeser.targets import Target, find_target
 from edgeser_device.archive import write_archive, write_arrays
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.generated import PROBE
 from edgeser_device.golden import compute_golden
 from edgeser_device.kit import (
     CARD,
@@ -94,7 +95,8 @@ class Parts:
         results: The part of metrics.json that is kept; empty where the run was not evaluated.
         graph: The student.
         weights: Its fixed initial weights.
-        distilled: What it trains on.
+        distilled: What it trains on; with a generator the probe.
+        generator: The files of a shipped generator by their names in the kit; empty without.
     """
 
     description: Mapping[str, Any]
@@ -103,6 +105,7 @@ class Parts:
     graph: Graph
     weights: Weights
     distilled: DistilledSet
+    generator: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def pack_kit(run_folder: Path, target: str, out: Path) -> PackReport:
@@ -142,7 +145,9 @@ def read_parts(folder: Path) -> Parts:
     if missing:
         raise RunError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}", "distil again with this version")
     try:
-        graph, weights, distilled = run.graph(), run.init(), run.distilled()
+        graph, weights, distilled, generator = run.graph(), run.init(), run.distilled(), run.generator()
+        if generator:
+            distilled = DistilledSet.from_bytes(generator.pop(PROBE))
         graph.check(weights)
     except RunError:
         raise
@@ -154,16 +159,20 @@ def read_parts(folder: Path) -> Parts:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
     evaluated = run.metrics() or {}
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
-    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled)
+    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled, generator)
 
 
 def build_kit(run: Parts, target: Target) -> bytes:
     """The bytes of a kit."""
-    members = _student_members(run) | {
-        DISTILLED: run.distilled.to_bytes(),
-        FRONTEND: write_arrays(frontend_arrays(run.distilled.frontend)),
-        INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
-    }
+    members = (
+        _student_members(run)
+        | dict(run.generator)
+        | {
+            DISTILLED: run.distilled.to_bytes(),
+            FRONTEND: write_arrays(frontend_arrays(run.distilled.frontend)),
+            INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
+        }
+    )
     manifest = describe(run, target, members)
     members[CARD] = write_card(manifest).encode()
     listed = {name: {"bytes": len(data), "sha256": sha256(data).hexdigest()} for name, data in sorted(members.items())}

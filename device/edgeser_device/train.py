@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from edgeser_device.errors import GateFailed, TrainingError
+from edgeser_device.generated import Drawing, Source, open_source, with_set
 from edgeser_device.golden import check_golden
 from edgeser_device.kit import CARD, DISTILLED, Kit
 from edgeser_device.lock import only_writer
@@ -67,6 +68,7 @@ class Settings:
         threads: None for the target's threads, as far as there are cores.
         memory_mb: Refuse what cannot fit into this much memory, and reject a model whose training took more.
         resume: Go on from the checkpoint if there is one.
+        drawing: Of the points of a kit that carries a generator.
         checkpoint_seconds: Least time between two checkpoints; a slow card gets them less often.
     """
 
@@ -75,6 +77,7 @@ class Settings:
     threads: int | None = None
     memory_mb: int | None = None
     resume: bool = False
+    drawing: Drawing = field(default_factory=Drawing)
     checkpoint_seconds: float = 5.0
 
 
@@ -93,6 +96,7 @@ class TrainReport:
         seed: Of the order of the views.
         kit_sha256: Of the kit.
         resumed_at: Step at which this process went on; 0 for a training of its own.
+        drawing: How the points were drawn; empty where the kit's own set or numbers were used.
     """
 
     steps: int
@@ -105,6 +109,7 @@ class TrainReport:
     seed: int
     kit_sha256: str
     resumed_at: int
+    drawing: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -145,8 +150,10 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     require_memory(kit.graph, schedule.batch, settings.memory_mb)
     start = _start(kit, model, schedule, settings, threads)
     saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
-    state, made = _make_steps(kit, start, saver, schedule, advance)
+    source = open_source(kit, settings.drawing, schedule, settings.seed, threads)
+    state, made = _make_steps(kit, start, saver, schedule, source, advance)
     began = time.monotonic()
+    kit = with_set(kit, source.at(schedule.steps - 1)[0])
     weights = _with_statistics(kit, state, threads)
     report = TrainReport(
         steps=schedule.steps,
@@ -159,6 +166,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         seed=settings.seed,
         kit_sha256=kit.sha256,
         resumed_at=start[0].done,
+        drawing=settings.drawing.words(),
     )
     _require_kept_bound(report, settings.memory_mb)
     write_model(model, kit, weights, report, threads)
@@ -225,12 +233,12 @@ def write_model(
 def _start(
     kit: Kit, model: Path, schedule: Schedule, settings: Settings, threads: int
 ) -> tuple[Checkpoint, TrainingState]:
-    fresh = Checkpoint(kit.sha256, settings.seed, schedule.steps, threads, 0, 0.0, 0.0, 0.0)
+    fresh = Checkpoint(kit.sha256, settings.seed, schedule.steps, threads, 0, 0.0, 0.0, 0.0, settings.drawing.words())
     path = checkpoint_path(model)
     if not settings.resume or not path.exists():
         return fresh, begin(kit.graph, kit.weights, schedule.optimiser)
     found, state = load_checkpoint(path)
-    for what in ("kit", "seed", "steps", "threads"):
+    for what in ("kit", "seed", "steps", "threads", "drawing"):
         stored, asked = getattr(found, what), getattr(fresh, what)
         if stored != asked:
             raise TrainingError(
@@ -249,16 +257,20 @@ def _shapes(state: TrainingState) -> dict[str, tuple[int, ...]]:
 
 
 def _make_steps(
-    kit: Kit, start: tuple[Checkpoint, TrainingState], saver: _Saver, schedule: Schedule, advance: Advance
+    kit: Kit,
+    start: tuple[Checkpoint, TrainingState],
+    saver: _Saver,
+    schedule: Schedule,
+    source: Source,
+    advance: Advance,
 ) -> tuple[TrainingState, Checkpoint]:
     made, state = start
     session = TrainingSession(kit.step, made.threads)
     check_golden(kit.golden, session, kit.graph, kit.weights, kit.distilled)
-    items = kit.distilled.items()
     began, before = time.monotonic(), made.seconds
     try:
         while state.done < schedule.steps:
-            state, loss = session.step(state, kit.distilled, items, schedule, made.seed)
+            state, loss = session.step(state, *source.at(state.done), schedule, made.seed)
             first = seconds_since_start() if state.done == 1 else made.first_step_s
             seconds = before + time.monotonic() - began
             made = replace(made, done=state.done, loss=loss, first_step_s=first, seconds=seconds)

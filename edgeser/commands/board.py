@@ -90,12 +90,21 @@ def train_on_device(
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    points: Annotated[
+        int | None,
+        typer.Option("--points", min=1, max=10_000, help="Items a class to draw from a kit that carries a generator."),
+    ] = None,
+    as_original: Annotated[
+        bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Draw new points in every epoch.")] = False,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
 ) -> None:
     """Train a kit's student on this machine, without torch and without any recording."""
     from edgeser.commands.tables import training_lines
+    from edgeser_device.generated import Drawing
     from edgeser_device.kit import read_kit
     from edgeser_device.progress import progress_bar
     from edgeser_device.train import Settings, train
@@ -103,7 +112,9 @@ def train_on_device(
     _require_both(test, corpus)
     opened = read_kit(kit)
     with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
-        report = train(opened, out, Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume), advance)
+        drawing = Drawing(points, as_original, fresh)
+        settings = Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume, drawing=drawing)
+        report = train(opened, out, settings, advance)
     result: dict[str, Any] = {"uar": None, **report.to_json(), "model": str(out)}
     if test is not None and corpus is not None:
         result |= _tested(out, test, corpus, [(None, None)])[0]

@@ -80,7 +80,11 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    find_method(settings.method)
+    method = find_method(settings.method)
+    if not method.makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
+        raise SettingsError(
+            f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
+        )
     find_start(settings.start_from)
     find_memory(settings.memory)
     if settings.labels not in LABELS:
@@ -100,14 +104,20 @@ def prepare(settings: Settings, workers: Workers) -> Material:
 
 
 def require_enough_items(settings: Settings, ipc: int, task: Task, names: tuple[str, ...]) -> None:
-    """Check that every class has as many training items as the budget asks for.
+    """Check that every class has as many training items as the method and the budget ask for.
 
     Raises:
         SettingsError: One has fewer.
     """
-    counts = np.bincount(task.labels, minlength=task.classes)
+    method, counts = find_method(settings.method), np.bincount(task.labels, minlength=task.classes)
     rarest = int(counts.argmin())
-    if counts[rarest] < ipc:
+    if counts[rarest] < method.fewest_clips:
+        raise SettingsError(
+            f"the class {names[rarest]!r} has {counts[rarest]} training items, "
+            f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
+            "record more of it, or use --method invert",
+        )
+    if counts[rarest] < ipc and not method.makes_more:
         asked = f"--ipc {ipc}" if settings.ipc else f"--share {settings.share:g} asks for ({ipc} a class)"
         raise SettingsError(
             f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}",
@@ -153,6 +163,9 @@ def distill(
             note("labelling the views")
             with watch.phase("labels"):
                 distilled = ship(assignment, state, material.features.frontend)
+            files = find_method(settings.method).files
+            for name, data in files(assignment, state, material.features.frontend).items() if files else ():
+                write_bytes(out / name, data)
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
     return run
