@@ -32,7 +32,7 @@ class Checkpoint:
         seconds: Seconds of training so far.
         first_step_s: Seconds from the start of the program to the end of the first step.
         loss: Of the last step.
-        drawing: How points are drawn; empty where nothing was asked for.
+        drawing: How points are drawn; empty where the kit holds items.
     """
 
     kit: str

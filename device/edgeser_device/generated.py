@@ -83,7 +83,7 @@ class Description:
             raise KitDamaged(f"{DESCRIPTION} is incomplete", again)
         whole = (value["latent"], value["labellers"], value["points"], *_listed(value["clips"]))
         temperature = value["temperature"]
-        good = all(type(number) is int and 0 < number <= 1 << 20 for number in whole) and len(whole) > 3
+        good = all(type(number) is int and 0 < number <= 1 << 20 for number in whole) and len(whole) > 4
         if not good or type(temperature) not in (int, float) or not 0.01 <= temperature <= 1000:
             raise KitDamaged(f"{DESCRIPTION} holds impossible values", again)
         return cls(**{**value, "clips": tuple(value["clips"])})
@@ -108,12 +108,16 @@ class Drawing:
         """Whether anything was asked for that only a generator can give."""
         return self != Drawing()
 
-    def words(self) -> str:
-        """For the checkpoint and the report: what must be the same when a training goes on."""
-        if not self.is_asked:
+    def words(self, kit: Kit) -> str:
+        """For the checkpoint and the report, what must be the same when a training goes on: "50 balanced fresh".
+
+        Empty for a kit without a generator.
+        """
+        if DESCRIPTION not in kit.members:
             return ""
-        kinds = ("as-original" if self.as_original else "balanced", "fresh" if self.fresh else "fixed")
-        return " ".join((str(self.points or "own"), *kinds))
+        points = self.points or Description.from_bytes(kit.members[DESCRIPTION]).points
+        order = "as-original" if self.as_original else "balanced"
+        return f"{points} {order} {'fresh' if self.fresh else 'fixed'}"
 
 
 class Source(Protocol):
@@ -290,7 +294,8 @@ def class_counts(points: int, clips: Sequence[int]) -> list[int]:
     total, every = points * len(clips), sum(clips)
     exact = [total * count / every for count in clips]
     counts = [max(1, int(value)) for value in exact]
-    order = sorted(range(len(clips)), key=lambda number: (int(exact[number]) - exact[number], number))
+    short = [number for number, count in enumerate(counts) if count <= exact[number]]
+    order = sorted(short, key=lambda number: (counts[number] - exact[number], number))
     for number in order[: max(0, total - sum(counts))]:
         counts[number] += 1
     return counts

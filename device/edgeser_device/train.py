@@ -96,7 +96,7 @@ class TrainReport:
         seed: Of the order of the views.
         kit_sha256: Of the kit.
         resumed_at: Step at which this process went on; 0 for a training of its own.
-        drawing: How the points were drawn; empty where the kit's own set or numbers were used.
+        drawing: How the points were drawn; empty where the kit holds items.
     """
 
     steps: int
@@ -166,7 +166,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         seed=settings.seed,
         kit_sha256=kit.sha256,
         resumed_at=start[0].done,
-        drawing=settings.drawing.words(),
+        drawing=settings.drawing.words(kit),
     )
     _require_kept_bound(report, settings.memory_mb)
     write_model(model, kit, weights, report, threads)
@@ -233,7 +233,9 @@ def write_model(
 def _start(
     kit: Kit, model: Path, schedule: Schedule, settings: Settings, threads: int
 ) -> tuple[Checkpoint, TrainingState]:
-    fresh = Checkpoint(kit.sha256, settings.seed, schedule.steps, threads, 0, 0.0, 0.0, 0.0, settings.drawing.words())
+    fresh = Checkpoint(
+        kit.sha256, settings.seed, schedule.steps, threads, 0, 0.0, 0.0, 0.0, settings.drawing.words(kit)
+    )
     path = checkpoint_path(model)
     if not settings.resume or not path.exists():
         return fresh, begin(kit.graph, kit.weights, schedule.optimiser)

@@ -96,8 +96,11 @@ class GeneratorShape:
 
 
 def as_stored(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    """The weights as the file holds them: rounded to float16."""
-    return {name: array.astype(np.float16).astype(np.float32) for name, array in weights.items()}
+    """The weights as the file holds them: rounded to float16 where they are many."""
+    return {
+        name: array.astype(np.float16).astype(np.float32) if array.size >= SMALL else array
+        for name, array in weights.items()
+    }
 
 
 def write_generator(shape: GeneratorShape, weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
