@@ -139,16 +139,18 @@ class Stored:
 
 
 class Drawn:
-    """Sets drawn from a kit's generator."""
+    """Sets drawn from a generator."""
 
-    def __init__(self, kit: Kit, drawing: Drawing, schedule: Schedule, seed: int, threads: int) -> None:
-        """Load the kit's generator and experts.
+    def __init__(self, points: Points, plain: DistilledSet, drawing: Drawing, seed: int) -> None:
+        """Draw nothing yet.
 
-        Raises:
-            KitError: onnxruntime does not accept them.
+        Args:
+            points: What draws.
+            plain: Gives emotions, front-end and schedule.
+            drawing: How many, and how often.
+            seed: Of everything that is drawn.
         """
-        self._points, self._plain = Points.of(kit, threads), kit.distilled
-        self._drawing, self._schedule, self._seed = drawing, schedule, seed
+        self._points, self._plain, self._drawing, self._seed = points, plain, drawing, seed
         self._found: tuple[int, tuple[DistilledSet, NDArray[np.float32]]] | None = None
 
     def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
@@ -156,8 +158,7 @@ class Drawn:
         epoch = step // self._epoch_steps() if self._drawing.fresh else 0
         if self._found is None or self._found[0] != epoch:
             counts = self._points.counts(self._drawing)
-            plain = replace(self._plain, schedule=self._schedule)
-            drawn = self._points.draw(counts, self._views(), plain, self._seed, epoch)
+            drawn = self._points.draw(counts, self._views(), self._plain, self._seed, epoch)
             self._found = epoch, (drawn, drawn.items())
         return self._found[1]
 
@@ -166,10 +167,10 @@ class Drawn:
         if self._drawing.fresh:
             return VIEWS
         wanted = max(VIEWS, VIEWS_OF_AN_ITEM * sum(self._points.counts(self._drawing)))
-        return max(VIEWS, min(wanted, self._schedule.steps * self._schedule.batch))
+        return max(VIEWS, min(wanted, self._plain.schedule.steps * self._plain.schedule.batch))
 
     def _epoch_steps(self) -> int:
-        return ceil(self._views() / self._schedule.batch)
+        return ceil(self._views() / self._plain.schedule.batch)
 
 
 def open_source(kit: Kit, drawing: Drawing, schedule: Schedule, seed: int, threads: int) -> Source:
@@ -180,7 +181,8 @@ def open_source(kit: Kit, drawing: Drawing, schedule: Schedule, seed: int, threa
         KitDamaged: The generator's description is malformed.
     """
     if GENERATOR in kit.members:
-        return Drawn(kit, drawing, schedule, seed, threads)
+        plain = replace(kit.distilled, schedule=schedule)
+        return Drawn(Points.of(kit, threads), plain, drawing, seed)
     if drawing.is_asked:
         raise KitError(
             f"{kit.path} holds items and no generator, so no points can be drawn",

@@ -13,7 +13,9 @@ Folder: TypeAlias = Annotated[
 Corpus: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")
 ]
-Method: TypeAlias = Annotated[str | None, typer.Option(help="mtt, random, herding or kcenter.")]
+Method: TypeAlias = Annotated[
+    str | None, typer.Option(help="invert, match, mtt, unroll, gan, random, herding or kcenter.")
+]
 Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
 Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]
 Share: TypeAlias = Annotated[

@@ -19,7 +19,6 @@ from edgeser_device.generated import (
     GENERATOR,
     Description,
     Drawing,
-    Drawn,
     Points,
     class_counts,
     latent_numbers,
@@ -177,7 +176,7 @@ def test_a_malformed_description_is_refused(content: bytes) -> None:
 def test_a_generator_that_is_none_is_refused(kit: Kit) -> None:
     broken = replace(kit, members={**kit.members, GENERATOR: b"nothing"})
     with pytest.raises(KitError, match="onnxruntime refuses"):
-        Drawn(broken, Drawing(), kit.distilled.schedule, 0, 1)
+        open_source(broken, Drawing(), kit.distilled.schedule, 0, 1)
 
 
 def test_a_description_of_another_corpus_is_refused(kit: Kit) -> None:
