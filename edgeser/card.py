@@ -13,7 +13,7 @@ CHOSEN = ("random", "herding", "kcenter")
 BEGAN_AS: Mapping[str, str] = MappingProxyType(
     {
         "real": "began as log-mels of recordings of the corpus and were then changed",
-        "mix": "began as sums of log-mels of several recordings and were then changed",
+        "mix": "began as sums of the powers of several recordings and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
     }
 )

@@ -22,7 +22,8 @@ from edgeser_device.lock import only_writer
 from edgeser_device.model import DESCRIPTION, load_model, previous_path, rollback
 from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
-from edgeser_device.train import Settings, least_memory_mb, require_memory, train
+from edgeser_device.steps import least_memory_mb, require_memory
+from edgeser_device.train import Settings, train
 from edgeser_device.trainer import TrainingSession, begin, running_statistics
 
 ONE = Settings(threads=1)
@@ -64,7 +65,7 @@ def test_the_model_folder_is_complete(kit: Kit, tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert names == {
         "model.json", "weights.safetensors", "distilled.safetensors", "student.onnx", "student.tflite", "parity.json",
-        "card.md",
+        "student.int8.onnx", "student.int8.tflite", "card.md",
     }  # fmt: skip
     description = json.loads((tmp_path / "model" / DESCRIPTION).read_text())
     assert description["training"]["steps"] == 3

@@ -20,6 +20,7 @@ from device.kits import LABELS, write_kit, write_run
 
 from edgeser.commands import board
 from edgeser_device.bench import Bench
+from edgeser_export.cut import CUTS
 from edgeser_export.formats import FORMATS
 from edgeser_export.runtimes import RUNTIMES
 
@@ -220,11 +221,12 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
     assert row[:3] == ["tflite", "litert", "1"]
 
 
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", ["onnx", "tflite", "int8.onnx", "int8.tflite"])
 def test_an_export_is_what_training_wrote(folder: Path, tmp_path: Path, run_edgeser: Run, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("stays")
-    done = run_edgeser("export", folder / "model", "--format", name, "--out", "out", "--json", check=True)
+    asked = ("--format", name.removeprefix("int8."), *(["--int8"] if name.startswith("int8") else []))
+    done = run_edgeser("export", folder / "model", *asked, "--out", "out", "--json", check=True)
     assert json.loads(done.stdout)["parity"]["passed"]
     assert (tmp_path / "out" / f"student.{name}").read_bytes() == (folder / "model" / f"student.{name}").read_bytes()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine.txt", "parity.json", f"student.{name}"}
@@ -236,7 +238,10 @@ def test_exports_share_a_folder_and_say_what_they_lost(folder: Path, tmp_path: P
         found = json.loads(done.stdout)
         assert found["drop"] == {"measure": "agreement", "before": 1.0, "after": 1.0, "drop": 0.0}
         assert found["uar"] is None
-    assert {row["format"] for row in json.loads((tmp_path / "out" / "parity.json").read_text())["rows"]} == set(FORMATS)
+    assert {row["format"] for row in json.loads((tmp_path / "out" / "parity.json").read_text())["rows"]} == {
+        "onnx",
+        "tflite",
+    }
     assert run_edgeser("export", folder / "model", "--format", "onnx", "--out", folder / "model").returncode == 2
 
 
@@ -254,8 +259,9 @@ def test_the_names_in_the_help_are_those_of_the_tables() -> None:
     def listed(names: str) -> list[str]:
         return names.replace(" or ", ", ").split(", ")
 
-    assert listed(board.FORMAT_NAMES) == list(FORMATS)
+    assert listed(board.FORMAT_NAMES) == [row.name for row in FORMATS.values() if row.precision == "float32"]
     assert listed(board.RUNTIME_NAMES) == list(RUNTIMES)
+    assert listed(board.PART_NAMES) == list(CUTS)
 
 
 def test_names_of_files_are_not_markup_and_lines_in_a_pipe_are_whole(
