@@ -106,6 +106,14 @@ def check_known_bad() -> Check:
     return _check("known-bad versions", not bad, True, "; ".join(bad) or "none installed", f"pip install {names}")
 
 
+def check_microphone() -> Check:
+    """Something to listen to."""
+    from edgeser_device.listen.devices import describe_devices
+
+    ok, found, hint = describe_devices()
+    return _check("microphone", ok, False, found, hint)
+
+
 def importing(name: str, modules: tuple[str, ...], required: bool, package: str) -> Callable[[], Check]:
     """A check that one of ``modules`` can be imported in a process of its own."""
 
@@ -131,6 +139,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     check_memory,
     check_disk,
     check_known_bad,
+    check_microphone,
 )
 
 

@@ -57,3 +57,19 @@ class GateFailed(EdgeserError):
     """The work was done and its result missed a bound that was asked for."""
 
     exit_code = 1
+
+
+class ListenError(EdgeserError, ValueError):
+    """Listening cannot be done as asked: a gate, a threshold, an address or a broker's name that cannot be used."""
+
+
+class MicrophoneError(ListenError, OSError):
+    """There is no microphone, it cannot be opened, or it does not record what the model needs."""
+
+
+class BrokerError(ListenError, OSError):
+    """The MQTT broker does not let this program in."""
+
+
+class PortInUse(ListenError, OSError):
+    """Another program listens on the address that the page should have."""

@@ -32,7 +32,6 @@ def add_to(app: typer.Typer) -> None:
         ("export", export, "edgeser export model --format tflite --int8 --max-drop 0.02 --out files"),
         ("predict", predict, "edgeser predict model clip.wav --json"),
         ("bench", bench, "edgeser bench model --threads 4 --budget-ms 20"),
-        ("listen", listen, "edgeser listen model --wav clip.wav --json"),
         ("doctor", doctor, "edgeser doctor"),
     ):
         app.command(name, epilog=f"Example: {example}")(verb)
@@ -261,32 +260,6 @@ def bench(
     else:
         print_rich(bench_table(measured))
     check_budget(measured, budget_ms, budget_mb)
-
-
-def listen(
-    model: ModelFolder,
-    wav: Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen to this recording.")] = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Play the recording at its own pace.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")] = False,
-) -> None:
-    """Follow the emotion of speech twice a second."""
-    from edgeser.errors import SettingsError
-    from edgeser_device.listen.loop import Listener
-    from edgeser_device.listen.sinks import json_lines, terminal
-    from edgeser_device.listen.wav import read_blocks
-    from edgeser_device.model import load_model
-    from edgeser_device.runtime import Recogniser
-
-    if wav is None:
-        raise SettingsError("this version listens to recordings only", "give one with --wav FILE")
-    recogniser = Recogniser.open(load_model(model))
-    listener = Listener(recogniser)
-    with json_lines() if as_json else terminal() as show:
-        for block in read_blocks(wav, recogniser.frontend.rate, realtime):
-            for event in listener.push(block):
-                show(event)
-        for event in listener.finish():
-            show(event)
 
 
 def doctor(as_json: Json = False) -> None:
