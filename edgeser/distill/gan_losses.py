@@ -1,7 +1,9 @@
 """What the generator is taught by: the features that an expert sees, and the losses on them.
 
 For one expert, f(x) are the mean and standard deviation over the map of every channel before each of its
-normalisations, and its last features, all in standard deviations of the real clips; p(x) is the softmax of its logits.
+normalisations, its last features, and the texture of x: every band's mean, standard deviation and root mean square
+differences to 1, 2 and 4 frames later and to the next band. All are in standard deviations of the real clips; p(x) is
+the softmax of the logits. Without the texture, stripes that no clip has serve an expert as well as speech does.
 
     L_GP   = E (|grad_f D(f, y)| - 1)^2                              between real and generated f (arXiv 1704.00028)
     L_FM   = mean over classes of |mean f(x) - mean f(G)|^2 + |sd f(x) - sd f(G)|^2
@@ -11,7 +13,7 @@ normalisations, and its last features, all in standard deviations of the real cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -39,11 +41,25 @@ class Look(NamedTuple):
 
 def look(graph: Graph, weights: Tensors, x: Tensor) -> Look:
     """Projected features and logits of ``x`` (batch, 1, mels, frames), the expert in inference."""
-    seen: list[Tensor] = []
+    seen = list(texture(x[:, 0]))
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
     features = forward(graph, weights, x, _noting(weights, seen), last.source)
     logits = functional.linear(features, weights[f"{last.name}.weight"], weights[f"{last.name}.bias"])
     return Look(torch.cat([*seen, features], 1), logits)
+
+
+LAGS = (1, 2, 4)
+"""Frames between which differences are taken."""
+
+
+def texture(x: Tensor) -> Iterator[Tensor]:
+    """Statistics of every band of ``x`` (batch, mels, frames): (batch, mels) each, one band less for the last."""
+    spread, middle = torch.var_mean(x, dim=2, correction=0)
+    yield middle
+    yield torch.sqrt(spread + SPREAD**2)
+    for lag in LAGS:
+        yield torch.sqrt((x[:, :, lag:] - x[:, :, :-lag]).square().mean(2) + SPREAD**2)
+    yield torch.sqrt((x[:, 1:] - x[:, :-1]).square().mean(2) + SPREAD**2)
 
 
 def _noting(weights: Tensors, seen: list[Tensor]) -> Norm:

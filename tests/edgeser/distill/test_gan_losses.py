@@ -15,6 +15,7 @@ from edgeser.distill.gan_losses import (
     lack_of_diversity,
     look,
     probability_matching,
+    texture,
 )
 from edgeser.distill.gan_networks import critic_shapes, criticise, initial, one_hot
 from edgeser.distill.method import Assignment
@@ -100,6 +101,23 @@ def test_a_look_gives_what_inference_gives_and_the_maps_statistics(assignment: A
     mean, variance = member["norm1.running_mean"], member["norm1.running_var"]
     channels = len(mean)
     expected = (first.mean((2, 3)) - mean) / np.sqrt(variance + 1e-5)
-    assert np.allclose(seen.features[:, :channels].numpy(), expected, atol=1e-4)
+    own = 6 * 64 - 1  # the texture stands first
+    assert np.allclose(seen.features[:, own : own + channels].numpy(), expected, atol=1e-4)
     spread = np.sqrt(first.var((2, 3)) + 1e-5) / np.sqrt(variance + 1e-5)
-    assert np.allclose(seen.features[:, channels : 2 * channels].numpy(), spread, atol=1e-4)
+    assert np.allclose(seen.features[:, own + channels : own + 2 * channels].numpy(), spread, atol=1e-4)
+
+
+def test_the_texture_tells_stripes_from_smooth_items() -> None:
+    """Means and spreads are the same; differences are not."""
+    random = np.random.default_rng(0)
+    x = np.cumsum(random.standard_normal((1, 3, 40)), axis=2)
+    found = [each.numpy()[0] for each in texture(torch.from_numpy(x))]
+    assert np.allclose(found[0], x[0].mean(1))
+    assert np.allclose(found[1], x[0].std(1), atol=1e-5)
+    for lag, each in zip((1, 2, 4), found[2:5], strict=True):
+        expected = [np.sqrt(np.mean([(band[t + lag] - band[t]) ** 2 for t in range(40 - lag)])) for band in x[0]]
+        assert np.allclose(each, expected, atol=1e-5)
+    assert np.allclose(found[5], np.sqrt(np.square(np.diff(x[0], axis=0)).mean(1)), atol=1e-5)
+    striped = np.sort(x, axis=2)[:, :, np.r_[np.stack([np.arange(20), np.arange(20, 40)], 1).ravel()]]
+    smooth, rough = (list(texture(torch.from_numpy(y)))[2] for y in (np.sort(x, axis=2), striped))
+    assert (rough > 2 * smooth).all()
