@@ -132,7 +132,7 @@ class Settings:
     penalty_weight: float = 10.0
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
-    probability_weight: float = 0.1
+    probability_weight: float = 0.3
     diversity_weight: float = 0.3
     polish: int = 0
     ratio: str = "balanced"

@@ -76,7 +76,7 @@ GENERATOR, ENCODER, KEPT = "generator.", "encoder.", "kept."
 """Beginnings of names in the state; the critic of expert k has ``critic-k.``."""
 STOPPED = "stopped"
 """Number of the iteration that was not made, and its loss; absent while all is well."""
-DEFAULTS = {"iterations": 600}
+DEFAULTS = {"iterations": 700}
 
 
 def begin(assignment: Assignment) -> State:
