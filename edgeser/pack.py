@@ -206,9 +206,11 @@ def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels:
     if wheels is not None:
         members |= {f"{WHEELS}{name}": data for name, data in wheels.files.items()}
         manifest["wheels"] = wheels.to_json()
-    members[CARD] = write_card(manifest).encode()
     packed = {name: pack(name, data) for name, data in sorted(members.items())}
-    manifest["members"] = {name: _listed(members[name], stored) for name, (_, stored) in packed.items()}
+    payload = sum(len(stored) for name, (_, stored) in packed.items() if not name.startswith(WHEELS))
+    members[CARD] = write_card(manifest, payload).encode()
+    packed[CARD] = pack(CARD, members[CARD])
+    manifest["members"] = {name: _listed(members[name], stored) for name, (_, stored) in sorted(packed.items())}
     content = write_json_bytes(manifest)
     front = [pack(MANIFEST, content)]
     if key is not None:

@@ -46,7 +46,7 @@ def missing() -> str | None:
 def running(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
     """Start a server whose sessions begin in ``folder/home`` with these variables."""
     home = folder / "home"
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     authorized = folder / "authorized_keys"

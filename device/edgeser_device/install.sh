@@ -64,6 +64,14 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
 python3 -c 'import sys; sys.exit(sys.maxsize <= 2**32)' ||
     fail "this system is 32-bit, for which onnxruntime is not built" "install the 64-bit Raspberry Pi OS"
 [ -z "$trust" ] || [ -f "$trust" ] || fail "there is no key $trust" "sh install.sh --trust KEY.pub KIT.edgeser"
+if [ -d "$folder" ] && [ ! -f "$folder/installation.json" ]; then
+    for found in "$folder"/* "$folder"/.[!.]*; do
+        case ${found##*/} in
+        '*' | '.[!.]*' | inbox | software | wheels | .lock) ;;
+        *) fail "$folder holds ${found##*/} and is no installation" "choose another folder" ;;
+        esac
+    done
+fi
 mkdir -p "$folder" || fail "$folder cannot be made" "choose another folder: sh install.sh KIT.edgeser FOLDER"
 folder=$(cd "$folder" && pwd)
 

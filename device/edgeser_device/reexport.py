@@ -71,11 +71,17 @@ class Drop:
             )
 
 
-def agreement(model: Model, data: bytes) -> Drop:
-    """On how many of the distilled set's views a file names the same class as the model's own file."""
+def agreement(model: Model, data: bytes, runtime: str | None = None) -> Drop:
+    """On how many of the distilled set's views a file names the same class as the model's own file.
+
+    Args:
+        model: Gives views and its own file.
+        data: The content of the other file.
+        runtime: What runs it; by default the first installed one.
+    """
     distilled = model.distilled
     views = first_views(distilled, AGREEMENT_VIEWS)
-    one, two = (_classes(source, views) for source in (model.file(choose_format(model)), data))
+    one, two = _classes(model.file(choose_format(model)), views), _classes(data, views, runtime)
     return Drop("agreement", 1.0, round(float((one == two).mean()), 6))
 
 
@@ -124,8 +130,8 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
     return report
 
 
-def _classes(source: bytes, views: NDArray[np.float32]) -> NDArray[np.intp]:
-    classes: NDArray[np.intp] = load(source)(views).logits.argmax(axis=1)
+def _classes(source: bytes, views: NDArray[np.float32], runtime: str | None = None) -> NDArray[np.intp]:
+    classes: NDArray[np.intp] = load(source, runtime=runtime)(views).logits.argmax(axis=1)
     return classes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -239,7 +240,7 @@ def bench(
 ) -> None:
     """Measure latency, memory and size on this machine; with --test also UAR."""
     from edgeser.commands.tables import bench_table
-    from edgeser_device.bench import Bench, check_budget, run_bench
+    from edgeser_device.bench import check_budget, run_bench, with_recommendation
     from edgeser_device.machine import available_cores
     from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
@@ -254,7 +255,8 @@ def bench(
         pairs = sorted({(row["format"], row["runtime"]) for row in measured.results})
         scores = dict(zip(pairs, _tested(model, test, corpus, pairs), strict=True))
         rows = tuple({**row, **scores[row["format"], row["runtime"]]} for row in measured.results)
-        measured = Bench(rows, measured.skipped, measured.machine)
+        measured = replace(measured, results=rows)
+    measured = with_recommendation(measured, opened)
     if as_json:
         print_json(measured.to_json())
     else:

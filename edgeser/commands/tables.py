@@ -142,7 +142,9 @@ def bench_table(bench: Bench) -> Group:
     missing = [f"not measured: {row['format']} in {row['runtime']}: {row['reason']}" for row in bench.skipped]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     legend = "ms: front-end for a second of sound, model for a window of three; load: share of one second of sound"
-    return Group(table, legend, versions, *missing)
+    chosen = bench.recommended
+    advice = "" if chosen is None else f"use {chosen['format']} in {chosen['runtime']}, {chosen['threads']} threads"
+    return Group(table, legend, versions, *missing, *([advice] if advice else []))
 
 
 def status_table(state: Mapping[str, Any]) -> Table:

@@ -96,8 +96,7 @@ class _Writer:
                 self._constant(f"{name}.scale", scales.reshape(()) if alone else scales),
                 self._constant(f"{name}.zero", np.zeros(() if alone else len(scales), steps.dtype)),
             ]
-            axis = {} if alone else {"axis": 0}
-            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.rounded"], **axis))
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.rounded"], axis=0))
             found.append(f"{name}.rounded")
         return found
 

@@ -158,8 +158,8 @@ def run_int8(lowered: InferenceGraph, plan: Int8Plan, items: NDArray[np.float32]
     wide: dict[str, NDArray[np.float64]] = {}
     for name, parts in plan.parameters.items():
         shape: Shape = (-1, *[1] * (parts.weight.ndim - 1))
-        wide[f"{name}.weight"] = parts.weight * parts.scales.astype(np.float64).reshape(shape)
-        wide[f"{name}.bias"] = parts.bias * parts.bias_scales.astype(np.float64)
+        wide[f"{name}.weight"] = np.multiply(parts.weight, parts.scales.reshape(shape), dtype=np.float64)
+        wide[f"{name}.bias"] = np.multiply(parts.bias, parts.bias_scales, dtype=np.float64)
     logits = np.empty((len(items), lowered.classes))
     for row, item in zip(logits, items, strict=True):
         tensors = {INPUT: plan.activations[INPUT].rounded(item)}

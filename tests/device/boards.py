@@ -31,12 +31,19 @@ def environment(home: Path, wheel: Path | None) -> dict[str, str]:
     python = programs / "python3"
     if not python.exists():
         python.symlink_to(Path(sys._base_executable))  # type: ignore[attr-defined]
+    packages = home / "packages"  # all that is installed here but edgeser itself
+    if not packages.exists():
+        packages.mkdir()
+        for place in map(Path, site.getsitepackages()):
+            for path in place.iterdir():
+                if "edgeser" not in path.name and not (packages / path.name).exists():
+                    (packages / path.name).symlink_to(path)
     variables = {
         "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
         "LC_ALL": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(site.getsitepackages()),
+        "PYTHONPATH": str(packages),
         "PIP_NO_DEPS": "1",
         "PIP_NO_INDEX": "1",
         "PIP_CONFIG_FILE": os.devnull,

@@ -22,7 +22,7 @@ from edgeser_device.lock import only_writer
 from edgeser_device.model import DESCRIPTION, load_model, previous_path, rollback
 from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
-from edgeser_device.steps import least_memory_mb, require_memory
+from edgeser_device.steps import SMALLEST_BATCH, least_memory_mb, require_memory
 from edgeser_device.train import Settings, train
 from edgeser_device.trainer import TrainingSession, begin, running_statistics
 
@@ -240,8 +240,9 @@ def test_a_step_that_is_no_model_is_refused() -> None:
 def test_memory_that_cannot_suffice_is_refused(kit: Kit, tmp_path: Path) -> None:
     least = least_memory_mb(kit.graph, kit.distilled.schedule.batch)
     require_memory(kit.graph, kit.distilled.schedule.batch, least)
-    with pytest.raises(TrainingError, match=f"needs at least {least} MB, {least - 1} MB are allowed"):
-        train(kit, tmp_path / "model", replace(ONE, memory_mb=least - 1))
+    smallest = least_memory_mb(kit.graph, SMALLEST_BATCH)
+    with pytest.raises(TrainingError, match=f"needs at least {smallest} MB, {smallest - 1} MB are allowed"):
+        train(kit, tmp_path / "model", replace(ONE, memory_mb=smallest - 1))
 
 
 def test_the_least_memory_is_less_than_what_is_used(kit: Kit, tmp_path: Path) -> None:

@@ -64,5 +64,5 @@ def prometheus_text(values: Mapping[str, float]) -> str:
     lines = []
     for name, (kind, meaning) in NAMES.items():
         full = f"edgeser_{name}_total" if kind == "counter" else f"edgeser_{name}"
-        lines += [f"# HELP {full} {meaning}", f"# TYPE {full} {kind}", f"{full} {values[name]:g}"]
+        lines += [f"# HELP {full} {meaning}", f"# TYPE {full} {kind}", f"{full} {values[name]!r}"]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,8 @@ While somebody speaks the windows are those that ``predict`` sees. When the spee
 its own, silent edges trimmed: the same samples give the answer of ``predict``, bit for bit.
 
 Half a second of digital silence is where a stream ends: the frames of the next one are counted from its first sample
-that is not zero, as in a file. So it does not matter when a microphone was switched on, or when a file was played.
+that is not zero, as in a file, and the last one ends with its last. So it does not matter when a microphone was
+switched on, or when a file was played into it.
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ class Listener:
     def _close(self, turn: End) -> Event:
         length = len(self._chunk)
         ended = self._position - (self._boundaries.number - 1 - turn.last) * length
-        kept = (turn.chunk - turn.first) * length
+        kept = self._sounding((turn.chunk - turn.first) * length)
         self._answer, levels = self._utterance.answer(kept, self.correction_db)
         self._loudness.learn(levels)
         clip = None
@@ -204,6 +205,13 @@ class Listener:
         return self._event(
             speech=True, final=True, began=self._seconds(self._began), ended=self._seconds(ended), clip=clip
         )
+
+    def _sounding(self, samples: int) -> int:
+        """How many of the utterance's first samples are left when the digital silence after them is not counted."""
+        kept = self._utterance.samples[:samples]
+        sounds = np.flatnonzero(kept)
+        end = int(sounds[-1]) + 1 if sounds.size else len(kept)
+        return end if len(kept) - end >= len(self._chunk) else len(kept)
 
     def _quiet(self) -> Event:
         return self._event(speech=False)

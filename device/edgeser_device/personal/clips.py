@@ -107,4 +107,5 @@ def _require_enough(folder: Path, classes: NDArray[np.int64], labels: tuple[str,
 def _spread(cut: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(cut) <= MOST_WINDOWS:
         return cut
-    return cut[np.linspace(0, len(cut) - 1, MOST_WINDOWS).round().astype(int)]
+    kept = np.linspace(0, len(cut) - 1, MOST_WINDOWS).round().astype(np.intp)
+    return np.take(cut, kept, axis=0)

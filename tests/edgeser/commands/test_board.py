@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -208,7 +209,8 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
     few = ("--threads", 1, "--repeat", 5)
     done = run_edgeser("bench", folder / "model", *few, "--json", check=True)
     found = json.loads(done.stdout)
-    assert {row["format"] for row in found["results"]} == {"onnx", "tflite"}
+    assert {row["format"] for row in found["results"]} == set(FORMATS)
+    assert found["recommended"]["format"] in FORMATS
     assert found["machine"]["cpu"]
     gate = run_edgeser(
         "bench", folder / "model", "--runtime", "litert", "--threads", 1, "--repeat", 5, "--budget-ms", "1e-6"
@@ -216,7 +218,7 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
     assert gate.returncode == 1
     assert "error: no file keeps the budget" in gate.stderr
     lines = [line.split() for line in gate.stdout.splitlines() if line.startswith(("format", "tflite"))]
-    header, row = lines
+    header, row, _ = lines
     assert (header[0], header[-1], len(header)) == ("format", "UAR", len(row))
     assert row[:3] == ["tflite", "litert", "1"]
 
@@ -253,6 +255,40 @@ def test_an_export_is_scored_on_recordings(folder: Path, run_edgeser: Run) -> No
     assert abs(drop["drop"]) <= 0.02
     assert json.loads(found.stdout)["uar"] == drop["after"]
     assert run_edgeser("export", folder / "model", "--format", "onnx", "--max-drop", "3").returncode == 2
+
+
+def test_own_clips(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    """Whatever is decided, the exit code, the JSON and the folder agree on it."""
+    for label in ("anger", "neutral", "sadness"):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for number in (1, 2):
+            clip = DEMO.joinpath(f"f1_{label}_0{number}.ogg")
+            (tmp_path / "clips" / label / clip.name).write_bytes(clip.read_bytes())
+    shutil.copytree(folder / "model", tmp_path / "model")
+    command = ("train-on-device", folder / "test.edgeser", "--out", "model", "--clips", "clips", "--threads", "1")
+    done = run_edgeser(*command, "--adapt", "head", "--max-forget", "1", "--json")
+    found = json.loads(done.stdout)
+    assert found["steps"] == 40  # of the model that was there
+    assert set(found["personal"]) >= {"installed", "reason", "part", "trial", "forgetting", "seconds", "clips"}
+    assert done.returncode == (0 if found["personal"]["installed"] else 1)
+    assert (tmp_path / "model" / "base.safetensors").exists() == found["personal"]["installed"]
+    if not found["personal"]["installed"]:
+        assert "error: the old model was kept" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--adapt", "head"), "--adapt belongs to --clips"),
+        (("--max-forget", "0.1"), "--max-forget belongs to --clips"),
+        (("--clips", "nowhere"), "there is no folder nowhere"),
+    ],
+)
+def test_flags_of_own_clips(flags: tuple[str, ...], words: str, folder: Path, run_edgeser: Run) -> None:
+    done = run_edgeser("train-on-device", folder / "test.edgeser", "--out", "model", *flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
 
 
 def test_the_names_in_the_help_are_those_of_the_tables() -> None:

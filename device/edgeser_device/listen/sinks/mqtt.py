@@ -74,7 +74,7 @@ def parse_broker(url: str, environment: Mapping[str, str] = os.environ) -> Broke
         port = parts.port
     except ValueError as error:
         raise ListenError(f"the port of {_without_password(url)!r} is no port", EXAMPLE) from error
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.query or "#" in url:
         raise ListenError(f"{_without_password(url)!r} is no broker", EXAMPLE)
     topic = unquote(parts.path).strip("/") or f"edgeser/{platform.node() or 'board'}"
     if re.search(r"[+#\0]", topic):
