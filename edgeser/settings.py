@@ -61,6 +61,19 @@ class Settings:
         label_rate: Learning rate of the logits of the items' labels in a match; 0 keeps hard labels (mtt).
         gate: Loss above which an update is skipped (mtt).
         item_average: Decay of the moving average of the items that is shipped; 0 ships the items themselves (mtt).
+        latent: Random numbers for one generated item (gan).
+        pretraining: Share of the iterations in which the generator is an autoencoder's decoder (gan).
+        generator_rate: Learning rate of the generator; half of it while the critics play (gan).
+        critic_rate: Learning rate of the critics (gan).
+        critic_steps: Steps of a critic before one of the generator (gan).
+        penalty_weight: Weight of the critics' gradient penalty (gan).
+        adversarial_weight: Weight of the critics' scores (gan).
+        feature_weight: Weight of the matching of features, L_FM (gan).
+        probability_weight: Weight of the matching of probabilities, L_SML (gan).
+        diversity_weight: Weight of the lack of diversity, L_DIV (gan).
+        polish: Iterations of invert on the sampled items (gan).
+        ratio: balanced, or original: classes as frequent as in the training clips (gan).
+        ship: items, or generator: the kit draws its items on the device (gan).
         memory: Way through the steps of a match: fast, or lean in the memory of one step (mtt).
 
     Raises:
@@ -111,6 +124,19 @@ class Settings:
     label_rate: float = 0.0
     gate: float = 1.0
     item_average: float = 0.0
+    latent: int = 64
+    pretraining: float = 0.5
+    generator_rate: float = 2e-3
+    critic_rate: float = 1e-3
+    critic_steps: int = 2
+    penalty_weight: float = 10.0
+    adversarial_weight: float = 0.1
+    feature_weight: float = 1.0
+    probability_weight: float = 0.3
+    diversity_weight: float = 0.3
+    polish: int = 0
+    ratio: str = "balanced"
+    ship: str = "items"
     memory: str = "fast"
 
     def __post_init__(self) -> None:
@@ -133,6 +159,10 @@ class Settings:
                     f"--{name.replace('_', '-')} is {getattr(self, name):g}",
                     f"give one of: {', '.join(f'{value:g}' for value in values)}",
                 )
+
+        for name, words in WORDS.items():
+            if getattr(self, name) not in words:
+                raise SettingsError(f"--{name} is {getattr(self, name)!r}", f"give one of: {', '.join(words)}")
 
     def to_toml(self) -> str:
         """The settings as TOML."""
@@ -178,10 +208,23 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "label_rate": (0, 10),
     "gate": (1e-3, 1e6),
     "item_average": (0, 0.9999),
+    "latent": (1, 1024),
+    "pretraining": (0, 1),
+    "generator_rate": (1e-6, 10),
+    "critic_rate": (1e-6, 10),
+    "critic_steps": (1, 100),
+    "penalty_weight": (0, 1000),
+    "adversarial_weight": (0, 1000),
+    "feature_weight": (0, 1000),
+    "probability_weight": (0, 1000),
+    "diversity_weight": (0, 1000),
+    "polish": (0, 10_000),
 }
 """Lowest and highest value of each number."""
 CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9)}
 """The values of numbers that have few."""
+WORDS: Mapping[str, tuple[str, ...]] = {"ratio": ("balanced", "original"), "ship": ("items", "generator")}
+"""The values of words that no table of functions has."""
 _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from edgeser.distill import coresets, invert, match, mtt, unroll
+from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings
@@ -45,6 +45,18 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             rates=("peak_rate", "unroll_window", "item_rate"),
             labels=unroll.labels,
             schedule=unroll.schedule,
+        ),
+        "gan": Method(
+            "items drawn from a generator, which can be shipped itself",
+            gan.begin,
+            gan.improve,
+            needs_experts=True,
+            defaults=gan.DEFAULTS,
+            rates=("generator_rate", "critic_rate"),
+            items=gan.items,
+            files=gan_files.files,
+            fewest_clips=gan.PER_CLASS,
+            makes_more=True,
         ),
         "random": Method("random real items", coresets.random_items),
         "herding": Method("real items whose mean feature follows the class's", coresets.herding, needs_experts=True),
