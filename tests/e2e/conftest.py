@@ -74,10 +74,10 @@ class Listening:
 
     def __init__(self, folder: Path, environment: dict[str, str], program: list[str], words: list[str]) -> None:
         self._out, self._err = folder / "listen.out", folder / "listen.err"
-        self._files = (self._out.open("w"), self._err.open("w"))
-        self.process = subprocess.Popen(
-            [*program, "listen", *words], cwd=folder, env=environment, stdout=self._files[0], stderr=self._files[1]
-        )
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*program, "listen", *words], cwd=folder, env=environment, stdout=out, stderr=err
+            )
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -118,10 +118,7 @@ class Listening:
     def end(self) -> int:
         """Its exit code after SIGTERM."""
         self.process.terminate()
-        code = self.process.wait(60)
-        for file in self._files:
-            file.close()
-        return code
+        return self.process.wait(60)
 
 
 @pytest.fixture

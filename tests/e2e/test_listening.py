@@ -292,18 +292,21 @@ def refused(run_edgeser: Run, *words: object, **environment: str) -> str:
 
 
 def test_no_microphone(spoken_model: Path, run_edgeser: Run, tmp_path: Path) -> None:
-    (tmp_path / "asound.conf").write_text("")
-    said = refused(run_edgeser, "listen", spoken_model, ALSA_CONFIG_PATH=str(tmp_path / "asound.conf"))
-    assert "no microphone was found" in said
-    said = refused(
-        run_edgeser, "listen", spoken_model, "--backend", "arecord", ALSA_CONFIG_PATH=str(tmp_path / "asound.conf")
-    )
+    cards = Path("/proc/asound/cards")
+    if cards.is_file() and "no soundcards" not in cards.read_text():
+        pytest.skip("this machine has a sound card")
+    nowhere = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PULSE_SERVER": f"unix:{tmp_path}/none"}
+    assert "no microphone was found" in refused(run_edgeser, "listen", spoken_model, **nowhere)
+    said = refused(run_edgeser, "listen", spoken_model, "--backend", "arecord", **nowhere)
     assert "the microphone default cannot be opened" in said
+    said = refused(run_edgeser, "record", "--label", "joy", "--out", "clips", **nowhere)
+    assert "no microphone was found" in said
+    assert not (tmp_path / "clips").exists()
 
 
 def test_a_name_that_no_microphone_has(spoken_model: Path, run_edgeser: Run, microphone: VirtualMicrophone) -> None:
     said = refused(run_edgeser, "listen", spoken_model, "--device", "usb", **microphone.environment)
-    assert "there is no single microphone 'usb'" in said
+    assert "there is no microphone 'usb', or more than one" in said
     assert "vmic" in said
 
 
