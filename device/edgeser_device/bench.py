@@ -7,22 +7,26 @@ bench.to_json()         # {"results": [...], "skipped": [...], "machine": {...}}
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeser_device.errors import GateFailed, ModelError
 from edgeser_device.machine import describe_machine
 from edgeser_device.model import Model
 from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.reexport import agreement
 from edgeser_export.formats import FORMATS
 from edgeser_export.runtimes import RUNTIMES, Runtime, choose_runtime
 
 SECONDS = 600
 """After this long a measurement is taken to hang."""
+MAX_DROP = 0.02
+"""UAR, or agreement, that a recommended file may lose to the best one."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,19 @@ class Bench:
         results: One row a measurement, see :func:`edgeser_device.bench_child.measure`.
         skipped: What could not be measured: format, runtime, threads, reason.
         machine: What it was measured on.
+        conditions: Governor, temperature, throttling and load "before" and "after".
+        recommended: The row to use, see :func:`with_recommendation`.
     """
 
     results: tuple[dict[str, Any], ...]
     skipped: tuple[dict[str, Any], ...]
     machine: dict[str, Any]
+    conditions: dict[str, Any] = field(default_factory=dict)
+    recommended: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"results": list(self.results), "skipped": list(self.skipped), "machine": self.machine}
+        return {**vars(self), "results": list(self.results), "skipped": list(self.skipped)}
 
 
 def run_bench(
@@ -63,6 +71,7 @@ def run_bench(
     if runtime is not None and runtime not in RUNTIMES:
         choose_runtime("onnx", runtime)
     wanted = [row for row in RUNTIMES.values() if _is_wanted(row, runtime)]
+    before = _conditions()
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
     pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
@@ -79,7 +88,37 @@ def run_bench(
     if not results:
         reasons = "; ".join(sorted({row["reason"] for row in skipped})) or "it has no file for this runtime"
         raise ModelError(f"nothing of {model.folder} could be measured: {reasons}", "run edgeser doctor")
-    return Bench(tuple(results), tuple(skipped), describe_machine())
+    conditions = {"before": before, "after": _conditions()}
+    return Bench(tuple(results), tuple(skipped), describe_machine(), conditions)
+
+
+def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) -> Bench:
+    """Name the fastest row that loses no more than ``max_drop`` to the best.
+
+    Compared is UAR where every row has one; else how often a file names the class that the model's own file names on
+    views of the distilled set, which becomes the rows' "agreement".
+    """
+    rows = bench.results
+    if not all(row["uar"] is not None for row in rows):
+        shares = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in _pairs(rows)}
+        rows = tuple({**row, "agreement": shares[row["format"], row["runtime"]]} for row in rows)
+    measure = "agreement" if "agreement" in rows[0] else "uar"
+    best = max(row[measure] for row in rows)
+    good = [row for row in rows if row[measure] >= best - max_drop]
+    chosen = min(good, key=lambda row: (row["frontend_ms_p50"] + row["model_ms_p50"], row["threads"]))
+    keys = ("format", "precision", "runtime", "threads", "model_ms_p50", measure)
+    return replace(bench, results=rows, recommended={key: chosen[key] for key in keys})
+
+
+def _pairs(rows: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(row["format"], row["runtime"]) for row in rows}
+
+
+def _conditions() -> dict[str, Any]:
+    """What makes a machine slower than it was, or busier."""
+    found = describe_machine()
+    kept = {key: found[key] for key in ("governor", "temperature_c", "throttled")}
+    return {**kept, "load_average": round(os.getloadavg()[0], 2)}
 
 
 def check_budget(bench: Bench, budget_ms: float | None, budget_mb: float | None) -> None:

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.archive import parse_json
 from edgeser_device.errors import DistilledSetError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
-from edgeser_device.views import Recipes
+from edgeser_device.views import Recipes, render
 
 SCHEMA = 1
 """Version of this file format."""
@@ -103,8 +104,8 @@ class DistilledSet:
 
         try:
             tensors = load(data)
-            description = json.loads(_metadata(data)["edgeser"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            description = parse_json(_metadata(data)["edgeser"], "the distilled set")
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DistilledSetError(f"not a distilled set: {error}", _DAMAGED) from error
         if not isinstance(description, dict) or description.get("schema") != SCHEMA:
             raise DistilledSetError("a distilled set of another version", _DAMAGED)
@@ -126,6 +127,11 @@ class DistilledSet:
             schedule=Schedule.from_json(description["schedule"]),
             frontend=FrontendSpec.from_json(description["frontend"]),
         )
+
+
+def first_views(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
+    """The first views of a set, as many as it has, float32 (views, 1, mels, frames)."""
+    return render(distilled.items(), distilled.recipes, np.arange(min(count, len(distilled.recipes))))
 
 
 def quantise(

@@ -25,8 +25,20 @@ class KitSchemaError(KitError):
     """A kit was made for another version of the format."""
 
 
+class KitUntrusted(KitError):
+    """A kit is not signed with the key that this machine trusts."""
+
+
+class KeyFileError(EdgeserError, ValueError):
+    """A file with a key is missing, malformed, expired, or would be overwritten."""
+
+
 class DistilledSetError(EdgeserError, ValueError):
     """A distilled set is not well formed."""
+
+
+class DeviceError(EdgeserError, ValueError):
+    """The folder of an installation is missing, damaged, or is not one."""
 
 
 class ModelError(EdgeserError, ValueError):
@@ -35,6 +47,10 @@ class ModelError(EdgeserError, ValueError):
 
 class TrainingError(EdgeserError, ArithmeticError):
     """Training on the device went wrong: the loss is not finite, or the golden check failed."""
+
+
+class ClipsError(EdgeserError, ValueError):
+    """The owner's own clips cannot be trained on: unknown emotions, or too few."""
 
 
 class GateFailed(EdgeserError):

@@ -107,6 +107,9 @@ def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, dis
     )
 
 
+HINT = "run edgeser doctor; if the versions are good, pack the kit again and report the difference"
+
+
 def check_golden(
     golden: Golden, session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet
 ) -> None:
@@ -115,24 +118,29 @@ def check_golden(
     Raises:
         TrainingError: It computes something else.
     """
-    hint = "run edgeser doctor; if the versions are good, pack the kit again and report the difference"
+    check_inference(golden, graph, weights, distilled)
+    check_losses(golden, session, graph, weights, distilled)
+
+
+def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: DistilledSet) -> None:
+    """Compare what numpy computes: views and outputs; TrainingError where they differ."""
     if not np.array_equal(views_digest(distilled), golden.views):
-        raise TrainingError("golden check: this machine renders other views than the one that packed the kit", hint)
-    _compare(
-        "outputs", first_logits(graph, weights, distilled, len(golden.logits)), golden.logits, LOGIT_TOLERANCE, hint
-    )
-    _compare(
-        "losses",
-        first_losses(session, graph, weights, distilled, len(golden.losses)),
-        golden.losses,
-        LOSS_TOLERANCE,
-        hint,
-    )
+        raise TrainingError("golden check: this machine renders other views than the one that packed the kit", HINT)
+    found = first_logits(graph, weights, distilled, len(golden.logits))
+    _compare("outputs", found, golden.logits, LOGIT_TOLERANCE)
 
 
-def _compare(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float, hint: str) -> None:
+def check_losses(
+    golden: Golden, session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet
+) -> None:
+    """Compare the losses of the first steps, at the set's own batch; TrainingError where they differ."""
+    found = first_losses(session, graph, weights, distilled, len(golden.losses))
+    _compare("losses", found, golden.losses, LOSS_TOLERANCE)
+
+
+def _compare(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float) -> None:
     if found.shape != expected.shape:
-        raise TrainingError(f"golden check: first {what} of shape {found.shape}, not {expected.shape}", hint)
+        raise TrainingError(f"golden check: first {what} of shape {found.shape}, not {expected.shape}", HINT)
     worst = float(np.abs(found - expected).max())
     if not worst <= tolerance * max(1.0, float(np.abs(expected).max())):
-        raise TrainingError(f"golden check: the first {what} differ by {worst:.3g} from the kit's", hint)
+        raise TrainingError(f"golden check: the first {what} differ by {worst:.3g} from the kit's", HINT)

@@ -34,6 +34,8 @@ from edgeser_export.graph import Graph
 SCHEMA = 1
 """Version of the folder's format."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+BASE = "base.safetensors"
+"""The weights before training on own clips; only where that was done."""
 AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
 
 
@@ -131,6 +133,16 @@ def load_model(folder: Path) -> Model:
     if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):
         raise ModelError(f"the student, the front-end and the labels of {folder} do not fit each other", AGAIN)
     return Model(folder, description, tuple(labels), spec, graph)
+
+
+def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, kit_sha256: str) -> dict[str, str]:
+    """What every file for a runtime says of itself, so that it can be used without this program."""
+    return {
+        "labels": ",".join(labels),
+        "frontend": json.dumps(spec.to_json(), sort_keys=True),
+        "normalisation": f"(log-mel in dB - {spec.mean:.9g}) / {spec.std:.9g}",
+        "kit_sha256": kit_sha256,
+    }
 
 
 def describe_files(folder: Path) -> dict[str, str]:

@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.distilled import first_views
 from edgeser_device.errors import GateFailed, ModelError
-from edgeser_device.model import DESCRIPTION, Model
+from edgeser_device.model import DESCRIPTION, Model, file_metadata
 from edgeser_device.runtime import choose_format
-from edgeser_device.views import render
 from edgeser_export.errors import ExportError, StorageError
 from edgeser_export.export import REPORT, export_in_child
 from edgeser_export.files import write_json
@@ -25,8 +25,8 @@ from edgeser_export.formats import find_format
 from edgeser_export.parity import ParityReport
 from edgeser_export.runtimes import load
 
-PARITY_ITEMS = 16
-"""Views on which the file is compared with the weights."""
+PARITY_ITEMS, CALIBRATION_ITEMS = 16, 128
+"""Views on which the file is compared with the weights, and on which int8 is calibrated."""
 AGREEMENT_VIEWS = 512
 """Views on which classes are compared where no recordings are given."""
 
@@ -71,11 +71,17 @@ class Drop:
             )
 
 
-def agreement(model: Model, data: bytes) -> Drop:
-    """On how many of the distilled set's views a file names the same class as the model's own file."""
+def agreement(model: Model, data: bytes, runtime: str | None = None) -> Drop:
+    """On how many of the distilled set's views a file names the same class as the model's own file.
+
+    Args:
+        model: Gives views and its own file.
+        data: The content of the other file.
+        runtime: What runs it; by default the first installed one.
+    """
     distilled = model.distilled
-    views = render(distilled.items(), distilled.recipes, np.arange(len(distilled.recipes))[:AGREEMENT_VIEWS])
-    one, two = (_classes(source, views) for source in (model.file(choose_format(model)), data))
+    views = first_views(distilled, AGREEMENT_VIEWS)
+    one, two = _classes(model.file(choose_format(model)), views), _classes(data, views, runtime)
     return Drop("agreement", 1.0, round(float((one == two).mean()), 6))
 
 
@@ -101,13 +107,15 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
     row = find_format(format_name)
     _require_usable(out)
     distilled = model.distilled
-    views = render(distilled.items(), distilled.recipes, np.arange(len(distilled.recipes))[:PARITY_ITEMS])
-    about = {"labels": ",".join(model.labels), "kit_sha256": str(model.description["training"]["kit_sha256"])}
+    views = first_views(distilled, CALIBRATION_ITEMS)
+    about = file_metadata(model.labels, model.frontend, str(model.description["training"]["kit_sha256"]))
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as name:
             draft = Path(name)
-            report = export_in_child(model.graph, model.weights, draft, views, about, formats=(row.name,))
+            report = export_in_child(
+                model.graph, model.weights, draft, views[:PARITY_ITEMS], about, (row.name,), calibration=views
+            )
             if gate is not None:
                 gate((draft / row.file_name).read_bytes())
             write_json(draft / REPORT, _with_earlier_rows(report, out).to_json())
@@ -122,8 +130,8 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
     return report
 
 
-def _classes(source: bytes, views: NDArray[np.float32]) -> NDArray[np.intp]:
-    classes: NDArray[np.intp] = load(source)(views).logits.argmax(axis=1)
+def _classes(source: bytes, views: NDArray[np.float32], runtime: str | None = None) -> NDArray[np.intp]:
+    classes: NDArray[np.intp] = load(source, runtime=runtime)(views).logits.argmax(axis=1)
     return classes
 
 

@@ -13,8 +13,8 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from edgeser_device.calibration import fit_student
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
-from edgeser_device.errors import GateFailed, TrainingError
-from edgeser_device.golden import check_golden
+from edgeser_device.distilled import first_views
+from edgeser_device.errors import GateFailed, KitError, TrainingError
+from edgeser_device.golden import check_inference, check_losses
 from edgeser_device.kit import CARD, DISTILLED, Kit
 from edgeser_device.lock import only_writer
 from edgeser_device.machine import (
     available_cores,
     describe_machine,
     installed_versions,
-    memory_available_mb,
     peak_rss_mb,
     seconds_since_start,
 )
@@ -39,24 +39,24 @@ from edgeser_device.model import (
     SCHEMA,
     WEIGHTS,
     describe_files,
+    file_metadata,
     keep_previous,
     previous_path,
     require_replaceable,
 )
-from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.progress import Advance, ignore_progress, note
 from edgeser_device.schedule import Schedule
+from edgeser_device.steps import StepPlan, choose_plan, give_back_memory, step_files, with_batch
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
-from edgeser_device.views import render
 from edgeser_export.errors import GraphError
-from edgeser_export.export import export_in_child
+from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
 from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
 from edgeser_export.formats import FORMATS
-from edgeser_export.graph import Graph
 
 PARITY_ITEMS = 16
 """Views on which the written files are compared with the trained student."""
-BASE_MB = 50
-"""What Python, numpy and onnxruntime take before anything is trained."""
+CALIBRATION_ITEMS = 128
+"""Views on which int8 files are calibrated."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Settings:
         steps: Training steps; None for the kit's schedule.
         seed: Of the order of the views.
         threads: None for the target's threads, as far as there are cores.
-        memory_mb: Refuse what cannot fit into this much memory, and reject a model whose training took more.
+        memory_mb: Train with a smaller batch where the kit's is not likely to fit into this much memory, refuse what
+            cannot fit, and reject a model whose training took more.
         resume: Go on from the checkpoint if there is one.
         checkpoint_seconds: Least time between two checkpoints; a slow card gets them less often.
     """
@@ -95,6 +96,8 @@ class TrainReport:
         seed: Of the order of the views.
         kit_sha256: Of the kit.
         resumed_at: Step at which this process went on; 0 for a training of its own.
+        batch: Views in one step.
+        plain: Whether plain operators stood in for the kit's step, which computed something else here.
     """
 
     steps: int
@@ -107,6 +110,8 @@ class TrainReport:
     seed: int
     kit_sha256: str
     resumed_at: int
+    batch: int
+    plain: bool
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -143,13 +148,17 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
 
 def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> TrainReport:
     threads = settings.threads or min(int(kit.manifest["target"]["threads"]), available_cores())
+    plan = choose_plan(kit, settings.memory_mb)
     schedule = replace(kit.distilled.schedule, steps=settings.steps or kit.distilled.schedule.steps)
-    require_memory(kit.graph, schedule.batch, settings.memory_mb)
+    schedule = with_batch(schedule, plan.batch)
     start = _start(kit, model, schedule, settings, threads)
     saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
-    state, made = _make_steps(kit, start, saver, schedule, advance)
+    session, files, plan = open_checked(kit, plan, threads)
+    state, made = _make_steps(kit, session, start, saver, schedule, advance)
     began = time.monotonic()
-    weights = _with_statistics(kit, state, threads)
+    del session
+    give_back_memory()
+    weights = _with_statistics(kit, files, state, schedule.batch, threads)
     report = TrainReport(
         steps=schedule.steps,
         seconds=round(made.seconds + time.monotonic() - began, 3),
@@ -161,54 +170,47 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         seed=settings.seed,
         kit_sha256=kit.sha256,
         resumed_at=start[0].done,
+        batch=plan.batch,
+        plain=plan.plain,
     )
     _require_kept_bound(report, settings.memory_mb)
-    write_model(model, kit, weights, report, threads)
+    write_model(model, kit, weights, report.to_json(), threads)
     remove_file(checkpoint_path(model))
     return report
 
 
-def require_memory(graph: Graph, batch: int, allowed_mb: int | None) -> None:
-    """Refuse a training that cannot fit; what is refused is sure not to fit, what is not may still need more.
-
-    Raises:
-        TrainingError: The least need is above ``allowed_mb``, or above what the system has free.
-    """
-    least, free = least_memory_mb(graph, batch), memory_available_mb()
-    if allowed_mb is not None and least > allowed_mb:
-        raise TrainingError(
-            f"training needs at least {least} MB, {allowed_mb} MB are allowed",
-            "allow more with --memory-mb, or pack a run with a smaller student or batch",
-        )
-    if free is not None and least - BASE_MB > free:
-        raise TrainingError(
-            f"training needs at least {least - BASE_MB} MB more, {free} MB are free",
-            "stop other programs, or pack a run with a smaller student or batch",
-        )
-
-
-def least_memory_mb(graph: Graph, batch: int) -> int:
-    """MB below which no training of this student fits: weights, state, and the activations that gradients need."""
-    weights = 6 * graph.parameter_count  # parameters and two moments, before and after a step
-    activations = batch * sum(prod(graph.shapes[op.name]) for op in graph.ops)
-    return BASE_MB + (4 * (weights + activations) >> 20)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def write_model(
-    model: Path, kit: Kit, weights: Mapping[str, NDArray[np.float32]], report: TrainReport, threads: int
+    model: Path,
+    kit: Kit,
+    weights: Mapping[str, NDArray[np.float32]],
+    training: Mapping[str, Any],
+    threads: int,
+    more: Mapping[str, Any] = NOTHING,
+    files: Mapping[str, bytes] = NOTHING,
 ) -> None:
-    """Write and compare the model's files, then put the folder in its place; errors as :func:`train`."""
-    from safetensors.numpy import save
+    """Write and compare the model's files, then put the folder in its place; errors as :func:`train`.
 
+    Args:
+        model: The folder.
+        kit: What was trained from.
+        weights: Parameters and running statistics.
+        training: model.json's "training", a report as JSON.
+        threads: Of the comparison.
+        more: Further keys of model.json.
+        files: Further files by name.
+    """
     distilled = kit.distilled
-    indices = np.arange(len(distilled.recipes))[:PARITY_ITEMS]
-    views = render(distilled.items(), distilled.recipes, indices)
+    views = first_views(distilled, CALIBRATION_ITEMS)
+    about = file_metadata(kit.labels, distilled.frontend, kit.sha256)
+    formats = (*DEFAULT_FORMATS, *INT8_FORMATS)
     with new_folder(model) as draft:
-        about = {"labels": ",".join(kit.labels), "kit_sha256": kit.sha256}
-        export_in_child(kit.graph, weights, draft, views, about, threads=threads)
-        write_bytes(draft / WEIGHTS, save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
-        write_bytes(draft / DISTILLED, kit.members[DISTILLED])
-        write_bytes(draft / CARD, kit.members[CARD])
+        export_in_child(kit.graph, weights, draft, views[:PARITY_ITEMS], about, formats, threads, views, INT8_FORMATS)
+        content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
+        for name, data in content.items():
+            write_bytes(draft / name, data)
         description = {
             "schema": SCHEMA,
             "labels": list(kit.labels),
@@ -216,13 +218,21 @@ def write_model(
             "student": kit.graph.to_json(),
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],
-            "training": report.to_json(),
+            "training": dict(training),
             "temperature": fit_student(distilled, _first_file(draft), kit.manifest["provenance"], threads),
             "machine": describe_machine(),
             "files": describe_files(draft),
+            **more,
         }
         write_json(draft / DESCRIPTION, description)
         keep_previous(model)
+
+
+def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Weights as a safetensors file."""
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(value) for name, value in weights.items()})
 
 
 def _first_file(draft: Path) -> bytes:
@@ -255,12 +265,47 @@ def _shapes(state: TrainingState) -> dict[str, tuple[int, ...]]:
     return {name: value.shape for name, value in state.values.items()}
 
 
+def open_checked(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSession, Mapping[str, bytes], StepPlan]:
+    """A session that computes what the kit says, its files, and the plan that was followed.
+
+    Where the kit's step computes other losses here, or the runtime refuses it, plain operators take its place. With
+    another batch than the kit's there are no losses to compare with: views and outputs are.
+
+    Raises:
+        TrainingError: This machine computes something else, with plain operators too.
+        KitError: The runtime refuses the step, and the plain one too.
+        ExportError: A step could not be written.
+        MissingRuntime: onnxruntime is missing, or onnx where a step has to be written.
+    """
+    check_inference(kit.golden, kit.graph, kit.weights, kit.distilled)
+    try:
+        return _open_plan(kit, plan, threads)
+    except (TrainingError, KitError) as error:
+        first = error
+    note(f"{first.message}; trying plain operators")
+    try:
+        return _open_plan(kit, replace(plan, plain=True), threads)
+    except (TrainingError, KitError):
+        raise first from None
+
+
+def _open_plan(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSession, Mapping[str, bytes], StepPlan]:
+    files = step_files(kit, plan)
+    session = TrainingSession(files["step"], threads)
+    if plan.batch == kit.distilled.schedule.batch:
+        check_losses(kit.golden, session, kit.graph, kit.weights, kit.distilled)
+    return session, files, plan
+
+
 def _make_steps(
-    kit: Kit, start: tuple[Checkpoint, TrainingState], saver: _Saver, schedule: Schedule, advance: Advance
+    kit: Kit,
+    session: TrainingSession,
+    start: tuple[Checkpoint, TrainingState],
+    saver: _Saver,
+    schedule: Schedule,
+    advance: Advance,
 ) -> tuple[TrainingState, Checkpoint]:
     made, state = start
-    session = TrainingSession(kit.step, made.threads)
-    check_golden(kit.golden, session, kit.graph, kit.weights, kit.distilled)
     items = kit.distilled.items()
     began, before = time.monotonic(), made.seconds
     try:
@@ -296,11 +341,13 @@ class _Saver:
         save_checkpoint(self._path, checkpoint, state)
 
 
-def _with_statistics(kit: Kit, state: TrainingState, threads: int) -> dict[str, NDArray[np.float32]]:
+def _with_statistics(
+    kit: Kit, files: Mapping[str, bytes], state: TrainingState, batch: int, threads: int
+) -> dict[str, NDArray[np.float32]]:
     parameters = {name: state.values[name] for name in kit.graph.parameters}
     statistics = {}
     if kit.graph.statistics:
-        statistics = running_statistics(kit.statistics_step, threads, kit.graph, parameters, kit.distilled)
+        statistics = running_statistics(files["statistics"], threads, kit.graph, parameters, kit.distilled, batch)
     weights = {**parameters, **statistics}
     try:
         kit.graph.check(weights)

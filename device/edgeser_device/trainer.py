@@ -144,7 +144,7 @@ class TrainingSession:
 
 
 def running_statistics(
-    model: bytes, threads: int, graph: Graph, parameters: Weights, distilled: DistilledSet
+    model: bytes, threads: int, graph: Graph, parameters: Weights, distilled: DistilledSet, batch: int = 0
 ) -> dict[str, NDArray[np.float32]]:
     """Means and variances of the batch normalisations over all views, each batch counted once.
 
@@ -153,7 +153,8 @@ def running_statistics(
         threads: At least 1.
         graph: The student.
         parameters: Its trained parameters.
-        distilled: Gives the views and the batch.
+        distilled: Gives the views.
+        batch: Of the file; 0 for the set's own.
 
     Returns:
         Float32 arrays by the names in ``graph.statistics``; empty for a student without batch normalisation.
@@ -167,7 +168,7 @@ def running_statistics(
     names = list(graph.statistics)
     read = {entry.name for entry in session.get_inputs()} - {ITEMS}
     feeds = {name: parameters[name] for name in read}
-    items, batches = distilled.items(), statistics_batches(len(distilled.recipes), distilled.schedule.batch)
+    items, batches = distilled.items(), statistics_batches(len(distilled.recipes), batch or distilled.schedule.batch)
     sums = {name: np.zeros(shape) for name, shape in graph.statistics.items()}
     for indices in batches:
         given = {**feeds, ITEMS: render(items, distilled.recipes, indices)}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.commands.common import Json, print_json, print_rich, say
-from edgeser.targets import TARGETS
+from edgeser.commands.common import Json, Trust, print_json, print_rich, say
 
 if TYPE_CHECKING:
     from edgeser.device_test import TestPart
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT_NAMES = "onnx or tflite"
 RUNTIME_NAMES = "onnxruntime, litert or tflite_runtime"
-"""As in the tables of formats and runtimes, which import numpy: too slow for --help. A test compares them."""
+PART_NAMES = "full, tail or head"
+"""As in the tables of formats, runtimes and cuts, which import numpy: too slow for --help. A test compares them."""
 
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")]
 Test = Annotated[Path | None, typer.Option("--test", metavar="DIR", help="Measure UAR on this corpus.")]
@@ -27,50 +28,14 @@ CorpusName = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help
 def add_to(app: typer.Typer) -> None:
     """Add the board's verbs to the command line."""
     for name, verb, example in (
-        ("pack", pack, "edgeser pack runs/ravdess --target rpi4 --out ravdess.edgeser"),
-        ("inspect", inspect, "edgeser inspect ravdess.edgeser"),
         ("train-on-device", train_on_device, "edgeser train-on-device ravdess.edgeser --out model --resume"),
         ("rollback", rollback, "edgeser rollback model"),
-        ("export", export, "edgeser export model --format tflite --out files"),
+        ("export", export, "edgeser export model --format tflite --int8 --max-drop 0.02 --out files"),
         ("predict", predict, "edgeser predict model clip.wav --json"),
         ("bench", bench, "edgeser bench model --threads 4 --budget-ms 20"),
         ("doctor", doctor, "edgeser doctor"),
     ):
         app.command(name, epilog=f"Example: {example}")(verb)
-
-
-def pack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
-    target: Annotated[
-        str,
-        typer.Option("--target", help=f"The board: {', '.join(TARGETS)}."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The kit to write.")],
-    as_json: Json = False,
-) -> None:
-    """Pack a run into a kit: one file from which a board trains."""
-    from edgeser.commands.tables import pack_lines
-    from edgeser.pack import pack_kit
-
-    report = pack_kit(run, target, out)
-    if as_json:
-        print_json(report.to_json())
-    else:
-        typer.echo(pack_lines(report))
-
-
-def inspect(
-    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")], as_json: Json = False
-) -> None:
-    """Show what a kit holds, after checking every hash."""
-    from edgeser.commands.tables import kit_json, kit_table
-    from edgeser_device.kit import read_kit
-
-    found = read_kit(kit)
-    if as_json:
-        print_json(kit_json(found))
-    else:
-        print_rich(kit_table(found))
 
 
 def train_on_device(
@@ -89,27 +54,57 @@ def train_on_device(
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    trust: Trust = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(
+            "--clips",
+            metavar="DIR",
+            help="Train the model further on your own clips, a folder an emotion, with the distilled set as rehearsal; "
+            "kept only if it is better on clips left out. A model of this kit at --out is taken as it is.",
+        ),
+    ] = None,
+    adapt: Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.")] = None,
+    max_forget: Annotated[
+        float | None,
+        typer.Option(
+            "--max-forget",
+            min=0,
+            max=1,
+            metavar="P",
+            help="Keep the old model if the one trained on --clips loses "
+            "more than P (0.04 is four points) of its UAR on the distilled set.",
+        ),
+    ] = None,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
 ) -> None:
-    """Train a kit's student on this machine, without torch and without any recording."""
+    """Train a kit's student on this machine, without torch; with --clips, then on its owner's voice."""
+    from edgeser.commands.personal import learn_clips, require_personal
     from edgeser.commands.tables import training_lines
     from edgeser_device.kit import read_kit
     from edgeser_device.progress import progress_bar
+    from edgeser_device.signature import trusted_keys
     from edgeser_device.train import Settings, train
 
     _require_both(test, corpus)
-    opened = read_kit(kit)
-    with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
-        report = train(opened, out, Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume), advance)
-    result: dict[str, Any] = {"uar": None, **report.to_json(), "model": str(out)}
+    opened = read_kit(kit, trusted_keys(trust))
+    asked = require_personal(opened, out, clips, adapt, max_forget, threads)
+    result: dict[str, Any] = {"uar": None, "model": str(out), "personal": None}
+    if asked is None or asked.train_first:
+        with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
+            settings = Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume)
+            result |= train(opened, out, settings, advance).to_json()
+    personal = learn_clips(opened, out, asked, result) if asked else None
     if test is not None and corpus is not None:
         result |= _tested(out, test, corpus, [(None, None)])[0]
     if as_json:
         print_json(result)
     else:
         typer.echo(training_lines(result))
+    if personal is not None:
+        personal.require_installed()
 
 
 def rollback(model: ModelFolder, as_json: Json = False) -> None:
@@ -127,6 +122,7 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
 def export(
     model: ModelFolder,
     format_name: Annotated[str, typer.Option("--format", help=f"{FORMAT_NAMES}.")],
+    int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on the distilled set.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Default: MODEL-export beside the model.")
     ] = None,
@@ -148,9 +144,10 @@ def export(
     """Write a model's file for a runtime, compared with its weights before it appears."""
     from edgeser_device.model import load_model
     from edgeser_device.reexport import Drop, agreement, export_model
-    from edgeser_export.formats import find_format
+    from edgeser_export.formats import format_of
 
     _require_both(test, corpus)
+    row = format_of(format_name, "int8" if int8 else "float32")
     opened = load_model(model)
     folder = out or model.resolve().with_name(f"{model.resolve().name}-export")
     measured: list[Drop] = []
@@ -164,13 +161,13 @@ def export(
             measured.append(agreement(opened, data))
         measured[0].require(max_drop)
 
-    report = export_model(opened, format_name, folder, gate)
-    file, drop = folder / find_format(format_name).file_name, measured[0]
+    report = export_model(opened, row.name, folder, gate)
+    file, drop = folder / row.file_name, measured[0]
     if as_json:
         result = {"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json(), "drop": drop.to_json()}
         print_json({**result, "uar": drop.after if drop.measure == "uar" else None})
     else:
-        worst = max(row.max_logit_difference for row in report.rows)
+        worst = next(each.max_logit_difference for each in report.rows if each.format == row.name)
         typer.echo(
             f"{file}: {file.stat().st_size:,} bytes, logits within {worst:.1e} of the weights',"
             f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
@@ -233,7 +230,7 @@ def bench(
 ) -> None:
     """Measure latency, memory and size on this machine; with --test also UAR."""
     from edgeser.commands.tables import bench_table
-    from edgeser_device.bench import Bench, check_budget, run_bench
+    from edgeser_device.bench import check_budget, run_bench, with_recommendation
     from edgeser_device.machine import available_cores
     from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
@@ -248,7 +245,8 @@ def bench(
         pairs = sorted({(row["format"], row["runtime"]) for row in measured.results})
         scores = dict(zip(pairs, _tested(model, test, corpus, pairs), strict=True))
         rows = tuple({**row, **scores[row["format"], row["runtime"]]} for row in measured.results)
-        measured = Bench(rows, measured.skipped, measured.machine)
+        measured = replace(measured, results=rows)
+    measured = with_recommendation(measured, opened)
     if as_json:
         print_json(measured.to_json())
     else:

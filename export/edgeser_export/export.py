@@ -18,13 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,15 +30,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgeser_export.errors import (
-    EdgeserError,
-    ExportError,
-    GraphError,
-    MissingRuntime,
-    ModelFileError,
-    ParityError,
-    StorageError,
-)
+from edgeser_export.children import child_error
+from edgeser_export.errors import EdgeserError, ExportError, StorageError
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph, Weights
@@ -49,15 +40,11 @@ from edgeser_export.reference import run_reference
 
 REPORT = "parity.json"
 STUDENT, WEIGHTS, ITEMS, METADATA = "student.json", "weights.safetensors", "items.npy", "metadata.json"
+CALIBRATION = "calibration.npy"
 DEFAULT_FORMATS = ("onnx", "tflite")
+INT8_FORMATS = ("onnx-int8", "tflite-int8")
 CHILD_SECONDS = 600.0
 """A large student on the slowest board takes under a minute; beyond this the child is taken to hang."""
-KINDS: Mapping[str, type[EdgeserError]] = MappingProxyType(
-    {
-        kind.__name__: kind
-        for kind in (ExportError, GraphError, MissingRuntime, ModelFileError, ParityError, StorageError)
-    }
-)
 
 
 def export_student(
@@ -68,6 +55,8 @@ def export_student(
     metadata: Mapping[str, str],
     formats: Sequence[str] = DEFAULT_FORMATS,
     threads: int = 1,
+    calibration: NDArray[np.float32] | None = None,
+    optional: Sequence[str] = (),
 ) -> ParityReport:
     """Write the student in each format into ``folder``, load each file again, and compare.
 
@@ -79,6 +68,8 @@ def export_student(
         metadata: Stored in every file.
         formats: Rows of ``FORMATS``.
         threads: Threads of the runtimes.
+        calibration: What int8 is calibrated on, as ``items``, which stand in where there is nothing.
+        optional: Formats whose file is removed, and no error, where it does not compute what it should.
 
     Raises:
         ParityError: A file does not compute what its source computes.
@@ -89,11 +80,15 @@ def export_student(
     """
     rows = [find_format(name) for name in formats]
     reference = run_reference(graph, weights, items)
+    seen = items if calibration is None else calibration
     for row in rows:
-        write_bytes(folder / row.file_name, row.write(graph, weights, metadata))
+        write_bytes(folder / row.file_name, row.write(graph, weights, metadata, seen))
     report = compare({row.name: folder / row.file_name for row in rows}, items, reference, threads)
     write_json(folder / REPORT, report.to_json())
-    report.require()
+    for entry in report.rows:
+        if entry.format in optional and not entry.passed:
+            (folder / find_format(entry.format).file_name).unlink()
+    report.without(optional).require()
     return report
 
 
@@ -105,6 +100,8 @@ def export_in_child(
     metadata: Mapping[str, str],
     formats: Sequence[str] = DEFAULT_FORMATS,
     threads: int = 1,
+    calibration: NDArray[np.float32] | None = None,
+    optional: Sequence[str] = (),
     timeout: float = CHILD_SECONDS,
 ) -> ParityReport:
     """:func:`export_student` in a process of its own; the same arguments, files and errors.
@@ -117,6 +114,8 @@ def export_in_child(
         metadata: Stored in every file.
         formats: Rows of ``FORMATS``.
         threads: Threads of the runtimes.
+        calibration: What int8 is calibrated on.
+        optional: Formats that may fail.
         timeout: Seconds until the child is ended.
 
     Raises:
@@ -130,8 +129,10 @@ def export_in_child(
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as name:
             request = Path(name)
             _write_request(request, graph, weights, items, metadata)
+            if calibration is not None:
+                np.save(request / CALIBRATION, calibration, allow_pickle=False)
             try:
-                _run_child(request, formats, threads, timeout)
+                _run_child(request, _flags(formats, optional, threads), threads, timeout)
             finally:
                 for file in names:
                     if (request / file).exists():
@@ -155,11 +156,14 @@ def _write_request(
     np.save(folder / ITEMS, items, allow_pickle=False)
 
 
-def _run_child(request: Path, formats: Sequence[str], threads: int, timeout: float) -> None:
+def _flags(formats: Sequence[str], optional: Sequence[str], threads: int) -> list[str]:
+    asked = [word for name in formats for word in ("--format", name)]
+    return [*asked, *(word for name in optional for word in ("--optional", name)), "--threads", str(threads)]
+
+
+def _run_child(request: Path, flags: Sequence[str], threads: int, timeout: float) -> None:
     # -P: a folder named onnx where the user stands must not hide the package.
-    command = [sys.executable, "-P", "-m", "edgeser_export.export", str(request), "--threads", str(threads)]
-    for name in formats:
-        command += ["--format", name]
+    command = [sys.executable, "-P", "-m", "edgeser_export.export", str(request), *flags]
     # numpy's threads are fixed when it is loaded; more of them than free cores make the reference many times slower.
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     try:
@@ -175,25 +179,7 @@ def _run_child(request: Path, formats: Sequence[str], threads: int, timeout: flo
             f"the export could not be started: {error}", "check the free memory of this machine"
         ) from error
     if child.returncode != 0:
-        raise _child_error(child.returncode, child.stderr)
-
-
-def _child_error(code: int, stderr: str) -> EdgeserError:
-    """The error that a child's last line describes, or one that says how it ended."""
-    last = stderr.strip().splitlines()[-1] if stderr.strip() else ""
-    try:
-        report = json.loads(last)
-        return KINDS.get(report["kind"], ExportError)(report["message"], report["hint"])
-    except (ValueError, KeyError, TypeError):
-        pass
-    if code < 0:
-        ending = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hints = {
-            "SIGKILL": "the machine was probably out of memory: close other programs",
-            "SIGILL": "an installed runtime does not suit this processor: see edgeser doctor",
-        }
-        return ExportError(f"the export was ended by {ending}", hints.get(ending, "see edgeser doctor"))
-    return ExportError(f"the export failed: {last or f'exit code {code}'}", "this is a mistake in edgeser: report it")
+        raise child_error("the export", child.returncode, child.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,11 +191,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--format", action="append", choices=[*FORMATS], dest="formats", help="default: onnx and tflite"
     )
+    parser.add_argument("--optional", action="append", default=[], choices=[*FORMATS], help="may fail")
     parser.add_argument("--threads", type=int, default=1, help="threads of the runtimes (default: 1)")
     given = parser.parse_args(arguments)
     try:
         graph, weights, items, metadata = _read_request(given.request)
-        export_student(graph, weights, given.request, items, metadata, given.formats or DEFAULT_FORMATS, given.threads)
+        calibration = _read_items(given.request / CALIBRATION) if (given.request / CALIBRATION).exists() else None
+        formats = given.formats or DEFAULT_FORMATS
+        export_student(
+            graph, weights, given.request, items, metadata, formats, given.threads, calibration, given.optional
+        )
     except EdgeserError as error:
         line = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
         sys.stderr.write(json.dumps(line) + "\n")
@@ -221,13 +212,18 @@ def _read_request(folder: Path) -> tuple[Graph, dict[str, NDArray[np.float32]], 
     try:
         graph = Graph.from_json(_read_json(folder / STUDENT))
         weights = load_file(folder / WEIGHTS)
-        items: NDArray[np.float32] = np.load(folder / ITEMS, allow_pickle=False)
+        items = _read_items(folder / ITEMS)
         metadata = {str(key): str(value) for key, value in _read_json(folder / METADATA).items()}
     except EdgeserError:
         raise
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise ExportError(f"the request in {folder} cannot be read: {error}", "export the model again") from error
     return graph, weights, items, metadata
+
+
+def _read_items(path: Path) -> NDArray[np.float32]:
+    items: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    return items
 
 
 def _read_json(path: Path) -> Any:

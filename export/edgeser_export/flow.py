@@ -38,6 +38,8 @@ class Flow:
         batch: Items a step.
         batch_statistics: Whether batch normalisations use the batch's own mean and variance, or running ones.
         tensors: Names of tensors by the name of the operation that computes them, and of what rules keep for gradients.
+        plain: Only operators that every runtime computes alike: no normalisation in training mode, no convolution for
+            the gradient of a weight. Slower.
     """
 
     nodes: Nodes
@@ -45,6 +47,7 @@ class Flow:
     batch: int
     batch_statistics: bool
     tensors: dict[str, str] = field(default_factory=lambda: {INPUT: INPUT})
+    plain: bool = False
 
     def shape(self, name: str) -> Shape:
         """Shape of a tensor of the student, with the batch."""
@@ -54,11 +57,19 @@ class Flow:
         """A convolution with its shapes."""
         return Geometry(conv, self.shape(conv.source), self.shape(conv.name))
 
-    def affine(self, tensor: str, factor: str, offset: str, channels: int) -> str:
+    def affine(self, tensor: str, factor: str, offset: str, channels: int, rank: int) -> str:
         """Factor x + offset with vectors (channels,): a normalisation by mean 0 and variance 1 is the fastest way."""
+        if self.plain:
+            return self.nodes.add(
+                "Add", self.nodes.add("Mul", tensor, self.along(factor, rank)), self.along(offset, rank)
+            )
         zeros = self.nodes.constant(np.zeros(channels, np.float32))
         ones = self.nodes.constant(np.ones(channels, np.float32))
         return self.nodes.add("BatchNormalization", tensor, factor, offset, zeros, ones, epsilon=0.0)
+
+    def along(self, vector: str, rank: int) -> str:
+        """A vector (channels,) shaped to broadcast along axis 1 of a tensor of ``rank`` axes."""
+        return self.nodes.reshape(vector, (1, -1, *[1] * (rank - 2)))
 
 
 def write_forward(flow: Flow, op: Op) -> None:
@@ -81,7 +92,9 @@ def _batchnorm(flow: Flow, op: BatchNorm) -> str:
     """
     nodes, source = flow.nodes, flow.tensors[op.source]
     weight, bias = f"{op.name}.weight", f"{op.name}.bias"
-    if flow.batch_statistics:
+    if flow.plain and flow.batch_statistics:
+        mean, variance, output = _normalised_plainly(flow, op)
+    elif flow.batch_statistics:
         scratch = [nodes.add("Mul", name, nodes.number(0.0)) for name in (weight, bias)]
         settings = {"training_mode": 1, "momentum": 0.0, "epsilon": NORM_EPSILON}
         output, mean, variance = nodes.add_many("BatchNormalization", 3, source, weight, bias, *scratch, **settings)
@@ -92,6 +105,19 @@ def _batchnorm(flow: Flow, op: BatchNorm) -> str:
     deviation = nodes.add("Sqrt", nodes.add("Add", variance, nodes.number(NORM_EPSILON)))
     flow.tensors[f"{op.name}.inverse"] = nodes.add("Reciprocal", deviation)
     return output
+
+
+def _normalised_plainly(flow: Flow, op: BatchNorm) -> tuple[str, str, str]:
+    """Mean and biased variance of the batch, (channels,), and the normalised tensor."""
+    nodes, source, rank = flow.nodes, flow.tensors[op.source], len(flow.shape(op.name))
+    axes = nodes.integers(axis for axis in range(rank) if axis != 1)
+    mean = nodes.add("ReduceMean", source, axes, keepdims=1)
+    centred = nodes.add("Sub", source, mean)
+    variance = nodes.add("ReduceMean", nodes.add("Mul", centred, centred), axes, keepdims=1)
+    deviation = nodes.add("Sqrt", nodes.add("Add", variance, nodes.number(NORM_EPSILON)))
+    scaled = nodes.add("Mul", nodes.add("Div", centred, deviation), flow.along(f"{op.name}.weight", rank))
+    output = nodes.add("Add", scaled, flow.along(f"{op.name}.bias", rank))
+    return nodes.reshape(mean, (-1,)), nodes.reshape(variance, (-1,)), output
 
 
 def _relu(flow: Flow, op: Relu) -> str:

@@ -1,6 +1,6 @@
 """The formats a student can be written in: one table that help texts, checks, exports and benchmarks read.
 
-    data = find_format("tflite").write(graph, weights, {"labels": "[]"})
+    data = find_format("tflite").write(graph, weights, {"labels": "[]"}, items)
 
 The packages that a writer needs are imported when it writes.
 """
@@ -14,12 +14,16 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeser_export.errors import ExportError, MissingRuntime
 from edgeser_export.graph import Graph, Weights
 from edgeser_export.runtimes import Kind
 
-Write: TypeAlias = Callable[[Graph, Weights, Mapping[str, str]], bytes]
-Precision: TypeAlias = Literal["float32"]
+Items: TypeAlias = NDArray[np.float32]
+Write: TypeAlias = Callable[[Graph, Weights, Mapping[str, str], Items], bytes]
+Precision: TypeAlias = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class Format:
     Attributes:
         name: What users write.
         suffix: End of the file's name, after ``student``.
-        precision: Type of the weights.
+        precision: Type of the weights, and of what is computed between input and logits.
         summary: One line for help texts.
-        write: (graph, weights, metadata) -> content of the file.
+        write: (graph, weights, metadata, items to calibrate int8 on) -> content of the file.
         kind: The kind of runtime that runs it; see :mod:`edgeser_export.runtimes`.
         bound: Largest accepted difference of the logits, as a share of the largest logit; see
             :mod:`edgeser_export.parity`.
@@ -64,12 +68,33 @@ def find_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def _onnx(graph: Graph, weights: Weights, metadata: Mapping[str, str]) -> bytes:
+def format_of(kind: str, precision: str) -> Format:
+    """The row for a kind of file in a precision.
+
+    Raises:
+        ExportError: There is no such row.
+    """
+    for row in FORMATS.values():
+        if (row.kind, row.precision) == (kind, precision):
+            return row
+    return find_format(kind)
+
+
+def _onnx(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
     return bytes(_writer("edgeser_export.onnx", "onnx").write_onnx(graph, weights, metadata))
 
 
-def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str]) -> bytes:
+def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
     return bytes(_writer("edgeser_export.tflite", "ai-edge-litert").write_tflite(graph, weights, metadata))
+
+
+def _onnx_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
+    return bytes(_writer("edgeser_export.onnx_int8", "onnx").write_onnx_int8(graph, weights, metadata, items))
+
+
+def _tflite_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
+    writer = _writer("edgeser_export.tflite_int8", "ai-edge-litert")
+    return bytes(writer.write_tflite_int8(graph, weights, metadata, items))
 
 
 def _writer(module: str, package: str) -> Any:
@@ -87,12 +112,18 @@ FLOAT32_BOUND = 2e-5
 rounded to float16 differ by 1.4e-4 and more, a padding on the wrong side or a transposed kernel by 6e-3 and more. The
 bound leaves room for the kernels of processors that were not measured, and not for any of those."""
 
+INT8_BOUND = 0.25
+"""Of the largest logit. Files of trained students differ from float32 by up to 0.08. Finer mistakes than this shows are
+found by the tests, against :func:`edgeser_export.quantize.run_int8`; what rounding costs is for ``--max-drop``."""
+
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         row.name: row
         for row in (
             Format("onnx", ".onnx", "float32", "ONNX, for onnxruntime", _onnx, "onnx", FLOAT32_BOUND),
             Format("tflite", ".tflite", "float32", "TFLite, for LiteRT", _tflite, "tflite", FLOAT32_BOUND),
+            Format("onnx-int8", ".int8.onnx", "int8", "ONNX in int8 (QDQ)", _onnx_int8, "onnx", INT8_BOUND),
+            Format("tflite-int8", ".int8.tflite", "int8", "TFLite in int8", _tflite_int8, "tflite", INT8_BOUND),
         )
     }
 )

@@ -95,7 +95,8 @@ def _conv(flow: Flow, op: Conv, gradient: Gradient, below: bool) -> Found:
     weight = f"{op.name}.weight"
     wide = _spread(flow, op.name, gradient)
     scaled = partial(_scaled, flow, scale=gradient.scale, axis=0)
-    found = {weight: scaled(kernels.gradient_of_weight(nodes, geometry, flow.tensors[op.source], wide), rank=4)}
+    slope = kernels.gradient_of_weight(nodes, geometry, flow.tensors[op.source], wide, flow.plain)
+    found = {weight: scaled(slope, rank=4)}
     if op.bias:
         found[f"{op.name}.bias"] = scaled(nodes.sum(wide, (0, 2, 3)), rank=1)
     if not below:
@@ -127,7 +128,7 @@ def _batchnorm(flow: Flow, op: BatchNorm, gradient: Gradient, below: bool) -> Fo
         share = nodes.number(-1.0 / prod(shape[axis] for axis in axes))
         factor = nodes.add("Mul", nodes.add("Mul", inverse, slope), share)
         offset = nodes.add("Sub", nodes.add("Mul", shift, share), nodes.add("Mul", factor, mean))
-        value = nodes.add("Add", value, flow.affine(source, factor, offset, shape[1]))
+        value = nodes.add("Add", value, flow.affine(source, factor, offset, shape[1], len(shape)))
     scale = nodes.add("Mul", f"{op.name}.weight", inverse)
     return Found((Gradient(value, shape, scale),), found)
 

@@ -265,7 +265,7 @@ def fold_batchnorm(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, NDA
     for op in graph.ops:
         if isinstance(op, BatchNorm):
             continue
-        op = _reading(op, renamed)
+        op = reading(op, renamed)
         if isinstance(op, Conv) and op.name in norms:
             weight, bias = _folded(op, norms[op.name].name, weights)
             folded |= {f"{op.name}.weight": weight, f"{op.name}.bias": bias}
@@ -286,7 +286,8 @@ def _folded(conv: Conv, norm: str, weights: Weights) -> tuple[NDArray[np.float32
     return weight.astype(np.float32), ((bias - wide["running_mean"]) * scale + wide["bias"]).astype(np.float32)
 
 
-def _reading(op: Op, renamed: Mapping[str, str]) -> Op:
+def reading(op: Op, renamed: Mapping[str, str]) -> Op:
+    """The operation, reading other tensors: ``renamed`` gives their new names."""
     values = {field.name: getattr(op, field.name) for field in fields(op)}
     if isinstance(op, Concat | Add):
         values["sources"] = tuple(renamed.get(source, source) for source in op.sources)

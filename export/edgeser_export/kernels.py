@@ -125,9 +125,10 @@ def choose_input_gradient(geometry: Geometry) -> str:  # noqa: ARG001  the other
     return "transposed"
 
 
-def gradient_of_weight(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:
-    """dL/dw, (out, in, kernel, kernel)."""
-    return WEIGHT_GRADIENTS[choose_weight_gradient(geometry)](nodes, geometry, source, gradient)
+def gradient_of_weight(nodes: Nodes, geometry: Geometry, source: str, gradient: str, plain: bool = False) -> str:
+    """dL/dw, (out, in, kernel, kernel); where ``plain``, by matrix products alone."""
+    way = "shifts" if plain else choose_weight_gradient(geometry)
+    return WEIGHT_GRADIENTS[way](nodes, geometry, source, gradient)
 
 
 def gradient_of_input(nodes: Nodes, geometry: Geometry, weight: str, gradient: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeser_export.errors import GraphError
-from edgeser_export.graph import INPUT, Graph, Shape, Weights, fold_batchnorm
+from edgeser_export.graph import INPUT, Add, Conv, Graph, Linear, Relu, Shape, Weights, fold_batchnorm, sources
 
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
@@ -50,6 +50,17 @@ def lower(graph: Graph, weights: Weights) -> InferenceGraph:
     if twice:
         raise GraphError(f"two tensors of the file would be named {twice[0]!r}", "give that operation another name")
     return InferenceGraph(plain, folded, names)
+
+
+def merged_relus(graph: Graph) -> dict[str, str]:
+    """Operation -> the ReLU that becomes part of it: nothing else reads the operation's output."""
+    readers = [source for op in graph.ops for source in sources(op)]
+    can_carry = {op.name for op in graph.ops if isinstance(op, Conv | Linear | Add)}
+    return {
+        op.source: op.name
+        for op in graph.ops
+        if isinstance(op, Relu) and op.source in can_carry and readers.count(op.source) == 1
+    }
 
 
 def _require_shape(shape: Shape, rank: int, what: str) -> None:

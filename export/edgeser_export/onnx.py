@@ -8,7 +8,7 @@ float32 (items, classes). Batch normalisation is folded. Equal arguments give eq
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -42,17 +42,40 @@ def write_onnx(graph: OpGraph, weights: Weights, metadata: Mapping[str, str] = N
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
     lowered = lower(graph, weights)
+    nodes = [*_nodes(lowered), helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=1)]
+    return inference_model(lowered, nodes, _constants(lowered), metadata)
+
+
+def write_every_tensor(lowered: InferenceGraph) -> bytes:
+    """A model that computes the output of every operation, by their names in the file; for calibration."""
+    model = onnx.load_from_string(
+        inference_model(lowered, [*_nodes(lowered)], _constants(lowered), NOTHING, OUTPUTS[:1])
+    )
+    known = {output.name for output in model.graph.output}
+    for op in lowered.graph.ops:
+        name = lowered.names[op.name]
+        if name not in known:
+            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def inference_model(
+    lowered: InferenceGraph,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Sequence[onnx.TensorProto],
+    metadata: Mapping[str, str],
+    outputs: Sequence[str] = OUTPUTS,
+) -> bytes:
+    """The content of a file: one input "x", outputs a row of classes an item, all float32."""
     body = helper.make_graph(
-        nodes=[*_nodes(lowered), helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=1)],
+        nodes=nodes,
         name="student",
         inputs=[helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["items", *lowered.graph.input_shape])],
         outputs=[
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["items", lowered.classes]) for name in OUTPUTS
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["items", lowered.classes]) for name in outputs
         ],
-        initializer=[
-            numpy_helper.from_array(np.ascontiguousarray(lowered.weights[name]), name)
-            for name in lowered.graph.parameters
-        ],
+        initializer=constants,
     )
     model = helper.make_model(
         body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
@@ -62,9 +85,15 @@ def write_onnx(graph: OpGraph, weights: Weights, metadata: Mapping[str, str] = N
     return data
 
 
+def _constants(lowered: InferenceGraph) -> list[onnx.TensorProto]:
+    return [
+        numpy_helper.from_array(np.ascontiguousarray(lowered.weights[name]), name) for name in lowered.graph.parameters
+    ]
+
+
 def _nodes(lowered: InferenceGraph) -> Iterator[onnx.NodeProto]:
     for op in lowered.graph.ops:
-        kind, attributes = _kind(op)
+        kind, attributes = attributes_of(op)
         parts = [f"{op.name}.{part}" for part in ("weight", "bias")]
         yield helper.make_node(
             kind,
@@ -75,7 +104,8 @@ def _nodes(lowered: InferenceGraph) -> Iterator[onnx.NodeProto]:
         )
 
 
-def _kind(op: Op) -> tuple[str, dict[str, Any]]:
+def attributes_of(op: Op) -> tuple[str, dict[str, Any]]:
+    """The ONNX operator of an operation, and its attributes."""
     match op:
         case Conv():
             square = [op.kernel] * 2

@@ -8,8 +8,8 @@ The report is kept beside the files as ``parity.json``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,10 @@ class ParityReport:
             return cls(int(value["items"]), float(value["largest_logit"]), tuple(ParityRow(**row) for row in rows))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ExportError(f"not a parity report: {error}", "export the model again") from error
+
+    def without(self, formats: Sequence[str]) -> ParityReport:
+        """The report without the rows of some formats."""
+        return replace(self, rows=tuple(row for row in self.rows if row.format not in formats))
 
     def require(self) -> None:
         """Raise ParityError, which names the file that is furthest off, unless every file passed."""

@@ -170,18 +170,32 @@ def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
     return row
 
 
+def open_onnx(data: bytes, threads: int) -> Any:
+    """An onnxruntime session for inference.
+
+    Raises:
+        MissingRuntime: onnxruntime cannot be imported.
+    """
+    try:
+        ort = import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingRuntime(
+            f"onnxruntime cannot be loaded: {error}", _how_to_install(RUNTIMES["onnxruntime"])
+        ) from error
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # Spinning threads would keep a core busy between two windows of sound.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without the fallback, which prints on standard output and then tries the same provider again.
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
 class _OnnxModel:
     runtime = "onnxruntime"
 
     def __init__(self, data: bytes, threads: int) -> None:
-        ort = import_module("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        # Spinning threads would keep a core busy between two windows of sound.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Without the fallback, which prints on standard output and then tries the same provider again.
-        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        self._session = open_onnx(data, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         _check_names([entry.name for entry in inputs], [entry.name for entry in outputs])
         self.input_shape = tuple(inputs[0].shape[1:])

@@ -34,7 +34,7 @@ from edgeser_export.graph import (
     Weights,
     sources,
 )
-from edgeser_export.lowering import PROBABILITIES, InferenceGraph, lower
+from edgeser_export.lowering import LOGITS, PROBABILITIES, InferenceGraph, lower, merged_relus
 from edgeser_export.tflite_file import TfliteFile, read_tflite_metadata
 
 __all__ = ["Float32", "read_tflite_metadata", "write_tflite"]
@@ -55,14 +55,14 @@ def write_tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str] = N
     Raises:
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
-    return _Writer(lower(graph, weights), Float32()).write(metadata)
+    return write_lowered(lower(graph, weights), Float32(), metadata)
 
 
 class Float32:
     """Numbers as they are: every operator in its first version."""
 
-    def activation(self, file: TfliteFile, name: str, shape: Shape) -> int:
-        """Add a tensor that the runtime computes."""
+    def activation(self, file: TfliteFile, name: str, of: str, shape: Shape) -> int:  # noqa: ARG002
+        """Add a tensor that the runtime computes: ``name``, in numbers like those of the op graph's tensor ``of``."""
         return file.tensor(name, shape)
 
     def parameters(
@@ -71,29 +71,46 @@ class Float32:
         """Add the weight, output channel first and input channel last, and the bias of ``op``."""
         return file.constant(f"{op.name}.weight", weight), file.constant(f"{op.name}.bias", bias)
 
+    def entered(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002
+        """The input as the operators read it."""
+        return number
+
+    def left(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002
+        """The logits as they leave the file."""
+        return number
+
     def version(self, code: int) -> int:  # noqa: ARG002  other types of numbers need it
         """Version of the operator ``code``."""
         return 1
+
+
+def write_lowered(lowered: InferenceGraph, numbers: Float32, metadata: Mapping[str, str]) -> bytes:
+    """The content of a file in the given numbers."""
+    return _Writer(lowered, numbers).write(metadata)
 
 
 class _Writer:
     def __init__(self, lowered: InferenceGraph, numbers: Float32) -> None:
         self.lowered, self.numbers, self.file = lowered, numbers, TfliteFile()
         self.graph, self.weights = lowered.graph, lowered.weights
-        self.fused = fused_relus(self.graph)
+        self.fused = merged_relus(self.graph)
         self.numbers_of: dict[str, int] = {}
 
     def write(self, metadata: Mapping[str, str]) -> bytes:
-        self._activation(INPUT)
+        entrance = self.file.tensor(INPUT, channels_last(self.graph.shapes[INPUT]))
+        self.numbers_of[INPUT] = self.numbers.entered(
+            self.file, entrance, INPUT, channels_last(self.graph.shapes[INPUT])
+        )
         absorbed = set(self.fused.values())
         for op in self.graph.ops:
             if op.name not in absorbed:
                 self._operation(op)
-        logits = self.numbers_of[self.graph.output]
-        probabilities = self.numbers.activation(self.file, PROBABILITIES, (1, self.lowered.classes))
-        self._operator("SOFTMAX", [logits], probabilities, "SoftmaxOptions", beta=1.0)
+        classes = (1, self.lowered.classes)
+        logits = self.numbers.left(self.file, self.numbers_of[self.graph.output], LOGITS, classes)
+        probabilities = self.file.tensor(PROBABILITIES, classes)
+        self.file.operator(BuiltinOperator.SOFTMAX, [logits], probabilities, "SoftmaxOptions", beta=1.0)
         self.file.metadata(metadata)
-        return self.file.finish([self.numbers_of[INPUT]], [logits, probabilities])
+        return self.file.finish([entrance], [logits, probabilities])
 
     def _operation(self, op: Op) -> None:
         inputs = [self.numbers_of[source] for source in sources(op)]
@@ -137,7 +154,7 @@ class _Writer:
         margins = self.file.constant(f"{op.name}.margins", np.array([[0, 0], edge, edge, [0, 0]], dtype=np.int32))
         _, height, width, channels = channels_last(self.graph.shapes[op.source])
         shape = (1, height + 2 * op.padding, width + 2 * op.padding, channels)
-        output = self.numbers.activation(self.file, f"{op.name}.padded", shape)
+        output = self.numbers.activation(self.file, f"{op.name}.padded", op.source, shape)
         self._operator("PAD", [source, margins], output, "PadOptions")
         return output
 
@@ -161,24 +178,13 @@ class _Writer:
 
     def _activation(self, name: str) -> int:
         shape = channels_last(self.graph.shapes[name])
-        self.numbers_of[name] = self.numbers.activation(self.file, self.lowered.names[name], shape)
+        self.numbers_of[name] = self.numbers.activation(self.file, self.lowered.names[name], name, shape)
         return self.numbers_of[name]
 
 
 def channels_last(shape: Shape) -> Shape:
     """The shape of one item with the batch of one in front and the channels at the end."""
     return (1, *shape[1:], shape[0])
-
-
-def fused_relus(graph: Graph) -> dict[str, str]:
-    """Operation -> the ReLU that becomes part of it: nothing else reads the operation's output."""
-    readers = [source for op in graph.ops for source in sources(op)]
-    can_carry = {op.name for op in graph.ops if isinstance(op, Conv | Linear | Add)}
-    return {
-        op.source: op.name
-        for op in graph.ops
-        if isinstance(op, Relu) and op.source in can_carry and readers.count(op.source) == 1
-    }
 
 
 def pads_as_same(op: Conv, source: Shape) -> bool:

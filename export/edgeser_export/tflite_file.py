@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
@@ -26,9 +27,18 @@ in place and some kernels fail on the misaligned ones."""
 TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.int8): schema.TensorType.INT8,
 }
 LAST_ONE_BYTE_CODE = 127
 """Operators up to this code are also named in the older one-byte field, which old readers look at."""
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """What a stored integer q stands for: scales (q - zero); several scales are one for each index of axis 0."""
+
+    scales: NDArray[np.float32]
+    zero: int = 0
 
 
 class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]  # the schema has no types
@@ -59,13 +69,16 @@ class TfliteFile:
         self._buffers: list[_AlignedBuffer] = [_AlignedBuffer()]
         self._metadata: list[Any] = []
 
-    def tensor(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
+    def tensor(
+        self, name: str, shape: Sequence[int], dtype: Any = np.float32, steps: Quantisation | None = None
+    ) -> int:
         """Add a tensor that the runtime computes."""
-        return self._add_tensor(name, shape, np.dtype(dtype), buffer=0)
+        return self._add_tensor(name, shape, np.dtype(dtype), 0, steps)
 
-    def constant(self, name: str, value: NDArray[Any]) -> int:
+    def constant(self, name: str, value: NDArray[Any], steps: Quantisation | None = None) -> int:
         """Add a tensor with fixed content."""
-        return self._add_tensor(name, value.shape, value.dtype, self._buffer(np.ascontiguousarray(value).tobytes()))
+        buffer = self._buffer(np.ascontiguousarray(value).tobytes())
+        return self._add_tensor(name, value.shape, value.dtype, buffer, steps)
 
     def operator(
         self,
@@ -117,10 +130,17 @@ class TfliteFile:
         builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
         return bytes(builder.Output())
 
-    def _add_tensor(self, name: str, shape: Sequence[int], dtype: np.dtype[Any], buffer: int) -> int:
+    def _add_tensor(
+        self, name: str, shape: Sequence[int], dtype: np.dtype[Any], buffer: int, steps: Quantisation | None
+    ) -> int:
         tensor = schema.TensorT()
         tensor.name, tensor.shape, tensor.type = name, np.array(shape, dtype=np.int32), TYPES[dtype]
         tensor.buffer, tensor.hasRank = buffer, True
+        if steps is not None:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale = np.atleast_1d(steps.scales).astype(np.float32)
+            tensor.quantization.zeroPoint = np.full(tensor.quantization.scale.size, steps.zero, np.int64)
+            tensor.quantization.quantizedDimension = 0
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 

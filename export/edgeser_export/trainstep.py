@@ -42,7 +42,9 @@ from edgeser_export.stepstate import (
 PRODUCER = "edgeser"
 
 
-def training_step(graph: Graph, batch: int, optimiser: str = "adamw", trained: str = "full") -> bytes:
+def training_step(
+    graph: Graph, batch: int, optimiser: str = "adamw", trained: str = "full", plain: bool = False
+) -> bytes:
     """One training step as a serialised ONNX model.
 
     Args:
@@ -50,6 +52,7 @@ def training_step(graph: Graph, batch: int, optimiser: str = "adamw", trained: s
         batch: Items a step, fixed in the file.
         optimiser: A row of ``OPTIMISERS``: "adamw" or "sgd".
         trained: A row of ``TRAINED``: "full", "frozen" or "head".
+        plain: Only operators that every runtime computes alike; slower, for where the others go wrong.
 
     Returns:
         Bytes that are the same whenever they are written by the same version of ``onnx``.
@@ -60,7 +63,7 @@ def training_step(graph: Graph, batch: int, optimiser: str = "adamw", trained: s
     if len(graph.shapes[graph.output]) != 1:
         raise GraphError(f"the output {graph.output!r} is no vector of logits", "end the graph in a Linear")
     settings, parameters = optimiser_of(optimiser), trained_parameters(graph, trained)
-    flow = _forward(graph, batch, trained_of(trained).batch_statistics)
+    flow = _forward(graph, batch, trained_of(trained).batch_statistics, plain)
     UPDATES[optimiser](flow.nodes, _backward(flow, parameters))
     weights, state = {**graph.parameters, **graph.statistics}, state_shapes(graph, optimiser, trained)
     inputs = [(name, weights[name]) for name in weight_names(graph, trained)]
@@ -68,7 +71,7 @@ def training_step(graph: Graph, batch: int, optimiser: str = "adamw", trained: s
     inputs += [(name, ()) for name in settings.scalars]
     outputs = [(f"{NEXT}{name}", shape) for name, shape in {**parameters, **state}.items()]
     constants = {"betas": BETAS, "epsilon": EPSILON} if optimiser == "adamw" else {"momentum": MOMENTUM}
-    about = {"optimiser": optimiser, "trained": trained, "batch": batch, **constants}
+    about = {"optimiser": optimiser, "trained": trained, "batch": batch, **constants, **({"plain": 1} if plain else {})}
     return _model(flow.nodes, inputs, [*outputs, (LOSS, ())], about)
 
 
@@ -97,10 +100,25 @@ def statistics_step(graph: Graph, batch: int) -> bytes:
     return _model(nodes, inputs, list(graph.statistics.items()), {"batch": batch})
 
 
-def _forward(graph: Graph, batch: int, batch_statistics: bool) -> Flow:
+def forward_pass(graph: Graph, batch: int) -> bytes:
+    """The output of a student, or of a part of one, on a batch, as a serialised ONNX model.
+
+    Inputs are "x", the parameters and the running statistics, which normalise; the output is named after the last
+    operation.
+
+    Raises:
+        GraphError: The batch is not positive.
+    """
+    flow = _forward(graph, batch, batch_statistics=False)
+    flow.nodes.add("Identity", flow.tensors[graph.output], into=graph.output)
+    inputs = [*graph.parameters.items(), *graph.statistics.items(), (ITEMS, flow.shape(INPUT))]
+    return _model(flow.nodes, inputs, [(graph.output, flow.shape(graph.output))], {"batch": batch})
+
+
+def _forward(graph: Graph, batch: int, batch_statistics: bool, plain: bool = False) -> Flow:
     if batch < 1:
         raise GraphError(f"a batch of {batch} items", "use at least one item a step")
-    flow = Flow(Nodes(), graph, batch, batch_statistics)
+    flow = Flow(Nodes(), graph, batch, batch_statistics, plain=plain)
     for op in graph.ops:
         if isinstance(op, BatchNorm) and batch_statistics and prod(flow.shape(op.name)) == flow.shape(op.name)[1]:
             raise GraphError(f"{op.name!r} sees one number a channel, which has no variance", "use a larger batch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from edgeser_device import doctor, machine
-from edgeser_device.bench import Bench, check_budget, run_bench
+from edgeser_device.bench import Bench, check_budget, run_bench, with_recommendation
 from edgeser_device.doctor import Check, Diagnosis, diagnose, importing
 from edgeser_device.errors import GateFailed
 from edgeser_device.machine import (
@@ -35,7 +36,12 @@ def bench(model: Model) -> Bench:
 
 
 def test_every_file_is_measured(bench: Bench, model: Model) -> None:
-    assert [(row["format"], row["runtime"]) for row in bench.results] == [("onnx", "onnxruntime"), ("tflite", "litert")]
+    assert [(row["format"], row["precision"], row["runtime"]) for row in bench.results] == [
+        ("onnx", "float32", "onnxruntime"),
+        ("tflite", "float32", "litert"),
+        ("onnx-int8", "int8", "onnxruntime"),
+        ("tflite-int8", "int8", "litert"),
+    ]
     assert bench.skipped == ()
     for row in bench.results:
         assert set(row) >= KEYS
@@ -48,6 +54,34 @@ def test_every_file_is_measured(bench: Bench, model: Model) -> None:
     assert bench.machine["packages"]["onnxruntime"]
 
 
+def test_the_fastest_that_loses_little_is_recommended(bench: Bench, model: Model) -> None:
+    found = with_recommendation(bench, model)
+    assert all(0.9 <= row["agreement"] <= 1 for row in found.results)
+    assert found.results[0]["agreement"] == 1.0
+    times = {row["format"]: row["frontend_ms_p50"] + row["model_ms_p50"] for row in found.results}
+    good = {row["format"] for row in found.results if row["agreement"] >= 0.98}
+    assert found.recommended is not None
+    assert found.recommended["format"] == min(good, key=times.__getitem__)
+
+
+def test_recommendation_by_recordings(bench: Bench, model: Model) -> None:
+    scores = {"onnx": 0.50, "tflite": 0.51, "onnx-int8": 0.40, "tflite-int8": 0.495}
+    times = {"onnx": 3.0, "tflite": 2.0, "onnx-int8": 0.1, "tflite-int8": 1.0}
+    rows = tuple(
+        {**row, "uar": scores[row["format"]], "model_ms_p50": times[row["format"]], "frontend_ms_p50": 1.0}
+        for row in bench.results
+    )
+    found = with_recommendation(replace(bench, results=rows), model)
+    assert found.recommended is not None
+    assert (found.recommended["format"], found.recommended["uar"]) == ("tflite-int8", 0.495)
+    assert "agreement" not in found.results[0]
+
+
+def test_conditions_before_and_after(bench: Bench) -> None:
+    for when in ("before", "after"):
+        assert set(bench.conditions[when]) == {"governor", "temperature_c", "throttled", "load_average"}
+
+
 def test_the_childs_memory_is_its_own(bench: Bench) -> None:
     """This process holds torch and librosa; what it holds must not be counted."""
     ballast = bytearray(300 << 20)
@@ -57,7 +91,8 @@ def test_the_childs_memory_is_its_own(bench: Bench) -> None:
 
 def test_one_runtime(model: Model) -> None:
     found = run_bench(model, "litert", (1, 2), repeat=3)
-    assert [(row["runtime"], row["threads"]) for row in found.results] == [("litert", 1), ("litert", 2)]
+    pairs = [(row["format"], row["runtime"], row["threads"]) for row in found.results]
+    assert pairs == [(name, "litert", threads) for name in ("tflite", "tflite-int8") for threads in (1, 2)]
 
 
 def test_a_runtime_that_is_not_there(model: Model) -> None:
@@ -153,6 +188,44 @@ def test_a_module_that_is_missing_or_kills_the_process(tmp_path, monkeypatch: py
     assert importing("one of two", ("no_such_module", "json"), True, "json")().ok
     assert not Diagnosis((deadly,), {}).ok
     assert Diagnosis((missing,), {}).ok
+
+
+def test_a_processor_without_the_runtimes_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_processor().ok
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(doctor, "_features", lambda: frozenset({"fp", "evtstrm"}))
+    check = doctor.check_processor()
+    assert (check.ok, check.required, check.found) == (False, True, "lacks asimd")
+
+
+def test_heat_and_weak_power_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "temperature", lambda: 84.2)
+    monkeypatch.setattr(doctor, "throttled", lambda: 0x50005)
+    check = doctor.check_temperature()
+    assert not check.ok
+    assert check.found.startswith("84 °C, too little voltage now, slowed down now")
+    assert "fan" in check.hint
+    monkeypatch.setattr(doctor, "temperature", lambda: 60.0)
+    monkeypatch.setattr(doctor, "throttled", lambda: 0x50000)
+    assert doctor.check_temperature().ok, "what was is said, and is no fault now"
+
+
+def test_a_clock_that_stands_before_the_program_was_made(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_clock().ok
+    newer = tmp_path / "doctor.py"
+    newer.write_text("")
+    os.utime(newer, (2**31, 2**31))
+    monkeypatch.setattr(doctor, "__file__", str(newer))
+    check = doctor.check_clock()
+    assert not check.ok
+    assert "date -s" in check.hint
+
+
+def test_a_key_that_cannot_be_read_is_a_fault(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGESER_TRUST", str(tmp_path / "none.pub"))
+    check = doctor.check_trust()
+    assert (check.ok, check.required) == (False, True)
+    assert "cannot be read" in check.found
 
 
 def test_a_known_bad_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

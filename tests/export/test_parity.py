@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from edgeser import students
 from edgeser_export import export, tflite
+from edgeser_export.children import child_error
 from edgeser_export.errors import (
     ExportError,
     GraphError,
@@ -27,6 +28,8 @@ from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Po
 from edgeser_export.parity import ParityReport, check_parity, compare
 from edgeser_export.reference import run_reference
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
+
+FLOATS = {name: row for name, row in FORMATS.items() if row.precision == "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def _from_x(conv):
 
 def _agree(graph, seed, weigh, draw_items):
     weights, items = weigh(graph, seed), draw_items(graph, 2, seed)
-    files = {name: row.write(graph, weights, {}) for name, row in FORMATS.items()}
+    files = {name: row.write(graph, weights, {}, items) for name, row in FLOATS.items()}
     check_parity(files, items, run_reference(graph, weights, items))
 
 
@@ -137,13 +140,13 @@ def test_the_report_says_what_was_compared(exported):
     assert report.items == len(items)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FLOATS)
 def test_one_changed_weight_is_seen(name, small, exported):
     _, weights, items, _ = exported
     reference = run_reference(small, weights, items)
     changed = {key: value.copy() for key, value in weights.items()}
     changed["conv2.weight"][1, 2, 0, 1] += 0.05
-    data = FORMATS[name].write(small, changed, {})
+    data = FORMATS[name].write(small, changed, {}, items)
     assert not compare({name: data}, items, reference).passed
     with pytest.raises(ParityError, match=f"the {name} file differs from its source by"):
         check_parity({name: data}, items, reference)
@@ -152,7 +155,7 @@ def test_one_changed_weight_is_seen(name, small, exported):
 def test_a_weight_that_is_no_number_is_seen_and_reported_as_json(small, exported):
     _, weights, items, _ = exported
     broken = weights["last.bias"].tobytes()
-    data = FORMATS["onnx"].write(small, weights, {})
+    data = FORMATS["onnx"].write(small, weights, {}, items)
     assert data.count(broken) == 1
     nan = data.replace(broken, np.full(3, np.nan, dtype=np.float32).tobytes())
     report = compare({"onnx": nan}, items, run_reference(small, weights, items))
@@ -164,7 +167,7 @@ def test_a_weight_that_is_no_number_is_seen_and_reported_as_json(small, exported
 def test_padding_on_the_wrong_side_is_seen(exported, small, monkeypatch):
     _, weights, items, _ = exported
     monkeypatch.setattr(tflite, "pads_as_same", lambda op, source: True)
-    data = FORMATS["tflite"].write(small, weights, {})
+    data = FORMATS["tflite"].write(small, weights, {}, items)
     assert not compare({"tflite": data}, items, run_reference(small, weights, items)).passed
 
 
@@ -172,7 +175,7 @@ def test_a_forgotten_epsilon_is_seen(exported, small, monkeypatch):
     _, weights, items, _ = exported
     monkeypatch.setattr("edgeser_export.graph.NORM_EPSILON", 0.0)
     quiet = weights | {"norm1.running_var": np.full(4, 1e-2, dtype=np.float32)}
-    data = FORMATS["onnx"].write(small, quiet, {})
+    data = FORMATS["onnx"].write(small, quiet, {}, items)
     assert not compare({"onnx": data}, items, run_reference(small, quiet, items)).passed
 
 
@@ -264,7 +267,7 @@ def test_formats_are_one_table():
     assert caught.value.hint == "did you mean 'onnx'?"
     with pytest.raises(ExportError) as caught:
         find_format("coreml")
-    assert caught.value.hint == "choose one of: onnx, tflite"
+    assert caught.value.hint == "choose one of: onnx, tflite, onnx-int8, tflite-int8"
 
 
 def test_a_child_writes_the_same_files(exported, small, tmp_path):
@@ -297,7 +300,7 @@ def test_errors_of_the_child_arrive(small, exported, tmp_path):
     ],
 )
 def test_how_a_child_ended(code, stderr, kind, text):
-    error = export._child_error(code, stderr)
+    error = child_error("the export", code, stderr)
     assert type(error) is kind
     assert text in error.message
     assert error.hint

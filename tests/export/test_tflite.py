@@ -14,7 +14,7 @@ from edgeser_export.errors import ModelFileError
 from edgeser_export.graph import Add, Conv, Graph, Linear, Reduce, Relu
 from edgeser_export.reference import softmax
 from edgeser_export.runtimes import load
-from edgeser_export.tflite import fused_relus, pads_as_same, read_tflite_metadata, write_tflite
+from edgeser_export.tflite import merged_relus, pads_as_same, read_tflite_metadata, write_tflite
 from edgeser_export.tflite_file import ALIGNMENT
 
 # Float32 sums in another order: the largest seen over the students is 1.1e-6 of the largest logit.
@@ -54,7 +54,7 @@ def test_inputs_and_outputs(small, weigh):
 
 
 def test_relus_are_fused_where_nothing_else_reads(small, weigh):
-    assert fused_relus(small) == {"hidden": "relu3"}  # before folding; conv2 is read by an addition too
+    assert merged_relus(small) == {"hidden": "relu3"}  # before folding; conv2 is read by an addition too
     assert _operators(write_tflite(small, weigh(small))) == [
         "PAD",  # 18 columns at stride 2: SAME would put one column before the first, not two
         "CONV_2D",

@@ -303,6 +303,26 @@ def test_gradients_of_every_student(name: str, width: float, rate: float) -> Non
     assert_gradients_like_torch(build(name, 8, width), items=16, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("trained", TRAINED)
+@pytest.mark.parametrize("name", ["edgenet", "cnn6", "resnet9"])
+def test_plain_operators_compute_the_same_step(name: str, trained: str) -> None:
+    graph = build(name, 3, 0.125, (1, 16, 24))
+    weights = initial_weights(graph, 0)
+    random = np.random.default_rng(0)
+    feeds = {key: weights[key] for key in weight_names(graph, trained)} | zero_state(graph, "sgd", trained)
+    feeds["x"] = random.standard_normal((4, *graph.input_shape)).astype(np.float32)
+    feeds["labels"] = random.dirichlet(np.ones(3), 4).astype(np.float32)
+    feeds |= scalars("sgd", 1, 0.1)
+    found = []
+    for plain in (False, True):
+        model = training_step(graph, 4, "sgd", trained, plain)
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        read = {entry.name for entry in session.get_inputs()}
+        found.append(session.run(None, {key: value for key, value in feeds.items() if key in read}))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-5)
+
+
 def test_statistics_average_to_those_of_torch() -> None:
     graph = build("edgenet", 5, 0.5, input_shape=(1, 32, 48))
     weights, batches = weights_of(graph), [x for x, _ in batches_of(graph, 4, 6)]

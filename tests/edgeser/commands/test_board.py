@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from device.kits import LABELS, write_kit, write_run
 
 from edgeser.commands import board
 from edgeser_device.bench import Bench
+from edgeser_export.cut import CUTS
 from edgeser_export.formats import FORMATS
 from edgeser_export.runtimes import RUNTIMES
 
@@ -207,7 +209,8 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
     few = ("--threads", 1, "--repeat", 5)
     done = run_edgeser("bench", folder / "model", *few, "--json", check=True)
     found = json.loads(done.stdout)
-    assert {row["format"] for row in found["results"]} == {"onnx", "tflite"}
+    assert {row["format"] for row in found["results"]} == set(FORMATS)
+    assert found["recommended"]["format"] in FORMATS
     assert found["machine"]["cpu"]
     gate = run_edgeser(
         "bench", folder / "model", "--runtime", "litert", "--threads", 1, "--repeat", 5, "--budget-ms", "1e-6"
@@ -215,16 +218,17 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
     assert gate.returncode == 1
     assert "error: no file keeps the budget" in gate.stderr
     lines = [line.split() for line in gate.stdout.splitlines() if line.startswith(("format", "tflite"))]
-    header, row = lines
+    header, row, _ = lines
     assert (header[0], header[-1], len(header)) == ("format", "UAR", len(row))
     assert row[:3] == ["tflite", "litert", "1"]
 
 
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", ["onnx", "tflite", "int8.onnx", "int8.tflite"])
 def test_an_export_is_what_training_wrote(folder: Path, tmp_path: Path, run_edgeser: Run, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("stays")
-    done = run_edgeser("export", folder / "model", "--format", name, "--out", "out", "--json", check=True)
+    asked = ("--format", name.removeprefix("int8."), *(["--int8"] if name.startswith("int8") else []))
+    done = run_edgeser("export", folder / "model", *asked, "--out", "out", "--json", check=True)
     assert json.loads(done.stdout)["parity"]["passed"]
     assert (tmp_path / "out" / f"student.{name}").read_bytes() == (folder / "model" / f"student.{name}").read_bytes()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine.txt", "parity.json", f"student.{name}"}
@@ -236,7 +240,10 @@ def test_exports_share_a_folder_and_say_what_they_lost(folder: Path, tmp_path: P
         found = json.loads(done.stdout)
         assert found["drop"] == {"measure": "agreement", "before": 1.0, "after": 1.0, "drop": 0.0}
         assert found["uar"] is None
-    assert {row["format"] for row in json.loads((tmp_path / "out" / "parity.json").read_text())["rows"]} == set(FORMATS)
+    assert {row["format"] for row in json.loads((tmp_path / "out" / "parity.json").read_text())["rows"]} == {
+        "onnx",
+        "tflite",
+    }
     assert run_edgeser("export", folder / "model", "--format", "onnx", "--out", folder / "model").returncode == 2
 
 
@@ -250,12 +257,47 @@ def test_an_export_is_scored_on_recordings(folder: Path, run_edgeser: Run) -> No
     assert run_edgeser("export", folder / "model", "--format", "onnx", "--max-drop", "3").returncode == 2
 
 
+def test_own_clips(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
+    """Whatever is decided, the exit code, the JSON and the folder agree on it."""
+    for label in ("anger", "neutral", "sadness"):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for number in (1, 2):
+            clip = DEMO.joinpath(f"f1_{label}_0{number}.ogg")
+            (tmp_path / "clips" / label / clip.name).write_bytes(clip.read_bytes())
+    shutil.copytree(folder / "model", tmp_path / "model")
+    command = ("train-on-device", folder / "test.edgeser", "--out", "model", "--clips", "clips", "--threads", "1")
+    done = run_edgeser(*command, "--adapt", "head", "--max-forget", "1", "--json")
+    found = json.loads(done.stdout)
+    assert found["steps"] == 40  # of the model that was there
+    assert set(found["personal"]) >= {"installed", "reason", "part", "trial", "forgetting", "seconds", "clips"}
+    assert done.returncode == (0 if found["personal"]["installed"] else 1)
+    assert (tmp_path / "model" / "base.safetensors").exists() == found["personal"]["installed"]
+    if not found["personal"]["installed"]:
+        assert "error: the old model was kept" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--adapt", "head"), "--adapt belongs to --clips"),
+        (("--max-forget", "0.1"), "--max-forget belongs to --clips"),
+        (("--clips", "nowhere"), "there is no folder nowhere"),
+    ],
+)
+def test_flags_of_own_clips(flags: tuple[str, ...], words: str, folder: Path, run_edgeser: Run) -> None:
+    done = run_edgeser("train-on-device", folder / "test.edgeser", "--out", "model", *flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
 def test_the_names_in_the_help_are_those_of_the_tables() -> None:
     def listed(names: str) -> list[str]:
         return names.replace(" or ", ", ").split(", ")
 
-    assert listed(board.FORMAT_NAMES) == list(FORMATS)
+    assert listed(board.FORMAT_NAMES) == [row.name for row in FORMATS.values() if row.precision == "float32"]
     assert listed(board.RUNTIME_NAMES) == list(RUNTIMES)
+    assert listed(board.PART_NAMES) == list(CUTS)
 
 
 def test_names_of_files_are_not_markup_and_lines_in_a_pipe_are_whole(

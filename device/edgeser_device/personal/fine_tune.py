@@ -1,0 +1,191 @@
+"""A model that knows its owner: trained further on own clips, installed only if it is better for them.
+
+    report = fine_tune(kit, Path("model"), own, PersonalSettings())
+    report.installed, report.trial.before, report.trial.after
+
+The model in the folder is the start; where it was trained on own clips before, what it was before that is, so that
+nothing adds up. It stays as it is unless the new one is better on clips that were left out and forgot no more than
+allowed of the distilled set; then it is kept for rollback.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.kit import Kit, read_weights
+from edgeser_device.lock import only_writer
+from edgeser_device.machine import peak_rss_mb
+from edgeser_device.model import BASE, Model, load_model, previous_path, require_replaceable
+from edgeser_device.personal.clips import OwnClips
+from edgeser_device.personal.lessons import prepare
+from edgeser_device.personal.settings import AdaptSettings
+from edgeser_device.personal.student import CutStudent
+from edgeser_device.personal.trial import Forgetting, Trial, forgetting, leave_out
+from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.train import weights_bytes, write_model
+
+FOLDS: Mapping[str, int] = {"full": 4, "tail": 16, "head": 16}
+"""Trainings without some of the clips, at most: sixteen clips or fewer are left out one by one where that is quick."""
+MAX_FORGET = 0.04
+"""Allowed loss on the distilled set."""
+
+
+@dataclass(frozen=True)
+class PersonalSettings:
+    """How to train on own clips, and what is asked of the result.
+
+    Attributes:
+        adapt: How to train.
+        max_forget: Largest loss on views of the distilled set, 0 to 1.
+        threads: At least 1.
+    """
+
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
+    max_forget: float = MAX_FORGET
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class PersonalReport:
+    """What training on own clips came to.
+
+    Attributes:
+        installed: Whether the new model was written.
+        reason: Why it was not; empty where it was.
+        part: What of the student was trained.
+        trial: On clips that were left out.
+        forgetting: On the distilled set.
+        seconds: All of it, without the export.
+        peak_rss_mb: The most memory that the process held; None where the system does not tell.
+    """
+
+    installed: bool
+    reason: str
+    part: str
+    trial: Trial
+    forgetting: Forgetting
+    seconds: float
+    peak_rss_mb: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            **vars(self),
+            "trial": self.trial.to_json(),
+            "forgetting": self.forgetting.to_json(),
+        }
+
+    def require_installed(self) -> None:
+        """Raise GateFailed where the old model was kept."""
+        if not self.installed:
+            raise GateFailed(
+                f"the old model was kept: {self.reason}",
+                "record more clips, and clearer ones; or allow more with --max-forget",
+            )
+
+
+def is_of(kit: Kit, folder: Path) -> bool:
+    """Whether a model stands at ``folder`` that was trained from this kit."""
+    try:
+        model = load_model(folder)
+    except ModelError:
+        return False
+    return bool(model.description["training"].get("kit_sha256") == kit.sha256)
+
+
+def fine_tune(
+    kit: Kit, folder: Path, own: OwnClips, settings: PersonalSettings, advance: Advance = ignore_progress
+) -> PersonalReport:
+    """Train the model at ``folder`` further and replace it if the new one is better.
+
+    Args:
+        kit: The kit that it was trained from.
+        folder: A model folder.
+        own: The owner's clips, read with the kit's labels and front-end.
+        settings: How.
+        advance: Told the trainings done, of :func:`number_of_trainings`.
+
+    Raises:
+        ModelError: No model of this kit stands there, or another process is writing it.
+        TrainingError: A loss is not finite, or memory did not suffice.
+        GraphError: There is no such part of a student.
+        ExportError: The training step or a file could not be written.
+        ParityError: A written file does not compute what was trained.
+        StorageError: The folder cannot be written.
+    """
+    folder = Path(os.path.realpath(folder))
+    with only_writer(folder):
+        for place in (folder, previous_path(folder)):
+            require_replaceable(place)
+        model = load_model(folder)
+        if model.description["training"].get("kit_sha256") != kit.sha256:
+            raise ModelError(f"{folder} was trained from another kit", "give that kit, or another --out")
+        base = base_weights(model)
+        report, weights = adapt(kit, base, own, settings, advance)
+        if report.installed:
+            personal = {key: value for key, value in report.to_json().items() if key not in ("installed", "reason")}
+            described = {"personal": {**personal, "clips": _counts(own, kit.labels)}}
+            training = model.description["training"]
+            write_model(folder, kit, weights, training, settings.threads, described, {BASE: weights_bytes(base)})
+    return report
+
+
+def adapt(
+    kit: Kit,
+    base: Mapping[str, NDArray[np.float32]],
+    own: OwnClips,
+    settings: PersonalSettings,
+    advance: Advance = ignore_progress,
+) -> tuple[PersonalReport, dict[str, NDArray[np.float32]]]:
+    """Train on own clips and judge the result; nothing is written. Errors as :func:`fine_tune`.
+
+    Returns:
+        The report, whose "installed" says what should be done, and the new weights.
+    """
+    began, how = time.monotonic(), settings.adapt
+    student = CutStudent.open(kit.graph, base, how.part, settings.threads)
+    material = prepare(student, own, kit.distilled, how)
+    trial = leave_out(
+        student, own, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")
+    )
+    upper = student.train(material.lesson(), how)
+    advance(number_of_trainings(own, how), "all clips")
+    forgot = forgetting(student, upper, kit.distilled, how)
+    reason = _why_not(trial, forgot, settings.max_forget)
+    seconds = round(time.monotonic() - began, 3)
+    report = PersonalReport(not reason, reason, how.part, trial, forgot, seconds, peak_rss_mb())
+    return report, {**base, **upper}
+
+
+def number_of_trainings(own: OwnClips, how: AdaptSettings) -> int:
+    """One for each group of clips that is left out, and one on all."""
+    return min(FOLDS[how.part], len(own)) + 1
+
+
+def base_weights(model: Model) -> dict[str, NDArray[np.float32]]:
+    """What the model was before it was trained on own clips, if it was."""
+    if BASE in model.description["files"]:
+        return read_weights(model.read(BASE), model.graph, BASE)
+    return model.weights
+
+
+def _why_not(trial: Trial, forgot: Forgetting, max_forget: float) -> str:
+    if not trial.better:
+        return f"on clips that were left out the new one reached UAR {trial.after:.2f}, the old one {trial.before:.2f}"
+    if forgot.lost > max_forget:
+        return f"the new one lost {forgot.lost:.3f} on the distilled set, {max_forget:g} is allowed"
+    return ""
+
+
+def _counts(own: OwnClips, labels: tuple[str, ...]) -> dict[str, int]:
+    counts = np.bincount(own.classes, minlength=len(labels))
+    return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}

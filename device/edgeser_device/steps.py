@@ -1,0 +1,133 @@
+"""Which files a training computes with: the kit's own, or others that a child process writes on the board.
+
+    plan = choose_plan(kit, memory_mb=100)          # the batch that fits
+    files = step_files(kit, plan)                   # {"step": ..., "statistics": ...}
+
+The kit's files are taken where the kit's batch fits and they compute what the kit says. Smaller batches, and the plain
+operators that stand in where a runtime gets other numbers, are written when they are needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from edgeser_device.errors import TrainingError
+from edgeser_device.kit import Kit
+from edgeser_device.machine import memory_available_mb
+from edgeser_device.schedule import Schedule
+from edgeser_export.graph import Graph
+from edgeser_export.stepwriter import Request, write_in_child
+
+BASE_MB = 50
+"""What Python, numpy and onnxruntime take before anything is trained."""
+SMALLEST_BATCH = 8
+"""Below it the statistics of a batch are too rough to train with."""
+LIVE_SHARE = 2.2
+"""Memory of a step as a multiple of what gradients need: gradients themselves, and copies in other layouts. For edgenet
+as measured, rounded up."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How steps are computed.
+
+    Attributes:
+        batch: Views in one step.
+        plain: Only operators that every runtime computes alike.
+    """
+
+    batch: int
+    plain: bool = False
+
+
+def choose_plan(kit: Kit, memory_mb: int | None) -> StepPlan:
+    """The kit's batch, or the largest half, quarter and so on of it that is likely to fit.
+
+    Args:
+        kit: The kit.
+        memory_mb: What is allowed; None for what the kit asks for.
+
+    Raises:
+        TrainingError: Not even the smallest can fit, in what is allowed or in what is free.
+    """
+    batch = kit.distilled.schedule.batch
+    if memory_mb is not None:
+        while likely_memory_mb(kit.graph, batch) > memory_mb and batch // 2 >= SMALLEST_BATCH:
+            batch //= 2
+    require_memory(kit.graph, batch, memory_mb)
+    return StepPlan(batch)
+
+
+def with_batch(schedule: Schedule, batch: int) -> Schedule:
+    """A schedule for another batch: rates fall with the root of it, as the noise of a gradient rises."""
+    if batch == schedule.batch:
+        return schedule
+    share = (batch / schedule.batch) ** 0.5
+    rates = tuple(rate * share for rate in schedule.rates)
+    return replace(schedule, batch=batch, peak_rate=schedule.peak_rate * share, rates=rates)
+
+
+def step_files(kit: Kit, plan: StepPlan) -> Mapping[str, bytes]:
+    """The ONNX files of a training: "step", and "statistics" where the student normalises by batches.
+
+    Raises:
+        ExportError: They could not be written.
+        MissingRuntime: The package ``onnx``, which writes them, is missing.
+    """
+    schedule, own = kit.distilled.schedule, {}
+    if plan.batch == schedule.batch:
+        own = {"statistics": kit.statistics_step} if kit.graph.statistics else {}
+        if not plan.plain:
+            return {"step": kit.step, **own}
+    settings = {"batch": plan.batch, "optimiser": schedule.optimiser, "plain": plan.plain}
+    requests = {"step": Request("training", kit.graph, settings)}
+    if kit.graph.statistics and not own:
+        requests["statistics"] = Request("statistics", kit.graph, {"batch": plan.batch})
+    return {**own, **write_in_child(requests)}
+
+
+def require_memory(graph: Graph, batch: int, allowed_mb: int | None) -> None:
+    """Refuse a training that cannot fit; what is refused is sure not to fit, what is not may still need more.
+
+    Raises:
+        TrainingError: The least need is above ``allowed_mb``, or above what the system has free.
+    """
+    least, free = least_memory_mb(graph, batch), memory_available_mb()
+    if allowed_mb is not None and least > allowed_mb:
+        raise TrainingError(
+            f"training needs at least {least} MB, {allowed_mb} MB are allowed",
+            "allow more with --memory-mb, or pack a run with a smaller student",
+        )
+    if free is not None and least - BASE_MB > free:
+        raise TrainingError(
+            f"training needs at least {least - BASE_MB} MB more, {free} MB are free",
+            "stop other programs, or pack a run with a smaller student or batch",
+        )
+
+
+def least_memory_mb(graph: Graph, batch: int) -> int:
+    """MB below which no training of this student fits: weights, state, and the activations that gradients need."""
+    return BASE_MB + (_bytes(graph, batch, 1.0) >> 20)
+
+
+def likely_memory_mb(graph: Graph, batch: int) -> int:
+    """MB that a training of this student takes, roughly."""
+    return BASE_MB + (_bytes(graph, batch, LIVE_SHARE) >> 20)
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the system, so that what comes next does not come on top; nothing without glibc."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _bytes(graph: Graph, batch: int, share: float) -> int:
+    weights = 6 * graph.parameter_count  # parameters and two moments, before and after a step
+    activations = batch * sum(prod(graph.shapes[op.name]) for op in graph.ops)
+    return int(4 * (weights + share * activations))

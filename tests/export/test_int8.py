@@ -1,0 +1,150 @@
+"""Eight bits: both formats compute what their common plan says, and that is near to what was trained."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeser import students
+from edgeser_export.errors import ExportError
+from edgeser_export.export import INT8_FORMATS, export_in_child, export_student
+from edgeser_export.formats import FORMATS, find_format, format_of
+from edgeser_export.lowering import lower, merged_relus
+from edgeser_export.quantize import HIGHEST, LOWEST, Affine, affine, joined_ranges, keeps_scale, plan_int8, run_int8
+from edgeser_export.reference import run_reference
+from edgeser_export.runtimes import load
+from edgeser_export.tflite import read_tflite_metadata
+
+STEPS = 4
+"""Of the logits: how far a runtime's rounding may lead away from the plan's, over all layers."""
+INT8 = [row for row in FORMATS.values() if row.precision == "int8"]
+
+
+@pytest.mark.parametrize("row", INT8, ids=lambda row: row.name)
+@pytest.mark.parametrize("name", students.STUDENTS)
+def test_the_runtimes_compute_what_the_plan_says(name, row, weigh, draw_items):
+    graph = students.build(name, 6, 0.25, (1, 32, 32))
+    weights, items = weigh(graph), draw_items(graph, 6)
+    lowered = lower(graph, weights)
+    plan = plan_int8(lowered, items)
+    found = load(row.write(graph, weights, {}, items))(items)
+    step = float(plan.activations[lowered.graph.output].scale)
+    assert np.abs(found.logits - run_int8(lowered, plan, items)).max() <= STEPS * step
+    reference = run_reference(graph, weights, items)
+    assert np.abs(found.logits - reference).max() < row.bound * np.abs(reference).max()
+
+
+@pytest.mark.parametrize("row", INT8, ids=lambda row: row.name)
+def test_every_operation(row, small, weigh, draw_items):
+    weights, items = weigh(small), draw_items(small, 8)
+    lowered = lower(small, weights)
+    plan = plan_int8(lowered, items)
+    step = float(plan.activations[lowered.graph.output].scale)
+    found = load(row.write(small, weights, {}, items))(items).logits
+    assert np.abs(found - run_int8(lowered, plan, items)).max() <= STEPS * step
+
+
+@given(st.floats(-1e4, 1e4), st.floats(0, 1e4))
+def test_a_range_and_zero_fit(lowest, width):
+    how = affine(lowest, lowest + width)
+    assert how.rounded(np.zeros(1))[0] == 0
+    assert LOWEST <= how.zero <= HIGHEST
+    edges = np.array([min(lowest, 0.0), max(lowest + width, 0.0)])
+    assert np.abs(how.rounded(edges) - edges).max() <= 1.001 * float(how.scale)
+
+
+def test_rounding_clips_and_rounds():
+    how = Affine(np.float32(0.5), 0)
+    assert how.rounded(np.array([0.26, -0.26, 0.24, 1e9, -1e9])).tolist() == [0.5, -0.5, 0.0, 63.5, -64.0]
+
+
+def test_scales_do_not_hang_on_last_bits():
+    one, two = affine(-1.0, 3.0), affine(-1.0, float(np.nextafter(np.float32(3.0), np.float32(2.0))))
+    assert one == two
+
+
+def test_tensors_that_are_only_moved_share_a_scale(small, weigh, draw_items):
+    lowered = lower(small, weigh(small))
+    plan = plan_int8(lowered, draw_items(small, 4))
+    checked = 0
+    for op in lowered.graph.ops:
+        if keeps_scale(op):
+            for source in op.sources if hasattr(op, "sources") else (op.source,):
+                assert plan.activations[source] == plan.activations[op.name]
+                checked += 1
+    assert checked >= 6
+    assert not set(merged_relus(lowered.graph)) & set(plan.activations)
+
+
+def test_joined_ranges_span_all(small, weigh, draw_items):
+    graph = lower(small, weigh(small)).graph
+    ranges = {name: (-float(index), float(index)) for index, name in enumerate(["x", *(op.name for op in graph.ops)])}
+    joined = joined_ranges(graph, ranges)
+    for name, (low, high) in joined.items():
+        assert low <= ranges[name][0]
+        assert high >= ranges[name][1]
+
+
+def test_weights_use_their_whole_range(small, weigh, draw_items):
+    lowered = lower(small, weigh(small))
+    plan = plan_int8(lowered, draw_items(small, 4))
+    convolution, dense = plan.parameters["conv2"], plan.parameters["hidden"]
+    assert (np.abs(convolution.weight.astype(int)).max(axis=(1, 2, 3)) == 127).all()
+    assert convolution.scales.shape == (4,)
+    assert np.abs(dense.weight.astype(int)).max() == 127
+    assert dense.scales.shape == (1,)
+    assert dense.bias.dtype == np.int32
+
+
+def test_nothing_to_calibrate_on(small, weigh):
+    with pytest.raises(ExportError, match="nothing to calibrate"):
+        find_format("onnx-int8").write(small, weigh(small), {}, np.zeros((0, *small.input_shape), np.float32))
+
+
+def test_other_programs_find_the_same_inputs_outputs_and_metadata(small, weigh, draw_items):
+    about = {"labels": "a,b,c", "frontend": "{}"}
+    data = {row.kind: row.write(small, weigh(small), about, draw_items(small)) for row in INT8}
+    model = onnx.load_from_string(data["onnx"])
+    assert {entry.key: entry.value for entry in model.metadata_props} == about
+    assert read_tflite_metadata(data["tflite"]) == about
+    assert load(data["tflite"]).input_shape == load(data["onnx"]).input_shape == small.input_shape
+
+
+def test_a_file_is_a_third_of_the_float_one(weigh, draw_items):
+    graph = students.build("edgenet", 8)
+    weights, items = weigh(graph), draw_items(graph)
+    sizes = {name: len(row.write(graph, weights, {}, items)) for name, row in FORMATS.items()}
+    assert sizes["tflite-int8"] <= 40_000
+    assert sizes["onnx-int8"] < sizes["onnx"] / 2.5
+
+
+def test_rows_by_kind_and_precision():
+    assert format_of("tflite", "int8").name == "tflite-int8"
+    assert format_of("onnx", "float32").name == "onnx"
+    with pytest.raises(ExportError, match="no format 'coreml'"):
+        format_of("coreml", "int8")
+
+
+def test_a_child_calibrates_on_what_it_is_given(small, weigh, draw_items, tmp_path):
+    weights, items, seen = weigh(small), draw_items(small, 4), draw_items(small, 20, seed=9)
+    export_in_child(small, weights, tmp_path, items, {}, INT8_FORMATS, calibration=seen)
+    for name in INT8_FORMATS:
+        row = find_format(name)
+        assert (tmp_path / row.file_name).read_bytes() == row.write(small, weights, {}, seen)
+
+
+def test_an_optional_file_that_fails_is_left_out(small, weigh, draw_items, tmp_path):
+    """Calibrated on silence, loud items clip: the float file is kept, the others are not."""
+    weights, items = weigh(small), 30 * draw_items(small, 4)
+    silence = np.zeros((2, *small.input_shape), np.float32)
+    formats = ("onnx", *INT8_FORMATS)
+    report = export_student(small, weights, tmp_path, items, {}, formats, calibration=silence, optional=INT8_FORMATS)
+    assert not report.passed
+    assert {path.name for path in tmp_path.iterdir()} == {"student.onnx", "parity.json"}
+    rows = {row["format"]: row["passed"] for row in json.loads((tmp_path / "parity.json").read_text())["rows"]}
+    assert rows == {"onnx": True, "onnx-int8": False, "tflite-int8": False}
