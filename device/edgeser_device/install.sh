@@ -72,6 +72,9 @@ if [ -d "$folder" ] && [ ! -f "$folder/installation.json" ]; then
         esac
     done
 fi
+if [ ! -d "$folder" ]; then # what ends early leaves no empty folder behind
+    trap 'rmdir "$folder" 2>/dev/null || :' EXIT
+fi
 mkdir -p "$folder" || fail "$folder cannot be made" "choose another folder: sh install.sh KIT.edgeser FOLDER"
 folder=$(cd "$folder" && pwd)
 
