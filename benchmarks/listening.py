@@ -95,6 +95,7 @@ def soak(model: Path, minutes: float) -> dict[str, Any]:
         "dropped_blocks": counters["dropped_blocks"],
         "overflows": counters["overflows"],
         "callback_share_max": counters["callback_share_max"],
+        "late_callbacks": counters["late_callbacks"],
         "rss_mb": round(late[-1], 2),
         "rss_growth_mb": round(growth, 3),
         "cpu_share": round(cpu, 4),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeser.commands.common import Json, print_json
+from edgeser.commands.common import Json, print_json, say
+from edgeser.commands.kits import HOME, Folder, device_app
 
 if TYPE_CHECKING:
     pass
@@ -47,6 +48,9 @@ def add_to(app: typer.Typer) -> None:
         ("record", record, "edgeser record --label anger --out clips --count 5"),
     ):
         app.command(name, epilog=f"Example: {example}")(verb)
+    device_app.command("service", epilog="Example: edgeser device service --flags '--web-address 0.0.0.0:8765'")(
+        service
+    )
 
 
 def listen(
@@ -143,3 +147,25 @@ def record(
         print_json(report.to_json())
     else:
         typer.echo(report.words())
+
+
+def service(
+    folder: Folder = HOME,
+    flags: Annotated[str, typer.Option("--flags", help="Of edgeser listen, in one word for the shell.")] = "--web",
+    as_json: Json = False,
+) -> None:
+    """Start listening now, and with the board: writes a systemd unit and installs it, which takes sudo."""
+    import shlex
+    import subprocess
+
+    from edgeser_device.listen.unit import write_service
+
+    script = write_service(folder.expanduser(), shlex.split(flags))
+    done = subprocess.run(["sh", str(script), "install"], check=False, capture_output=True, text=True)
+    reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
+    if done.returncode:
+        say(f"note: it does not start with the board yet ({reason}); as a user who may: sh {script} install")
+    if as_json:
+        print_json({"script": str(script), "started": done.returncode == 0})
+    elif not done.returncode:
+        typer.echo(f"listening now, and with the board; sh {script} remove ends that")

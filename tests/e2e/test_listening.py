@@ -96,7 +96,8 @@ def test_slow_inference_never_keeps_the_microphone_waiting(
         microphone.play(to_play)
     program.wait_until(lambda: len(program.finals) >= 3)
     counters = program.counters()
-    assert counters["callback_share_max"] < 1
+    # A callback that waited for inference would be late each second; a busy machine may stop any thread now and then.
+    assert counters["late_callbacks"] <= counters["blocks"] / 200
     assert counters["dropped_blocks"] == 0
     assert counters["coalesced_blocks"] > 20  # sound piled up, and was taken at once
     assert program.end() == 0
