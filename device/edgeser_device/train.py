@@ -154,6 +154,8 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     session, files, plan = open_checked(kit, plan, threads)
     state, made = _make_steps(kit, session, start, saver, schedule, advance)
     began = time.monotonic()
+    # What the session returned lies in its memory, which is free only when nothing points there.
+    state = replace(state, values={name: value.copy() for name, value in state.values.items()})
     del session
     give_back_memory()
     weights = _with_statistics(kit, files, state, schedule.batch, threads)
@@ -271,6 +273,7 @@ def open_checked(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSessio
         MissingRuntime: onnxruntime is missing, or onnx where a step has to be written.
     """
     check_inference(kit.golden, kit.graph, kit.weights, kit.distilled)
+    give_back_memory()
     try:
         return _open_plan(kit, plan, threads)
     except (TrainingError, KitError) as error:
