@@ -166,6 +166,8 @@ def test_nothing_of_a_clip_that_is_left_out_is_in_the_lesson(material: Material)
         assert np.array_equal(lesson.own, material.own[expected])
         assert np.array_equal(lesson.own_labels, material.own_labels[expected])
         assert len(lesson.rehearsal) == QUICK.rehearsal_views
+        each = [lesson.own_shares[material.own_classes[expected] == number].sum() for number in range(3)]
+        assert each == pytest.approx([1 / 3] * 3)
 
 
 def test_labels_are_probabilities(material: Material, kit: Kit) -> None:
