@@ -23,6 +23,7 @@ from distillation_runs import Request
 from distillation_tables import markdown_page, panels_of, result_of, row_of, sheets_of
 from rich.console import Console
 
+from edgeser.distill.starts import find_start
 from edgeser.distill.table import METHODS, find_method
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.pictures import budget_picture, check_picture, save
@@ -120,30 +121,36 @@ def groups_of(arguments: argparse.Namespace) -> list[Group]:
     names = list(dict.fromkeys(corpus for corpus, _ in cells))
     students = [parse_student(text, arguments.width) for text in arguments.arch]
     return [
-        Group(corpus, budget, method, start, arch, width, count_of(method, arguments))
+        Group(corpus, budget, method, start, arch, width, count_of(method, start, arguments))
         for corpus in names
         for arch, width in students
         for budget in [budget for other, budget in cells if other == corpus]
-        for method in arguments.methods
-        for start in starts_of(method, arguments)
+        for name in arguments.methods
+        for method, start in starts_of(name, arguments)
     ]
 
 
-def count_of(method: str, arguments: argparse.Namespace) -> int:
-    """Seeds of distillation of a method."""
-    if method == Settings.method:
+def count_of(method: str, start: str, arguments: argparse.Namespace) -> int:
+    """Seeds of distillation of a method and a start; the default of both has more."""
+    if method == Settings.method and start in ("", Settings.start_from):
         return int(arguments.distillations)
     return int(min(arguments.distillations, arguments.other_distillations))
 
 
-def starts_of(method: str, arguments: argparse.Namespace) -> list[str]:
-    """What the items of a method begin as; one line for a method that only chooses real items.
+def starts_of(name: str, arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    """A method, as METHOD or METHOD:START, with each of its starts; a method that only chooses real items has none.
 
     Raises:
-        SettingsError: There is no such method.
+        SettingsError: There is no such method or start, or the method has none.
     """
+    method, _, start = name.partition(":")
     learns = find_method(method).improve is not None
-    return arguments.start if learns and arguments.start else [""]
+    if start and not learns:
+        raise SettingsError(f"{method} chooses real items and begins as nothing", f"write {method} alone")
+    if start:
+        find_start(start)
+        return [(method, start)]
+    return [(method, each) for each in (arguments.start if learns and arguments.start else [""])]
 
 
 def command_of(arguments: argparse.Namespace) -> str:
@@ -171,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
         "--cells", nargs="+", default=[], metavar="CORPUS:BUDGET", help="instead of --corpora and --shares"
     )
     made.add_argument(
-        "--methods", "--method", nargs="+", default=[Settings.method], metavar="M", help=", ".join(METHODS)
+        "--methods", "--method", nargs="+", default=[Settings.method], metavar="M[:START]", help=", ".join(METHODS)
     )
     made.add_argument(
         "--start", "--from", nargs="+", default=[], metavar="START", help="what items begin as: a line each"

@@ -14,8 +14,11 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── FrontendError               (ValueError) a front-end that cannot be computed
     ├── KitError                    (ValueError) a kit cannot be trusted or understood
     │   ├── KitDamaged              truncated, or a member has another hash
-    │   └── KitSchemaError          made for another version of the format
+    │   ├── KitSchemaError          made for another version of the format
+    │   └── KitUntrusted            not signed with the key that this machine trusts
+    ├── KeyFileError                (ValueError) a key's file is missing, malformed, expired or in the way
     ├── DistilledSetError           (ValueError) a distilled set is not well formed
+    ├── DeviceError                 (ValueError) the folder of an installation is missing or damaged
     ├── ModelError                  (ValueError) a model folder is missing or incomplete
     ├── TrainingError               (ArithmeticError) training on the device went wrong
     ├── ClipsError                  (ValueError) the owner's own clips cannot be trained on
@@ -44,6 +47,8 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │       └── FolderInUse         the target holds something else
     ├── RunError                    (ValueError) a run folder is missing, incomplete or of other settings
     ├── SettingsError               (ValueError) flags or configuration that do not fit
+    ├── DeployError                 (RuntimeError) a command on the board failed, or the board cannot be reached
+    ├── WheelError                  (RuntimeError) the wheels for a board cannot be got together
     ├── WorkerError                 (RuntimeError) a worker process died
     └── DivergedError               (ArithmeticError) distillation or training left the finite numbers
 
@@ -57,12 +62,15 @@ from typing import TYPE_CHECKING, Any
 from edgeser_device.errors import (
     AudioError,
     ClipsError,
+    DeviceError,
     DistilledSetError,
     FrontendError,
     GateFailed,
+    KeyFileError,
     KitDamaged,
     KitError,
     KitSchemaError,
+    KitUntrusted,
     ModelError,
     TrainingError,
 )
@@ -109,6 +117,8 @@ __all__ = [
     "ClipsError",
     "CorpusError",
     "CorpusNotFound",
+    "DeployError",
+    "DeviceError",
     "DistilledSetError",
     "DivergedError",
     "DownloadError",
@@ -121,9 +131,11 @@ __all__ = [
     "GateFailed",
     "GraphError",
     "IncompleteCorpus",
+    "KeyFileError",
     "KitDamaged",
     "KitError",
     "KitSchemaError",
+    "KitUntrusted",
     "MissingClass",
     "MissingColumns",
     "MissingExtra",
@@ -146,6 +158,7 @@ __all__ = [
     "UnknownSplit",
     "UnreadableLabels",
     "UnsafeArchive",
+    "WheelError",
     "WorkerError",
     "WrongCorpus",
 ]
@@ -157,6 +170,14 @@ class RunError(EdgeserError, ValueError):
 
 class SettingsError(EdgeserError, ValueError):
     """Flags or configuration values that are wrong or do not fit each other."""
+
+
+class DeployError(EdgeserError, RuntimeError):
+    """A board cannot be reached, or a command on it failed."""
+
+
+class WheelError(EdgeserError, RuntimeError):
+    """The wheels that a board needs cannot be got together."""
 
 
 class WorkerError(EdgeserError, RuntimeError):

@@ -39,6 +39,7 @@ class Task:
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.
         speakers: Speaker of each clip; empty where nobody knows.
+        decibels: dB in one unit of the clips.
     """
 
     graph: Graph
@@ -46,6 +47,7 @@ class Task:
     labels: NDArray[np.int64]
     classes: int
     speakers: tuple[str, ...] = ()
+    decibels: float = 20.0
 
     @property
     def hard_labels(self) -> NDArray[np.float32]:

@@ -4,12 +4,12 @@
 
 The same run packed for the same target gives the same bytes: no date, no path and no host name is stored, and no name
 of a person: of a published corpus the test speakers' codes, of one's own recordings hashes of their names. The
-manifest's keys are schema, edgeser, target, labels, frontend, schedule, student, budgets, provenance, results, members.
+manifest's keys are schema, edgeser, target, labels, frontend, schedule, student, budgets, provenance, results, members,
+and where there are any wheels and signer.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -21,9 +21,11 @@ from edgeser.card import write_card
 from edgeser.corpora.cards import UNSTATED
 from edgeser.errors import RunError
 from edgeser.fingerprint import is_own, speaker_hashes
+from edgeser.payload import read_cost
 from edgeser.run import Run
 from edgeser.targets import Target, find_target
-from edgeser_device.archive import write_archive, write_arrays
+from edgeser.wheels import Wheels
+from edgeser_device.archive import join, pack, write_arrays, write_json_bytes
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.golden import compute_golden
 from edgeser_device.kit import (
@@ -35,12 +37,15 @@ from edgeser_device.kit import (
     INSTALL,
     MANIFEST,
     SCHEMA,
+    SIGNATURE,
     STUDENT,
+    WHEELS,
     frontend_arrays,
     read_kit,
     statistics_name,
     step_name,
 )
+from edgeser_device.signature import ALGORITHM, PrivateKey, sign
 from edgeser_device.steps import least_memory_mb
 from edgeser_device.trainer import TrainingSession
 from edgeser_export.errors import EdgeserError
@@ -70,6 +75,9 @@ class PackReport:
         target: The board.
         least_memory_mb: Below this no training from the kit fits; what it takes is more, and is measured on the board.
         members: Bytes of each member before compression.
+        signer: Id of the key that signed it.
+        corpus_bytes: Size of the recordings that the run was distilled from, where it is known.
+        payload: What storing the items as bytes cost, where it was measured; see :mod:`edgeser.payload`.
     """
 
     path: Path
@@ -78,10 +86,15 @@ class PackReport:
     target: str
     least_memory_mb: int
     members: Mapping[str, int]
+    signer: str | None = None
+    corpus_bytes: int | None = None
+    payload: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**asdict(self), "path": str(self.path), "members": dict(self.members)}
+        """Plain JSON values; "ratio" is the recordings' size over the kit's without wheels."""
+        wheels = sum(size for name, size in self.members.items() if name.startswith(WHEELS))
+        ratio = round(self.corpus_bytes / (self.bytes - wheels), 1) if self.corpus_bytes else None
+        return {**asdict(self), "path": str(self.path), "members": dict(self.members), "ratio": ratio}
 
 
 @dataclass(frozen=True)
@@ -105,13 +118,21 @@ class Parts:
     distilled: DistilledSet
 
 
-def pack_kit(run_folder: Path, target: str, out: Path) -> PackReport:
+def pack_kit(
+    run_folder: Path,
+    target: str,
+    out: Path,
+    key: PrivateKey | None = None,
+    wheels: Wheels | None = None,
+) -> PackReport:
     """Pack a run for a board and read the kit back.
 
     Args:
         run_folder: What ``edgeser distill`` wrote.
         target: A row of ``TARGETS``.
         out: The file to write, atomically.
+        key: Signs the manifest.
+        wheels: Put in for an installation without a network; see :mod:`edgeser.wheels`.
 
     Raises:
         RunError: The run is missing, incomplete or damaged.
@@ -123,11 +144,15 @@ def pack_kit(run_folder: Path, target: str, out: Path) -> PackReport:
     student = parts.description["student"]
     least = least_memory_mb(parts.graph, parts.distilled.schedule.batch)
     row.require_memory(least, f"{student['architecture']} at width {student['width']:g}")
-    data = build_kit(parts, row)
+    data = build_kit(parts, row, key, wheels)
     write_bytes(Path(out), data)
-    kit = read_kit(Path(out))
-    sizes = {name: len(content) for name, content in kit.members.items()}
-    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes)
+    kit = read_kit(Path(out), () if key is None else (key.public,))
+    sizes = {MANIFEST: len(kit.members[MANIFEST])}
+    sizes |= {name: entry["bytes"] for name, entry in kit.manifest["members"].items()}
+    signer = None if key is None else key.public.id
+    corpus_bytes = kit.manifest["budgets"]["corpus_bytes"]
+    payload = kit.manifest["results"].get("payload")
+    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes, payload)
 
 
 def read_parts(folder: Path) -> Parts:
@@ -154,10 +179,12 @@ def read_parts(folder: Path) -> Parts:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
     evaluated = run.metrics() or {}
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
+    if (cost := read_cost(folder)) is not None:
+        results["payload"] = cost
     return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled)
 
 
-def build_kit(run: Parts, target: Target) -> bytes:
+def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels: Wheels | None = None) -> bytes:
     """The bytes of a kit."""
     members = _student_members(run) | {
         DISTILLED: run.distilled.to_bytes(),
@@ -165,9 +192,30 @@ def build_kit(run: Parts, target: Target) -> bytes:
         INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
     }
     manifest = describe(run, target, members)
-    members[CARD] = write_card(manifest).encode()
-    listed = {name: {"bytes": len(data), "sha256": sha256(data).hexdigest()} for name, data in sorted(members.items())}
-    return write_archive({**members, MANIFEST: _json({**manifest, "members": listed})}, first=MANIFEST)
+    if key is not None:
+        manifest["signer"] = {"algorithm": ALGORITHM, "key": key.public.id}
+    if wheels is not None:
+        members |= {f"{WHEELS}{name}": data for name, data in wheels.files.items()}
+        manifest["wheels"] = wheels.to_json()
+    packed = {name: pack(name, data) for name, data in sorted(members.items())}
+    payload = sum(len(stored) for name, (_, stored) in packed.items() if not name.startswith(WHEELS))
+    members[CARD] = write_card(manifest, payload).encode()
+    packed[CARD] = pack(CARD, members[CARD])
+    manifest["members"] = {name: _listed(members[name], stored) for name, (_, stored) in sorted(packed.items())}
+    content = write_json_bytes(manifest)
+    front = [pack(MANIFEST, content)]
+    if key is not None:
+        packed[SIGNATURE] = pack(SIGNATURE, sign(key, content))
+    return join([*front, *(packed[name] for name in sorted(packed))])
+
+
+def _listed(content: bytes, stored: bytes) -> dict[str, Any]:
+    return {
+        "bytes": len(content),
+        "sha256": sha256(content).hexdigest(),
+        "packed_bytes": len(stored),
+        "packed_sha256": sha256(stored).hexdigest(),
+    }
 
 
 def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[str, Any]:
@@ -262,14 +310,10 @@ def _student_members(run: Parts) -> Members:
     golden = compute_golden(TrainingSession(step, threads=1), graph, run.weights, run.distilled)
     members = {
         step_name(schedule.optimiser, schedule.batch): step,
-        STUDENT: _json(graph.to_json()),
+        STUDENT: write_json_bytes(graph.to_json()),
         INITIAL: save(dict(run.weights)),
         GOLDEN: golden.to_bytes(),
     }
     if graph.statistics:
         members[statistics_name(schedule.batch)] = statistics_step(graph, schedule.batch)
     return members
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()

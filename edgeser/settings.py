@@ -70,7 +70,7 @@ class Settings:
     corpus: str
     folder: str = ""
     split: str = ""
-    method: str = "invert"
+    method: str = "mtt"
     arch: str = "edgenet"
     width: float = 1.0
     ipc: int = 0
@@ -100,7 +100,7 @@ class Settings:
     trajectory_rate: float = 0.02
     trajectory_momentum: float = 0.9
     flatness: float = 0.0
-    iterations: int = 150
+    iterations: int = 100
     student_steps: int = 10
     student_batch: int = 64
     item_rate: float = 0.02

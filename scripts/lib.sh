@@ -10,6 +10,14 @@ python="$root/.venv/bin/python"
 # libsoxr. Tests marked `system` use more and skip visibly without it.
 debian_packages=()
 
+# What the tests marked `system` need; `scripts/test --all` installs them where it may.
+# shellcheck disable=SC2034  # for the scripts that source this file
+system_packages=(
+    openssh-client   # deploy
+    openssh-server   # its other end, on a port of its own
+    qemu-user-static # a board's programs on a PC
+)
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
@@ -99,4 +107,4 @@ ensure_environment() { # EXTRAS REASON
 
 # Everything that tests and checks import. ray is left out: it is large, and only slow tests use it.
 # shellcheck disable=SC2034  # for the scripts that source this file
-development_extras="host,mic,mqtt,web,audformat,dev"
+development_extras="host,mic,mqtt,trust,web,audformat,dev"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.archive import parse_json
 from edgeser_device.errors import DistilledSetError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
@@ -103,8 +104,8 @@ class DistilledSet:
 
         try:
             tensors = load(data)
-            description = json.loads(_metadata(data)["edgeser"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            description = parse_json(_metadata(data)["edgeser"], "the distilled set")
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DistilledSetError(f"not a distilled set: {error}", _DAMAGED) from error
         if not isinstance(description, dict) or description.get("schema") != SCHEMA:
             raise DistilledSetError("a distilled set of another version", _DAMAGED)

@@ -10,19 +10,46 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeser_device.known_bad import KNOWN_BAD_AARCH64
-from edgeser_device.machine import describe_machine, installed_versions, memory_available_mb, memory_total_mb
+from edgeser_device.machine import (
+    describe_machine,
+    installed_versions,
+    memory_available_mb,
+    memory_total_mb,
+    temperature,
+    throttled,
+)
+from edgeser_device.signature import require_verification, today, trusted_keys
+from edgeser_export.errors import EdgeserError
 
 LEAST_MEMORY_MB = 200
 """Free memory in which the default student trains."""
 LEAST_DISK_MB = 50
 """Free space for a model, its draft and the one before it."""
 IMPORT_SECONDS = 120
+HOT_C = 80.0
+"""Degrees Celsius at which a Raspberry Pi begins to slow down."""
+NEEDED_FEATURES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"aarch64": frozenset({"fp", "asimd"}), "x86_64": frozenset({"sse4_2"})}
+)
+"""What the wheels of the runtimes are compiled for, by the names in /proc/cpuinfo. Every Raspberry Pi from 3 has it."""
+THROTTLED = (
+    (0x1, "too little voltage now"),
+    (0x2, "clock limited now"),
+    (0x4, "slowed down now"),
+    (0x8, "too hot now"),
+    (0x10000, "too little voltage since the start"),
+    (0x40000, "slowed down since the start"),
+)
+"""Bits of the firmware's get_throttled, as Raspberry Pi documents them."""
+SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 
 
 @dataclass(frozen=True)
@@ -106,6 +133,55 @@ def check_known_bad() -> Check:
     return _check("known-bad versions", not bad, True, "; ".join(bad) or "none installed", f"pip install {names}")
 
 
+def check_microphone() -> Check:
+    """Something to listen to."""
+    from edgeser_device.listen.devices import describe_devices
+
+    ok, found, hint = describe_devices()
+    return _check("microphone", ok, False, found, hint)
+
+
+def check_processor() -> Check:
+    """The instructions that the runtimes' wheels are compiled for."""
+    machine, found = platform.machine(), _features()
+    missing = sorted(NEEDED_FEATURES.get(machine, frozenset()) - found) if found else []
+    words = f"lacks {', '.join(missing)}" if missing else machine if found else f"{machine}, features unknown"
+    return _check("processor", not missing, True, words, "use a Raspberry Pi 3 or newer, or a PC with SSE 4.2")
+
+
+def check_temperature() -> Check:
+    """Neither hot nor slowed down for want of power."""
+    celsius, flags = temperature(), throttled()
+    words = [f"{celsius:.0f} °C"] if celsius is not None else ["unknown"]
+    words += [text for bit, text in THROTTLED if flags is not None and flags & bit]
+    good = (celsius is None or celsius < HOT_C) and not (flags or 0) & 0xF
+    hint = "add a heat sink or a fan, and use the power supply that belongs to the board; measure again when it is cool"
+    return _check("temperature", good, False, ", ".join(words), hint)
+
+
+def check_clock() -> Check:
+    """A clock that is right: keys expire by it, and downloads fail without it."""
+    now = datetime.now(UTC)
+    made = datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC)
+    late = now >= made - timedelta(days=1)
+    known = " (synchronised)" if SYNCHRONISED.exists() else ""
+    hint = "connect to a network and wait, or set it: sudo date -s '2030-12-31 12:00'"
+    return _check("clock", late, False, f"{now:%Y-%m-%d %H:%M} UTC{known}", hint)
+
+
+def check_trust() -> Check:
+    """Where a key is set up, it can be read and signatures can be verified."""
+    try:
+        keys = trusted_keys()
+        if keys:
+            require_verification()
+    except EdgeserError as error:
+        return _check("trusted key", False, True, error.message, error.hint)
+    words = ", ".join(f"{key.id} until {key.expires}" for key in keys) or "none: every whole kit is accepted"
+    good = all(key.expires >= today() for key in keys)
+    return _check("trusted key", good, True, words, "set up its successor: edgeser device trust NEW.pub")
+
+
 def importing(name: str, modules: tuple[str, ...], required: bool, package: str) -> Callable[[], Check]:
     """A check that one of ``modules`` can be imported in a process of its own."""
 
@@ -128,9 +204,14 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     importing("safetensors", ("safetensors.numpy",), True, "safetensors"),
     importing("soundfile", ("soundfile",), True, "soundfile"),
     importing("soxr", ("soxr",), True, "soxr"),
+    check_processor,
     check_memory,
     check_disk,
     check_known_bad,
+    check_temperature,
+    check_microphone,
+    check_clock,
+    check_trust,
 )
 
 
@@ -141,7 +222,11 @@ def _check(name: str, ok: bool, required: bool, found: str, hint: str) -> Check:
 def _import(module: str) -> tuple[bool, str]:
     """Whether a module can be imported, and its version or what went wrong."""
     top = module.partition(".")[0]
-    program = f"import {module}, {top}; print(getattr({top}, '__version__', 'installed'))"
+    return _run(f"import {module}, {top}; print(getattr({top}, '__version__', 'installed'))", module)
+
+
+def _run(program: str, name: str = "it") -> tuple[bool, str]:
+    """Whether a program of one line works in a process of its own, and its last line or what went wrong."""
     try:
         child = subprocess.run(
             [sys.executable, "-P", "-c", program],
@@ -151,9 +236,22 @@ def _import(module: str) -> tuple[bool, str]:
             timeout=IMPORT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return False, f"{module} did not load within {IMPORT_SECONDS} s"
+        return False, f"{name} did not load within {IMPORT_SECONDS} s"
     if child.returncode == 0:
         return True, child.stdout.strip().splitlines()[-1]
     if child.returncode < 0:
-        return False, f"{module} ends the process with {signal.Signals(-child.returncode).name}"
-    return False, child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"{module} fails"
+        return False, f"{name} ends the process with {signal.Signals(-child.returncode).name}"
+    return False, child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"{name} fails"
+
+
+def _features() -> frozenset[str]:
+    """The processor's features by the kernel's names; empty where they cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("Features", "flags"):
+            return frozenset(value.split())
+    return frozenset()

@@ -25,8 +25,20 @@ class KitSchemaError(KitError):
     """A kit was made for another version of the format."""
 
 
+class KitUntrusted(KitError):
+    """A kit is not signed with the key that this machine trusts."""
+
+
+class KeyFileError(EdgeserError, ValueError):
+    """A file with a key is missing, malformed, expired, or would be overwritten."""
+
+
 class DistilledSetError(EdgeserError, ValueError):
     """A distilled set is not well formed."""
+
+
+class DeviceError(EdgeserError, ValueError):
+    """The folder of an installation is missing, damaged, or is not one."""
 
 
 class ModelError(EdgeserError, ValueError):
@@ -45,3 +57,19 @@ class GateFailed(EdgeserError):
     """The work was done and its result missed a bound that was asked for."""
 
     exit_code = 1
+
+
+class ListenError(EdgeserError, ValueError):
+    """Listening cannot be done as asked: a gate, a threshold, an address or a broker's name that cannot be used."""
+
+
+class MicrophoneError(ListenError, OSError):
+    """There is no microphone, it cannot be opened, or it does not record what the model needs."""
+
+
+class BrokerError(ListenError, OSError):
+    """The MQTT broker does not let this program in."""
+
+
+class PortInUse(ListenError, OSError):
+    """Another program listens on the address that the page should have."""

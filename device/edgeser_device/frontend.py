@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from edgeser_device.audio import trim_silence
 from edgeser_device.errors import FrontendError
 
+LARGEST = 1e300
+"""What a number of a specification stays below: infinities, NaN and whole numbers beyond floats do not."""
+
 
 @dataclass(frozen=True)
 class FrontendSpec:
@@ -63,7 +66,7 @@ class FrontendSpec:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
                 raise FrontendError(f"the front-end's {field.name} is {value!r}, not a number", "correct the front-end")
         whole = ("rate", "n_fft", "hop", "mels", "frames", "window_hop")
         limits = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}

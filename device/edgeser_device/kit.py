@@ -1,15 +1,15 @@
-"""Reading a kit: sizes before reading, hashes before parsing, nothing unpacked.
+"""Reading a kit: sizes before reading, hashes before unpacking and parsing, nothing written to a disk.
 
     kit = read_kit(Path("emotions.edgeser"))
     kit.distilled, kit.graph, kit.weights, kit.step, kit.golden, kit.card
 
-A kit is a zip archive whose ``manifest.json`` states the version of the format and the SHA-256 of every other member.
+A kit is a zip archive whose ``manifest.json`` states the version of the format and the SHA-256 of every other member,
+as it is stored and as it is unpacked. With a key, the manifest's signature is verified before it is parsed.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -19,22 +19,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.archive import AGAIN, MAX_ARCHIVE_BYTES, read_archive, read_arrays
+from edgeser_device.archive import (
+    AGAIN,
+    Archive,
+    open_archive,
+    parse_json,
+    read_arrays,
+    unpack,
+    write_json_bytes,
+)
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.golden import Golden
+from edgeser_device.manifest import check_manifest, is_text
+from edgeser_device.signature import PublicKey, require_signature
+from edgeser_export.errors import EdgeserError
 from edgeser_export.graph import Graph
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the kit's format."""
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
-"""May stand beside the manifest without being listed in it."""
+"""Stands beside the manifest without being listed in it: 64 bytes, Ed25519 over the manifest's bytes."""
 MAX_MANIFEST_BYTES = 1 << 20
 DISTILLED, INITIAL, STUDENT = "distilled.safetensors", "init.safetensors", "student.json"
 FRONTEND, GOLDEN, CARD, INSTALL = "frontend.npz", "golden.npz", "card.md", "install.sh"
 REQUIRED = (DISTILLED, INITIAL, STUDENT, FRONTEND, GOLDEN, CARD, INSTALL)
+WHEELS = "wheels/"
+"""Members below this are for the installation: their hashes are compared, and they are never held in memory."""
 FRONTEND_TOLERANCE = 1e-9
 """Between two machines only the last bits of cosines and powers differ; a changed formula differs by far more."""
 
@@ -56,14 +69,16 @@ class Kit:
     Attributes:
         path: Where it was read.
         sha256: Of the whole file, hexadecimal.
-        manifest: See :mod:`edgeser.pack`, which writes it.
-        members: Content by name, the manifest too.
+        manifest: See :mod:`edgeser.pack`, which writes it, and :mod:`edgeser_device.manifest`.
+        members: Content by name, the manifest too, but no wheels.
+        is_signed: Whether a signature stands in it; that it is good was checked only with a key.
     """
 
     path: Path
     sha256: str
     manifest: Mapping[str, Any]
     members: Mapping[str, bytes]
+    is_signed: bool = False
 
     @property
     def size(self) -> int:
@@ -83,7 +98,7 @@ class Kit:
     @cached_property
     def graph(self) -> Graph:
         """The student."""
-        return Graph.from_json(_parse_json(self.members[STUDENT], STUDENT))
+        return Graph.from_json(parse_json(self.members[STUDENT], STUDENT))
 
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -108,34 +123,66 @@ class Kit:
     @property
     def card(self) -> str:
         """The model card, Markdown."""
-        return self.members[CARD].decode("utf-8", errors="replace")
+        return self.members[CARD].decode("utf-8")
 
 
-def read_kit(path: Path) -> Kit:
+def read_kit(path: Path, keys: Iterable[PublicKey] = ()) -> Kit:
     """Read a kit and check that its parts are whole and fit each other.
+
+    Args:
+        path: The file.
+        keys: The kit must be signed with each of them; none for a kit whose origin does not matter.
 
     Raises:
         KitError: Missing, or its parts do not fit each other.
         KitDamaged: Truncated, or a member has another hash than the manifest states.
         KitSchemaError: Made for another version of the format.
+        KitUntrusted: Not signed, or with another key than asked for.
+        MissingExtra: A signature is to be checked, and ``cryptography`` is not installed.
         DistilledSetError: The distilled set in it is malformed.
         GraphError: The student in it is malformed.
     """
     path = Path(path)
+    if not path.is_file():
+        raise KitError(f"there is no kit {path}", "check the path; edgeser pack writes one")
     try:
-        if not path.is_file():
-            raise KitError(f"there is no kit {path}", "check the path; edgeser pack writes one")
-        if path.stat().st_size > MAX_ARCHIVE_BYTES:
-            raise KitError(f"{path} is too large for a kit", f"a kit has at most {MAX_ARCHIVE_BYTES >> 20} MB")
-        data = path.read_bytes()
+        with open_archive(path, first=MANIFEST) as archive:
+            kit = _read(path, archive, tuple(keys))
     except OSError as error:
+        if isinstance(error, EdgeserError):
+            raise
         raise KitError(f"{path} cannot be read: {error.strerror}", "check the permissions and the card") from error
-    members = read_archive(data)
-    manifest = _read_manifest(members)
-    _check_members(manifest, members)
-    kit = Kit(path, sha256(data).hexdigest(), manifest, members)
     _check_agreement(kit)
     return kit
+
+
+def _read(path: Path, archive: Archive, keys: tuple[PublicKey, ...]) -> Kit:
+    content = _manifest_bytes(archive)
+    signature = archive.read(SIGNATURE) if SIGNATURE in archive.entries else None
+    for key in keys:  # before anything of the manifest is believed
+        require_signature(key, content, signature)
+    manifest = _parse_manifest(content)
+    if (signature is not None) != ("signer" in manifest):
+        raise KitDamaged("the kit's signature was removed or added later", AGAIN)
+    members = {MANIFEST: content, **_read_members(manifest, archive)}
+    return Kit(path, _hash_file(path), manifest, members, signature is not None)
+
+
+def _hash_file(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _manifest_bytes(archive: Archive) -> bytes:
+    entry = archive.entries.get(MANIFEST)
+    if entry is None:
+        raise KitError("an archive without a manifest", "this is not a kit; edgeser pack writes one")
+    if entry.size > MAX_MANIFEST_BYTES:
+        raise KitError("a kit with an enormous manifest", "get the kit from someone you trust")
+    return archive.read(MANIFEST)
 
 
 def read_weights(data: bytes, graph: Graph, name: str) -> dict[str, NDArray[np.float32]]:
@@ -161,43 +208,59 @@ def frontend_arrays(spec: FrontendSpec) -> dict[str, NDArray[np.float64]]:
     return {"window": hann_window(spec.n_fft), "filters": mel_filters(spec)}
 
 
-def _read_manifest(members: Mapping[str, bytes]) -> Mapping[str, Any]:
-    content = members.get(MANIFEST)
-    if content is None:
-        raise KitError("an archive without a manifest", "this is not a kit; edgeser pack writes one")
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise KitError("a kit with an enormous manifest", "get the kit from someone you trust")
-    manifest = _parse_json(content, MANIFEST)
+def _parse_manifest(content: bytes) -> Mapping[str, Any]:
+    manifest = parse_json(content, MANIFEST)
     if not isinstance(manifest, dict) or "schema" not in manifest:
         raise KitError("a manifest without a version", "this is not a kit; edgeser pack writes one")
-    if manifest["schema"] != SCHEMA:
+    if type(manifest["schema"]) is not int or manifest["schema"] != SCHEMA:
         raise KitSchemaError(
-            f"a kit of format {manifest['schema']!r}; this version reads format {SCHEMA}",
+            f"a kit of format {str(manifest['schema'])[:40]!r}; this version reads format {SCHEMA}",
             "pack the kit again with this version of edgeser, or install the version that packed it",
         )
-    parts = ("target", "student", "budgets", "provenance", "results")
-    if not all(isinstance(manifest.get(part), dict) for part in parts):
-        raise KitError("an incomplete manifest", "pack the kit again")
-    threads = manifest["target"].get("threads")
-    if not isinstance(threads, int) or not 0 < threads <= 256:
-        raise KitError(f"a target with {threads!r} threads", "pack the kit again")
+    check_manifest(manifest)
+    if write_json_bytes(manifest) != content:
+        raise KitDamaged("the kit's manifest is not written as edgeser writes it", AGAIN)
     return manifest
 
 
-def _check_members(manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
-    listed = manifest.get("members")
-    if not isinstance(listed, dict) or not all(isinstance(entry, dict) for entry in listed.values()):
-        raise KitError("a manifest that lists no members", "pack the kit again")
-    found = set(members) - {MANIFEST, SIGNATURE}
+def _read_members(manifest: Mapping[str, Any], archive: Archive) -> dict[str, bytes]:
+    """Every member but the wheels, each compared with both of its hashes; wheels are compared and not kept."""
+    listed, found = manifest["members"], set(archive.entries) - {MANIFEST, SIGNATURE}
     for name in sorted(set(listed) - found):
         raise KitDamaged(f"the kit lacks {name}", AGAIN)
     for name in sorted(found - set(listed)):
         raise KitDamaged(f"the kit holds {name}, which its manifest does not know", AGAIN)
-    for name, entry in listed.items():
-        if entry.get("bytes") != len(members[name]) or entry.get("sha256") != sha256(members[name]).hexdigest():
-            raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
     for name in sorted(set(REQUIRED) - found):
         raise KitError(f"the kit lacks {name}", "pack the kit again")
+    members = {}
+    for name in sorted(found):
+        content = read_member(archive, name, listed[name], keep=not name.startswith(WHEELS))
+        if content is not None:
+            members[name] = content
+    return members
+
+
+def read_member(archive: Archive, name: str, stated: Mapping[str, Any], keep: bool = True) -> bytes | None:
+    """The content of a member; with ``keep`` false its stored bytes are only hashed, a piece at a time.
+
+    Raises:
+        KitDamaged: It is not what the manifest states; nothing was unpacked then.
+    """
+    entry, digest, pieces = archive.entries[name], sha256(), []
+    if (entry.size, entry.packed_bytes) != (stated["bytes"], stated["packed_bytes"]):
+        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+    for piece in archive.chunks(name):
+        digest.update(piece)
+        if keep:
+            pieces.append(piece)
+    if digest.hexdigest() != stated["packed_sha256"]:
+        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+    if not keep:
+        return None
+    content = unpack(entry, b"".join(pieces))
+    if sha256(content).hexdigest() != stated["sha256"]:
+        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+    return content
 
 
 def _check_agreement(kit: Kit) -> None:
@@ -220,21 +283,24 @@ def _check_agreement(kit: Kit) -> None:
     kit.weights  # noqa: B018  reading them is the check
     if kit.golden.logits.shape[1] != len(distilled.names):
         raise KitError("the kit's golden values are of another student", again)
+    _check_texts(kit)
     stored = read_arrays(kit.members[FRONTEND])
-    for name, array in frontend_arrays(spec).items():
-        other = stored.get(name)
-        if (
-            other is None
-            or other.shape != array.shape
-            or not np.allclose(other, array, rtol=0, atol=FRONTEND_TOLERANCE)
-        ):
-            raise KitError(
-                f"this version computes another {name} for the front-end than the one that packed the kit", again
-            )
+    shapes = {"window": (spec.n_fft,), "filters": (spec.mels, spec.n_fft // 2 + 1)}
+    same = set(stored) == set(shapes) and all(stored[name].shape == shape for name, shape in shapes.items())
+    for name, array in (frontend_arrays(spec) if same else {}).items():
+        same = same and np.allclose(stored[name], array, rtol=0, atol=FRONTEND_TOLERANCE)
+        if not same:
+            break
+    if not same:
+        raise KitError("this version computes another front-end than the one that packed the kit", again)
 
 
-def _parse_json(content: bytes, name: str) -> Any:
+def _check_texts(kit: Kit) -> None:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise KitDamaged(f"{name} is not JSON: {error}", AGAIN) from error
+        good = len(kit.members[CARD]) <= MAX_MANIFEST_BYTES and all(
+            is_text(line) for line in kit.members[CARD].decode("utf-8").split("\n")
+        )
+    except UnicodeDecodeError:
+        good = False
+    if not good:
+        raise KitError("the kit's card is not plain text", "get the kit from someone you trust")

@@ -71,6 +71,15 @@ def temperature() -> float | None:
     return int(text) / 1000 if text and text.lstrip("-").isdigit() else None
 
 
+def throttled() -> int | None:
+    """The bits of a Raspberry Pi's firmware that say whether it is, or was, slowed down."""
+    text = _text("/sys/devices/platform/soc/soc:firmware/get_throttled")
+    try:
+        return int(text, 16) if text else None
+    except ValueError:
+        return None
+
+
 def peak_rss_mb() -> float | None:
     """The most memory that this process has held, in MB.
 

@@ -62,6 +62,15 @@ class Model:
         """The formats that are there, in the order of the table of formats."""
         return tuple(name for name, row in FORMATS.items() if row.file_name in self.description["files"])
 
+    @property
+    def temperature(self) -> float:
+        """By which logits are divided; 1 in models that were written before there was one."""
+        stated = self.description.get("temperature", 1.0)
+        usable = isinstance(stated, int | float) and not isinstance(stated, bool) and 0.01 <= stated <= 100
+        if not usable:
+            raise ModelError(f"the temperature of {self.folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
+        return float(stated)
+
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The trained weights."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.calibration import log_softmax
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec, normalise
 from edgeser_device.model import Model
@@ -20,10 +21,13 @@ from edgeser_export.runtimes import Model as LoadedModel
 class Recogniser:
     """A loaded model with its labels and front-end. Not for two threads at once."""
 
-    def __init__(self, labels: tuple[str, ...], frontend: FrontendSpec, loaded: LoadedModel) -> None:
-        """Join what was loaded."""
+    def __init__(
+        self, labels: tuple[str, ...], frontend: FrontendSpec, loaded: LoadedModel, temperature: float = 1.0
+    ) -> None:
+        """Join what was loaded; logits are divided by ``temperature``, see :mod:`edgeser_device.calibration`."""
         self.labels = labels
         self.frontend = frontend
+        self.temperature = temperature
         self._loaded = loaded
 
     @classmethod
@@ -48,7 +52,7 @@ class Recogniser:
             raise ModelError(
                 f"{model.folder} has {loaded.classes} outputs for {len(model.labels)} labels", "train it again"
             )
-        return cls(model.labels, model.frontend, loaded)
+        return cls(model.labels, model.frontend, loaded, model.temperature)
 
     @property
     def runtime(self) -> str:
@@ -65,7 +69,10 @@ class Recogniser:
             Float32 (windows, classes).
         """
         items = np.ascontiguousarray(normalise(levels, self.frontend)[:, None])
-        return self._loaded(items).probabilities
+        found = self._loaded(items)
+        if self.temperature == 1:
+            return found.probabilities
+        return np.exp(log_softmax(found.logits / self.temperature)).astype(np.float32)
 
 
 def choose_format(model: Model, runtime: str | None = None) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.calibration import fit_student
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from edgeser_device.distilled import first_views
 from edgeser_device.errors import GateFailed, KitError, TrainingError
@@ -50,6 +51,7 @@ from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of
 from edgeser_export.errors import GraphError
 from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
 from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
+from edgeser_export.formats import FORMATS
 
 PARITY_ITEMS = 16
 """Views on which the written files are compared with the trained student."""
@@ -219,6 +221,7 @@ def write_model(
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],
             "training": dict(training),
+            "temperature": fit_student(distilled, _first_file(draft), kit.manifest["provenance"], threads),
             "machine": describe_machine(),
             "files": describe_files(draft),
             **more,
@@ -232,6 +235,10 @@ def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(value) for name, value in weights.items()})
+
+
+def _first_file(draft: Path) -> bytes:
+    return next((draft / row.file_name).read_bytes() for row in FORMATS.values() if (draft / row.file_name).is_file())
 
 
 def _start(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.commands.common import Json, print_json, print_rich, say
-from edgeser.targets import TARGETS
+from edgeser.commands.common import Json, Trust, print_json, print_rich, say
 
 if TYPE_CHECKING:
     from edgeser.device_test import TestPart
@@ -29,51 +28,14 @@ CorpusName = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help
 def add_to(app: typer.Typer) -> None:
     """Add the board's verbs to the command line."""
     for name, verb, example in (
-        ("pack", pack, "edgeser pack runs/ravdess --target rpi4 --out ravdess.edgeser"),
-        ("inspect", inspect, "edgeser inspect ravdess.edgeser"),
         ("train-on-device", train_on_device, "edgeser train-on-device ravdess.edgeser --out model --resume"),
         ("rollback", rollback, "edgeser rollback model"),
         ("export", export, "edgeser export model --format tflite --int8 --max-drop 0.02 --out files"),
         ("predict", predict, "edgeser predict model clip.wav --json"),
         ("bench", bench, "edgeser bench model --threads 4 --budget-ms 20"),
-        ("listen", listen, "edgeser listen model --wav clip.wav --json"),
         ("doctor", doctor, "edgeser doctor"),
     ):
         app.command(name, epilog=f"Example: {example}")(verb)
-
-
-def pack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
-    target: Annotated[
-        str,
-        typer.Option("--target", help=f"The board: {', '.join(TARGETS)}."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The kit to write.")],
-    as_json: Json = False,
-) -> None:
-    """Pack a run into a kit: one file from which a board trains."""
-    from edgeser.commands.tables import pack_lines
-    from edgeser.pack import pack_kit
-
-    report = pack_kit(run, target, out)
-    if as_json:
-        print_json(report.to_json())
-    else:
-        typer.echo(pack_lines(report))
-
-
-def inspect(
-    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")], as_json: Json = False
-) -> None:
-    """Show what a kit holds, after checking every hash."""
-    from edgeser.commands.tables import kit_json, kit_table
-    from edgeser_device.kit import read_kit
-
-    found = read_kit(kit)
-    if as_json:
-        print_json(kit_json(found))
-    else:
-        print_rich(kit_table(found))
 
 
 def train_on_device(
@@ -92,6 +54,7 @@ def train_on_device(
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    trust: Trust = None,
     clips: Annotated[
         Path | None,
         typer.Option(
@@ -122,10 +85,11 @@ def train_on_device(
     from edgeser.commands.tables import training_lines
     from edgeser_device.kit import read_kit
     from edgeser_device.progress import progress_bar
+    from edgeser_device.signature import trusted_keys
     from edgeser_device.train import Settings, train
 
     _require_both(test, corpus)
-    opened = read_kit(kit)
+    opened = read_kit(kit, trusted_keys(trust))
     asked = require_personal(opened, out, clips, adapt, max_forget, threads)
     result: dict[str, Any] = {"uar": None, "model": str(out), "personal": None}
     if asked is None or asked.train_first:
@@ -288,32 +252,6 @@ def bench(
     else:
         print_rich(bench_table(measured))
     check_budget(measured, budget_ms, budget_mb)
-
-
-def listen(
-    model: ModelFolder,
-    wav: Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen to this recording.")] = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Play the recording at its own pace.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")] = False,
-) -> None:
-    """Follow the emotion of speech twice a second."""
-    from edgeser.errors import SettingsError
-    from edgeser_device.listen.loop import Listener
-    from edgeser_device.listen.sinks import json_lines, terminal
-    from edgeser_device.listen.wav import read_blocks
-    from edgeser_device.model import load_model
-    from edgeser_device.runtime import Recogniser
-
-    if wav is None:
-        raise SettingsError("this version listens to recordings only", "give one with --wav FILE")
-    recogniser = Recogniser.open(load_model(model))
-    listener = Listener(recogniser)
-    with json_lines() if as_json else terminal() as show:
-        for block in read_blocks(wav, recogniser.frontend.rate, realtime):
-            for event in listener.push(block):
-                show(event)
-        for event in listener.finish():
-            show(event)
 
 
 def doctor(as_json: Json = False) -> None:

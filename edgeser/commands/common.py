@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", metavar="KEY", help="Refuse kits that are not signed with this public key."),
+]
 
 PIPE_WIDTH = 240
 """Columns of a table that goes into a pipe or file: no row is folded, so that grep and cut find whole lines."""

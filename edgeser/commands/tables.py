@@ -20,9 +20,18 @@ if TYPE_CHECKING:
 
 def pack_lines(report: PackReport) -> str:
     """Where the kit is and what to do with it."""
+    found = report.to_json()
+    ratio = f", 1/{found['ratio']:g} of the recordings that it replaces" if found["ratio"] else ""
+    cost = ""
+    if report.payload is not None:
+        cost = (
+            f"items as bytes cost {100 * report.payload['uar_difference']:+.2f} points of UAR over"
+            f" {len(report.payload['seeds'])} seeds, {report.payload['agreement']:.1%} of the answers agree\n"
+        )
     return (
-        f"{report.path}: {report.bytes:,} bytes for {report.target}, {len(report.members)} members\n"
-        f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
+        f"{report.path}: {report.bytes:,} bytes for {report.target}, {len(report.members)} members{ratio}\n{cost}"
+        + (f"signed with key {report.signer}\n" if report.signer else "")
+        + f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
         f"next, on the board: edgeser train-on-device {report.path.name} --out model"
     )
 
@@ -38,14 +47,15 @@ def kit_json(kit: Kit) -> dict[str, Any]:
     }
 
 
-def kit_table(kit: Kit) -> Group:
-    """Members, labels, student, budgets, provenance, card."""
+def kit_table(kit: Kit, signature: str) -> Group:
+    """Members, labels, student, budgets, provenance, signature, card."""
     from rich.console import Group
     from rich.markdown import Markdown
 
-    members = _table("member", ">bytes", title=f"{kit.path.name}  {kit.path.stat().st_size:,} bytes")
-    for name, content in kit.members.items():
-        members.add_row(name, f"{len(content):,}")
+    members = _table("member", ">bytes", ">packed", title=f"{kit.path.name}  {kit.path.stat().st_size:,} bytes")
+    members.add_row("manifest.json", *[f"{len(kit.members['manifest.json']):,}"] * 2)
+    for name, entry in kit.manifest["members"].items():
+        members.add_row(name, f"{entry['bytes']:,}", f"{entry['packed_bytes']:,}")
     about = _table("what", "value")
     manifest = kit.manifest
     for name, value in (
@@ -58,6 +68,7 @@ def kit_table(kit: Kit) -> Group:
         ("corpus", _words(manifest["provenance"].get("corpus", {}), ("name", "title", "licence", "kind"))),
         ("edgeser", manifest.get("edgeser")),
         ("sha256", kit.sha256),
+        ("signed", signature),
     ):
         about.add_row(name, str(value))
     return Group(members, about, Markdown(kit.card))
@@ -134,6 +145,18 @@ def bench_table(bench: Bench) -> Group:
     chosen = bench.recommended
     advice = "" if chosen is None else f"use {chosen['format']} in {chosen['runtime']}, {chosen['threads']} threads"
     return Group(table, legend, versions, *missing, *([advice] if advice else []))
+
+
+def status_table(state: Mapping[str, Any]) -> Table:
+    """What is installed on this board, a line each."""
+    table = _table("what", "found", title=str(state["folder"]))
+    for name in ("slot", "kit", "target", "trained", "steps", "uar", "uar_packed", "edgeser", "previous", "trusted"):
+        value = state.get(name)
+        shown = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        table.add_row(name.replace("uar_packed", "UAR when packed").replace("uar", "UAR here"), shown)
+    for name, version in state["packages"].items():
+        table.add_row(name, version)
+    return table
 
 
 def doctor_table(diagnosis: Diagnosis) -> Table:

@@ -31,7 +31,7 @@ BATCH = 128
 """Items in one iteration at most, drawn anew in each."""
 SMOOTHNESS = 1e-3
 """Weight of the differences between neighbouring frames."""
-DEFAULTS = {"iterations": 150, "item_rate": 0.05}
+DEFAULTS = {"iterations": 40, "item_rate": 0.05}
 
 
 def begin(assignment: Assignment) -> State:

@@ -93,7 +93,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     graph = build(settings.arch, len(corpus.labels), settings.width, (1, spec.mels, spec.frames))
     features = extract(corpus, split, spec, workers)
     train = features.train
-    task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers)
+    task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
     fixed = with_budget(settings, len(task.clips), task.classes)
     require_enough_items(settings, fixed.ipc, task, corpus.labels)
     return Material(corpus, split, features, fixed, task)

@@ -2,7 +2,7 @@
 
     items = STARTS["mix"](assignment)           # float32 (items, mels, frames), in the order of the classes
 
-A mixture of clips of one class by different speakers holds no recording; noise has the class's mean spectrum only.
+A mixture is several voices at once; it holds no recording. Noise has the class's mean spectrum only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgeser_export.errors import choice_hint
 
 Items = NDArray[np.float32]
 SOURCES = 3
-"""Clips in a mixture: with two one may dominate, with four little is left that tells emotions apart."""
+"""Voices in a mixture: with two one may dominate, with four little is left that tells emotions apart."""
 SMOOTH_FRAMES = 3
 """Noise is drawn for every third frame and every third band and interpolated, as speech varies."""
 
@@ -31,21 +31,37 @@ def real(assignment: Assignment) -> Items:
 
 
 def mix(assignment: Assignment) -> Items:
-    """Weighted sums of three clips of a class, of different clips each, shifted circularly by random numbers of frames.
+    """Three voices at once: clips of a class by different speakers, each shifted circularly by random frames.
 
-    Weights are uniform between 0.5 and 1.5 before they are made to sum to one; each sum is scaled to the spread of its
-    sources. Clips that the experts are sure of come first: the better half of the class.
+    Powers are added, as sounds that meet at a microphone: the result is as sharp as speech, which a mean of log-mels
+    is not. Weights are uniform between 0.5 and 1.5 before they are made to sum to one; mean and spread of each mixture
+    are those of its sources. Clips that the experts are sure of come first: the better half of the class.
     """
     random = np.random.default_rng([assignment.settings.seed, 0x3117])
     items = []
     for drawn in _draws(assignment, SOURCES):
         for row in drawn:
             sources = assignment.task.clips[row, 0]
-            rolled = [np.roll(source, random.integers(source.shape[1]), axis=1) for source in sources]
+            rolled = np.stack([np.roll(source, random.integers(source.shape[1]), axis=1) for source in sources])
             weights = random.uniform(0.5, 1.5, len(row))  # no source may stand out
-            total = np.tensordot(weights / weights.sum(), np.stack(rolled), axes=1)
-            items.append(_with_spread(total, float(sources.std())))
+            items.append(_like(at_once(rolled, weights / weights.sum(), assignment.task.decibels), sources))
     return np.stack(items).astype(np.float32)
+
+
+def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:
+    """The log-mel of sounds that are heard together.
+
+    Args:
+        sources: Log-mels (sources, mels, frames), in units of ``decibels`` dB about any level.
+        weights: Of their powers (sources,), above zero.
+        decibels: dB in one unit.
+
+    Returns:
+        10 log10(sum of weight 10^(dB / 10)) in the same units, (mels, frames).
+    """
+    bels = sources.astype(np.float64) * (decibels / 10)
+    loudest = bels.max(0)
+    return np.asarray((loudest + np.log10(np.tensordot(weights, 10 ** (bels - loudest), axes=1))) * (10 / decibels))
 
 
 def noise(assignment: Assignment) -> Items:
@@ -117,10 +133,10 @@ def _with_partners(
     return np.resize(np.concatenate([[first], others]), sources).astype(np.int64)
 
 
-def _with_spread(item: NDArray[np.float64], spread: float) -> NDArray[np.float64]:
-    """The item with another standard deviation about its mean: sums of independent clips vary less than clips do."""
-    mean = item.mean()
-    return np.asarray(mean + (item - mean) * (spread / max(float(item.std()), 1e-6)))
+def _like(item: NDArray[np.float64], sources: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The item with the mean and the standard deviation of its sources: a sum is louder and varies less."""
+    mean, spread = float(sources.mean()), float(sources.std())
+    return np.asarray(mean + (item - item.mean()) * (spread / max(float(item.std()), 1e-6)))
 
 
 def _smooth(random: np.random.Generator, mels: int, frames: int) -> NDArray[np.float64]:

@@ -61,7 +61,16 @@ def test_there_is_a_group_for_each_corpus_student_budget_method_and_start() -> N
     assert {(group.arch, group.width) for group in groups} == {("edgenet", 1.0), ("cnn6", 0.25)}
     # What only chooses real items begins with nothing, and is distilled fewer times.
     found = {(group.label, group.distillations) for group in groups}
-    assert found == {(f"{Settings.method} from mix", 5), (f"{Settings.method} from noise", 5), ("random", 2)}
+    assert found == {(f"{Settings.method} from mix", 5), (f"{Settings.method} from noise", 2), ("random", 2)}
+
+
+def test_a_method_may_name_its_start() -> None:
+    methods = ("mtt:noise", "invert", "random")
+    groups = groups_of(asked("--cells", "demo:2", "--methods", *methods))
+    assert [(group.method, group.start) for group in groups] == [("mtt", "noise"), ("invert", ""), ("random", "")]
+    for wrong, said in (("random:mix", "chooses real items"), ("mtt:mixx", "cannot begin as"), ("mttt", "no method")):
+        with pytest.raises(SettingsError, match=said):
+            groups_of(asked("--cells", "demo:2", "--methods", wrong))
 
 
 def test_cells_name_their_own_budgets(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from edgeser.keys import write_pair
 from edgeser.pack import PackReport, pack_kit
 from edgeser.students import build, initial_weights
 from edgeser_device.distilled import DistilledSet, quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
+from edgeser_device.signature import PrivateKey, read_private
 from edgeser_device.views import mixed_recipes, plain_recipes
 
 LABELS = ("anger", "neutral", "sadness")
@@ -115,6 +117,18 @@ def write_run(
     return folder
 
 
-def write_kit(folder: Path, distilled: DistilledSet | None = None, width: float = 0.25, **changes: Any) -> PackReport:
+def write_kit(
+    folder: Path,
+    distilled: DistilledSet | None = None,
+    width: float = 0.25,
+    key: PrivateKey | None = None,
+    **changes: Any,
+) -> PackReport:
     """A kit at ``folder / "test.edgeser"``."""
-    return pack_kit(write_run(folder / "run", distilled, width, **changes), "rpi4", folder / "test.edgeser")
+    return pack_kit(write_run(folder / "run", distilled, width, **changes), "rpi4", folder / "test.edgeser", key)
+
+
+def write_keys(name: Path, days: int = 30, replaced: PrivateKey | None = None) -> PrivateKey:
+    """A pair of keys: NAME.key and NAME.pub."""
+    write_pair(name, days, replaced)
+    return read_private(name.with_name(f"{name.name}.key"))

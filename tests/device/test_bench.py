@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -187,6 +188,44 @@ def test_a_module_that_is_missing_or_kills_the_process(tmp_path, monkeypatch: py
     assert importing("one of two", ("no_such_module", "json"), True, "json")().ok
     assert not Diagnosis((deadly,), {}).ok
     assert Diagnosis((missing,), {}).ok
+
+
+def test_a_processor_without_the_runtimes_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_processor().ok
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(doctor, "_features", lambda: frozenset({"fp", "evtstrm"}))
+    check = doctor.check_processor()
+    assert (check.ok, check.required, check.found) == (False, True, "lacks asimd")
+
+
+def test_heat_and_weak_power_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "temperature", lambda: 84.2)
+    monkeypatch.setattr(doctor, "throttled", lambda: 0x50005)
+    check = doctor.check_temperature()
+    assert not check.ok
+    assert check.found.startswith("84 °C, too little voltage now, slowed down now")
+    assert "fan" in check.hint
+    monkeypatch.setattr(doctor, "temperature", lambda: 60.0)
+    monkeypatch.setattr(doctor, "throttled", lambda: 0x50000)
+    assert doctor.check_temperature().ok, "what was is said, and is no fault now"
+
+
+def test_a_clock_that_stands_before_the_program_was_made(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_clock().ok
+    newer = tmp_path / "doctor.py"
+    newer.write_text("")
+    os.utime(newer, (2**31, 2**31))
+    monkeypatch.setattr(doctor, "__file__", str(newer))
+    check = doctor.check_clock()
+    assert not check.ok
+    assert "date -s" in check.hint
+
+
+def test_a_key_that_cannot_be_read_is_a_fault(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGESER_TRUST", str(tmp_path / "none.pub"))
+    check = doctor.check_trust()
+    assert (check.ok, check.required) == (False, True)
+    assert "cannot be read" in check.found
 
 
 def test_a_known_bad_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,28 +16,34 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from device.kits import SPEC, synthetic_set
+from device.mutants import sealed
 from hypothesis import HealthCheck, given, settings
 
 from edgeser.students import build
 from edgeser_device import archive
-from edgeser_device.archive import read_archive, read_arrays, write_archive, write_arrays
+from edgeser_device.archive import (
+    parse_json,
+    read_archive,
+    read_arrays,
+    write_archive,
+    write_arrays,
+    write_json_bytes,
+)
 from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
-from edgeser_device.frontend import hann_window, mel_filters
+from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.kit import GOLDEN, INITIAL, MANIFEST, STUDENT, Kit, read_kit
-from edgeser_export.errors import EdgeserError
+from edgeser_device.manifest import EXTRA_FIELDS, FIELDS, check_manifest, is_plain
+from edgeser_device.schedule import Schedule
+from edgeser_export.errors import EdgeserError, GraphError
+from edgeser_export.graph import Graph
 
 Members = dict[str, bytes]
 
 
-def signed(members: Members, **changes: Any) -> bytes:
-    """An archive whose manifest states the members that are there."""
-    manifest = json.loads(members[MANIFEST])
-    rest = {name: data for name, data in members.items() if name != MANIFEST}
-    manifest["members"] = {
-        name: {"bytes": len(data), "sha256": sha256(data).hexdigest()} for name, data in rest.items()
-    }
-    manifest = {key: value for key, value in (manifest | changes).items() if value is not ...}
-    return write_archive({**rest, MANIFEST: json.dumps(manifest).encode()}, first=MANIFEST)
+def resealed(members: Members, **changes: Any) -> bytes:
+    """A kit whose manifest states the members that are there."""
+    manifest = json.loads(members[MANIFEST]) | changes
+    return sealed(members, {key: value for key, value in manifest.items() if value is not ...})
 
 
 def reading(tmp_path: Path, data: bytes) -> Kit:
@@ -60,8 +66,8 @@ def test_the_front_ends_constants_travel(kit: Kit) -> None:
     assert np.array_equal(stored["filters"], mel_filters(SPEC))
 
 
-def test_a_kit_signed_again_is_still_read(kit: Kit, tmp_path: Path) -> None:
-    assert reading(tmp_path, signed(dict(kit.members))).labels == kit.labels
+def test_a_kit_sealed_again_is_still_read(kit: Kit, tmp_path: Path) -> None:
+    assert reading(tmp_path, resealed(dict(kit.members))).labels == kit.labels
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
@@ -81,32 +87,32 @@ def test_a_changed_member_is_damaged(kit: Kit, tmp_path: Path) -> None:
 def test_a_missing_and_an_unknown_member_are_damage(kit: Kit, tmp_path: Path) -> None:
     fewer = {name: data for name, data in kit.members.items() if name != GOLDEN}
     with pytest.raises(KitDamaged, match=GOLDEN):
-        reading(tmp_path, write_archive(fewer))
+        reading(tmp_path, write_archive(fewer, first=MANIFEST))
     with pytest.raises(KitDamaged, match=r"extra\.txt"):
-        reading(tmp_path, write_archive({**kit.members, "extra.txt": b"x"}))
+        reading(tmp_path, write_archive({**kit.members, "extra.txt": b"x"}, first=MANIFEST))
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("schema", [0, 1, 3, "2", True, 2.0, None, [2]])
 def test_another_schema_is_refused(kit: Kit, tmp_path: Path, schema: object) -> None:
     with pytest.raises(KitSchemaError, match="format"):
-        reading(tmp_path, signed(dict(kit.members), schema=schema))
+        reading(tmp_path, resealed(dict(kit.members), schema=schema))
 
 
 def test_members_that_do_not_fit_each_other(kit: Kit, tmp_path: Path) -> None:
     other = json.dumps(build("edgenet", 5, 0.25).to_json()).encode()
     with pytest.raises(EdgeserError, match="number of outputs"):
-        reading(tmp_path, signed({**kit.members, STUDENT: other}))
+        reading(tmp_path, resealed({**kit.members, STUDENT: other}))
     wider = json.dumps(build("edgenet", 3, 0.5).to_json()).encode()
     with pytest.raises(EdgeserError, match="weight"):
-        reading(tmp_path, signed({**kit.members, STUDENT: wider}))
+        reading(tmp_path, resealed({**kit.members, STUDENT: wider}))
     foreign = synthetic_set(per_class=2, batch=4).to_bytes()
     with pytest.raises(KitError, match="steps/adamw-full-4"):
-        reading(tmp_path, signed({**kit.members, "distilled.safetensors": foreign}))
+        reading(tmp_path, resealed({**kit.members, "distilled.safetensors": foreign}))
     filters = write_arrays({"window": hann_window(1024), "filters": mel_filters(SPEC) * 1.0001})
-    with pytest.raises(KitError, match="another filters"):
-        reading(tmp_path, signed({**kit.members, "frontend.npz": filters}))
+    with pytest.raises(KitError, match="another front-end"):
+        reading(tmp_path, resealed({**kit.members, "frontend.npz": filters}))
     with pytest.raises(KitDamaged, match=STUDENT):
-        reading(tmp_path, signed({**kit.members, STUDENT: b"{"}))
+        reading(tmp_path, resealed({**kit.members, STUDENT: b"{"}))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +128,7 @@ def test_members_that_do_not_fit_each_other(kit: Kit, tmp_path: Path) -> None:
 )
 def test_a_manifest_that_says_something_else(kit: Kit, tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(KitError):
-        reading(tmp_path, signed(dict(kit.members), **change))
+        reading(tmp_path, resealed(dict(kit.members), **change))
 
 
 @pytest.mark.parametrize("manifest", [b"", b"[]", b"{", b"{}", b'{"schema": 1}', b"\xff\xfe", b"[" * 100_000])
@@ -210,7 +216,7 @@ def test_a_bomb_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) ->
         ("MAX_ARCHIVE_BYTES", 10_000),
     ):
         monkeypatch.setattr(archive, name, limit)
-    monkeypatch.setattr(archive, "_read_member", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(archive, "unpack", lambda *_: pytest.fail("it was read"))
     with pytest.raises(KitError, match="has 0 MB"):
         read_archive(write_archive({"big": bytes(1001)}))
     with pytest.raises(KitError, match="unpacks to too much"):
@@ -229,14 +235,98 @@ def test_a_member_that_lies_about_its_size() -> None:
         read_archive(bytes(data))
 
 
-@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+def test_a_member_that_would_unpack_to_much_more_is_refused() -> None:
+    with pytest.raises(KitError, match="would unpack to 8 MB"):
+        read_archive(write_archive({"zeros": bytes(8 << 20)}))
+    assert read_archive(write_archive({"zeros": bytes(1 << 20)}))["zeros"] == bytes(1 << 20)
+
+
+def test_other_programs_read_what_is_written(kit: Kit) -> None:
+    with zipfile.ZipFile(kit.path) as packed:
+        assert packed.testzip() is None
+        assert {name: packed.read(name) for name in packed.namelist()} == dict(kit.members)
+
+
+def test_what_another_program_wrote_is_no_kit(kit: Kit, tmp_path: Path) -> None:
+    with pytest.raises(KitError):
+        reading(tmp_path, raw_zip(list(kit.members.items())))
+
+
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-def test_a_flipped_byte_never_goes_unnoticed(kit: Kit, tmp_path: Path, place: float, value: int) -> None:
-    """Or it does not matter: dates and permissions of members are not looked at."""
+def test_a_changed_byte_never_goes_unnoticed(kit: Kit, tmp_path: Path, place: float, flip: int) -> None:
     data = bytearray(kit.path.read_bytes())
-    data[int(place * len(data))] = value
+    data[int(place * len(data))] ^= flip
+    with pytest.raises(KitError):
+        reading(tmp_path, bytes(data))
+
+
+# Schemas -------------------------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(name=st.sampled_from([*FIELDS, *EXTRA_FIELDS]), value=JSON)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+def test_a_manifest_with_any_value_is_read_or_refused(kit: Kit, name: str, value: Any) -> None:
+    manifest = {**kit.manifest, name: value}
+    with contextlib.suppress(KitError):
+        check_manifest(manifest)
+        assert is_plain(value)
+
+
+@given(JSON)
+def test_json_is_read_as_it_was_written_or_refused(value: Any) -> None:
+    try:
+        text = write_json_bytes(value)
+    except ValueError:
+        return
+    with contextlib.suppress(KitDamaged):
+        assert write_json_bytes(parse_json(text, "it")) == text
+
+
+@given(JSON)
+def test_a_student_of_any_value_is_refused(value: Any) -> None:
+    with pytest.raises(GraphError):
+        Graph.from_json(value)
+
+
+@given(JSON, st.sampled_from([Schedule, FrontendSpec]))
+def test_descriptions_of_any_value_are_refused(value: Any, kind: Any) -> None:
+    with pytest.raises(EdgeserError):
+        kind.from_json(value)
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_descriptions_with_one_odd_value_are_read_or_refused(data: st.DataObject) -> None:
+    whole: Any = data.draw(st.sampled_from([Schedule(), FrontendSpec()]))
+    description = whole.to_json()
+    description[data.draw(st.sampled_from(sorted(description)))] = data.draw(JSON)
     with contextlib.suppress(EdgeserError):
-        assert dict(reading(tmp_path, bytes(data)).members) == dict(kit.members)
+        type(whole).from_json(description)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": 1, "a": 2}', "NaN", "-Infinity", "1e999", "1" * 30, "[" * 100_000, "", "\ufeff{}", "{'a': 1}"],
+)
+def test_json_that_readers_understand_differently_is_refused(text: str) -> None:
+    with pytest.raises(KitDamaged):
+        parse_json(text, "it")
+
+
+@pytest.mark.parametrize("text", ["\x1b[2Jgone", "a\rb", "a\x00b", "\u202etxt.exe"])
+def test_what_would_move_the_cursor_is_not_printed(kit: Kit, tmp_path: Path, text: str) -> None:
+    provenance = {**kit.manifest["provenance"], "corpus": {"name": text}}
+    with pytest.raises(KitError, match="provenance"):
+        reading(tmp_path, resealed(dict(kit.members), provenance=provenance))
+    with pytest.raises(KitError, match="plain text"):
+        reading(tmp_path, resealed({**kit.members, "card.md": text.encode()}))
 
 
 # Arrays --------------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: 
     [
         ("kcenter", "mix", "The items are log-mels of recordings"),
         ("mtt", "real", "The items began as log-mels of recordings"),
-        ("invert", "mix", "The items began as sums of log-mels"),
+        ("invert", "mix", "The items began as sums of the powers"),
         ("match", "noise", "The items began as noise"),
     ],
 )

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import floats
 
 from edgeser.distill.method import Assignment
-from edgeser.distill.starts import SOURCES, STARTS, begin_items, find_start, mix, noise, real
+from edgeser.distill.starts import SOURCES, STARTS, at_once, begin_items, find_start, mix, noise, real
 from edgeser.errors import SettingsError
 
 
@@ -55,12 +58,12 @@ def test_no_clip_is_among_the_items(assignment: Assignment, name: str) -> None:
         assert min(gaps) > 0.1
 
 
-def test_a_mixture_is_a_sum_of_shifted_clips_of_its_class_by_different_speakers(assignment: Assignment) -> None:
-    """Clips that are one constant each show the weights and the sources: values of sources add up."""
+def test_a_mixture_is_of_shifted_clips_of_its_class_by_different_speakers(assignment: Assignment) -> None:
+    """Clips that are loud in one band each show the sources: shifts in time do not move a band."""
     given = of_speakers(assignment, 2)
     clips = np.zeros_like(given.task.clips)
     for index in range(len(clips)):
-        clips[index, 0, index] = 1.0  # a band of its own: shifts in time do not move it
+        clips[index, 0, index] = 1.0
     items = mix(replace(given, task=replace(given.task, clips=clips)))
     for item, number in zip(items, given.classes, strict=True):
         bands = item.mean(1) - item.mean(1).min()
@@ -68,6 +71,27 @@ def test_a_mixture_is_a_sum_of_shifted_clips_of_its_class_by_different_speakers(
         assert np.count_nonzero(bands > 1e-4) == SOURCES
         assert set(given.task.labels[sources]) == {number}
         assert len({given.task.speakers[source] for source in sources}) == SOURCES
+
+
+def test_mixtures_have_the_level_and_spread_of_clips(assignment: Assignment) -> None:
+    given = of_speakers(assignment, 4)
+    items, clips = mix(given), given.task.clips[:, 0]
+    assert clips.mean((1, 2)).min() - 1e-4 <= items.mean((1, 2)).min()
+    assert items.mean((1, 2)).max() <= clips.mean((1, 2)).max() + 1e-4
+    assert clips.std((1, 2)).min() * 0.99 <= items.std((1, 2)).min()
+
+
+@drawn(arrays(np.float32, (3, 4, 5), elements=floats(-6, 6, width=32)), floats(0.1, 0.8), floats(5, 30))
+def test_sounds_at_once_add_their_powers(sources: np.ndarray, first: float, decibels: float) -> None:
+    weights = np.array([first, (1 - first) / 2, (1 - first) / 2])
+    power = 10 ** (sources.astype(np.float64) * decibels / 10)
+    wanted = 10 * np.log10((weights[:, None, None] * power).sum(0)) / decibels
+    assert np.allclose(at_once(sources, weights, decibels), wanted, atol=1e-9)
+
+
+def test_sounds_far_below_the_others_are_not_heard() -> None:
+    heard = at_once(np.array([[[0.0]], [[-900.0]]], dtype=np.float32), np.array([0.5, 0.5]), 20.0)
+    assert heard[0, 0] == pytest.approx(10 * np.log10(0.5) / 20)
 
 
 def test_a_class_with_one_clip_still_begins(assignment: Assignment) -> None:

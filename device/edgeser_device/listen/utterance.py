@@ -1,0 +1,77 @@
+"""What is known of the speech that goes on: its samples, its windows so far, and the answer when it ends."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.frontend import FrontendStream, clip_log_mel, windows, wrap
+from edgeser_device.runtime import Recogniser
+
+
+class Utterance:
+    """One stretch of speech. The space for the longest one is made once and used again."""
+
+    def __init__(self, recogniser: Recogniser, longest: int) -> None:
+        """Make space.
+
+        Args:
+            recogniser: The model.
+            longest: Samples of the longest utterance.
+        """
+        self._recogniser = recogniser
+        self._spec = recogniser.frontend
+        self._space = np.empty(longest, np.float32)
+        self._frames = np.empty((self._spec.mels, longest // self._spec.hop + 1), np.float32)
+        self.clear()
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """What was said so far, float32 (n,); the next utterance overwrites it."""
+        return self._space[: self._length]
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._stream = FrontendStream(self._spec)
+        self._length, self._count = 0, 0
+        self._sum = np.zeros(len(self._recogniser.labels))
+        self._whole = 0
+
+    def push(self, samples: NDArray[np.float32]) -> bool:
+        """Take the next samples; whether an answer is due, every ``window_hop`` frames as in a whole clip."""
+        taken = samples[: len(self._space) - self._length]
+        self._space[self._length : self._length + len(taken)] = taken
+        self._length += len(taken)
+        frames, before = self._stream.push(taken), self._steps
+        self._frames[:, self._count : self._count + frames.shape[1]] = frames
+        self._count += frames.shape[1]
+        return self._steps != before
+
+    @property
+    def _steps(self) -> int:
+        """How often an answer was due: the windows of a whole clip end there."""
+        return (self._count - self._spec.frames) // self._spec.window_hop
+
+    def answer_so_far(self, correction_db: float) -> NDArray[np.float64]:
+        """Probabilities, float64 (classes,): the mean over the windows so far; before one is full, of it repeated."""
+        if self._count < self._spec.frames:
+            window = wrap(self._frames[:, : self._count], self._spec.frames)
+            first: NDArray[np.float64] = self._ask(window[None], correction_db)[0]
+            return first
+        end = self._spec.frames + self._steps * self._spec.window_hop
+        self._sum += self._ask(self._frames[None, :, end - self._spec.frames : end], correction_db)[0]
+        self._whole += 1
+        return self._sum / self._whole
+
+    def answer(self, samples: int, correction_db: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """The answer for the first ``samples`` samples, as ``predict`` gives it for a recording of them.
+
+        Returns:
+            Probabilities, float64 (classes,), and the log-mels that they are of, dB, as they were heard.
+        """
+        levels = clip_log_mel(self._space[: min(samples, self._length)], self._spec)
+        return self._ask(windows(levels, self._spec), correction_db).mean(axis=0), levels
+
+    def _ask(self, levels: NDArray[np.float32], correction_db: float) -> NDArray[np.float64]:
+        raised = levels + np.float32(correction_db) if correction_db else levels
+        return self._recogniser(raised).astype(np.float64)

@@ -1,0 +1,145 @@
+"""The verbs that hear: ``listen`` and ``record``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeser.commands.common import Json, print_json
+
+if TYPE_CHECKING:
+    pass
+
+GATE_NAMES = "silero, level or off"
+BACKEND_NAMES = "portaudio or arecord"
+"""As in the tables of gates and backends, which import numpy: too slow for --help. A test compares them."""
+
+Wav = Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen to this recording.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="NAME", help="Microphone: name, part of it, or number; edgeser doctor lists them."
+    ),
+]
+Backend = Annotated[
+    str | None, typer.Option("--backend", metavar="NAME", help=f"{BACKEND_NAMES}; default: the first that is there.")
+]
+Gate = Annotated[
+    str | None,
+    typer.Option(
+        "--gate",
+        metavar="NAME",
+        help=f"What finds speech: {GATE_NAMES}; default: the first installed.",
+    ),
+]
+Threshold = Annotated[
+    float, typer.Option("--speech", metavar="P", help="Probability of speech, above 0 to 1, with which it begins.")
+]
+Pause = Annotated[float, typer.Option("--pause", metavar="S", help="Seconds of silence that end an utterance.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for name, verb, example in (
+        ("listen", listen, "edgeser listen model --web"),
+        ("record", record, "edgeser record --label anger --out clips --count 5"),
+    ):
+        app.command(name, epilog=f"Example: {example}")(verb)
+
+
+def listen(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")],
+    wav: Wav = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Play the recording at its own pace.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Play the recording again and again.")] = False,
+    device: Device = None,
+    backend: Backend = None,
+    gate: Gate = None,
+    speech: Threshold = 0.5,
+    pause: Pause = 0.448,
+    longest: Annotated[
+        float, typer.Option("--longest", metavar="S", help="Seconds after which speech without a pause is judged.")
+    ] = 10.0,
+    min_confidence: Annotated[
+        float, typer.Option("--min-confidence", metavar="P", help="Less probable emotions are called uncertain.")
+    ] = 0.5,
+    gain: Annotated[
+        float | None,
+        typer.Option("--gain", metavar="DB", help="Add this to the level; default: learnt from what is heard."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="Show a page; also /metrics for Prometheus.")] = False,
+    web_address: Annotated[
+        str | None,
+        typer.Option(
+            "--web-address",
+            metavar="HOST:PORT",
+            help="Implies --web. Default 127.0.0.1:8765; any other host needs the token that is then printed.",
+        ),
+    ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(
+            "--mqtt",
+            metavar="URL",
+            help="Publish to mqtt://USER@HOST:PORT/TOPIC (mqtts:// for TLS); the password is read from "
+            "EDGESER_MQTT_PASSWORD.",
+        ),
+    ] = None,
+    mqtt_ca: Annotated[
+        Path | None, typer.Option("--mqtt-ca", metavar="FILE", help="Certificate authority of the broker, for TLS.")
+    ] = None,
+    save_clips: Annotated[
+        Path | None, typer.Option("--save-clips", metavar="DIR", help="Store what is said; every sink shows it.")
+    ] = None,
+    clips_mb: Annotated[float, typer.Option("--clips-mb", help="The oldest stored clips go beyond this size.")] = 200.0,
+    print_unit: Annotated[
+        bool, typer.Option("--print-unit", help="Print a systemd unit that does this at every start of the board.")
+    ] = False,
+) -> None:
+    """Follow the emotion of speech twice a second, from a microphone or a recording."""
+    from edgeser_device.listen.loop import ListenSettings
+    from edgeser_device.listen.program import Plan, listen_to
+    from edgeser_device.listen.speech import SpeechSettings
+
+    settings = ListenSettings(SpeechSettings(speech, pause=pause, longest=longest), min_confidence, gain)
+    plan = Plan(
+        model=model, wav=wav, realtime=realtime, loop=loop, device=device, backend=backend, gate=gate,
+        settings=settings, as_json=as_json, web=web, web_address=web_address, mqtt=mqtt, mqtt_ca=mqtt_ca,
+        save_clips=save_clips, clips_mb=clips_mb,
+    )  # fmt: skip
+    if print_unit:
+        import sys
+
+        from edgeser_device.listen.unit import unit_text
+
+        typer.echo(unit_text([word for word in sys.argv[1:] if word != "--print-unit"], model, save_clips), nl=False)
+        return
+    listen_to(plan)
+
+
+def record(
+    label: Annotated[str, typer.Option("--label", metavar="L", help="The emotion that is spoken.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Clips are written to DIR/L.")],
+    count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Utterances to record.")] = 5,
+    wav: Wav = None,
+    device: Device = None,
+    backend: Backend = None,
+    gate: Gate = None,
+    speech: Threshold = 0.5,
+    pause: Pause = 0.448,
+    as_json: Json = False,
+) -> None:
+    """Record clips of your own for train-on-device --clips: one file an utterance, cut at the pauses."""
+    from edgeser_device.listen.record import record_clips
+    from edgeser_device.listen.speech import SpeechSettings
+    from edgeser_device.progress import note
+
+    settings = SpeechSettings(speech, pause=pause)
+    report = record_clips(label, out, count, wav, device, backend, gate, settings, note)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        typer.echo(report.words())

@@ -1,0 +1,162 @@
+"""Stored utterances, recorded clips, the systemd unit, the watchdog."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeser_device.errors import AudioError, ListenError
+from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
+from edgeser_device.listen.record import record_clips, remarks
+from edgeser_device.listen.speech import SpeechSettings
+from edgeser_device.listen.unit import _quoted, unit_text
+from edgeser_device.listen.watchdog import notify
+from edgeser_export.errors import StorageError
+
+RATE = 16000
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def noise(seconds: float) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * RATE))).astype(np.float32)
+
+
+def test_clips_are_whole_files_of_16_bits(tmp_path: Path) -> None:
+    folder = ClipFolder(tmp_path / "clips", RATE, 10)
+    path = folder(np.array([0, 0.5, -1, 2, -2], np.float32), "anger")
+    samples, rate = soundfile.read(path, dtype="int16")
+    assert rate == RATE
+    assert list(samples) == [0, 16384, -32768, 32767, -32768]
+    assert [file.name for file in (tmp_path / "clips").iterdir()] == [Path(path).name]
+
+
+def test_the_oldest_clips_go_and_nothing_else(tmp_path: Path) -> None:
+    folder = ClipFolder(tmp_path, RATE, 0.1)
+    (tmp_path / "notes.wav").write_bytes(b"0" * 200_000)
+    paths = [folder(noise(1), "joy") for _ in range(6)]
+    left = sorted(str(path) for path in tmp_path.iterdir() if path.name != "notes.wav")
+    assert left == paths[-3:]
+    assert (tmp_path / "notes.wav").is_file()
+
+
+def test_names_sort_by_time_and_hold_no_path() -> None:
+    from datetime import datetime
+
+    assert clip_name("../a b/ü", datetime(2026, 1, 2, 3, 4, 5, 6)) == "20260102-030405-000006-_a_b_ü.wav"
+
+
+@pytest.mark.parametrize("cap", [0, -1, float("nan")])
+def test_an_impossible_cap(tmp_path: Path, cap: float) -> None:
+    with pytest.raises(ListenError, match="a cap of"):
+        ClipFolder(tmp_path, RATE, cap)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        ClipFolder(tmp_path / "file" / "below", RATE, 1)
+
+
+# Recording -----------------------------------------------------------------------------------------------------------
+
+
+def test_recording_cuts_a_long_file_into_a_folder_for_each_label(tmp_path: Path, run_edgeser: Run) -> None:
+    pause = np.zeros(RATE, np.float32)
+    spoken = np.concatenate([pause, noise(1), pause, noise(2), pause, noise(0.7)])
+    soundfile.write(tmp_path / "long.wav", np.repeat(spoken, 3), 3 * RATE)
+    flags = ("--out", "clips", "--wav", "long.wav", "--gate", "level")
+    done = run_edgeser("record", "--label", "anger", *flags, "--json", check=True)
+    found = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert found["label"] == "anger"
+    assert len(found["files"]) == 3
+    for name in found["files"]:
+        samples, rate = soundfile.read(tmp_path / name)
+        assert rate == RATE
+        assert Path(name).parent.as_posix() == "clips/anger"
+        assert 0.6 < len(samples) / RATE < 2.7
+    few = run_edgeser("record", "--label", "joy", *flags, "--count", 2, check=True).stdout
+    assert "2 clips of joy" in few
+    assert "--clips clips" in few
+    assert len(list((tmp_path / "clips" / "joy").iterdir())) == 2
+
+
+@pytest.mark.parametrize("label", ["", "../x", "a/b", ".hidden", "-x", "x" * 41])
+def test_labels_that_are_no_folder(tmp_path: Path, label: str) -> None:
+    with pytest.raises(ListenError, match="no name for a folder"):
+        record_clips(label, tmp_path, 1, tmp_path / "a.wav", None, None, "level", SpeechSettings(), lambda _: None)
+
+
+def test_a_recording_in_which_nobody_speaks(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+    with pytest.raises(AudioError, match="nobody speaks in"):
+        record_clips("x", tmp_path, 1, tmp_path / "a.wav", None, None, None, SpeechSettings(), lambda _: None)
+
+
+def test_remarks_on_what_was_recorded() -> None:
+    assert remarks(noise(1)) == ""
+    assert remarks(0.01 * noise(1)) == "; very quiet: -60 dB"
+    assert "clipped" in remarks(np.clip(20 * noise(1), -1, 1))
+    assert len(wav_bytes(noise(1), RATE)) == 44 + 2 * RATE
+
+
+# The service ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("a", "a"), ("a b", '"a b"'), ("50%", "50%%"), ("$HOME", "$$HOME"), ('say "x"', '"say \\"x\\""'), ("", '""')],
+)
+def test_words_of_a_unit(word: str, expected: str) -> None:
+    assert _quoted(word) == expected
+
+
+def test_the_unit_starts_what_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "my model").mkdir()
+    clips = tmp_path / "clips"
+    arguments = ["listen", str(tmp_path / "my model"), "--web", "--save-clips", str(clips)]
+    text = unit_text(arguments, tmp_path / "my model", clips, user="pi")
+    assert f'-m edgeser listen "{tmp_path}/my model" --web --save-clips {clips}' in text
+    assert f"ReadWritePaths={clips}" in text
+    assert "User=pi" in text
+    assert "{" not in text
+    with pytest.raises(ListenError, match="is no folder"):
+        unit_text(arguments, tmp_path / "none", None)
+
+
+@pytest.mark.system
+def test_systemd_reads_the_unit(tmp_path: Path, run_edgeser: Run) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs the Debian package systemd")
+    (tmp_path / "model").mkdir()
+    text = run_edgeser("listen", "model", "--web", "--print-unit", check=True).stdout
+    unit = tmp_path / "edgeser-listen.service"
+    unit.write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    # 0 is locked up, 10 is a service without any sandbox. A listener needs a network and a sound card.
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-300:]
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    name = f"edgeser-{tmp_path.name}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager:
+        service_manager.bind(f"\0{name}" if abstract else name)
+        service_manager.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if abstract else name)
+        notify("READY=1")
+        assert service_manager.recv(100) == b"READY=1"
+    notify("WATCHDOG=1")  # nobody is there any more: no error
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("WATCHDOG=1")
