@@ -170,11 +170,12 @@ def test_nothing_of_a_clip_that_is_left_out_is_in_the_lesson(material: Material)
         assert each == pytest.approx([1 / 3] * 3)
 
 
-def test_labels_are_probabilities(material: Material, kit: Kit) -> None:
+def test_labels_are_probabilities(student: CutStudent, own: OwnClips, material: Material, kit: Kit) -> None:
     assert np.allclose(material.own_labels.sum(axis=1), 1, atol=1e-3)
     assert (material.own_labels >= 0).all()
-    chosen = choose_rehearsal(kit.distilled, QUICK)
-    assert np.array_equal(material.rehearsal_labels, kit.distilled.labels_of(chosen))
+    bank = prepare(student, own, kit.distilled, replace(QUICK, old_labels=0.0))
+    assert np.array_equal(bank.rehearsal_labels, kit.distilled.labels_of(choose_rehearsal(kit.distilled, QUICK)))
+    assert np.allclose(material.rehearsal_labels.sum(axis=1), 1, atol=1e-5)
 
 
 def test_rehearsal_can_be_labelled_by_the_old_student(student: CutStudent, own: OwnClips, kit: Kit) -> None:
