@@ -261,8 +261,8 @@ def test_what_better_means() -> None:
     trial = Trial(4, 4, 0.5, 0.5, 1.0, 0.9)
     assert trial.better
     assert not replace(trial, after_loss=1.1).better
-    assert replace(trial, after=0.75, after_loss=1.1).better
-    assert not replace(trial, after=0.25).better
+    assert not replace(trial, after=0.75, after_loss=1.0).better
+    assert replace(trial, after=0.25).better
     assert Forgetting(10, 0.9, 0.8).lost == pytest.approx(0.1)
 
 
