@@ -23,6 +23,35 @@ PART_NAMES = "full, tail or head"
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")]
 Test = Annotated[Path | None, typer.Option("--test", metavar="DIR", help="Measure UAR on this corpus.")]
 CorpusName = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Layout of the --test corpus.")]
+Clips = Annotated[
+    Path | None,
+    typer.Option(
+        "--clips",
+        metavar="DIR",
+        help="Train the model further on your own clips, a folder an emotion, with the distilled set as rehearsal; "
+        "kept only if it is better on clips left out. A model of this kit at --out is taken as it is.",
+    ),
+]
+Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.")]
+MaxForget = Annotated[
+    float | None,
+    typer.Option(
+        "--max-forget",
+        min=0,
+        max=1,
+        metavar="P",
+        help="Keep the old model if the one trained on --clips loses more than P (0.04 is four points) of its UAR on "
+        "the distilled set.",
+    ),
+]
+Points = Annotated[
+    int | None,
+    typer.Option("--points", min=1, max=10_000, help="Items a class to draw from a kit that carries a generator."),
+]
+AsOriginal = Annotated[
+    bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Draw new points in every epoch.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,35 +84,12 @@ def train_on_device(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
     trust: Trust = None,
-    clips: Annotated[
-        Path | None,
-        typer.Option(
-            "--clips",
-            metavar="DIR",
-            help="Train the model further on your own clips, a folder an emotion, with the distilled set as rehearsal; "
-            "kept only if it is better on clips left out. A model of this kit at --out is taken as it is.",
-        ),
-    ] = None,
-    adapt: Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.")] = None,
-    max_forget: Annotated[
-        float | None,
-        typer.Option(
-            "--max-forget",
-            min=0,
-            max=1,
-            metavar="P",
-            help="Keep the old model if the one trained on --clips loses "
-            "more than P (0.04 is four points) of its UAR on the distilled set.",
-        ),
-    ] = None,
-    points: Annotated[
-        int | None,
-        typer.Option("--points", min=1, max=10_000, help="Items a class to draw from a kit that carries a generator."),
-    ] = None,
-    as_original: Annotated[
-        bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Draw new points in every epoch.")] = False,
+    clips: Clips = None,
+    adapt: Adapt = None,
+    max_forget: MaxForget = None,
+    points: Points = None,
+    as_original: AsOriginal = False,
+    fresh: Fresh = False,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,

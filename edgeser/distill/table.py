@@ -67,7 +67,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 AUTO = "auto"
 """The method that the budget decides."""
-LARGE_SHARE = 0.1
+LARGE_SHARE = 0.04
 """Share of the clips from which on it is mtt: inverted items are good and alike, which matters where there are many."""
 
 

@@ -52,7 +52,7 @@ def line(corpus: str, method: str, budget: str, *cells: dict[str, object], full:
 
 
 def test_there_is_a_group_for_each_corpus_student_budget_method_and_start() -> None:
-    words = ("--corpora", "emodb", "urdu", "--shares", "0.05", "0.1", "--methods", Settings.method, "random")
+    words = ("--corpora", "emodb", "urdu", "--shares", "0.02", "0.1", "--methods", Settings.method, "random")
     groups = groups_of(
         asked(*words, "--from", "mix", "noise", "--arch", "edgenet", "cnn6:0.25", "--distillations", "5")
     )
@@ -82,10 +82,10 @@ def test_a_method_may_name_its_start() -> None:
 
 
 def test_the_method_that_the_budget_decides_stands_once() -> None:
-    shares = ("--corpora", "demo", "--shares", "0.05", "0.2", "--distillations", "5")
+    shares = ("--corpora", "demo", "--shares", "0.02", "0.2", "--distillations", "5")
     groups = groups_of(asked(*shares, "--methods", "invert", "auto", "random"))
     assert [(group.budget, group.method, group.distillations) for group in groups] == [
-        ("0.05", "invert", 5), ("0.05", "random", 2), ("0.2", "invert", 2), ("0.2", "mtt", 5), ("0.2", "random", 2),
+        ("0.02", "invert", 5), ("0.02", "random", 2), ("0.2", "invert", 2), ("0.2", "mtt", 5), ("0.2", "random", 2),
     ]  # fmt: skip
     with pytest.raises(SettingsError, match="auto needs a share"):
         groups_of(asked("--cells", "demo:6", "--methods", "auto"))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.generated import with_set
 from edgeser_device.kit import Kit, read_weights
 from edgeser_device.lock import only_writer
 from edgeser_device.machine import peak_rss_mb
@@ -129,6 +130,7 @@ def fine_tune(
         model = load_model(folder)
         if model.description["training"].get("kit_sha256") != kit.sha256:
             raise ModelError(f"{folder} was trained from another kit", "give that kit, or another --out")
+        kit = with_set(kit, model.distilled)  # of a kit that carries a generator, the points that were drawn
         base = base_weights(model)
         report, weights = adapt(kit, base, own, settings, advance)
         if report.installed:
