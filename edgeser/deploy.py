@@ -1,6 +1,6 @@
-"""Carrying a kit to a board with OpenSSH's own programs: copy, verify, install, train, measure.
+"""Carrying a kit to a board with OpenSSH's own programs: copy, verify, install, train, measure, listen.
 
-    with prepare(kit, Board("pi@raspberrypi.local"), wheel=None, trust=None) as deployment:
+    with prepare(kit, Board("pi@raspberrypi.local"), wheel=None, trust=None, service=False) as deployment:
         commands(deployment)                 # every command line, in order; what --dry-run prints
         result = run(deployment, say)        # the same, without what is there already
 
@@ -33,7 +33,7 @@ LEAST_FREE_MB = 700
 """Packages unpacked, a second set of them during an update, and the kit."""
 BENCH_REPEAT = 50
 PROBE = """\
-import hashlib, json, os, platform, shutil, sys
+import hashlib, json, os, platform, shutil, subprocess, sys
 folder = sys.argv[1]
 inbox = os.path.join(folder, "inbox")
 there = {}
@@ -46,9 +46,14 @@ for name in sorted(os.listdir(inbox)) if os.path.isdir(inbox) else ():
 place = os.path.abspath(folder)
 while not os.path.isdir(place):
     place = os.path.dirname(place)
+try:
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    systemd = subprocess.call(["systemctl", "show", "--property=Version"], **quiet) == 0
+except OSError:
+    systemd = False
 found = {"python": list(sys.version_info[:3]), "machine": platform.machine(), "bits": 64 if sys.maxsize > 2**32 else 32}
 print(json.dumps({**found, "free_mb": shutil.disk_usage(place).free >> 20, "there": there,
-    "installed": os.path.isdir(os.path.join(folder, "software"))}))
+    "systemd": systemd, "installed": os.path.isdir(os.path.join(folder, "software"))}))
 """
 """Run by the board's Python; only what every version understands since 3.8."""
 
@@ -103,6 +108,7 @@ class Deployment:
         parcels: Files to copy.
         options: Of ssh and sftp, the shared connection among them.
         trust: Name of the key in the inbox, or None.
+        service: Whether to start listening at the end.
     """
 
     board: Board
@@ -110,6 +116,7 @@ class Deployment:
     parcels: tuple[Parcel, ...]
     options: tuple[str, ...]
     trust: str | None
+    service: bool = False
 
     def there(self, name: str) -> str:
         """The path of a file in the inbox, quoted for the board's shell."""
@@ -132,15 +139,19 @@ class Deployment:
         program = shlex.quote(f"{folder}/current/software/bin/edgeser")
         flags = [f"--trust {self.there(self.trust)}"] if self.trust else []
         kit = self.there(self.parcels[0].name)
+        listening = f"{program} device service --folder {shlex.quote(folder)} --json"
         return {
             "install": " ".join(["sh", self.there(INSTALL), *flags, kit, shlex.quote(folder)]),
             "bench": f"{program} bench {shlex.quote(f'{folder}/current/model')} --repeat {BENCH_REPEAT} --json",
             "status": f"{program} device status --folder {shlex.quote(folder)} --json",
+            **({"service": listening} if self.service else {}),
         }
 
 
 @contextmanager
-def prepare(kit: Kit, board: Board, wheel: Path | None = None, trust: Path | None = None) -> Iterator[Deployment]:
+def prepare(
+    kit: Kit, board: Board, wheel: Path | None = None, trust: Path | None = None, service: bool = False
+) -> Iterator[Deployment]:
     """Gather the files for a board; the connection is closed at the end.
 
     Args:
@@ -148,6 +159,7 @@ def prepare(kit: Kit, board: Board, wheel: Path | None = None, trust: Path | Non
         board: Where to.
         wheel: edgeser's own wheel; None for one of this installation. Not copied where the kit has wheels.
         trust: A public key that the board is to be set up with.
+        service: Whether to start listening there, now and with the board.
 
     Raises:
         DeployError: ssh or sftp is not installed, or a file cannot be read.
@@ -173,7 +185,7 @@ def prepare(kit: Kit, board: Board, wheel: Path | None = None, trust: Path | Non
         options = [word for option in shared for word in ("-o", option)]
         options += ["-F", str(board.config)] if board.config else []
         deployment = Deployment(
-            board, kit, tuple(parcels), tuple(options), "trusted.pub" if trust is not None else None
+            board, kit, tuple(parcels), tuple(options), "trusted.pub" if trust is not None else None, service
         )
         try:
             yield deployment
@@ -202,7 +214,8 @@ def run(deployment: Deployment, say: Callable[[str], None]) -> dict[str, Any]:
         say: Told every step, for people.
 
     Returns:
-        {"board": what was found there, "copied": names, "bench": ..., "status": ...}.
+        {"board": what was found there, "copied": names, "bench": ..., "status": ..., "service": None where it was not
+        asked for}.
 
     Raises:
         DeployError: The board cannot be reached or is not fit, or a command on it failed.
@@ -220,7 +233,25 @@ def run(deployment: Deployment, say: Callable[[str], None]) -> dict[str, Any]:
     status = _parse(_call(deployment.ssh(deployment.parts["status"])), "the state")
     if status["kit"] != deployment.kit.sha256:
         raise DeployError(f"{board.address} works with kit {status['kit'][:12]}, not with this one", "deploy it again")
-    return {"board": found, "copied": copied, "bench": bench, "status": status}
+    service = _start_service(deployment, say) if deployment.service else None
+    return {"board": found, "copied": copied, "bench": bench, "status": status, "service": service}
+
+
+def _start_service(deployment: Deployment, say: Callable[[str], None]) -> dict[str, Any]:
+    board = deployment.board
+    service = _parse(_call(deployment.ssh(deployment.parts["service"])), "whether it listens")
+    if not service["started"]:
+        raise DeployError(
+            f"the kit works on {board.address}, but it does not listen yet: {service['problem']}",
+            f"there, as a user who may: sh {service['script']} install",
+        )
+    lacking = service["waits_for"]
+    say(
+        "listening now, and with the board"
+        if lacking is None
+        else f"it cannot hear yet, and begins when it can: {lacking}"
+    )
+    return service
 
 
 def _require_fit(found: Mapping[str, Any], deployment: Deployment) -> None:
@@ -232,6 +263,11 @@ def _require_fit(found: Mapping[str, Any], deployment: Deployment) -> None:
         raise DeployError(
             f"the kit is for {target['title']} ({target['name']}); the board is {found['machine']}",
             "pack the run for it: edgeser pack RUN --target",
+        )
+    if deployment.service and not found["systemd"]:
+        raise DeployError(
+            "the board runs no systemd, by which the listening service is started",
+            "deploy without --service, and start edgeser listen there in your own way",
         )
     if not found["installed"] and found["free_mb"] < LEAST_FREE_MB:
         raise DeployError(

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Set up edgeser on a board, and train a kit there. Safe to run again: what is there is kept, what was interrupted goes on.
 #
-#   sh install.sh [--trust KEY.pub] [KIT.edgeser [FOLDER]]
+#   sh install.sh [--trust KEY.pub] [--service] [KIT.edgeser [FOLDER]]
 #   sh install.sh --uninstall [FOLDER]
 #
 # The packages come from the kit where it holds wheels (no network is needed then), else edgeser from edgeser-*.whl beside
 # the kit or from EDGESER_PACKAGE (a wheel, a checkout or a requirement of pip) and the others from pip's index.
 # Everything is in FOLDER (~/edgeser): software/ has the environments, slots/a and slots/b a kit and its model each, and
 # current points to the one that works. It is changed only after the new slot has passed its check. Never run with sudo.
+# --service starts listening, now and with the board, by a unit of systemd; setting that up asks sudo, without a password.
 set -eu
 
 fail() {
@@ -16,7 +17,7 @@ fail() {
     exit 2
 }
 
-trust='' uninstall=''
+trust='' service='' uninstall=''
 while [ $# -gt 0 ]; do
     case $1 in
     --trust)
@@ -24,6 +25,7 @@ while [ $# -gt 0 ]; do
         trust=$2
         shift
         ;;
+    --service) service=yes ;;
     --uninstall) uninstall=yes ;;
     --help | -h)
         sed -n 's/^# \{0,1\}//p' "$0" | sed 1d
@@ -38,8 +40,12 @@ done
 if [ -n "$uninstall" ]; then
     folder=${1:-"${HOME:-.}/edgeser"}
     [ -f "$folder/installation.json" ] || fail "$folder is no installation" "sh install.sh --uninstall FOLDER"
+    if [ -f "$folder/service" ]; then
+        sh "$folder/service" remove ||
+            echo "note: the service is still set up; remove /etc/systemd/system/edgeser-listen.service with sudo" >&2
+    fi
     rm -rf "$folder/slots" "$folder/software" "$folder/work" "$folder/wheels" "$folder/inbox" "$folder"/.slots.* "$folder"/.current.*
-    rm -f "$folder/current" "$folder/.lock" "$folder/installation.json"
+    rm -f "$folder/current" "$folder/service" "$folder/edgeser-listen.service" "$folder/.lock" "$folder/installation.json"
     rmdir "$folder" 2>/dev/null || echo "kept: $folder holds other files"
     echo "removed: edgeser in $folder"
     exit 0
@@ -62,6 +68,8 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
 python3 -c 'import sys; sys.exit(sys.maxsize <= 2**32)' ||
     fail "this system is 32-bit, for which onnxruntime is not built" "install the 64-bit Raspberry Pi OS"
 [ -z "$trust" ] || [ -f "$trust" ] || fail "there is no key $trust" "sh install.sh --trust KEY.pub KIT.edgeser"
+[ -z "$service" ] || systemctl show --property=Version >/dev/null 2>&1 ||
+    fail "this system runs no systemd, which --service needs" "leave --service out, and start edgeser listen in your own way"
 if [ -d "$folder" ] && [ ! -f "$folder/installation.json" ]; then
     for found in "$folder"/* "$folder"/.[!.]*; do
         case ${found##*/} in
@@ -203,4 +211,9 @@ rm -rf "$folder/wheels"
 if [ -n "$trust" ]; then "$software/bin/edgeser" device trust "$trust"; fi
 "$software/bin/edgeser" device install "$kit" --folder "$folder"
 "$software/bin/edgeser" device check --folder "$folder" >/dev/null
+if [ -n "$service" ]; then
+    "$software/bin/edgeser" device service --folder "$folder"
+elif [ -f "$folder/service" ]; then # one that listens goes on with the new model
+    sh "$folder/service" install || echo "note: it listens with the model before; as a user who may: sh $folder/service install" >&2
+fi
 echo "ready: $folder/current/software/bin/edgeser predict $folder/current/model FILE"

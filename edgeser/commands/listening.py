@@ -171,14 +171,18 @@ def service(
     import shlex
     import subprocess
 
-    from edgeser_device.listen.unit import write_service
+    from edgeser_device.listen.unit import waits_for, write_service
 
     script = write_service(folder.expanduser(), shlex.split(flags))
+    lacking = waits_for()
     done = subprocess.run(["sh", str(script), "install"], check=False, capture_output=True, text=True)
     reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
+    if lacking is not None:
+        say(f"note: it cannot hear yet, and begins when it can: {lacking}")
     if done.returncode:
         say(f"note: it does not start with the board yet ({reason}); as a user who may: sh {script} install")
     if as_json:
-        print_json({"script": str(script), "started": done.returncode == 0})
+        problem = reason if done.returncode else None
+        print_json({"script": str(script), "started": problem is None, "problem": problem, "waits_for": lacking})
     elif not done.returncode:
         typer.echo(f"listening now, and with the board; sh {script} remove ends that")

@@ -137,6 +137,45 @@ def test_install_again_update_and_uninstall(tmp_path: Path, stick: Path, wheel: 
 
 
 @pytest.mark.slow
+def test_a_service_goes_on_with_the_new_model_and_ends_with_the_installation(
+    tmp_path: Path, stick: Path, wheel: Path
+) -> None:
+    """systemctl writes down what it is asked for, and nothing is written to /etc here."""
+    asked, folder = tmp_path / "asked", tmp_path / "edgeser"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "systemctl").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "systemctl").chmod(0o755)
+    done = boards.install(tmp_path, wheel, "--service", stick / "one.edgeser")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "error: this system runs no systemd, which --service needs"
+    assert not folder.exists()
+
+    log = f'echo "$(basename $0)" "$@" >>{asked}'
+    for name, program in {
+        "systemctl": log,
+        "install": log,
+        "rm": f'case "$*" in *systemd*) {log} ;; *) exec /bin/rm "$@" ;; esac',
+        "sudo": 'shift\nexec "$@"',
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{program}\n")
+        (programs / name).chmod(0o755)
+    done = boards.install(tmp_path, wheel, "--service", stick / "one.edgeser")
+    assert done.returncode == 0, done.stderr
+    assert "systemctl enable edgeser-listen.service\n" in asked.read_text()
+    asked.write_text("")
+    done = boards.install(tmp_path, wheel, stick / "two.edgeser")
+    assert done.returncode == 0, done.stderr
+    assert asked.read_text().endswith("systemctl restart edgeser-listen.service\n")
+
+    asked.write_text("")
+    done = boards.install(tmp_path, None, "--uninstall")
+    assert done.returncode == 0, done.stderr
+    assert "systemctl disable --now edgeser-listen.service\nrm -f /etc/systemd" in asked.read_text()
+    assert not folder.exists()
+
+
+@pytest.mark.slow
 @pytest.mark.system
 def test_a_board_with_a_key_refuses_everything_else(tmp_path: Path, stick: Path, wheel: Path) -> None:
     if subprocess.run(["openssl", "version"], capture_output=True).returncode:

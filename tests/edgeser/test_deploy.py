@@ -30,6 +30,18 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     return read_kit(pack_kit(run_folder, "x86-64", folder / "here.edgeser").path)
 
 
+def be_systemctl(server: ssh_server.Server, words: str) -> None:
+    """Give the board a systemctl that writes down what it is asked for, and then does as told."""
+    for name, program in {
+        "systemctl": f'echo systemctl "$@" >>{server.home}/asked\n{words}',
+        "install": f'echo install "$@" >>{server.home}/asked',  # nothing is written to /etc here
+        "sudo": 'shift\nexec "$@"',
+    }.items():
+        path = server.home / "bin" / name
+        path.write_text(f"#!/bin/sh\n{program}\n")
+        path.chmod(0o755)
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ssh_server.Server]:
     if reason := ssh_server.missing():
@@ -45,9 +57,11 @@ def board(server: ssh_server.Server) -> Board:
 
 
 def test_every_command_is_shown(kit: Kit) -> None:
-    with prepare(kit, Board("pi@raspberrypi.local", 2222, "my boards/edgeser")) as deployment:
+    with prepare(kit, Board("pi@raspberrypi.local", 2222, "my boards/edgeser"), service=True) as deployment:
         lines = commands(deployment)
     text = "\n".join(lines)
+    assert "device service --folder" in lines[-1]
+    assert text.count("device service") == 1
     assert lines[0].startswith("ssh -o ControlMaster=auto")
     assert "-p 2222 -- pi@raspberrypi.local" in lines[1]
     assert sum(line.startswith("sftp ") for line in lines) == 3
@@ -63,6 +77,8 @@ def test_a_dry_run_connects_to_nobody(kit: Kit, run_edgeser: Program) -> None:
     assert done.stderr == ""
     found = json.loads(run_edgeser("deploy", kit.path, "nobody@host.invalid", "--dry-run", "--json").stdout)
     assert len(found["commands"]) == 11
+    done = run_edgeser("deploy", kit.path, "nobody@host.invalid", "--dry-run", "--json", "--service", check=True)
+    assert "device service" in json.loads(done.stdout)["commands"][11]
 
 
 @pytest.mark.system
@@ -101,6 +117,18 @@ def test_an_old_python_on_the_board_is_refused(kit: Kit, board: Board, server: s
     assert not (server.home / "edgeser").exists()
 
 
+@pytest.mark.system
+def test_a_board_without_systemd_gets_no_service(kit: Kit, board: Board, server: ssh_server.Server) -> None:
+    be_systemctl(server, "exit 1")
+    with (
+        prepare(kit, board, service=True) as deployment,
+        pytest.raises(DeployError, match="runs no systemd") as error,
+    ):
+        run(deployment, lambda _: None)
+    assert "without --service" in error.value.hint
+    assert not (server.home / "edgeser").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.system
 def test_from_a_kit_to_a_working_board(
@@ -125,10 +153,25 @@ def test_from_a_kit_to_a_working_board(
     assert not list(inbox.glob("*.part"))
     assert (server.home / "edgeser" / "current" / "software").resolve().is_relative_to(server.home)
 
-    again = run_edgeser(*words, timeout=1800)
+    assert found["service"] is None
+
+    be_systemctl(server, "exit 0")
+    again = run_edgeser(*words, "--service", timeout=1800)
     assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["copied"] == []
+    result = json.loads(again.stdout)
+    assert result["copied"] == []
     assert "is there already" in again.stderr
+    assert result["service"]["started"]
+    assert ("listening now" in again.stderr) == (result["service"]["waits_for"] is None)
+    unit = (server.home / "edgeser" / "edgeser-listen.service").read_text()
+    assert f"listen {server.home}/edgeser/current/model --web" in unit
+    assert (server.home / "asked").read_text().endswith("systemctl restart edgeser-listen.service\n")
+
+    be_systemctl(server, "[ $1 = show ] || { echo access denied >&2; exit 1; }")
+    refused = run_edgeser(*words, "--service", timeout=1800)
+    assert refused.returncode == 2
+    assert "but it does not listen yet: access denied" in refused.stderr
+    assert f"sh {server.home}/edgeser/service install" in refused.stderr
 
 
 @pytest.mark.slow

@@ -9,11 +9,14 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgeser_device.errors import ListenError
+from edgeser_device.listen.capture.portaudio import load_sounddevice
+from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 
 UNIT = """\
@@ -84,7 +87,8 @@ case ${1:-install} in
 install)
     asroot install -m 644 "$here/$unit" "$units/$unit"
     asroot systemctl daemon-reload
-    asroot systemctl enable --now "$unit"
+    asroot systemctl enable "$unit"
+    asroot systemctl restart "$unit" # one that runs already goes on with the new model
     ;;
 remove)
     asroot systemctl disable --now "$unit" || true
@@ -99,6 +103,8 @@ remove)
 esac
 """
 NAME = "edgeser-listen.service"
+RECORDING_DEVICES = "/dev/snd", "pcmC*D*c"
+"""A folder and a pattern: what ALSA names one, the sound system that a service may use."""
 START_SECONDS, CHECK_SECONDS = 120, 1200
 """How long a start may take; with a check of the installation before it, on a slow card."""
 
@@ -150,6 +156,19 @@ def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | N
     write_bytes(script, SCRIPT.encode())
     script.chmod(0o755)
     return script
+
+
+def waits_for() -> str | None:
+    """What the service lacks before it can hear, for people; it is tried every few seconds until that is there."""
+    folder, pattern = RECORDING_DEVICES
+    if not any(Path(folder).glob(pattern)):
+        return "no microphone is plugged in"
+    if shutil.which("arecord") is None:
+        try:
+            load_sounddevice()
+        except EdgeserError:
+            return "neither arecord nor PortAudio is installed: sudo apt install alsa-utils"
+    return None
 
 
 def _fill(

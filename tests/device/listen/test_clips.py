@@ -15,10 +15,11 @@ import pytest
 import soundfile
 
 from edgeser_device.errors import AudioError, ListenError
+from edgeser_device.listen import unit
 from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
 from edgeser_device.listen.record import record_clips, remarks
 from edgeser_device.listen.speech import SpeechSettings
-from edgeser_device.listen.unit import NAME, _quoted, unit_text, write_service
+from edgeser_device.listen.unit import NAME, _quoted, unit_text, waits_for, write_service
 from edgeser_device.listen.watchdog import notify
 from edgeser_export.errors import StorageError
 
@@ -158,8 +159,11 @@ def test_an_installation_gets_a_service_and_a_script(tmp_path: Path, run_edgeser
         (programs / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/asked\n')
         (programs / name).chmod(0o755)
     path = {"PATH": f"{programs}:{os.environ['PATH']}"}
-    found = json.loads(run_edgeser("device", "service", "--folder", folder, "--json", check=True, **path).stdout)
-    assert found == {"script": str(folder / "service"), "started": True}
+    done = run_edgeser("device", "service", "--folder", folder, "--json", check=True, **path)
+    found = json.loads(done.stdout)
+    assert found.pop("waits_for") == waits_for()
+    assert found == {"script": str(folder / "service"), "started": True, "problem": None}
+    assert ("it cannot hear yet" in done.stderr) == (waits_for() is not None)
     text = (folder / NAME).read_text()
     assert f"ExecStart={folder}/current/software/bin/edgeser listen {folder}/current/model --web\n" in text
     assert f"ExecStartPre={folder}/current/software/bin/edgeser device check --folder {folder}\n" in text
@@ -167,7 +171,7 @@ def test_an_installation_gets_a_service_and_a_script(tmp_path: Path, run_edgeser
     subprocess.run([str(folder / "service"), "remove"], check=True, env=os.environ | path, timeout=60)
     asked = (tmp_path / "asked").read_text()
     for expected in (
-        f"systemctl enable --now {NAME}",
+        f"systemctl enable {NAME}\nsystemctl restart {NAME}",
         f"systemctl disable --now {NAME}",
         f"/etc/systemd/system/{NAME}",
     ):
@@ -175,8 +179,22 @@ def test_an_installation_gets_a_service_and_a_script(tmp_path: Path, run_edgeser
     (programs / "systemctl").write_text("#!/bin/sh\necho no bus >&2\nexit 1\n")
     done = run_edgeser("device", "service", "--folder", folder, check=True, **path)
     assert "(no bus); as a user who may: sh" in done.stderr
+    assert (
+        json.loads(run_edgeser("device", "service", "--folder", folder, "--json", **path).stdout)["problem"] == "no bus"
+    )
     with pytest.raises(ListenError, match="nothing is installed"):
         write_service(tmp_path / "none")
+
+
+def test_what_a_service_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit, "RECORDING_DEVICES", (str(tmp_path), "pcmC*D*c"))
+    (tmp_path / "pcmC0D0p").touch()  # plays only
+    assert waits_for() == "no microphone is plugged in"
+    (tmp_path / "pcmC1D0c").touch()
+    (tmp_path / "arecord").write_text("#!/bin/sh\n")
+    (tmp_path / "arecord").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert waits_for() is None
 
 
 @pytest.mark.parametrize("abstract", [False, True])
