@@ -107,9 +107,9 @@ def test_a_divergence_keeps_the_generator_before_it(given: Assignment, fault: st
 
 @pytest.mark.parametrize("name", ["adversarial", "feature", "probability", "diversity"])
 def test_each_loss_can_be_off(given: Assignment, name: str) -> None:
-    """An iteration of the game still changes the generator, in another way; its items are all the same before."""
+    """An iteration of the game still changes the generator, in another way; its items are nearly the same before."""
     state = gan.begin(given)
-    state["generator.dense.weight"][:, : given.settings.latent] = 0  # deaf to the random numbers
+    state["generator.dense.weight"][:, : given.settings.latent] *= 0.01  # nearly deaf to the random numbers
     off = replace(given, settings=replace(given.settings, **{f"{name}_weight": 0.0}))
     (one, _), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
     assert not np.array_equal(one["generator.dense.weight"], other["generator.dense.weight"])
