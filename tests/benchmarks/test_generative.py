@@ -69,7 +69,9 @@ def test_a_sound_has_nearly_the_log_mel_that_it_was_made_of(opened: Opened) -> N
     item = opened.bench.task.clips[0, 0]
     heard = log_mel(sound_of(item, frontend), frontend)
     frames = min(heard.shape[1], item.shape[1])
-    assert np.corrcoef(heard[:, 2 : frames - 2].ravel(), item[:, 2 : frames - 2].ravel())[0, 1] > 0.8
+    levels = item * frontend.std + frontend.mean
+    pair = [np.maximum(each, each.max() - 50)[:, 2 : frames - 2].ravel() for each in (heard, levels)]  # no silence
+    assert np.corrcoef(pair)[0, 1] > 0.8
 
 
 def test_halves_are_apart_and_hold_every_speaker() -> None:
