@@ -95,6 +95,7 @@ def soak(model: Path, minutes: float) -> dict[str, Any]:
         "dropped_blocks": counters["dropped_blocks"],
         "overflows": counters["overflows"],
         "callback_share_max": counters["callback_share_max"],
+        "late_callbacks": counters["late_callbacks"],
         "rss_mb": round(late[-1], 2),
         "rss_growth_mb": round(growth, 3),
         "cpu_share": round(cpu, 4),
@@ -257,7 +258,7 @@ def not_speech(seconds: float) -> Iterator[tuple[str, np.ndarray]]:
     yield "chords", (0.1 * sum(np.sin(base * ratio) for ratio in (1, 5 / 4, 3 / 2, 2))).astype(np.float32)
     yield "sweeps", (0.3 * np.sin(2 * np.pi * np.cumsum(100 * 60 ** ((time_ % 7) / 7)) / RATE)).astype(np.float32)
     hum = sum(np.sin(2 * np.pi * 50 * k * time_) / k for k in (1, 2, 3, 5))
-    clicks = (random.random(count) < 1 / RATE) * 0.9
+    clicks = (random.random(count) < 1 / RATE) * 0.8
     yield "hum and clicks", (0.05 * hum + clicks).astype(np.float32)
     yield "silence", np.zeros(count, np.float32)
 

@@ -22,6 +22,10 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── ModelError                  (ValueError) a model folder is missing or incomplete
     ├── TrainingError               (ArithmeticError) training on the device went wrong
     ├── ClipsError                  (ValueError) the owner's own clips cannot be trained on
+    ├── ListenError                 (ValueError) listening cannot be done as asked
+    │   ├── MicrophoneError         (OSError) no microphone, or one that cannot be used
+    │   ├── BrokerError             (OSError) the MQTT broker does not let this program in
+    │   └── PortInUse               (OSError) another program has the page's address
     ├── GateFailed                  the result missed a bound that was asked for; exit code 1
     ├── CorpusError                 (ValueError) a corpus cannot be used as it is
     │   ├── UnknownCorpus           no corpus format has this name
@@ -61,6 +65,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeser_device.errors import (
     AudioError,
+    BrokerError,
     ClipsError,
     DeviceError,
     DistilledSetError,
@@ -71,7 +76,10 @@ from edgeser_device.errors import (
     KitError,
     KitSchemaError,
     KitUntrusted,
+    ListenError,
+    MicrophoneError,
     ModelError,
+    PortInUse,
     TrainingError,
 )
 from edgeser_export.errors import (
@@ -113,6 +121,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioError",
+    "BrokerError",
     "ChecksumMismatch",
     "ClipsError",
     "CorpusError",
@@ -136,6 +145,8 @@ __all__ = [
     "KitError",
     "KitSchemaError",
     "KitUntrusted",
+    "ListenError",
+    "MicrophoneError",
     "MissingClass",
     "MissingColumns",
     "MissingExtra",
@@ -145,6 +156,7 @@ __all__ = [
     "NotDownloadable",
     "OneClassOnly",
     "ParityError",
+    "PortInUse",
     "RunError",
     "SettingsError",
     "SpeakerLeak",

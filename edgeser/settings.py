@@ -20,7 +20,7 @@ class Settings:
         corpus: Name of the corpus format.
         folder: Where the recordings are; empty for the built-in demo.
         split: quick, official, fold:K or seed:N; empty for the corpus's default.
-        method: A row of the table of methods.
+        method: A row of the table of methods, or auto: the budget decides.
         arch: Architecture of the student.
         width: Factor on the student's channels.
         ipc: Items per class; 0 where ``share`` decides.
@@ -50,10 +50,10 @@ class Settings:
         trajectory_rate: Constant learning rate of these experts (mtt).
         trajectory_momentum: Of these experts' SGD, 0 or 0.9 (mtt).
         flatness: Distance at which their gradients are taken, which makes them flat; 0 is off (mtt).
-        iterations: Updates of the items.
+        iterations: Updates of the items; 0 is the method's own number.
         student_steps: Steps of the student in one match (mtt).
         student_batch: Items in one of these steps at most, drawn anew in each (mtt).
-        item_rate: Learning rate of the items in standard deviations of the corpus.
+        item_rate: Learning rate of the items in standard deviations of the corpus; 0 is the method's own.
         statistics_weight: Weight of the experts' batch statistics (invert).
         label_weight: Weight of the experts' cross-entropy (match).
         unroll_window: Steps of the student through which one iteration differentiates (unroll).
@@ -83,7 +83,7 @@ class Settings:
     corpus: str
     folder: str = ""
     split: str = ""
-    method: str = "mtt"
+    method: str = "auto"
     arch: str = "edgenet"
     width: float = 1.0
     ipc: int = 0
@@ -113,10 +113,10 @@ class Settings:
     trajectory_rate: float = 0.02
     trajectory_momentum: float = 0.9
     flatness: float = 0.0
-    iterations: int = 100
+    iterations: int = 0
     student_steps: int = 10
     student_batch: int = 64
-    item_rate: float = 0.02
+    item_rate: float = 0.0
     statistics_weight: float = 0.3
     label_weight: float = 0.1
     unroll_window: int = 25
@@ -197,10 +197,10 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "trajectory_rate": (1e-6, 10),
     "trajectory_momentum": (0, 0.9),
     "flatness": (0, 10),
-    "iterations": (1, 1_000_000),
+    "iterations": (0, 1_000_000),
     "student_steps": (1, 1000),
     "student_batch": (2, 100_000),
-    "item_rate": (1e-6, 10),
+    "item_rate": (0, 10),
     "statistics_weight": (0, 1000),
     "label_weight": (0, 1000),
     "unroll_window": (1, 10_000),

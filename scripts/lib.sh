@@ -16,6 +16,9 @@ system_packages=(
     openssh-client   # deploy
     openssh-server   # its other end, on a port of its own
     qemu-user-static # a board's programs on a PC
+    alsa-utils libasound2-plugins libportaudio2 pulseaudio pulseaudio-utils # a virtual microphone
+    chromium                                                                # the page
+    mosquitto                                                               # the broker
 )
 
 say() { printf '%s\n' "$*" >&2; }

@@ -69,6 +69,23 @@ def run_edgeser(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
     return run
 
 
+@pytest.fixture(scope="session")
+def spoken_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was trained on distilled demo speech: weak, but of speech."""
+    folder = tmp_path_factory.mktemp("spoken")
+    few = ("--views", "16", "--experts", "1", "--expert-steps", "100", "--steps", "100", "--out", "run")
+    for words in (
+        ("distill", "--corpus", "demo", "--method", "random", "--ipc", "4", "--labels", "bank", *few),
+        ("pack", "run", "--target", "rpi4", "--out", "a.edgeser"),
+        ("train-on-device", "a.edgeser", "--out", "model", "--threads", "1"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeser", *words, "--json"], cwd=folder, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, done.stderr
+    return folder / "model"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests were skipped and why, in one line that a reader of the last screen sees."""
     reasons = Counter(_skip_reason(report) for report in terminalreporter.stats.get("skipped", []))

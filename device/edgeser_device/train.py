@@ -163,6 +163,8 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     state, made = _make_steps(session, start, saver, schedule, source, advance)
     began = time.monotonic()
     kit = with_set(kit, source.at(schedule.steps - 1)[0])
+    # What the session returned lies in its memory, which is free only when nothing points there.
+    state = replace(state, values={name: value.copy() for name, value in state.values.items()})
     del session, source
     give_back_memory()
     weights = _with_statistics(kit, files, state, schedule.batch, threads)
@@ -288,6 +290,7 @@ def open_checked(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSessio
         MissingRuntime: onnxruntime is missing, or onnx where a step has to be written.
     """
     check_inference(kit.golden, kit.graph, kit.weights, kit.distilled)
+    give_back_memory()
     try:
         return _open_plan(kit, plan, threads)
     except (TrainingError, KitError) as error:

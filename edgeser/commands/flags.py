@@ -14,7 +14,8 @@ Corpus: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")
 ]
 Method: TypeAlias = Annotated[
-    str | None, typer.Option(help="invert, match, mtt, unroll, gan, random, herding or kcenter.")
+    str | None,
+    typer.Option(help="auto (default: the budget decides), invert, match, mtt, unroll, gan, random, herding, kcenter."),
 ]
 Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
 Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]
@@ -40,7 +41,7 @@ LabelWidth: TypeAlias = Annotated[
 ]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
 Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
-Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items.")]
+Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items; 0 is the method's own number.")]
 CheckEvery: TypeAlias = Annotated[
     int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
 ]
@@ -90,7 +91,7 @@ Memory: TypeAlias = Annotated[
 Batch: TypeAlias = Annotated[int | None, typer.Option(help="Views in one training step.")]
 PeakRate: TypeAlias = Annotated[float | None, typer.Option(help="Largest learning rate of the student.")]
 WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="Weight decay of the student.")]
-ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items.")]
+ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items; 0 is the method's own.")]
 StatisticsWeight: TypeAlias = Annotated[
     float | None, typer.Option(help="Weight of the experts' batch statistics (invert).")
 ]

@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
         (demo, "edgeser demo"),
         (
             distill,
-            "edgeser distill data/ravdess --corpus ravdess --method mtt --arch edgenet --ipc 6 --out runs/ravdess",
+            "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
         ),
         (evaluate, "edgeser evaluate runs/ravdess --full --baselines --seeds 5"),
         (compare, "edgeser compare runs/a runs/b --picture runs.svg"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeser.commands.common import Json, print_json
+from edgeser.commands.common import Json, print_json, say
+from edgeser.commands.kits import HOME, Folder, device_app
 
 if TYPE_CHECKING:
     pass
@@ -38,6 +39,47 @@ Threshold = Annotated[
     float, typer.Option("--speech", metavar="P", help="Probability of speech, above 0 to 1, with which it begins.")
 ]
 Pause = Annotated[float, typer.Option("--pause", metavar="S", help="Seconds of silence that end an utterance.")]
+Realtime = Annotated[bool, typer.Option("--realtime", help="Play the recording at its own pace.")]
+Loop = Annotated[bool, typer.Option("--loop", help="Play the recording again and again.")]
+Longest = Annotated[
+    float, typer.Option("--longest", metavar="S", help="Seconds after which speech without a pause is judged.")
+]
+MinConfidence = Annotated[
+    float, typer.Option("--min-confidence", metavar="P", help="Less probable emotions are called uncertain.")
+]
+Gain = Annotated[
+    float | None,
+    typer.Option("--gain", metavar="DB", help="Add this to the level; default: learnt from what is heard."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")]
+Web = Annotated[bool, typer.Option("--web", help="Show a page; also /metrics for Prometheus.")]
+WebAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--web-address",
+        metavar="HOST:PORT",
+        help="Implies --web. Default 127.0.0.1:8765; any other host needs the token that is then printed.",
+    ),
+]
+Mqtt = Annotated[
+    str | None,
+    typer.Option(
+        "--mqtt",
+        metavar="URL",
+        help="Publish to mqtt://USER@HOST:PORT/TOPIC (mqtts:// for TLS); the password is read from "
+        "EDGESER_MQTT_PASSWORD.",
+    ),
+]
+MqttCa = Annotated[
+    Path | None, typer.Option("--mqtt-ca", metavar="FILE", help="Certificate authority of the broker, for TLS.")
+]
+SaveClips = Annotated[
+    Path | None, typer.Option("--save-clips", metavar="DIR", help="Store what is said; every sink shows it.")
+]
+ClipsMb = Annotated[float, typer.Option("--clips-mb", help="The oldest stored clips go beyond this size.")]
+PrintUnit = Annotated[
+    bool, typer.Option("--print-unit", help="Print a systemd unit that does this at every start of the board.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,57 +89,32 @@ def add_to(app: typer.Typer) -> None:
         ("record", record, "edgeser record --label anger --out clips --count 5"),
     ):
         app.command(name, epilog=f"Example: {example}")(verb)
+    device_app.command("service", epilog="Example: edgeser device service --flags '--web-address 0.0.0.0:8765'")(
+        service
+    )
 
 
 def listen(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")],
     wav: Wav = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Play the recording at its own pace.")] = False,
-    loop: Annotated[bool, typer.Option("--loop", help="Play the recording again and again.")] = False,
+    realtime: Realtime = False,
+    loop: Loop = False,
     device: Device = None,
     backend: Backend = None,
     gate: Gate = None,
     speech: Threshold = 0.5,
     pause: Pause = 0.448,
-    longest: Annotated[
-        float, typer.Option("--longest", metavar="S", help="Seconds after which speech without a pause is judged.")
-    ] = 10.0,
-    min_confidence: Annotated[
-        float, typer.Option("--min-confidence", metavar="P", help="Less probable emotions are called uncertain.")
-    ] = 0.5,
-    gain: Annotated[
-        float | None,
-        typer.Option("--gain", metavar="DB", help="Add this to the level; default: learnt from what is heard."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")] = False,
-    web: Annotated[bool, typer.Option("--web", help="Show a page; also /metrics for Prometheus.")] = False,
-    web_address: Annotated[
-        str | None,
-        typer.Option(
-            "--web-address",
-            metavar="HOST:PORT",
-            help="Implies --web. Default 127.0.0.1:8765; any other host needs the token that is then printed.",
-        ),
-    ] = None,
-    mqtt: Annotated[
-        str | None,
-        typer.Option(
-            "--mqtt",
-            metavar="URL",
-            help="Publish to mqtt://USER@HOST:PORT/TOPIC (mqtts:// for TLS); the password is read from "
-            "EDGESER_MQTT_PASSWORD.",
-        ),
-    ] = None,
-    mqtt_ca: Annotated[
-        Path | None, typer.Option("--mqtt-ca", metavar="FILE", help="Certificate authority of the broker, for TLS.")
-    ] = None,
-    save_clips: Annotated[
-        Path | None, typer.Option("--save-clips", metavar="DIR", help="Store what is said; every sink shows it.")
-    ] = None,
-    clips_mb: Annotated[float, typer.Option("--clips-mb", help="The oldest stored clips go beyond this size.")] = 200.0,
-    print_unit: Annotated[
-        bool, typer.Option("--print-unit", help="Print a systemd unit that does this at every start of the board.")
-    ] = False,
+    longest: Longest = 10.0,
+    min_confidence: MinConfidence = 0.5,
+    gain: Gain = None,
+    as_json: AsJson = False,
+    web: Web = False,
+    web_address: WebAddress = None,
+    mqtt: Mqtt = None,
+    mqtt_ca: MqttCa = None,
+    save_clips: SaveClips = None,
+    clips_mb: ClipsMb = 200.0,
+    print_unit: PrintUnit = False,
 ) -> None:
     """Follow the emotion of speech twice a second, from a microphone or a recording."""
     from edgeser_device.listen.loop import ListenSettings
@@ -143,3 +160,25 @@ def record(
         print_json(report.to_json())
     else:
         typer.echo(report.words())
+
+
+def service(
+    folder: Folder = HOME,
+    flags: Annotated[str, typer.Option("--flags", help="Of edgeser listen, in one word for the shell.")] = "--web",
+    as_json: Json = False,
+) -> None:
+    """Start listening now, and with the board: writes a systemd unit and installs it, which takes sudo."""
+    import shlex
+    import subprocess
+
+    from edgeser_device.listen.unit import write_service
+
+    script = write_service(folder.expanduser(), shlex.split(flags))
+    done = subprocess.run(["sh", str(script), "install"], check=False, capture_output=True, text=True)
+    reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
+    if done.returncode:
+        say(f"note: it does not start with the board yet ({reason}); as a user who may: sh {script} install")
+    if as_json:
+        print_json({"script": str(script), "started": done.returncode == 0})
+    elif not done.returncode:
+        typer.echo(f"listening now, and with the board; sh {script} remove ends that")

@@ -27,7 +27,7 @@ from edgeser.distill.shipping import finish as finish
 from edgeser.distill.shipping import ship
 from edgeser.distill.shipping import student_schedule as student_schedule
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import find_method
+from edgeser.distill.table import AUTO, find_method, require_method, with_method
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
@@ -80,8 +80,9 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    method = find_method(settings.method)
-    if not method.makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
+    require_method(settings.method)
+    makes_more = settings.method != AUTO and find_method(settings.method).makes_more
+    if not makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
         raise SettingsError(
             f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
         )
@@ -98,7 +99,8 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     features = extract(corpus, split, spec, workers)
     train = features.train
     task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
-    fixed = with_budget(settings, len(task.clips), task.classes)
+    count, classes = len(task.clips), task.classes
+    fixed = with_method(with_budget(settings, count, classes), count, classes)
     require_enough_items(settings, fixed.ipc, task, corpus.labels)
     return Material(corpus, split, features, fixed, task)
 

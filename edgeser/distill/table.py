@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             mtt.begin,
             mtt.improve,
             needs_trajectories=True,
+            defaults=mtt.DEFAULTS,
             rates=("item_rate", "student_steps"),
         ),
         "invert": Method(
@@ -63,6 +65,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 
 
+AUTO = "auto"
+"""The method that the budget decides."""
+LARGE_SHARE = 0.04
+"""Share of the clips from which on it is mtt: inverted items are good and alike, which matters where there are many."""
+
+
 def find_method(name: str) -> Method:
     """The row of a method.
 
@@ -70,8 +78,34 @@ def find_method(name: str) -> Method:
         SettingsError: There is no such method.
     """
     if name not in METHODS:
-        raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
+        raise SettingsError(f"there is no method {name!r}", choice_hint(name, (AUTO, *METHODS)))
     return METHODS[name]
+
+
+def require_method(name: str) -> None:
+    """Check that there is such a method; the one that the budget decides is one.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if name != AUTO:
+        find_method(name)
+
+
+def method_of(share: float) -> str:
+    """The method for a share of the training clips; chosen on dev speakers, see docs/methods.md."""
+    return "mtt" if share >= LARGE_SHARE else "invert"
+
+
+def with_method(settings: Settings, train_items: int, classes: int) -> Settings:
+    """Settings that name their method, with its own values where they have none; ``ipc`` is decided.
+
+    Raises:
+        SettingsError: There is no such method.
+    """
+    name = method_of(settings.ipc * classes / train_items) if settings.method == AUTO else settings.method
+    own = {key: value for key, value in find_method(name).defaults.items() if not getattr(settings, key)}
+    return replace(settings, method=name, **own)
 
 
 def defaults_of(name: str) -> Mapping[str, Any]:
@@ -80,7 +114,7 @@ def defaults_of(name: str) -> Mapping[str, Any]:
     Raises:
         SettingsError: There is no such method.
     """
-    return find_method(name).defaults
+    return {} if name == AUTO else find_method(name).defaults
 
 
 def settings_for(method: str, **values: Any) -> Settings:

@@ -89,6 +89,24 @@ def test_an_old_python_is_refused(tmp_path: Path, stick: Path) -> None:
     assert not (tmp_path / "edgeser").exists()
 
 
+def test_edgeser_is_asked_of_no_index(tmp_path: Path, stick: Path) -> None:
+    kit = tmp_path / "alone.edgeser"
+    kit.write_bytes((stick / "one.edgeser").read_bytes())
+    done = boards.install(tmp_path, None, kit)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith("error: no wheels in the kit, no edgeser-*.whl beside it")
+    assert not (tmp_path / "edgeser").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, stick: Path, wheel: Path) -> None:
+    (tmp_path / "edgeser").mkdir()
+    (tmp_path / "edgeser" / "thesis.txt").write_text("years of work")
+    done = boards.install(tmp_path, wheel, stick / "one.edgeser")
+    assert done.returncode == 2
+    assert "holds thesis.txt and is no installation" in done.stderr
+    assert [path.name for path in (tmp_path / "edgeser").iterdir()] == ["thesis.txt"]
+
+
 @pytest.mark.slow
 def test_install_again_update_and_uninstall(tmp_path: Path, stick: Path, wheel: Path) -> None:
     done = boards.install(tmp_path, wheel, stick / "one.edgeser")

@@ -1,4 +1,4 @@
-"""A model of the demonstration corpus, a virtual microphone, and ``edgeser listen`` as a process."""
+"""A virtual microphone, and ``edgeser listen`` as a process."""
 
 from __future__ import annotations
 
@@ -21,23 +21,6 @@ from virtual_microphone import MissingPackages, VirtualMicrophone, virtual_micro
 
 DEMO = Path(str(files("edgeser.corpora"))) / "demo_data"
 RATE = 16000
-
-
-@pytest.fixture(scope="session")
-def spoken_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that was trained on distilled demo speech: weak, but of speech."""
-    folder = tmp_path_factory.mktemp("spoken")
-    few = ("--views", "16", "--experts", "1", "--expert-steps", "100", "--steps", "100", "--out", "run")
-    for words in (
-        ("distill", "--corpus", "demo", "--method", "random", "--ipc", "4", "--labels", "bank", *few),
-        ("pack", "run", "--target", "rpi4", "--out", "a.edgeser"),
-        ("train-on-device", "a.edgeser", "--out", "model", "--threads", "1"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "edgeser", *words, "--json"], cwd=folder, capture_output=True, text=True, timeout=900
-        )
-        assert done.returncode == 0, done.stderr
-    return folder / "model"
 
 
 @pytest.fixture
@@ -74,10 +57,10 @@ class Listening:
 
     def __init__(self, folder: Path, environment: dict[str, str], program: list[str], words: list[str]) -> None:
         self._out, self._err = folder / "listen.out", folder / "listen.err"
-        self._files = (self._out.open("w"), self._err.open("w"))
-        self.process = subprocess.Popen(
-            [*program, "listen", *words], cwd=folder, env=environment, stdout=self._files[0], stderr=self._files[1]
-        )
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*program, "listen", *words], cwd=folder, env=environment, stdout=out, stderr=err
+            )
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -118,10 +101,7 @@ class Listening:
     def end(self) -> int:
         """Its exit code after SIGTERM."""
         self.process.terminate()
-        code = self.process.wait(60)
-        for file in self._files:
-            file.close()
-        return code
+        return self.process.wait(60)
 
 
 @pytest.fixture

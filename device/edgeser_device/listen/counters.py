@@ -13,6 +13,7 @@ NAMES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "coalesced_blocks": ("counter", "Blocks that waited and were taken together with others."),
         "overflows": ("counter", "Times that the system reported lost samples."),
         "callback_share_max": ("gauge", "The longest capture callback as a share of its block's length."),
+        "late_callbacks": ("counter", "Capture callbacks that lasted longer than their block."),
         "reopened": ("counter", "Times that the microphone came back."),
         "lost": ("counter", "Times that the microphone went away."),
         "seconds_heard": ("counter", "Seconds of sound that were judged."),
@@ -40,6 +41,7 @@ class Counters:
     coalesced_blocks: int = 0
     overflows: int = 0
     callback_share_max: float = 0.0
+    late_callbacks: int = 0
     reopened: int = 0
     lost: int = 0
     seconds_heard: float = 0.0

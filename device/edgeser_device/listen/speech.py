@@ -32,7 +32,7 @@ class SpeechSettings:
     threshold: float = 0.5
     onset: float = 0.096
     pause: float = 0.448
-    margin: float = 0.288
+    margin: float = 0.448
     longest: float = 10.0
 
     def __post_init__(self) -> None:

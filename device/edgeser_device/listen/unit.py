@@ -1,4 +1,8 @@
-"""The systemd unit that makes a board listen from its start: written for the program and the flags that were given."""
+"""The systemd unit that makes a board listen from its start: written for the program and the flags that were given.
+
+unit_text(["listen", "model", "--web"], Path("model"), None)    # printed by: edgeser listen model --web --print-unit
+write_service(Path("~/edgeser").expanduser())                   # for what install.sh made
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeser_device.errors import ListenError
+from edgeser_export.files import write_bytes
 
 UNIT = """\
 # Made by: edgeser {shown}
@@ -21,7 +26,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart={command}
+{before}ExecStart={command}
 WorkingDirectory={folder}
 User={user}
 SupplementaryGroups=audio
@@ -31,12 +36,12 @@ EnvironmentFile=-/etc/edgeser/listen.env
 Restart=always
 RestartSec=5
 WatchdogSec=60
-TimeoutStartSec=120
+TimeoutStartSec={patience}
 MemoryMax=300M
 # What it does not need it cannot do.
 NoNewPrivileges=yes
 ProtectSystem=strict
-ProtectHome={home}
+ProtectHome=read-only
 {writable}PrivateTmp=yes
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
@@ -65,6 +70,39 @@ WantedBy=multi-user.target
 """One of each; what differs is filled in. Python and its packages may lie in a home, which is readable then."""
 
 
+SCRIPT = """\
+#!/bin/sh
+# Start listening with the board, or end that:  sh service [install | remove]
+set -eu
+unit=edgeser-listen.service
+units=/etc/systemd/system
+here=$(cd "$(dirname "$0")" && pwd)
+asroot() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+case ${1:-install} in
+install)
+    asroot install -m 644 "$here/$unit" "$units/$unit"
+    asroot systemctl daemon-reload
+    asroot systemctl enable --now "$unit"
+    ;;
+remove)
+    asroot systemctl disable --now "$unit" || true
+    asroot rm -f "$units/$unit"
+    asroot systemctl daemon-reload
+    rm -f "$here/$unit"
+    ;;
+*)
+    echo "usage: sh service [install | remove]" >&2
+    exit 2
+    ;;
+esac
+"""
+NAME = "edgeser-listen.service"
+START_SECONDS, CHECK_SECONDS = 120, 1200
+"""How long a start may take; with a check of the installation before it, on a slow card."""
+
+
 def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: str | None = None) -> str:
     """The unit for ``edgeser ARGUMENTS``.
 
@@ -83,14 +121,53 @@ def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: s
     if clips is not None:
         places[str(clips)] = str(clips.resolve())
     words = [sys.executable, "-m", "edgeser", *(places.get(word, word) for word in arguments)]
-    folders = [str(clips.resolve())] if clips is not None else []
+    writable = () if clips is None else (clips.resolve(),)
+    return _fill(shlex.join(arguments), words, model.resolve().parent, writable, user)
+
+
+def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | None = None) -> Path:
+    """Write the unit of an installation, and the script that starts and ends it, into the installation's folder.
+
+    The service checks the installation at each start, and goes back to the slot before where that fails.
+
+    Returns:
+        The script.
+
+    Raises:
+        ListenError: Nothing is installed there.
+        StorageError: The folder cannot be written.
+    """
+    folder = folder.resolve()
+    current = folder / "current"
+    if not (current / "model").is_dir():
+        raise ListenError(f"nothing is installed in {folder}", "sh install.sh KIT.edgeser FOLDER")
+    program = str(current / "software" / "bin" / "edgeser")
+    check = [program, "device", "check", "--folder", str(folder)]
+    words = [program, "listen", str(current / "model"), *flags]
+    text = _fill(f"device service --folder {shlex.quote(str(folder))}", words, folder, (folder,), user, check)
+    write_bytes(folder / NAME, text.encode())
+    script = folder / "service"
+    write_bytes(script, SCRIPT.encode())
+    script.chmod(0o755)
+    return script
+
+
+def _fill(
+    shown: str,
+    words: Sequence[str],
+    folder: Path,
+    writable: Sequence[Path],
+    user: str | None,
+    check: Sequence[str] = (),
+) -> str:
     return UNIT.format(
-        shown=shlex.join(arguments),
+        shown=shown,
         command=" ".join(_quoted(word) for word in words),
-        folder=model.resolve().parent,
+        before=f"ExecStartPre={' '.join(_quoted(word) for word in check)}\n" if check else "",
+        patience=CHECK_SECONDS if check else START_SECONDS,
+        folder=folder,
         user=user or os.environ.get("SUDO_USER") or getpass.getuser(),
-        home="read-only",
-        writable="".join(f"ReadWritePaths={_quoted(folder)}\n" for folder in folders),
+        writable="".join(f"ReadWritePaths={_quoted(str(place))}\n" for place in writable),
     )
 
 

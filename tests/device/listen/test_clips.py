@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from edgeser_device.errors import AudioError, ListenError
 from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
 from edgeser_device.listen.record import record_clips, remarks
 from edgeser_device.listen.speech import SpeechSettings
-from edgeser_device.listen.unit import _quoted, unit_text
+from edgeser_device.listen.unit import NAME, _quoted, unit_text, write_service
 from edgeser_device.listen.watchdog import notify
 from edgeser_export.errors import StorageError
 
@@ -82,7 +83,7 @@ def test_recording_cuts_a_long_file_into_a_folder_for_each_label(tmp_path: Path,
         samples, rate = soundfile.read(tmp_path / name)
         assert rate == RATE
         assert Path(name).parent.as_posix() == "clips/anger"
-        assert 0.6 < len(samples) / RATE < 2.7
+        assert 0.6 < len(samples) / RATE < 3
     few = run_edgeser("record", "--label", "joy", *flags, "--count", 2, check=True).stdout
     assert "2 clips of joy" in few
     assert "--clips clips" in few
@@ -146,6 +147,36 @@ def test_systemd_reads_the_unit(tmp_path: Path, run_edgeser: Run) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_an_installation_gets_a_service_and_a_script(tmp_path: Path, run_edgeser: Run) -> None:
+    """systemctl and sudo write down what they are asked for: no system manager runs where tests do."""
+    folder, programs = tmp_path / "edgeser", tmp_path / "programs"
+    (folder / "current" / "model").mkdir(parents=True)
+    programs.mkdir()
+    for name in ("sudo", "systemctl", "install", "rm"):
+        (programs / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/asked\n')
+        (programs / name).chmod(0o755)
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    found = json.loads(run_edgeser("device", "service", "--folder", folder, "--json", check=True, **path).stdout)
+    assert found == {"script": str(folder / "service"), "started": True}
+    text = (folder / NAME).read_text()
+    assert f"ExecStart={folder}/current/software/bin/edgeser listen {folder}/current/model --web\n" in text
+    assert f"ExecStartPre={folder}/current/software/bin/edgeser device check --folder {folder}\n" in text
+    assert f"ReadWritePaths={folder}\n" in text
+    subprocess.run([str(folder / "service"), "remove"], check=True, env=os.environ | path, timeout=60)
+    asked = (tmp_path / "asked").read_text()
+    for expected in (
+        f"systemctl enable --now {NAME}",
+        f"systemctl disable --now {NAME}",
+        f"/etc/systemd/system/{NAME}",
+    ):
+        assert expected in asked
+    (programs / "systemctl").write_text("#!/bin/sh\necho no bus >&2\nexit 1\n")
+    done = run_edgeser("device", "service", "--folder", folder, check=True, **path)
+    assert "(no bus); as a user who may: sh" in done.stderr
+    with pytest.raises(ListenError, match="nothing is installed"):
+        write_service(tmp_path / "none")
 
 
 @pytest.mark.parametrize("abstract", [False, True])

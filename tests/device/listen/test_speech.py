@@ -36,11 +36,11 @@ def turns(pattern: str, settings: SpeechSettings | None = None) -> list[Begin | 
     [
         ("." * 40, []),
         ("." * 20 + "##" + "." * 20, []),  # a click
-        ("." * 20 + "###" + "." * 20, [Begin(11), End(11, 22, 32)]),
-        ("###" + "." * 20, [Begin(0), End(0, 2, 12)]),
-        ("." * 20 + "#" * 10 + "." * 13 + "#" * 5 + "." * 20, [Begin(11), End(11, 47, 57)]),  # a short pause
-        ("." * 20 + "#" * 10 + "." * 16 + "#" * 5, [Begin(11), End(11, 29, 39), Begin(39), End(39, 50, 60)]),
-        ("." * 20 + "##", [Begin(11), End(11, 21, 31)]),  # the end of a file is no reason to doubt
+        ("." * 20 + "###" + "." * 20, [Begin(6), End(6, 22, 37)]),
+        ("###" + "." * 20, [Begin(0), End(0, 2, 17)]),
+        ("." * 20 + "#" * 10 + "." * 13 + "#" * 5 + "." * 20, [Begin(6), End(6, 47, 62)]),  # a short pause
+        ("." * 20 + "#" * 10 + "." * 16 + "#" * 5, [Begin(6), End(6, 29, 44), Begin(44), End(44, 50, 65)]),
+        ("." * 20 + "##", [Begin(6), End(6, 21, 36)]),  # the end of a file is no reason to doubt
     ],
 )
 def test_turns(pattern: str, expected: list[Begin | End]) -> None:

@@ -108,55 +108,6 @@ def test_scoring_on_other_recordings(folder: Path, tmp_path: Path, run_edgeser: 
     assert "no recording of anger, neutral, sadness" in done.stderr
 
 
-@pytest.mark.slow
-def test_the_install_script_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
-    """With an environment that is there already: nothing is downloaded, the rest is real."""
-    place = tmp_path / "edgeser"
-    (place / "venv" / "bin").mkdir(parents=True)
-    (place / "venv" / "bin" / "python").symlink_to(sys.executable)
-    program = place / "venv" / "bin" / "edgeser"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edgeser "$@"\n')
-    program.chmod(0o755)
-    script = files("edgeser_device").joinpath("install.sh")
-    for _ in range(2):
-        command = ["sh", str(script), str(folder / "test.edgeser"), str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1].startswith("ready: ")
-    assert (place / "model" / "student.onnx").is_file()
-    assert (place / "model.previous").is_dir()
-    done = subprocess.run(["sh", str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "hint: sh install.sh KIT.edgeser" in done.stderr
-
-
-def test_the_install_script_needs_a_package(folder: Path, tmp_path: Path) -> None:
-    """edgeser is on no index, so nothing may be asked of one."""
-    script = files("edgeser_device").joinpath("install.sh")
-    kit = tmp_path / "test.edgeser"
-    kit.write_bytes((folder / "test.edgeser").read_bytes())
-    command = ["sh", str(script), str(kit), str(tmp_path / "place")]
-    environment = {key: value for key, value in os.environ.items() if key != "EDGESER_PACKAGE"}
-
-    def install(**more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment | more, cwd=tmp_path)
-
-    done = install()
-    assert done.returncode == 2
-    assert "error: no edgeser-*.whl lies beside" in done.stderr
-    assert "hint: " in done.stderr
-    assert not (tmp_path / "place").exists()
-    # A stand-in for Python writes down what pip is asked for.
-    python = tmp_path / "place" / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@"\nexit 1\n')
-    python.chmod(0o755)
-    wheel = tmp_path / "edgeser-0.1.0-py3-none-any.whl"
-    wheel.write_bytes(b"")
-    assert install().stdout == f"-m pip install {wheel}\n"
-    assert install(EDGESER_PACKAGE="given").stdout == "-m pip install given\n"
-
-
 def test_prediction_in_every_form(folder: Path, run_edgeser: Run) -> None:
     model, file = folder / "model", folder / "noise.wav"
     found = json.loads(run_edgeser("predict", model, file, "--json", check=True).stdout)

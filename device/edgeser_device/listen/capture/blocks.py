@@ -50,8 +50,8 @@ class BlockQueue:
         self._counters.blocks += 1
         self._filled.set()
         share = (time.monotonic() - began) * rate / max(1, len(samples))
-        if share > self._counters.callback_share_max:
-            self._counters.callback_share_max = share
+        self._counters.late_callbacks += share > 1
+        self._counters.callback_share_max = max(share, self._counters.callback_share_max)
 
     def count_overflow(self) -> None:
         """The system lost samples before they came here."""

@@ -98,16 +98,16 @@ def open_portaudio(device: str | None, rate: int, queue: BlockQueue, wrong: froz
 
 def _find(sounddevice: Any, device: str | None) -> Any:
     wanted = int(device) if device is not None and device.isdigit() else device
+    inputs = [row for row in sounddevice.query_devices() if row["max_input_channels"] > 0]
+    if not inputs:
+        raise MicrophoneError("no microphone was found", NO_DEVICE)
+    names = "choose one of: " + ", ".join(f"{row['index']} {row['name']}" for row in inputs)
     try:
-        inputs = [row for row in sounddevice.query_devices() if row["max_input_channels"] > 0]
-        if not inputs:
-            raise MicrophoneError("no microphone was found", NO_DEVICE)
         return sounddevice.query_devices(wanted, "input")
-    except sounddevice.PortAudioError as error:
-        raise MicrophoneError("no microphone was found", NO_DEVICE) from error
-    except ValueError as error:
-        names = ", ".join(f"{row['index']} {row['name']}" for row in inputs)
-        raise MicrophoneError(f"there is no single microphone {device!r}", f"choose one of: {names}") from error
+    except (sounddevice.PortAudioError, ValueError) as error:
+        if device is None:
+            raise MicrophoneError("no microphone is the default one", f"{names}, with --device") from error
+        raise MicrophoneError(f"there is no microphone {device!r}, or more than one", names) from error
 
 
 @contextmanager
