@@ -168,12 +168,10 @@ def deploy(
     if as_json:
         print_json({"address": board, "kit_sha256": found.sha256, **result})
     else:
-        rows = [row for row in result["bench"]["results"] if row["model_ms_p50"] is not None]
-        fastest = min(rows, key=lambda row: row["model_ms_p50"])
-        typer.echo(
-            f"{board}: kit {state['kit'][:12]} works in slot {state['slot']}; a window takes"
-            f" {fastest['model_ms_p50']:.1f} ms with {fastest['runtime']}, {fastest['threads']} threads"
-        )
+        rows = [row for row in result["bench"]["results"] if row.get("model_ms_p50") is not None]
+        fastest = min(rows, key=lambda row: float(row["model_ms_p50"]), default=None)
+        took = f"; a window takes {fastest['model_ms_p50']:.1f} ms with {fastest['runtime']}" if fastest else ""
+        typer.echo(f"{board}: kit {state['kit'][:12]} works in slot {state['slot']}{took}")
 
 
 def status(folder: Folder = HOME, as_json: Json = False) -> None:
