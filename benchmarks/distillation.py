@@ -14,7 +14,7 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from distillation_tables import markdown_page, panels_of, result_of, row_of, she
 from rich.console import Console
 
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import METHODS, find_method
+from edgeser.distill.table import AUTO, METHODS, find_method, method_of
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.pictures import budget_picture, check_picture, save
 from edgeser.rows import ROWS
@@ -120,30 +120,38 @@ def groups_of(arguments: argparse.Namespace) -> list[Group]:
         parse_budget(budget)
     names = list(dict.fromkeys(corpus for corpus, _ in cells))
     students = [parse_student(text, arguments.width) for text in arguments.arch]
-    return [
-        Group(corpus, budget, method, start, arch, width, count_of(method, start, arguments))
+    groups = [
+        Group(corpus, budget, method, start, arch, width, count_of(name, start, arguments))
         for corpus in names
         for arch, width in students
         for budget in [budget for other, budget in cells if other == corpus]
         for name in arguments.methods
-        for method, start in starts_of(name, arguments)
+        for method, start in starts_of(name, budget, arguments)
     ]
+    # auto may name a method that is named too: it stands once, with the more distillations
+    most = {replace(group, distillations=0): group for group in sorted(groups, key=lambda group: group.distillations)}
+    return [most[key] for key in dict.fromkeys(replace(group, distillations=0) for group in groups)]
 
 
-def count_of(method: str, start: str, arguments: argparse.Namespace) -> int:
+def count_of(name: str, start: str, arguments: argparse.Namespace) -> int:
     """Seeds of distillation of a method and a start; the default of both has more."""
-    if method == Settings.method and start in ("", Settings.start_from):
+    if name.partition(":")[0] == Settings.method and start in ("", Settings.start_from):
         return int(arguments.distillations)
     return int(min(arguments.distillations, arguments.other_distillations))
 
 
-def starts_of(name: str, arguments: argparse.Namespace) -> list[tuple[str, str]]:
+def starts_of(name: str, budget: str, arguments: argparse.Namespace) -> list[tuple[str, str]]:
     """A method, as METHOD or METHOD:START, with each of its starts; a method that only chooses real items has none.
 
     Raises:
-        SettingsError: There is no such method or start, or the method has none.
+        SettingsError: There is no such method or start, the method has none, or auto meets a budget that is no share.
     """
     method, _, start = name.partition(":")
+    if method == AUTO:
+        share = parse_budget(budget).get("share")
+        if share is None:
+            raise SettingsError(f"auto needs a share, not {budget} items a class", "name the method, or give 0.056")
+        method = method_of(share)
     learns = find_method(method).improve is not None
     if start and not learns:
         raise SettingsError(f"{method} chooses real items and begins as nothing", f"write {method} alone")
@@ -178,7 +186,12 @@ def parser() -> argparse.ArgumentParser:
         "--cells", nargs="+", default=[], metavar="CORPUS:BUDGET", help="instead of --corpora and --shares"
     )
     made.add_argument(
-        "--methods", "--method", nargs="+", default=[Settings.method], metavar="M[:START]", help=", ".join(METHODS)
+        "--methods",
+        "--method",
+        nargs="+",
+        default=[Settings.method],
+        metavar="M[:START]",
+        help=", ".join((AUTO, *METHODS)),
     )
     made.add_argument(
         "--start", "--from", nargs="+", default=[], metavar="START", help="what items begin as: a line each"

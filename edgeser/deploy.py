@@ -1,6 +1,6 @@
 """Carrying a kit to a board with OpenSSH's own programs: copy, verify, install, train, measure.
 
-    with prepare(kit, Board("pi@raspberrypi.local"), wheel=None, trust=None, service=False) as deployment:
+    with prepare(kit, Board("pi@raspberrypi.local"), wheel=None, trust=None) as deployment:
         commands(deployment)                 # every command line, in order; what --dry-run prints
         result = run(deployment, say)        # the same, without what is there already
 
@@ -102,7 +102,6 @@ class Deployment:
         kit: What.
         parcels: Files to copy.
         options: Of ssh and sftp, the shared connection among them.
-        service: Whether to start listening.
         trust: Name of the key in the inbox, or None.
     """
 
@@ -110,7 +109,6 @@ class Deployment:
     kit: Kit
     parcels: tuple[Parcel, ...]
     options: tuple[str, ...]
-    service: bool
     trust: str | None
 
     def there(self, name: str) -> str:
@@ -133,7 +131,6 @@ class Deployment:
         folder = self.board.folder
         program = shlex.quote(f"{folder}/current/software/bin/edgeser")
         flags = [f"--trust {self.there(self.trust)}"] if self.trust else []
-        flags += ["--service"] if self.service else []
         kit = self.there(self.parcels[0].name)
         return {
             "install": " ".join(["sh", self.there(INSTALL), *flags, kit, shlex.quote(folder)]),
@@ -143,9 +140,7 @@ class Deployment:
 
 
 @contextmanager
-def prepare(
-    kit: Kit, board: Board, wheel: Path | None = None, trust: Path | None = None, service: bool = False
-) -> Iterator[Deployment]:
+def prepare(kit: Kit, board: Board, wheel: Path | None = None, trust: Path | None = None) -> Iterator[Deployment]:
     """Gather the files for a board; the connection is closed at the end.
 
     Args:
@@ -153,7 +148,6 @@ def prepare(
         board: Where to.
         wheel: edgeser's own wheel; None for one of this installation. Not copied where the kit has wheels.
         trust: A public key that the board is to be set up with.
-        service: Whether to start listening.
 
     Raises:
         DeployError: ssh or sftp is not installed, or a file cannot be read.
@@ -179,7 +173,7 @@ def prepare(
         options = [word for option in shared for word in ("-o", option)]
         options += ["-F", str(board.config)] if board.config else []
         deployment = Deployment(
-            board, kit, tuple(parcels), tuple(options), service, "trusted.pub" if trust is not None else None
+            board, kit, tuple(parcels), tuple(options), "trusted.pub" if trust is not None else None
         )
         try:
             yield deployment

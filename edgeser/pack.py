@@ -11,7 +11,7 @@ and where there are any wheels and signer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -27,6 +27,7 @@ from edgeser.targets import Target, find_target
 from edgeser.wheels import Wheels
 from edgeser_device.archive import join, pack, write_arrays, write_json_bytes
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.generated import PROBE
 from edgeser_device.golden import compute_golden
 from edgeser_device.kit import (
     CARD,
@@ -107,7 +108,8 @@ class Parts:
         results: The part of metrics.json that is kept; empty where the run was not evaluated.
         graph: The student.
         weights: Its fixed initial weights.
-        distilled: What it trains on.
+        distilled: What it trains on; with a generator the probe.
+        generator: The files of a shipped generator by their names in the kit; empty without.
     """
 
     description: Mapping[str, Any]
@@ -116,6 +118,7 @@ class Parts:
     graph: Graph
     weights: Weights
     distilled: DistilledSet
+    generator: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def pack_kit(
@@ -167,7 +170,9 @@ def read_parts(folder: Path) -> Parts:
     if missing:
         raise RunError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}", "distil again with this version")
     try:
-        graph, weights, distilled = run.graph(), run.init(), run.distilled()
+        graph, weights, distilled, generator = run.graph(), run.init(), run.distilled(), run.generator()
+        if generator:
+            distilled = DistilledSet.from_bytes(generator.pop(PROBE))
         graph.check(weights)
     except RunError:
         raise
@@ -181,16 +186,20 @@ def read_parts(folder: Path) -> Parts:
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
     if (cost := read_cost(folder)) is not None:
         results["payload"] = cost
-    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled)
+    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled, generator)
 
 
 def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels: Wheels | None = None) -> bytes:
     """The bytes of a kit."""
-    members = _student_members(run) | {
-        DISTILLED: run.distilled.to_bytes(),
-        FRONTEND: write_arrays(frontend_arrays(run.distilled.frontend)),
-        INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
-    }
+    members = (
+        _student_members(run)
+        | dict(run.generator)
+        | {
+            DISTILLED: run.distilled.to_bytes(),
+            FRONTEND: write_arrays(frontend_arrays(run.distilled.frontend)),
+            INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
+        }
+    )
     manifest = describe(run, target, members)
     if key is not None:
         manifest["signer"] = {"algorithm": ALGORITHM, "key": key.public.id}

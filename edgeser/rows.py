@@ -158,7 +158,12 @@ def measure(row: str, bench: Bench, graph: Graph, start: Weights, seed: int) -> 
 def same_number(bench: Bench) -> BankSize:
     """As many items as the distilled set has, and as many views of each, or ``FEWEST_VIEWS``."""
     own = bench.assignment.settings
-    return BankSize(own.ipc, max(FEWEST_VIEWS, own.views))
+    return BankSize(min(own.ipc, _rarest(bench)), max(FEWEST_VIEWS, own.views))
+
+
+def _rarest(bench: Bench) -> int:
+    """Clips of the rarest class: no bank over real items has more of each."""
+    return int(np.bincount(bench.task.labels, minlength=bench.task.classes).min())
 
 
 def same_bytes(bench: Bench) -> BankSize:
@@ -172,8 +177,7 @@ def same_bytes(bench: Bench) -> BankSize:
     equal = same_number(bench)
     if abs(bank_bytes(bench, equal) / room - 1) <= SAME_BYTES:
         return equal
-    rarest = int(np.bincount(bench.task.labels, minlength=bench.task.classes).min())
-    ipc = _largest(rarest, lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
+    ipc = _largest(_rarest(bench), lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
     most_views = int(BOUNDS["views"][1])
     return BankSize(ipc, _largest(most_views, lambda views: bank_bytes(bench, BankSize(ipc, views)) <= room))
 
@@ -227,7 +231,9 @@ def ensemble_score(ensemble: Ensemble, clips: Clips) -> Score:
 
 
 def _bank_assignment(bench: Bench, size: BankSize, labels: str, seed: int) -> Assignment:
-    settings = replace(bench.assignment.settings, seed=seed, labels=labels, ipc=size.ipc, views=size.views)
+    settings = replace(
+        bench.assignment.settings, seed=seed, labels=labels, ipc=size.ipc, views=size.views, ratio="balanced"
+    )
     return replace(bench.assignment, settings=settings)
 
 

@@ -6,6 +6,7 @@ run/log.jsonl               one line an event, with the time in seconds since 19
 run/trajectories/           experts; each is written when it is done, and reused
 run/checkpoint/             the state of the method's loop
 run/student.json            the op graph
+run/generator/              the generator and the experts that label, as ONNX (gan)
 run/init.safetensors        the fixed initialisation
 run/distilled.safetensors   the distilled set; written last
 run/metrics.json            what evaluate measured
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, labeller_name
 from edgeser_export.files import append_line, hold, write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
@@ -86,6 +88,13 @@ class Run:
     def distilled(self) -> DistilledSet:
         """The distilled set."""
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
+
+    def generator(self) -> dict[str, bytes]:
+        """The files of the generator, by their names in the run; empty where the run ships items."""
+        if self.settings().ship != "generator":
+            return {}
+        experts = [labeller_name(number) for number in range(self.settings().experts)]
+        return {name: self._require(name).read_bytes() for name in (GENERATOR, DESCRIPTION, PROBE, *experts)}
 
     def log(self, event: str, **values: Any) -> None:
         """Append one line to log.jsonl.

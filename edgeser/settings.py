@@ -20,7 +20,7 @@ class Settings:
         corpus: Name of the corpus format.
         folder: Where the recordings are; empty for the built-in demo.
         split: quick, official, fold:K or seed:N; empty for the corpus's default.
-        method: A row of the table of methods.
+        method: A row of the table of methods, or auto: the budget decides.
         arch: Architecture of the student.
         width: Factor on the student's channels.
         ipc: Items per class; 0 where ``share`` decides.
@@ -50,10 +50,10 @@ class Settings:
         trajectory_rate: Constant learning rate of these experts (mtt).
         trajectory_momentum: Of these experts' SGD, 0 or 0.9 (mtt).
         flatness: Distance at which their gradients are taken, which makes them flat; 0 is off (mtt).
-        iterations: Updates of the items.
+        iterations: Updates of the items; 0 is the method's own number.
         student_steps: Steps of the student in one match (mtt).
         student_batch: Items in one of these steps at most, drawn anew in each (mtt).
-        item_rate: Learning rate of the items in standard deviations of the corpus.
+        item_rate: Learning rate of the items in standard deviations of the corpus; 0 is the method's own.
         statistics_weight: Weight of the experts' batch statistics (invert).
         label_weight: Weight of the experts' cross-entropy (match).
         unroll_window: Steps of the student through which one iteration differentiates (unroll).
@@ -61,6 +61,19 @@ class Settings:
         label_rate: Learning rate of the logits of the items' labels in a match; 0 keeps hard labels (mtt).
         gate: Loss above which an update is skipped (mtt).
         item_average: Decay of the moving average of the items that is shipped; 0 ships the items themselves (mtt).
+        latent: Random numbers for one generated item (gan).
+        pretraining: Share of the iterations in which the generator is an autoencoder's decoder (gan).
+        generator_rate: Learning rate of the generator; half of it while the critics play (gan).
+        critic_rate: Learning rate of the critics (gan).
+        critic_steps: Steps of a critic before one of the generator (gan).
+        penalty_weight: Weight of the critics' gradient penalty (gan).
+        adversarial_weight: Weight of the critics' scores (gan).
+        feature_weight: Weight of the matching of features, L_FM (gan).
+        probability_weight: Weight of the matching of probabilities, L_SML (gan).
+        diversity_weight: Weight of the lack of diversity, L_DIV (gan).
+        polish: Iterations of invert on the sampled items (gan).
+        ratio: balanced, or original: classes as frequent as in the training clips (gan).
+        ship: items, or generator: the kit draws its items on the device (gan).
         memory: Way through the steps of a match: fast, or lean in the memory of one step (mtt).
 
     Raises:
@@ -70,7 +83,7 @@ class Settings:
     corpus: str
     folder: str = ""
     split: str = ""
-    method: str = "mtt"
+    method: str = "auto"
     arch: str = "edgenet"
     width: float = 1.0
     ipc: int = 0
@@ -100,10 +113,10 @@ class Settings:
     trajectory_rate: float = 0.02
     trajectory_momentum: float = 0.9
     flatness: float = 0.0
-    iterations: int = 100
+    iterations: int = 0
     student_steps: int = 10
     student_batch: int = 64
-    item_rate: float = 0.02
+    item_rate: float = 0.0
     statistics_weight: float = 0.3
     label_weight: float = 0.1
     unroll_window: int = 25
@@ -111,6 +124,19 @@ class Settings:
     label_rate: float = 0.0
     gate: float = 1.0
     item_average: float = 0.0
+    latent: int = 64
+    pretraining: float = 0.5
+    generator_rate: float = 2e-3
+    critic_rate: float = 1e-3
+    critic_steps: int = 2
+    penalty_weight: float = 10.0
+    adversarial_weight: float = 0.1
+    feature_weight: float = 1.0
+    probability_weight: float = 0.3
+    diversity_weight: float = 0.3
+    polish: int = 0
+    ratio: str = "balanced"
+    ship: str = "items"
     memory: str = "fast"
 
     def __post_init__(self) -> None:
@@ -133,6 +159,10 @@ class Settings:
                     f"--{name.replace('_', '-')} is {getattr(self, name):g}",
                     f"give one of: {', '.join(f'{value:g}' for value in values)}",
                 )
+
+        for name, words in WORDS.items():
+            if getattr(self, name) not in words:
+                raise SettingsError(f"--{name} is {getattr(self, name)!r}", f"give one of: {', '.join(words)}")
 
     def to_toml(self) -> str:
         """The settings as TOML."""
@@ -167,10 +197,10 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "trajectory_rate": (1e-6, 10),
     "trajectory_momentum": (0, 0.9),
     "flatness": (0, 10),
-    "iterations": (1, 1_000_000),
+    "iterations": (0, 1_000_000),
     "student_steps": (1, 1000),
     "student_batch": (2, 100_000),
-    "item_rate": (1e-6, 10),
+    "item_rate": (0, 10),
     "statistics_weight": (0, 1000),
     "label_weight": (0, 1000),
     "unroll_window": (1, 10_000),
@@ -178,10 +208,23 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "label_rate": (0, 10),
     "gate": (1e-3, 1e6),
     "item_average": (0, 0.9999),
+    "latent": (1, 1024),
+    "pretraining": (0, 1),
+    "generator_rate": (1e-6, 10),
+    "critic_rate": (1e-6, 10),
+    "critic_steps": (1, 100),
+    "penalty_weight": (0, 1000),
+    "adversarial_weight": (0, 1000),
+    "feature_weight": (0, 1000),
+    "probability_weight": (0, 1000),
+    "diversity_weight": (0, 1000),
+    "polish": (0, 10_000),
 }
 """Lowest and highest value of each number."""
 CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9)}
 """The values of numbers that have few."""
+WORDS: Mapping[str, tuple[str, ...]] = {"ratio": ("balanced", "original"), "ship": ("items", "generator")}
+"""The values of words that no table of functions has."""
 _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 

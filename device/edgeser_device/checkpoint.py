@@ -32,6 +32,7 @@ class Checkpoint:
         seconds: Seconds of training so far.
         first_step_s: Seconds from the start of the program to the end of the first step.
         loss: Of the last step.
+        drawing: How points are drawn; empty where the kit holds items.
     """
 
     kit: str
@@ -42,6 +43,7 @@ class Checkpoint:
     seconds: float
     first_step_s: float
     loss: float
+    drawing: str = ""
 
 
 def checkpoint_path(model: Path) -> Path:

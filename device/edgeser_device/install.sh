@@ -1,7 +1,7 @@
 #!/bin/sh
 # Set up edgeser on a board, and train a kit there. Safe to run again: what is there is kept, what was interrupted goes on.
 #
-#   sh install.sh [--trust KEY.pub] [--service] [KIT.edgeser [FOLDER]]
+#   sh install.sh [--trust KEY.pub] [KIT.edgeser [FOLDER]]
 #   sh install.sh --uninstall [FOLDER]
 #
 # The packages come from the kit where it holds wheels (no network is needed then), else edgeser from edgeser-*.whl beside
@@ -16,7 +16,7 @@ fail() {
     exit 2
 }
 
-trust='' service='' uninstall=''
+trust='' uninstall=''
 while [ $# -gt 0 ]; do
     case $1 in
     --trust)
@@ -24,7 +24,6 @@ while [ $# -gt 0 ]; do
         trust=$2
         shift
         ;;
-    --service) service=yes ;;
     --uninstall) uninstall=yes ;;
     --help | -h)
         sed -n 's/^# \{0,1\}//p' "$0" | sed 1d
@@ -39,9 +38,8 @@ done
 if [ -n "$uninstall" ]; then
     folder=${1:-"${HOME:-.}/edgeser"}
     [ -f "$folder/installation.json" ] || fail "$folder is no installation" "sh install.sh --uninstall FOLDER"
-    if [ -x "$folder/service" ]; then "$folder/service" remove || true; fi
     rm -rf "$folder/slots" "$folder/software" "$folder/work" "$folder/wheels" "$folder/inbox" "$folder"/.slots.* "$folder"/.current.*
-    rm -f "$folder/current" "$folder/service" "$folder/.lock" "$folder/installation.json"
+    rm -f "$folder/current" "$folder/.lock" "$folder/installation.json"
     rmdir "$folder" 2>/dev/null || echo "kept: $folder holds other files"
     echo "removed: edgeser in $folder"
     exit 0
@@ -205,5 +203,4 @@ rm -rf "$folder/wheels"
 if [ -n "$trust" ]; then "$software/bin/edgeser" device trust "$trust"; fi
 "$software/bin/edgeser" device install "$kit" --folder "$folder"
 "$software/bin/edgeser" device check --folder "$folder" >/dev/null
-if [ -n "$service" ]; then "$software/bin/edgeser" device service --folder "$folder"; fi
 echo "ready: $folder/current/software/bin/edgeser predict $folder/current/model FILE"

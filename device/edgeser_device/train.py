@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ from edgeser_device.calibration import fit_student
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from edgeser_device.distilled import first_views
 from edgeser_device.errors import GateFailed, KitError, TrainingError
+from edgeser_device.generated import Drawing, Source, open_source, with_set
 from edgeser_device.golden import check_inference, check_losses
 from edgeser_device.kit import CARD, DISTILLED, Kit
 from edgeser_device.lock import only_writer
@@ -70,6 +71,7 @@ class Settings:
         memory_mb: Train with a smaller batch where the kit's is not likely to fit into this much memory, refuse what
             cannot fit, and reject a model whose training took more.
         resume: Go on from the checkpoint if there is one.
+        drawing: Of the points of a kit that carries a generator.
         checkpoint_seconds: Least time between two checkpoints; a slow card gets them less often.
     """
 
@@ -78,6 +80,7 @@ class Settings:
     threads: int | None = None
     memory_mb: int | None = None
     resume: bool = False
+    drawing: Drawing = field(default_factory=Drawing)
     checkpoint_seconds: float = 5.0
 
 
@@ -98,6 +101,7 @@ class TrainReport:
         resumed_at: Step at which this process went on; 0 for a training of its own.
         batch: Views in one step.
         plain: Whether plain operators stood in for the kit's step, which computed something else here.
+        drawing: How the points were drawn; empty where the kit holds items.
     """
 
     steps: int
@@ -112,6 +116,7 @@ class TrainReport:
     resumed_at: int
     batch: int
     plain: bool
+    drawing: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -154,9 +159,13 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     start = _start(kit, model, schedule, settings, threads)
     saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
     session, files, plan = open_checked(kit, plan, threads)
-    state, made = _make_steps(kit, session, start, saver, schedule, advance)
+    source = open_source(kit, settings.drawing, schedule, settings.seed, threads)
+    state, made = _make_steps(session, start, saver, schedule, source, advance)
     began = time.monotonic()
-    del session
+    kit = with_set(kit, source.at(schedule.steps - 1)[0])
+    # What the session returned lies in its memory, which is free only when nothing points there.
+    state = replace(state, values={name: value.copy() for name, value in state.values.items()})
+    del session, source
     give_back_memory()
     weights = _with_statistics(kit, files, state, schedule.batch, threads)
     report = TrainReport(
@@ -172,6 +181,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         resumed_at=start[0].done,
         batch=plan.batch,
         plain=plan.plain,
+        drawing=settings.drawing.words(kit),
     )
     _require_kept_bound(report, settings.memory_mb)
     write_model(model, kit, weights, report.to_json(), threads)
@@ -242,12 +252,14 @@ def _first_file(draft: Path) -> bytes:
 def _start(
     kit: Kit, model: Path, schedule: Schedule, settings: Settings, threads: int
 ) -> tuple[Checkpoint, TrainingState]:
-    fresh = Checkpoint(kit.sha256, settings.seed, schedule.steps, threads, 0, 0.0, 0.0, 0.0)
+    fresh = Checkpoint(
+        kit.sha256, settings.seed, schedule.steps, threads, 0, 0.0, 0.0, 0.0, settings.drawing.words(kit)
+    )
     path = checkpoint_path(model)
     if not settings.resume or not path.exists():
         return fresh, begin(kit.graph, kit.weights, schedule.optimiser)
     found, state = load_checkpoint(path)
-    for what in ("kit", "seed", "steps", "threads"):
+    for what in ("kit", "seed", "steps", "threads", "drawing"):
         stored, asked = getattr(found, what), getattr(fresh, what)
         if stored != asked:
             raise TrainingError(
@@ -278,6 +290,7 @@ def open_checked(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSessio
         MissingRuntime: onnxruntime is missing, or onnx where a step has to be written.
     """
     check_inference(kit.golden, kit.graph, kit.weights, kit.distilled)
+    give_back_memory()
     try:
         return _open_plan(kit, plan, threads)
     except (TrainingError, KitError) as error:
@@ -298,19 +311,18 @@ def _open_plan(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSession,
 
 
 def _make_steps(
-    kit: Kit,
     session: TrainingSession,
     start: tuple[Checkpoint, TrainingState],
     saver: _Saver,
     schedule: Schedule,
+    source: Source,
     advance: Advance,
 ) -> tuple[TrainingState, Checkpoint]:
     made, state = start
-    items = kit.distilled.items()
     began, before = time.monotonic(), made.seconds
     try:
         while state.done < schedule.steps:
-            state, loss = session.step(state, kit.distilled, items, schedule, made.seed)
+            state, loss = session.step(state, *source.at(state.done), schedule, made.seed)
             first = seconds_since_start() if state.done == 1 else made.first_step_s
             seconds = before + time.monotonic() - began
             made = replace(made, done=state.done, loss=loss, first_step_s=first, seconds=seconds)

@@ -76,6 +76,14 @@ def train_on_device(
             "more than P (0.04 is four points) of its UAR on the distilled set.",
         ),
     ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option("--points", min=1, max=10_000, help="Items a class to draw from a kit that carries a generator."),
+    ] = None,
+    as_original: Annotated[
+        bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Draw new points in every epoch.")] = False,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
@@ -83,6 +91,7 @@ def train_on_device(
     """Train a kit's student on this machine, without torch; with --clips, then on its owner's voice."""
     from edgeser.commands.personal import learn_clips, require_personal
     from edgeser.commands.tables import training_lines
+    from edgeser_device.generated import Drawing
     from edgeser_device.kit import read_kit
     from edgeser_device.progress import progress_bar
     from edgeser_device.signature import trusted_keys
@@ -94,7 +103,8 @@ def train_on_device(
     result: dict[str, Any] = {"uar": None, "model": str(out), "personal": None}
     if asked is None or asked.train_first:
         with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
-            settings = Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume)
+            drawing = Drawing(points, as_original, fresh)
+            settings = Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume, drawing=drawing)
             result |= train(opened, out, settings, advance).to_json()
     personal = learn_clips(opened, out, asked, result) if asked else None
     if test is not None and corpus is not None:

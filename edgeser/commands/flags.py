@@ -13,7 +13,10 @@ Folder: TypeAlias = Annotated[
 Corpus: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")
 ]
-Method: TypeAlias = Annotated[str | None, typer.Option(help="mtt, random, herding or kcenter.")]
+Method: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="auto (default: the budget decides), invert, match, mtt, unroll, gan, random, herding, kcenter."),
+]
 Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
 Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]
 Share: TypeAlias = Annotated[
@@ -38,7 +41,7 @@ LabelWidth: TypeAlias = Annotated[
 ]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
 Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
-Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items.")]
+Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items; 0 is the method's own number.")]
 CheckEvery: TypeAlias = Annotated[
     int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
 ]
@@ -88,13 +91,38 @@ Memory: TypeAlias = Annotated[
 Batch: TypeAlias = Annotated[int | None, typer.Option(help="Views in one training step.")]
 PeakRate: TypeAlias = Annotated[float | None, typer.Option(help="Largest learning rate of the student.")]
 WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="Weight decay of the student.")]
-ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items.")]
+ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items; 0 is the method's own.")]
 StatisticsWeight: TypeAlias = Annotated[
     float | None, typer.Option(help="Weight of the experts' batch statistics (invert).")
 ]
 LabelWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the experts' cross-entropy (match).")]
 UnrollWindow: TypeAlias = Annotated[
     int | None, typer.Option(help="Steps of the student through which one iteration differentiates (unroll).")
+]
+Latent: TypeAlias = Annotated[int | None, typer.Option(help="Random numbers for one generated item (gan).")]
+Pretraining: TypeAlias = Annotated[
+    float | None, typer.Option(help="Share of the iterations in which the generator is a decoder (gan).")
+]
+GeneratorRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the generator (gan).")]
+CriticRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the critics (gan).")]
+CriticSteps: TypeAlias = Annotated[
+    int | None, typer.Option(help="Steps of a critic before one of the generator (gan).")
+]
+PenaltyWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the gradient penalty (gan).")]
+AdversarialWeight: TypeAlias = Annotated[
+    float | None, typer.Option(help="Weight of the critics' scores; 0 has no critic (gan).")
+]
+FeatureWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the matching of features (gan).")]
+ProbabilityWeight: TypeAlias = Annotated[
+    float | None, typer.Option(help="Weight of the matching of probabilities, L_SML (gan).")
+]
+DiversityWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the lack of diversity, L_DIV (gan).")]
+Polish: TypeAlias = Annotated[int | None, typer.Option(help="Iterations of invert on the sampled items (gan).")]
+Ratio: TypeAlias = Annotated[
+    str | None, typer.Option(help="balanced, or original: classes as frequent as in the training clips (gan).")
+]
+Ship: TypeAlias = Annotated[
+    str | None, typer.Option(help="items, or generator: the kit draws its items on the device (gan).")
 ]
 Config: TypeAlias = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings; flags come before it.")

@@ -149,7 +149,6 @@ def deploy(
     ssh_config: Annotated[
         Path | None, typer.Option("--ssh-config", metavar="FILE", help="A configuration of ssh instead of yours.")
     ] = None,
-    service: Annotated[bool, typer.Option("--service", help="Start listening now, and with the board.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every command, and run none.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -159,7 +158,7 @@ def deploy(
     from edgeser_device.signature import read_public
 
     found = read_kit(kit, () if trust is None else (read_public(trust),))
-    with prepare(found, Board(board, port, folder, ssh_config), wheel, trust, service) as deployment:
+    with prepare(found, Board(board, port, folder, ssh_config), wheel, trust) as deployment:
         if dry_run:
             lines = commands(deployment)
             print_json({"commands": lines}) if as_json else typer.echo("\n".join(lines))

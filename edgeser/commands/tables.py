@@ -92,9 +92,9 @@ def _personal_lines(personal: Mapping[str, Any] | None) -> str:
     trial, forgot = personal["trial"], personal["forgetting"]
     verdict = "installed, the model before it is kept" if personal["installed"] else "the old model stays"
     return (
-        f"your {personal['clips']} clips, each left out of a training in turn: UAR {trial['before']:.2f} before,"
-        f" {trial['after']:.2f} after; distilled set {forgot['before']:.3f} before, {forgot['after']:.3f} after;"
-        f" {verdict} ({personal['seconds']:.1f} s)\n"
+        f"your {personal['clips']} clips, each left out of a training in turn: loss {trial['before_loss']:.2f} before,"
+        f" {trial['after_loss']:.2f} after; UAR on the distilled set {forgot['before']:.3f} before,"
+        f" {forgot['after']:.3f} after; {verdict} ({personal['seconds']:.1f} s)\n"
     )
 
 

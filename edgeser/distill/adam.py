@@ -20,7 +20,11 @@ def with_moments(state: State, learnt: Sequence[str]) -> State:
 
 
 def adam_step(
-    state: State, gradients: Mapping[str, NDArray[np.float32]], rates: Mapping[str, float], count: int
+    state: State,
+    gradients: Mapping[str, NDArray[np.float32]],
+    rates: Mapping[str, float],
+    count: int,
+    decay: tuple[float, float] = (FIRST, SECOND),
 ) -> dict[str, NDArray[np.float32]]:
     """The changed arrays and moments after one step of Adam (Kingma and Ba 2015, arXiv 1412.6980).
 
@@ -29,12 +33,14 @@ def adam_step(
         gradients: By name of the array.
         rates: Learning rate of each.
         count: Number of this step, from 1.
+        decay: Of the mean and of the mean square of the gradients.
     """
+    mean, square = decay
     changed: dict[str, NDArray[np.float32]] = {}
     for name, gradient in gradients.items():
-        first = FIRST * state[f"first.{name}"] + (1 - FIRST) * gradient
-        second = SECOND * state[f"second.{name}"] + (1 - SECOND) * gradient**2
-        step = (first / (1 - FIRST**count)) / (np.sqrt(second / (1 - SECOND**count)) + 1e-8)
+        first = mean * state[f"first.{name}"] + (1 - mean) * gradient
+        second = square * state[f"second.{name}"] + (1 - square) * gradient**2
+        step = (first / (1 - mean**count)) / (np.sqrt(second / (1 - square**count)) + 1e-8)
         changed[name] = (state[name] - rates[name] * step).astype(np.float32)
         changed[f"first.{name}"] = first.astype(np.float32)
         changed[f"second.{name}"] = second.astype(np.float32)

@@ -73,14 +73,15 @@ def calibrate(settings: Settings, workers: Workers, folder: Path) -> dict[str, A
         material = prepare(settings, workers)
         describe(material)
     with watch.phase("experts"):
-        trained = _experts_seconds(open_run(folder, settings, resume=False), material, workers)
+        trained = _experts_seconds(open_run(folder, material.settings, resume=False), material, workers)
         begun = time.monotonic()
         assignment = assign(Run(folder), material, workers)
         trained += time.monotonic() - begun
     begun = time.monotonic()
     workers.release()
     trained += time.monotonic() - begun
-    checks = number_of_checks(find_method(settings.method), settings)
+    decided = material.settings
+    checks = number_of_checks(find_method(decided.method), decided)
     with one_thread():
         with watch.phase("method"):
             learnt = _method_seconds(assignment)

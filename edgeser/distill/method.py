@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from edgeser.experts import Ensemble, Task, Trajectory
 from edgeser.settings import Settings
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.generated import class_counts
 from edgeser_device.schedule import Schedule
 from edgeser_export.graph import Weights
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
-"""Always ``items``, float32 (items, mels, frames), normalised; a method adds what it needs to go on.
+"""Always ``items``, float32 (items, mels, frames), normalised, unless the method's row makes them from the state; a
+method adds what it needs to go on.
 
 Names that begin with ``loop.`` or ``best.`` are the loop's own in a checkpoint."""
 
@@ -47,8 +50,13 @@ class Assignment:
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """Class of each item: ``ipc`` items of the first class, then of the next."""
-        return np.repeat(np.arange(self.task.classes), self.settings.ipc)
+        """Class of each item: ``ipc`` items of the first class, then of the next, or as many as its clips ask for."""
+        counts: list[int] | int = self.settings.ipc
+        if self.settings.ratio == "original":
+            counts = class_counts(
+                self.settings.ipc, np.bincount(self.task.labels, minlength=self.task.classes).tolist()
+            )
+        return np.repeat(np.arange(self.task.classes), counts)
 
     def clips_of_class(self, number: int) -> NDArray[np.int64]:
         """Indices of the training clips of a class."""
@@ -75,6 +83,10 @@ class Method:
         labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None where
             the settings decide.
         schedule: The training schedule of a method that learns it; None where the settings decide.
+        items: The items of a state, float32 (items, mels, frames), of a method whose state holds none.
+        files: What a run keeps besides, by name, of a method whose state is worth keeping.
+        fewest_clips: Clips that every class must have.
+        makes_more: Whether it can make more items than there are clips, and in other shares than equal ones.
     """
 
     summary: str
@@ -86,6 +98,10 @@ class Method:
     rates: tuple[str, ...] = ("item_rate",)
     labels: Callable[[Assignment, State], NDArray[np.float32]] | None = None
     schedule: Callable[[Assignment, State], Schedule] | None = None
+    items: Callable[[Assignment, State], NDArray[np.float32]] | None = None
+    files: Callable[[Assignment, State, FrontendSpec], Mapping[str, bytes]] | None = None
+    fewest_clips: int = 1
+    makes_more: bool = False
 
 
 def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:

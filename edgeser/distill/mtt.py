@@ -46,6 +46,7 @@ SMALLEST_SHARE = 1e-4
 """Of a class in any label at the beginning, so that its logit is finite."""
 LONGEST_RUN = 50
 """Losses above the bound in a row after which nothing will come of it."""
+DEFAULTS = {"iterations": 100, "item_rate": 0.02}
 BOUND = 10.0
 """The bound is the gate, or this where the gate is wider; 1 is a student that stays where it started."""
 

@@ -27,7 +27,7 @@ from edgeser.distill.shipping import finish as finish
 from edgeser.distill.shipping import ship
 from edgeser.distill.shipping import student_schedule as student_schedule
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import find_method
+from edgeser.distill.table import AUTO, find_method, require_method, with_method
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
@@ -80,7 +80,12 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    find_method(settings.method)
+    require_method(settings.method)
+    makes_more = settings.method != AUTO and find_method(settings.method).makes_more
+    if not makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
+        raise SettingsError(
+            f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
+        )
     find_start(settings.start_from)
     find_memory(settings.memory)
     if settings.labels not in LABELS:
@@ -94,20 +99,27 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     features = extract(corpus, split, spec, workers)
     train = features.train
     task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
-    fixed = with_budget(settings, len(task.clips), task.classes)
+    count, classes = len(task.clips), task.classes
+    fixed = with_method(with_budget(settings, count, classes), count, classes)
     require_enough_items(settings, fixed.ipc, task, corpus.labels)
     return Material(corpus, split, features, fixed, task)
 
 
 def require_enough_items(settings: Settings, ipc: int, task: Task, names: tuple[str, ...]) -> None:
-    """Check that every class has as many training items as the budget asks for.
+    """Check that every class has as many training items as the method and the budget ask for.
 
     Raises:
         SettingsError: One has fewer.
     """
-    counts = np.bincount(task.labels, minlength=task.classes)
+    method, counts = find_method(settings.method), np.bincount(task.labels, minlength=task.classes)
     rarest = int(counts.argmin())
-    if counts[rarest] < ipc:
+    if counts[rarest] < method.fewest_clips:
+        raise SettingsError(
+            f"the class {names[rarest]!r} has {counts[rarest]} training items, "
+            f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
+            "record more of it, or use --method invert",
+        )
+    if counts[rarest] < ipc and not method.makes_more:
         asked = f"--ipc {ipc}" if settings.ipc else f"--share {settings.share:g} asks for ({ipc} a class)"
         raise SettingsError(
             f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}",
@@ -153,6 +165,9 @@ def distill(
             note("labelling the views")
             with watch.phase("labels"):
                 distilled = ship(assignment, state, material.features.frontend)
+            files = find_method(settings.method).files
+            for name, data in files(assignment, state, material.features.frontend).items() if files else ():
+                write_bytes(out / name, data)
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
     return run

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from edgeser.distill import coresets, invert, match, mtt, unroll
+from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings
@@ -19,6 +20,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             mtt.begin,
             mtt.improve,
             needs_trajectories=True,
+            defaults=mtt.DEFAULTS,
             rates=("item_rate", "student_steps"),
         ),
         "invert": Method(
@@ -44,11 +46,29 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             labels=unroll.labels,
             schedule=unroll.schedule,
         ),
+        "gan": Method(
+            "items drawn from a generator, which can be shipped itself",
+            gan.begin,
+            gan.improve,
+            needs_experts=True,
+            defaults=gan.DEFAULTS,
+            rates=("generator_rate", "critic_rate"),
+            items=gan.items,
+            files=gan_files.files,
+            fewest_clips=gan.PER_CLASS,
+            makes_more=True,
+        ),
         "random": Method("random real items", coresets.random_items),
         "herding": Method("real items whose mean feature follows the class's", coresets.herding, needs_experts=True),
         "kcenter": Method("real items that cover the class's features", coresets.k_center, needs_experts=True),
     }
 )
+
+
+AUTO = "auto"
+"""The method that the budget decides."""
+LARGE_SHARE = 0.1
+"""Share of the clips from which on it is mtt: inverted items are good and alike, which matters where there are many."""
 
 
 def find_method(name: str) -> Method:
@@ -58,8 +78,34 @@ def find_method(name: str) -> Method:
         SettingsError: There is no such method.
     """
     if name not in METHODS:
-        raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
+        raise SettingsError(f"there is no method {name!r}", choice_hint(name, (AUTO, *METHODS)))
     return METHODS[name]
+
+
+def require_method(name: str) -> None:
+    """Check that there is such a method; the one that the budget decides is one.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if name != AUTO:
+        find_method(name)
+
+
+def method_of(share: float) -> str:
+    """The method for a share of the training clips; chosen on dev speakers, see docs/methods.md."""
+    return "mtt" if share >= LARGE_SHARE else "invert"
+
+
+def with_method(settings: Settings, train_items: int, classes: int) -> Settings:
+    """Settings that name their method, with its own values where they have none; ``ipc`` is decided.
+
+    Raises:
+        SettingsError: There is no such method.
+    """
+    name = method_of(settings.ipc * classes / train_items) if settings.method == AUTO else settings.method
+    own = {key: value for key, value in find_method(name).defaults.items() if not getattr(settings, key)}
+    return replace(settings, method=name, **own)
 
 
 def defaults_of(name: str) -> Mapping[str, Any]:
@@ -68,7 +114,7 @@ def defaults_of(name: str) -> Mapping[str, Any]:
     Raises:
         SettingsError: There is no such method.
     """
-    return find_method(name).defaults
+    return {} if name == AUTO else find_method(name).defaults
 
 
 def settings_for(method: str, **values: Any) -> Settings:

@@ -166,13 +166,16 @@ def test_nothing_of_a_clip_that_is_left_out_is_in_the_lesson(material: Material)
         assert np.array_equal(lesson.own, material.own[expected])
         assert np.array_equal(lesson.own_labels, material.own_labels[expected])
         assert len(lesson.rehearsal) == QUICK.rehearsal_views
+        each = [lesson.own_shares[material.own_classes[expected] == number].sum() for number in range(3)]
+        assert each == pytest.approx([1 / 3] * 3)
 
 
-def test_labels_are_probabilities(material: Material, kit: Kit) -> None:
+def test_labels_are_probabilities(student: CutStudent, own: OwnClips, material: Material, kit: Kit) -> None:
     assert np.allclose(material.own_labels.sum(axis=1), 1, atol=1e-3)
     assert (material.own_labels >= 0).all()
-    chosen = choose_rehearsal(kit.distilled, QUICK)
-    assert np.array_equal(material.rehearsal_labels, kit.distilled.labels_of(chosen))
+    bank = prepare(student, own, kit.distilled, replace(QUICK, old_labels=0.0))
+    assert np.array_equal(bank.rehearsal_labels, kit.distilled.labels_of(choose_rehearsal(kit.distilled, QUICK)))
+    assert np.allclose(material.rehearsal_labels.sum(axis=1), 1, atol=1e-5)
 
 
 def test_rehearsal_can_be_labelled_by_the_old_student(student: CutStudent, own: OwnClips, kit: Kit) -> None:
@@ -258,8 +261,8 @@ def test_what_better_means() -> None:
     trial = Trial(4, 4, 0.5, 0.5, 1.0, 0.9)
     assert trial.better
     assert not replace(trial, after_loss=1.1).better
-    assert replace(trial, after=0.75, after_loss=1.1).better
-    assert not replace(trial, after=0.25).better
+    assert not replace(trial, after=0.75, after_loss=1.0).better
+    assert replace(trial, after=0.25).better
     assert Forgetting(10, 0.9, 0.8).lost == pytest.approx(0.1)
 
 

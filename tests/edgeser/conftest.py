@@ -35,6 +35,7 @@ TINY = Settings(
     expert_span=1,
     start_window=1,
     iterations=3,
+    item_rate=0.02,
     student_steps=2,
 )
 """A distillation of a few seconds."""

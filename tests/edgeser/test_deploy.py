@@ -45,14 +45,13 @@ def board(server: ssh_server.Server) -> Board:
 
 
 def test_every_command_is_shown(kit: Kit) -> None:
-    with prepare(kit, Board("pi@raspberrypi.local", 2222, "my boards/edgeser"), service=True) as deployment:
+    with prepare(kit, Board("pi@raspberrypi.local", 2222, "my boards/edgeser")) as deployment:
         lines = commands(deployment)
     text = "\n".join(lines)
     assert lines[0].startswith("ssh -o ControlMaster=auto")
     assert "-p 2222 -- pi@raspberrypi.local" in lines[1]
     assert sum(line.startswith("sftp ") for line in lines) == 3
     assert text.count("sha256sum --check") == 3
-    assert "--service" in text
     assert "sudo" not in text
     assert "'\"'\"'my boards/edgeser/inbox/install.sh'\"'\"'" in text
     assert lines[-1].endswith("--json'")

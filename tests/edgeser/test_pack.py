@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +42,85 @@ def test_the_same_run_gives_the_same_bytes(run: Path, packed: PackReport, tmp_pa
     again = pack_kit(moved, "rpi4", tmp_path / "two.edgeser")
     assert again.path.read_bytes() == packed.path.read_bytes()
     assert (again.sha256, again.bytes) == (packed.sha256, packed.path.stat().st_size)
+
+
+def test_another_day_place_and_user_change_nothing(
+    run: Path, packed: PackReport, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """The program itself, in another folder, with another home, time zone and rights, on files of another date."""
+    moved = shutil.copytree(run, tmp_path / "another place" / "run")
+    for path in moved.rglob("*"):
+        os.utime(path, (0, 0))
+    old = os.umask(0o077)
+    try:
+        done = run_edgeser(
+            "pack", moved, "--target", "rpi4", "--out", "k.edgeser", "--json",
+            HOME=str(tmp_path), TZ="Pacific/Kiritimati", LANG="tr_TR.UTF-8", PYTHONHASHSEED="7",
+        )  # fmt: skip
+    finally:
+        os.umask(old)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["sha256"] == packed.sha256
+    assert (tmp_path / "k.edgeser").read_bytes() == packed.path.read_bytes()
+    assert found["ratio"] == round(1_000_000 / found["bytes"], 1)
+
+
+def test_keys_are_made_used_and_shown(
+    run: Path, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    made = json.loads(run_edgeser("keygen", "lab", "--days", 9, "--json", check=True).stdout)
+    assert (tmp_path / "lab.key").stat().st_mode & 0o777 == 0o600
+    run_edgeser("pack", run, "--target", "rpi4", "--out", "k.edgeser", "--sign", "lab.key", check=True)
+    shown = json.loads(run_edgeser("inspect", "k.edgeser", "--verify", "lab.pub", "--json", check=True).stdout)
+    assert shown["signature"] == {"signed": True, "verified": True}
+    assert shown["signer"]["key"] == made["key"]
+    run_edgeser("keygen", "other", check=True)
+    for words in (
+        ("inspect", "k.edgeser", "--verify", "other.pub"),
+        ("train-on-device", "k.edgeser", "--out", "m", "--trust", "other.pub"),
+    ):
+        done = run_edgeser(*words)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[0].startswith(f"error: the kit is signed with key {made['key']}")
+        assert len(done.stderr.splitlines()) == 2
+    trusting = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    run_edgeser("device", "trust", "lab.pub", check=True, **trusting)
+    run_edgeser("pack", run, "--target", "rpi4", "--out", "plain.edgeser", check=True)
+    done = run_edgeser("train-on-device", "plain.edgeser", "--out", "m", **trusting)
+    assert (done.returncode, done.stderr.splitlines()[0][:29]) == (2, "error: the kit is not signed,")
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_items_as_pictures(
+    packed: PackReport, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    run_edgeser("inspect", packed.path, "--png", "items.png", check=True)
+    assert (tmp_path / "items.png").read_bytes()[:4] == b"\x89PNG"
+    done = run_edgeser("inspect", packed.path, "--png", "items.doc")
+    assert (done.returncode, done.stderr.startswith("error: items.doc names no format")) == (2, True)
+
+
+def test_the_card_names_baselines_intervals_and_what_was_not_audited(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["baselines"] = {"random_soft": {"uar_mean": 0.7, "uar_std": 0.02}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    cost = {"uar_float": 0.91, "uar_stored": 0.9, "uar_difference": -0.01, "agreement": 0.97, "seeds": [0, 1]}
+    (run / "payload.json").write_text(json.dumps({**cost, "bytes_float": 4, "bytes_stored": 1, "machine": {}}))
+    report = pack_kit(run, "rpi4", tmp_path / "kit")
+    card = read_kit(report.path).card
+    half = 4.30 * 0.02 / 3**0.5
+    for words in (
+        f"random, soft: 0.700 ± 0.020, {0.7 - half:.3f} to {0.7 + half:.3f}",
+        "Stands for 1.0 MB of training recordings (120 recordings)",
+        "-1.00 points of UAR over 2 seeds",
+        "97.0% of the test clips",
+        "Not audited:",
+        "membership",
+    ):
+        assert words in card, words
+    assert report.payload is not None
 
 
 def test_the_archive_is_plain(packed: PackReport) -> None:

@@ -43,7 +43,7 @@ def test_a_run_goes_on_with_the_same_settings(tmp_path: Path) -> None:
 def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
     open_run(tmp_path / "run", SETTINGS, resume=False)
     before = (tmp_path / "run" / "config.toml").read_bytes()
-    with pytest.raises(RunError, match="seed: 0 in the run, 1 now; iterations: 150 in the run, 9 now"):
+    with pytest.raises(RunError, match="seed: 0 in the run, 1 now; iterations: 0 in the run, 9 now"):
         open_run(tmp_path / "run", replace(SETTINGS, seed=1, iterations=9), resume=True)
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 

@@ -180,7 +180,10 @@ def base_weights(model: Model) -> dict[str, NDArray[np.float32]]:
 
 def _why_not(trial: Trial, forgot: Forgetting, max_forget: float) -> str:
     if not trial.better:
-        return f"on clips that were left out the new one reached UAR {trial.after:.2f}, the old one {trial.before:.2f}"
+        return (
+            f"on clips that were left out the loss of the new one is {trial.after_loss:.2f},"
+            f" of the old one {trial.before_loss:.2f}"
+        )
     if forgot.lost > max_forget:
         return f"the new one lost {forgot.lost:.3f} on the distilled set, {max_forget:g} is allowed"
     return ""

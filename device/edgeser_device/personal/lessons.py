@@ -34,6 +34,7 @@ class Material:
     Attributes:
         own: Float32 (views, ...).
         own_labels: Float32 (views, classes).
+        own_classes: Class of the first clip in each view, int64 (views,).
         clips: The one or two own clips in each view, int64 (views, 2), ``NOBODY`` where there is no second one.
         rehearsal: Float32 (views, ...).
         rehearsal_labels: Float32 (views, classes).
@@ -41,14 +42,23 @@ class Material:
 
     own: Floats
     own_labels: Floats
+    own_classes: NDArray[np.int64]
     clips: NDArray[np.int64]
     rehearsal: Floats
     rehearsal_labels: Floats
 
     def lesson(self, left_out: Sequence[int] = ()) -> Lesson:
-        """What to train on without some clips."""
+        """What to train on without some clips.
+
+        Every class is drawn as often as the others. Otherwise a clip that is left out would take a share of its own
+        class away, and the student that judges it would expect it less than any other.
+        """
         kept = ~np.isin(self.clips, np.asarray(left_out, dtype=np.int64)).any(axis=1)
-        return Lesson(self.own[kept], self.own_labels[kept], self.rehearsal, self.rehearsal_labels)
+        classes = self.own_classes[kept]
+        shares = 1.0 / np.bincount(classes)[classes]
+        return Lesson(
+            self.own[kept], self.own_labels[kept], shares / shares.sum(), self.rehearsal, self.rehearsal_labels
+        )
 
 
 def prepare(student: CutStudent, own: OwnClips, distilled: DistilledSet, settings: AdaptSettings) -> Material:
@@ -71,7 +81,8 @@ def prepare(student: CutStudent, own: OwnClips, distilled: DistilledSet, setting
     owners = np.concatenate([own.owners, np.full(len(distilled), NOBODY)])
     clips = np.stack([owners[recipes.item], np.where(recipes.mode == PLAIN, NOBODY, owners[recipes.partner])], axis=1)
     rehearsal, rehearsal_labels = _rehearsal(student, distilled, settings)
-    return Material(features, labels.astype(np.float32), clips, rehearsal, rehearsal_labels)
+    own_classes = classes[recipes.item]
+    return Material(features, labels.astype(np.float32), own_classes, clips, rehearsal, rehearsal_labels)
 
 
 def own_recipes(windows: int, foreign: int, frames: int, settings: AdaptSettings) -> Recipes:

@@ -34,17 +34,19 @@ OPTIMISER = "adamw"
 
 @dataclass(frozen=True)
 class Lesson:
-    """What an upper part is trained on; the rows of the first two belong together, and those of the last two.
+    """What an upper part is trained on; the rows of the first three belong together, and those of the last two.
 
     Attributes:
         own: Features of views of own clips, float32 (views, ...).
         own_labels: Probabilities, float32 (views, classes).
+        own_shares: How often each own view is drawn, float64 (views,), sums to one.
         rehearsal: Features of views of the distilled set, float32 (views, ...); may be empty.
         rehearsal_labels: Probabilities, float32 (views, classes).
     """
 
     own: Floats
     own_labels: Floats
+    own_shares: NDArray[np.float64]
     rehearsal: Floats
     rehearsal_labels: Floats
 
@@ -109,7 +111,7 @@ class CutStudent:
         statistics = {name: self.weights[name] for name in self.upper.statistics}
         state = {**parameters, **zero_state(self.upper, OPTIMISER, "frozen")}
         for step in range(settings.steps):
-            own = random.integers(0, len(lesson.own), own_rows)
+            own = random.choice(len(lesson.own), own_rows, p=lesson.own_shares)
             rehearsed = random.integers(0, max(1, len(lesson.rehearsal)), BATCH - own_rows)
             feeds = {
                 **state,

@@ -1,0 +1,244 @@
+"""What benchmarks/generative.py measures: one generator a corpus, loss and seed, and many sets drawn from it.
+
+A generator is trained once, by ``edgeser distill --method gan``; every set is one JSON file, written when it is
+measured, so an interrupted table goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from distillation_cells import parse_budget
+from distillation_runs import (
+    Request,
+    distil,
+    experts_folder,
+    fingerprint,
+    has_seeds,
+    keep_experts,
+    prepare_run,
+    read,
+    say,
+)
+
+from edgeser.distill.gan import items as generated_items
+from edgeser.distill.loop import load_checkpoint
+from edgeser.distill.method import Assignment, State
+from edgeser.distill.shipping import finish
+from edgeser.distill.table import settings_for
+from edgeser.evaluate import Shelf, open_bench, summary
+from edgeser.rows import Bench, measure
+from edgeser.run import Run
+from edgeser.scoring import score
+from edgeser.settings import Settings, with_budget
+from edgeser.training import Batch, train, with_statistics
+from edgeser_device.generated import DESCRIPTION, GENERATOR, Drawing, Drawn, Points, labeller_name
+from edgeser_device.machine import describe_machine
+from edgeser_device.schedule import batch_indices, statistics_batches
+from edgeser_device.views import render
+from edgeser_export.files import write_json
+
+LOSSES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "all": {},
+        "no critic": {"adversarial_weight": 0.0},
+        "no feature matching": {"feature_weight": 0.0},
+        "no L_SML": {"probability_weight": 0.0},
+        "no L_DIV": {"diversity_weight": 0.0},
+        "no pretraining": {"pretraining": 0.0},
+        "decoder only": {"pretraining": 1.0},
+    }
+)
+"""The ablation: settings of each line."""
+SAMPLED = 1000
+"""Items whose sampling is timed."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One set drawn from a generator.
+
+    Attributes:
+        budget: Items per class, "50", or a share of the training items, "0.056".
+        labels: hard, soft or bank.
+        ratio: balanced or original.
+        fresh: New points in every epoch, as the board draws them.
+        polish: Iterations of invert.
+    """
+
+    budget: str
+    labels: str = "bank"
+    ratio: str = "balanced"
+    fresh: bool = False
+    polish: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people and files."""
+        parts = [self.budget, self.labels, self.ratio]
+        parts += ["fresh"] if self.fresh else []
+        return " ".join(parts + ([f"polish {self.polish}"] if self.polish else []))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One generator.
+
+    Attributes:
+        corpus: Name of the corpus format.
+        loss: A row of ``LOSSES``.
+        seed: Of its training.
+    """
+
+    corpus: str
+    loss: str
+    seed: int
+
+    def settings(self, request: Request) -> Settings:
+        """What it is trained with; its own budget decides nothing about the generator."""
+        place = "" if self.corpus == "demo" else str((request.corpora / self.corpus).resolve())
+        own = {"corpus": self.corpus, "folder": place, "seed": self.seed, "share": 0.056, "ship": "generator"}
+        return settings_for("gan", **{**own, **request.overrides, **LOSSES[self.loss]})
+
+    def folder(self, request: Request) -> Path:
+        """Where it is kept; the end of the name tells other settings apart."""
+        name = f"{self.corpus}-{self.loss.replace(' ', '-')}-seed{self.seed}"
+        return request.out / "generators" / f"{name}-{fingerprint(asdict(self.settings(request)))}"
+
+
+@dataclass
+class Opened:
+    """A trained generator with everything that its sets are measured with.
+
+    Attributes:
+        cell: Which.
+        bench: The run's, its distilled set the run's own.
+        state: The method's at the end.
+        files: What the board draws with, by name.
+    """
+
+    cell: Cell
+    bench: Bench
+    state: State
+    files: Mapping[str, bytes] = field(repr=False)
+
+
+def open_cell(cell: Cell, request: Request) -> Opened:
+    """Train the generator, or go on with it, and open it."""
+    settings = cell.settings(request)
+    run = prepare_run(cell.folder(request) / "run", settings, tuple(asdict(settings)), request)
+    if not run.is_finished:
+        say(f"{cell.corpus}, {cell.loss}, seed {cell.seed}: training the generator")
+    distil([run], together=1, jobs=1)
+    keep_experts(run, experts_folder(settings, request))
+    bench, _ = open_bench(run, run.distilled(), Shelf(request.workers))
+    position = load_checkpoint(run.checkpoint)
+    return Opened(cell, bench, position.best or position.state, run.generator())
+
+
+def measure_draw(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
+    """UAR of the student on one set, as many trainings as the request says; kept in the cell's folder."""
+    path = opened.cell.folder(request) / f"{draw.name.replace(' ', '-')}.json"
+    known = read(path)
+    if has_seeds(known, request.trainings):
+        return known
+    bench = bench_of(opened, draw)
+    jobs = [(opened.files, draw, bench, seed) for seed in range(request.trainings)]
+    pairs = list(request.workers.each(train_on_draw, jobs))
+    found = {
+        **summary(pairs, bench.distilled.names),
+        "items": len(bench.distilled),
+        "share": len(bench.distilled) / len(bench.task.clips),
+        "bytes": len(bench.distilled.to_bytes()),
+        "views": len(bench.distilled.recipes),
+        "machine": describe_machine(),
+    }
+    write_json(path, found)
+    say(f"  {opened.cell.corpus} {opened.cell.loss} {draw.name}: {found['uar_mean']:.3f}")
+    return found
+
+
+def bench_of(opened: Opened, draw: Draw) -> Bench:
+    """The bench whose distilled set is the drawn one."""
+    assignment = assignment_of(opened.bench.assignment, draw)
+    made = generated_items(assignment, opened.state)
+    distilled = finish(assignment, made, opened.bench.distilled.frontend)
+    return replace(opened.bench, assignment=assignment, distilled=distilled)
+
+
+def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
+    """The assignment with the draw's budget, labels and ratio."""
+    task = assignment.task
+    wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
+    settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio, polish=draw.polish)
+    return replace(assignment, settings=with_budget(settings, len(task.clips), task.classes))
+
+
+def train_on_draw(files: Mapping[str, bytes], draw: Draw, bench: Bench, seed: int) -> tuple[Any, Any]:
+    """Scores of one student on dev and test speakers."""
+    graph, start = bench.task.graph, bench.assignment.init
+    if not draw.fresh:
+        return measure("distilled", bench, graph, start, seed)
+    drawing = Drawing(bench.assignment.settings.ipc, draw.ratio == "original", fresh=True)
+    source, schedule = Drawn(Points(files, threads=1), bench.distilled, drawing, seed), bench.distilled.schedule
+
+    def batch_of(step: int) -> Batch:
+        distilled, items = source.at(step)
+        indices = batch_indices(len(distilled.recipes), schedule.batch, seed, step)
+        views = torch.from_numpy(render(items, distilled.recipes, indices))
+        return views, torch.from_numpy(distilled.labels_of(indices))
+
+    parameters = train(graph, start, batch_of, schedule)
+    last, items = source.at(schedule.steps - 1)
+    batches = statistics_batches(len(last.recipes), schedule.batch)
+    weights = with_statistics(graph, parameters, (torch.from_numpy(render(items, last.recipes, at)) for at in batches))
+    return score(graph, weights, bench.dev), score(graph, weights, bench.test)
+
+
+def measure_generator(opened: Opened, request: Request) -> dict[str, Any]:
+    """Bytes of the generator and its experts against the corpus's, and the time that sampling takes."""
+    path = opened.cell.folder(request) / "generator.json"
+    if known := read(path):
+        return known
+    run = Run(opened.cell.folder(request) / "run")
+    files, description, points = opened.files, run.description(), Points(opened.files, threads=1)
+    experts = sum(len(files[labeller_name(k)]) for k in range(points.description.labellers))
+    classes = np.arange(SAMPLED) % opened.bench.task.classes
+    points.items(classes[:64], 0, 0)  # the first call pays for memory
+    wall, processor = time.monotonic(), time.process_time()
+    points.items(classes, 0, 0)
+    wall, processor = time.monotonic() - wall, time.process_time() - processor
+    shipped = len(files[GENERATOR]) + len(files[DESCRIPTION]) + experts
+    found = {
+        "generator_bytes": len(files[GENERATOR]),
+        "expert_bytes": experts,
+        "corpus_bytes": description["corpus_bytes"],
+        "log_mel_bytes": opened.bench.task.clips.nbytes,
+        "storage_saved": 1 - shipped / description["corpus_bytes"],
+        "storage_saved_of_log_mels": 1 - shipped / opened.bench.task.clips.nbytes,
+        "sampled": SAMPLED,
+        "sampling_seconds": round(wall, 3),
+        "sampling_processor_seconds": round(processor, 3),
+        "training_seconds": run.took()["seconds"],
+        "machine": describe_machine(),
+    }
+    write_json(path, found)
+    return found
+
+
+def real_and_sampled(opened: Opened, count: int) -> tuple[Any, Any]:
+    """As many clips and sampled items of each class, normalised, (classes, count, mels, frames)."""
+    task = opened.bench.task
+    random = np.random.default_rng(0)
+    real = np.stack(
+        [task.clips[random.permutation(np.flatnonzero(task.labels == c))[:count], 0] for c in range(task.classes)]
+    )
+    assignment = assignment_of(opened.bench.assignment, Draw(str(count)))
+    return real, generated_items(assignment, opened.state).reshape(real.shape)

@@ -1,0 +1,318 @@
+"""Points drawn from a generator: what a kit with ``--ship generator`` trains on instead of stored items.
+
+    source = open_source(kit, Drawing(points=50, fresh=True), schedule, seed=0, threads=4)
+    distilled, items = source.at(step)
+
+The kit then carries the generator and the experts that label, as ONNX files; its distilled set is small, serves the
+checks, and names schedule and front-end. Points are drawn, stored as bytes and varied as a distilled set's items are,
+and each view is labelled by the experts: mean of softmax(logits / temperature). Fixed points are drawn once; fresh ones
+anew for each epoch, from the seed and the epoch's number, so that a resumed training sees the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from math import ceil
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.errors import KitDamaged, KitError
+from edgeser_device.kit import DISTILLED, Kit
+from edgeser_device.schedule import Schedule
+from edgeser_device.trainer import compute, open_session
+from edgeser_device.views import mixed_recipes, render
+
+FOLDER = "generator/"
+GENERATOR, DESCRIPTION = f"{FOLDER}generator.onnx", f"{FOLDER}generator.json"
+"""Members of a kit that draws its points; the run has files of the same names."""
+PROBE = f"{FOLDER}probe.safetensors"
+"""File of a run; in a kit it is the distilled set."""
+AT_ONCE = 32
+"""Items or views in one call of a runtime: more take memory and gain no time."""
+VIEWS = 2048
+"""Least views of a drawn set, as of a distilled one: fewer are seen too often."""
+VIEWS_OF_AN_ITEM = 64
+LATENT, LABELS, ITEMS, INPUT, LOGITS = "z", "labels", "items", "x", "logits"
+
+
+def labeller_name(number: int) -> str:
+    """Name of the member that is the expert of that number."""
+    return f"{FOLDER}labeller-{number}.onnx"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a kit's generator.
+
+    Attributes:
+        latent: Random numbers for one item.
+        labellers: Experts that label.
+        temperature: Of their soft labels.
+        points: Items a class when nothing else is asked for.
+        clips: Training clips of each class in the original data.
+    """
+
+    latent: int
+    labellers: int
+    temperature: float
+    points: int
+    clips: tuple[int, ...]
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Description:
+        """The inverse of :meth:`to_bytes`.
+
+        Raises:
+            KitDamaged: Missing, superfluous or impossible values.
+        """
+        again = "pack the kit again with this version"
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise KitDamaged(f"{DESCRIPTION} is not JSON: {error}", again) from error
+        if not isinstance(value, dict) or set(value) != {field.name for field in fields(cls)}:
+            raise KitDamaged(f"{DESCRIPTION} is incomplete", again)
+        whole = (value["latent"], value["labellers"], value["points"], *_listed(value["clips"]))
+        temperature = value["temperature"]
+        good = all(type(number) is int and 0 < number <= 1 << 20 for number in whole) and len(whole) > 4
+        if not good or type(temperature) not in (int, float) or not 0.01 <= temperature <= 1000:
+            raise KitDamaged(f"{DESCRIPTION} holds impossible values", again)
+        return cls(**{**value, "clips": tuple(value["clips"])})
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How points are drawn.
+
+    Attributes:
+        points: Items a class, on average where the classes differ; None for the kit's own number.
+        as_original: Classes as frequent as in the original data, instead of equally.
+        fresh: New points in every epoch.
+    """
+
+    points: int | None = None
+    as_original: bool = False
+    fresh: bool = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything was asked for that only a generator can give."""
+        return self != Drawing()
+
+    def words(self, kit: Kit) -> str:
+        """For the checkpoint and the report, what must be the same when a training goes on: "50 balanced fresh".
+
+        Empty for a kit without a generator.
+        """
+        if DESCRIPTION not in kit.members:
+            return ""
+        points = self.points or Description.from_bytes(kit.members[DESCRIPTION]).points
+        order = "as-original" if self.as_original else "balanced"
+        return f"{points} {order} {'fresh' if self.fresh else 'fixed'}"
+
+
+class Source(Protocol):
+    """Gives what a step trains on."""
+
+    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
+        """The set of a step, counted from 0, and its items."""
+
+
+class Stored:
+    """The distilled set that a kit holds."""
+
+    def __init__(self, distilled: DistilledSet) -> None:
+        self._given = distilled, distilled.items()
+
+    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:  # noqa: ARG002  every step has the same
+        """The set of a step, and its items."""
+        return self._given
+
+
+class Drawn:
+    """Sets drawn from a generator."""
+
+    def __init__(self, points: Points, plain: DistilledSet, drawing: Drawing, seed: int) -> None:
+        """Draw nothing yet.
+
+        Args:
+            points: What draws.
+            plain: Gives emotions, front-end and schedule.
+            drawing: How many, and how often.
+            seed: Of everything that is drawn.
+        """
+        self._points, self._plain, self._drawing, self._seed = points, plain, drawing, seed
+        self._found: tuple[int, tuple[DistilledSet, NDArray[np.float32]]] | None = None
+
+    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
+        """The set of a step, and its items; drawn when its epoch begins."""
+        epoch = step // self._epoch_steps() if self._drawing.fresh else 0
+        if self._found is None or self._found[0] != epoch:
+            counts = self._points.counts(self._drawing)
+            drawn = self._points.draw(counts, self._views(), self._plain, self._seed, epoch)
+            self._found = epoch, (drawn, drawn.items())
+        return self._found[1]
+
+    def _views(self) -> int:
+        """Views of one set: fresh ones are left after an epoch, and no training sees more than it has steps for."""
+        if self._drawing.fresh:
+            return VIEWS
+        wanted = max(VIEWS, VIEWS_OF_AN_ITEM * sum(self._points.counts(self._drawing)))
+        return max(VIEWS, min(wanted, self._plain.schedule.steps * self._plain.schedule.batch))
+
+    def _epoch_steps(self) -> int:
+        return ceil(self._views() / self._plain.schedule.batch)
+
+
+def open_source(kit: Kit, drawing: Drawing, schedule: Schedule, seed: int, threads: int) -> Source:
+    """Where a training's views come from: the kit's generator, or the set that it holds.
+
+    Raises:
+        KitError: Points are asked for and the kit has no generator, or onnxruntime does not accept it.
+        KitDamaged: The generator's description is malformed.
+    """
+    if GENERATOR in kit.members:
+        plain = replace(kit.distilled, schedule=schedule)
+        return Drawn(Points.of(kit, threads), plain, drawing, seed)
+    if drawing.is_asked:
+        raise KitError(
+            f"{kit.path} holds items and no generator, so no points can be drawn",
+            "leave out --points, or distil with --method gan --ship generator and pack again",
+        )
+    return Stored(kit.distilled)
+
+
+def with_set(kit: Kit, distilled: DistilledSet) -> Kit:
+    """The kit as if it held this set: what a model is written and compared with."""
+    if distilled is kit.distilled:
+        return kit
+    return replace(kit, members={**kit.members, DISTILLED: distilled.to_bytes()})
+
+
+class Points:
+    """A generator and the experts that label, loaded."""
+
+    def __init__(self, files: Mapping[str, bytes], threads: int) -> None:
+        """Load the files of a kit or of a run, by the kit's names.
+
+        Raises:
+            KitError: One is missing, or onnxruntime does not accept it.
+            KitDamaged: The description is malformed.
+        """
+        self.description = Description.from_bytes(_member(files, DESCRIPTION))
+        self._generator = open_session(_member(files, GENERATOR), threads)
+        numbers = range(self.description.labellers)
+        self._experts = [open_session(_member(files, labeller_name(number)), threads) for number in numbers]
+
+    @classmethod
+    def of(cls, kit: Kit, threads: int) -> Points:
+        """Those of a kit; errors as when loading."""
+        found = cls(kit.members, threads)
+        if len(found.description.clips) != len(kit.labels):
+            raise KitDamaged(f"{DESCRIPTION} is of another number of emotions", "pack the kit again")
+        return found
+
+    def counts(self, drawing: Drawing) -> list[int]:
+        """Items of each class."""
+        points, clips = drawing.points or self.description.points, self.description.clips
+        return class_counts(points, clips) if drawing.as_original else [points] * len(clips)
+
+    def items(self, classes: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.float32]:
+        """Items of these classes, normalised log-mels, float32 (items, mels, frames).
+
+        Raises:
+            TrainingError: They could not be computed.
+        """
+        z = latent_numbers(seed, epoch, len(classes), self.description.latent)
+        labels = np.eye(len(self.description.clips), dtype=np.float32)[classes]
+        pieces = [slice(start, start + AT_ONCE) for start in range(0, len(classes), AT_ONCE)]
+        return np.concatenate(
+            [compute(self._generator, [ITEMS], {LATENT: z[at], LABELS: labels[at]})[0] for at in pieces]
+        )
+
+    def labels(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Soft labels of views (views, 1, mels, frames), float32 (views, classes); errors as :meth:`items`."""
+        temperature = np.float32(self.description.temperature)
+        found = [compute(expert, [LOGITS], {INPUT: x})[0] / temperature for expert in self._experts]
+        grown = [np.exp(logits - logits.max(1, keepdims=True)) for logits in found]
+        return np.asarray(np.mean([each / each.sum(1, keepdims=True) for each in grown], axis=0), dtype=np.float32)
+
+    def draw(self, counts: Sequence[int], views: int, plain: DistilledSet, seed: int, epoch: int) -> DistilledSet:
+        """A set of new items.
+
+        Args:
+            counts: Items of each class.
+            views: Views in all.
+            plain: Gives emotions, schedule and front-end.
+            seed: Of the items and their views.
+            epoch: Another one gives other items and views.
+        """
+        classes = np.repeat(np.arange(len(counts)), counts)
+        levels, scale, offset = quantise(self.items(classes, seed, epoch))
+        recipes = mixed_recipes(len(classes), max(views, len(classes)), plain.frontend.frames, _mixed(seed, epoch))
+        stored = levels.astype(np.float32) * scale[:, None, None] + offset[:, None, None]
+        pieces = np.array_split(np.arange(len(recipes)), ceil(len(recipes) / AT_ONCE))
+        soft = np.concatenate([self.labels(render(stored, recipes, piece)) for piece in pieces])
+        return DistilledSet(
+            levels=levels,
+            scale=scale,
+            offset=offset,
+            classes=classes.astype(np.uint8),
+            recipes=recipes,
+            soft_labels=soft.astype(np.float16),
+            names=plain.names,
+            schedule=plain.schedule,
+            frontend=plain.frontend,
+        )
+
+
+def latent_numbers(seed: int, epoch: int, count: int, size: int) -> NDArray[np.float32]:
+    """Standard normal numbers, float32 (count, size), by Box and Muller.
+
+    Only raw words of PCG64 are used, whose stream numpy fixes.
+    """
+    pairs = -(-count * size // 2)
+    words = np.random.PCG64(np.random.SeedSequence([seed, epoch, 0x6E0])).random_raw(2 * pairs)
+    unit = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
+    radius, angle = np.sqrt(-2 * np.log(unit[:pairs])), 2 * np.pi * unit[pairs:]
+    numbers = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[: count * size]
+    return numbers.reshape(count, size).astype(np.float32)
+
+
+def class_counts(points: int, clips: Sequence[int]) -> list[int]:
+    """Items of each class where ``points`` a class are shared as the clips are: at least one of each.
+
+    What is left after rounding down goes to the classes with the largest remainders.
+    """
+    total, every = points * len(clips), sum(clips)
+    exact = [total * count / every for count in clips]
+    counts = [max(1, int(value)) for value in exact]
+    short = [number for number, count in enumerate(counts) if count <= exact[number]]
+    order = sorted(short, key=lambda number: (counts[number] - exact[number], number))
+    for number in order[: max(0, total - sum(counts))]:
+        counts[number] += 1
+    return counts
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """A seed of its own for the views of each epoch; the first one's is the seed itself."""
+    return seed if epoch == 0 else int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _member(files: Mapping[str, bytes], name: str) -> bytes:
+    if name not in files:
+        raise KitError(f"there is no {name}", "distil with --method gan and pack again")
+    return files[name]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [None]

@@ -1,0 +1,333 @@
+"""Generative distillation: a small conditional generator that stands for the data set (after arXiv 2406.02963).
+
+The generator first learns as the decoder of a variational autoencoder (Kingma and Welling 2014, arXiv 1312.6114) of
+mixtures of clips of one class, so that it soon makes what looks like speech:
+
+    loss = mean (G(z, y) - x)^2 + 0.1 mean (f(G(z, y)) - f(x))^2 + 0.001 KL(q(z|x) || N(0, 1)),   z ~ q(z|x)
+
+Then random numbers take the place of the encoder, and it plays against a critic D (WGAN-GP, Gulrajani et al. 2017,
+arXiv 1704.00028) that sees the features f of the label experts instead of the log-mel (projected GAN, Sauer et al.
+2021, arXiv 2111.01007), one expert and its own critic an iteration:
+
+    critic:     E D(f(G), y) - E D(f(x), y) + w_GP L_GP
+    generator:  -w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
+
+The losses stand in :mod:`edgeser.distill.gan_losses`. The moving average of the generator is what is kept. When a
+critic's gradients grow far beyond the length that the penalty asks for, or a loss is not finite, everything stays as it
+was before that iteration, and no further one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import cos, isfinite, pi
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgeser.distill import invert
+from edgeser.distill.adam import adam_step, with_moments
+from edgeser.distill.gan_losses import (
+    SPREAD,
+    feature_matching,
+    gradient_penalty,
+    lack_of_diversity,
+    look,
+    probability_matching,
+)
+from edgeser.distill.gan_networks import (
+    critic_shapes,
+    criticise,
+    encode,
+    encoder_shapes,
+    generate,
+    initial,
+    one_hot,
+)
+from edgeser.distill.method import Assignment, State
+from edgeser.network import Tensors, to_tensors
+from edgeser.training import Arrays, roll_each
+from edgeser_device.generated import latent_numbers
+from edgeser_device.progress import note
+from edgeser_export.generator import GeneratorShape, as_stored
+
+PER_CLASS = 8
+"""Clips of a class in one batch; classes with fewer have no distribution to learn."""
+CLASSES = 8
+"""Classes in one batch at most, drawn anew in each."""
+SOURCES = 3
+"""Clips in a mixture at most; see :mod:`edgeser.distill.starts`."""
+SHIFT = 12
+"""Largest circular shift of clips and items, in frames, as the experts' augmentation."""
+PERCEPTUAL, DIVERGENCE = 0.1, 1e-3
+"""Weights of the autoencoder's features and of its divergence from the normal distribution."""
+AVERAGE = 0.98
+"""Decay of the moving average of the generator."""
+DECAY = (0.5, 0.99)
+"""Of Adam's moments while the critics play: long memories make the game swing."""
+LAST_RATE = 0.02
+"""Of the learning rate, at the end of each half of the training."""
+STEEPEST = 10.0
+"""Mean length of a critic's gradient that counts as diverged; the penalty pulls it to 1."""
+GENERATOR, ENCODER, KEPT = "generator.", "encoder.", "kept."
+"""Beginnings of names in the state; the critic of expert k has ``critic-k.``."""
+STOPPED = "stopped"
+"""Number of the iteration that was not made, and its loss; absent while all is well."""
+DEFAULTS = {"iterations": 700}
+
+
+def begin(assignment: Assignment) -> State:
+    """Untrained networks, empty moments, and the scale of each expert's features."""
+    random = np.random.default_rng([assignment.settings.seed, 0x6A0])
+    shape = shape_of(assignment)
+    learnt = _prefixed(GENERATOR, initial(shape.weights, random))
+    learnt |= _prefixed(ENCODER, initial(encoder_shapes(shape), random))
+    scales: Arrays = {}
+    for number, member in enumerate(assignment.ensemble.members):
+        middle, spread = _scale(assignment, to_tensors(member))
+        scales |= {f"scale-{number}.mean": middle, f"scale-{number}.spread": spread}
+        learnt |= _prefixed(_critic(number), initial(critic_shapes(len(middle), shape.classes), random))
+    kept = _prefixed(KEPT, part(learnt, GENERATOR))
+    return {**with_moments(learnt, list(learnt)), **scales, **kept}
+
+
+def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
+    """One step of the autoencoder, or one of the generator after some of a critic; none after a divergence."""
+    if STOPPED in state:
+        return state, {"loss": float(state[STOPPED][1]), STOPPED: float(state[STOPPED][0])}
+    if iteration < pretraining(assignment):
+        following, values = _decode(assignment, state, iteration)
+    else:
+        following, values = _play(assignment, state, iteration)
+    if is_sound(values):
+        return following, values
+    note(f"a network diverged in iteration {iteration + 1}: the generator before it is kept")
+    loss = values["loss"] if isfinite(values["loss"]) else 0.0
+    return {**state, STOPPED: np.array([iteration + 1, loss])}, {"loss": loss, STOPPED: float(iteration + 1)}
+
+
+def is_sound(values: Mapping[str, float]) -> bool:
+    """Whether an iteration's values are finite and its critic's gradients no longer than ``STEEPEST``."""
+    return all(map(isfinite, values.values())) and values.get("slope", 0.0) <= STEEPEST
+
+
+def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
+    """The items that the kept generator makes, float32 (items, mels, frames), polished if the settings say so."""
+    settings, shape = assignment.settings, shape_of(assignment)
+    z = latent_numbers(settings.seed, 0, len(assignment.classes), shape.latent)
+    weights = {name: torch.from_numpy(array) for name, array in as_stored(part(state, KEPT)).items()}
+    with torch.no_grad():
+        made = generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()
+    return polished(assignment, made)
+
+
+def polished(assignment: Assignment, made: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Items after some iterations of :mod:`edgeser.distill.invert`."""
+    given = replace(assignment, settings=replace(assignment.settings, item_rate=invert.DEFAULTS["item_rate"]))
+    state: State = with_moments({"items": made}, ["items"])
+    for iteration in range(assignment.settings.polish):
+        state, _ = invert.improve(given, state, iteration)
+    return np.asarray(state["items"], dtype=np.float32)
+
+
+def shape_of(assignment: Assignment) -> GeneratorShape:
+    """The generator of an assignment."""
+    mels, frames = assignment.task.clips.shape[2:]
+    return GeneratorShape(assignment.settings.latent, assignment.task.classes, mels, frames)
+
+
+def pretraining(assignment: Assignment) -> int:
+    """Iterations of the autoencoder."""
+    return round(assignment.settings.pretraining * assignment.settings.iterations)
+
+
+def part(state: State, prefix: str) -> Arrays:
+    """The arrays whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def _decode(assignment: Assignment, state: State, iteration: int) -> tuple[State, dict[str, float]]:
+    """One step of the autoencoder."""
+    settings, shape = assignment.settings, shape_of(assignment)
+    random = np.random.default_rng([settings.seed, iteration, 0x6A7])
+    x, classes = mixtures(assignment, random)
+    learnt = _leaves(state, (GENERATOR, ENCODER))
+    mean, spread = encode(_of(learnt, ENCODER), x)
+    z = mean + torch.exp(spread / 2) * _normal(random, len(x), shape.latent)
+    made = generate(shape, _of(learnt, GENERATOR), z, one_hot(classes, shape.classes))[:, None]
+    apart = (made - x).square().mean()
+    eye = _eye(assignment, state, random)
+    unlike = (eye.look(made)[0] - eye.look(x)[0].detach()).square().mean()
+    divergence = (mean.square() + spread.exp() - 1 - spread).sum(1).mean() / 2
+    loss = apart + PERCEPTUAL * unlike + DIVERGENCE * divergence
+    rate = _rate(settings.generator_rate, iteration / pretraining(assignment))
+    changed = _stepped(state, learnt, loss, rate, iteration + 1)
+    values = {"loss": loss.item(), "apart": apart.item(), "unlike": unlike.item(), "divergence": divergence.item()}
+    return {**state, **changed, **_prefixed(KEPT, part(changed, GENERATOR))}, values
+
+
+def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, dict[str, float]]:
+    """Steps of one critic, then one of the generator."""
+    settings, shape = assignment.settings, shape_of(assignment)
+    random = np.random.default_rng([settings.seed, iteration, 0x6A8])
+    eye, first = _eye(assignment, state, random), pretraining(assignment)
+    rate = (iteration - first) / (settings.iterations - first)
+    values: dict[str, float] = {}
+    for step in range(settings.critic_steps if settings.adversarial_weight else 0):
+        count = (iteration - first) * settings.critic_steps + step + 1
+        state, values = _criticised(assignment, state, eye, random, count)
+        if not is_sound(values | {"loss": 0.0}):
+            return state, values | {"loss": 0.0}
+    learnt = _leaves(state, (GENERATOR,))
+    x, classes = clips(assignment, random)
+    labels = one_hot(classes, shape.classes)
+    made = generate(shape, _of(learnt, GENERATOR), _normal(random, len(x), shape.latent), labels)[:, None]
+    moved = roll_each(made, random.integers(-SHIFT, SHIFT + 1, len(x)))
+    with torch.no_grad():
+        real, truth = eye.look(x)
+    ours, logits = eye.look(moved)
+    groups = [torch.from_numpy(np.flatnonzero(classes == number)) for number in np.unique(classes)]
+    critic = to_tensors(part(state, _critic(eye.number)))
+    losses = {
+        "adversarial": -criticise(critic, ours, labels).mean(),
+        "feature": torch.stack([feature_matching(real[at], ours[at]) for at in groups]).mean(),
+        "probability": torch.stack([probability_matching(truth[at], logits[at]) for at in groups]).mean(),
+        "diversity": torch.stack([lack_of_diversity(real[at], ours[at]) for at in groups]).mean(),
+    }
+    loss = torch.stack([getattr(settings, f"{name}_weight") * value for name, value in losses.items()]).sum()
+    changed = _stepped(state, learnt, loss, _rate(settings.generator_rate / 2, rate), iteration + 1, DECAY)
+    kept = {
+        name: (AVERAGE * array + (1 - AVERAGE) * changed[GENERATOR + name]).astype(np.float32)
+        for name, array in part(state, KEPT).items()
+    }
+    values |= {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
+    return {**state, **changed, **_prefixed(KEPT, kept)}, values
+
+
+def _criticised(
+    assignment: Assignment, state: State, eye: Eye, random: np.random.Generator, count: int
+) -> tuple[State, dict[str, float]]:
+    """One step of the critic of an expert."""
+    settings, shape = assignment.settings, shape_of(assignment)
+    x, classes = clips(assignment, random)
+    labels = one_hot(classes, shape.classes)
+    with torch.no_grad():
+        generator = to_tensors(part(state, GENERATOR))
+        made = generate(shape, generator, _normal(random, len(x), shape.latent), labels)[:, None]
+        moved = roll_each(made, random.integers(-SHIFT, SHIFT + 1, len(x)))
+        real, ours = eye.look(torch.cat([x, moved]))[0].chunk(2)
+    learnt = _leaves(state, (_critic(eye.number),))
+    critic = _of(learnt, _critic(eye.number))
+    between = torch.from_numpy(random.random((len(x), 1), dtype=np.float32))
+    penalty, slope = gradient_penalty(lambda f: criticise(critic, f, labels), real, ours, between)
+    gap = criticise(critic, real, labels).mean() - criticise(critic, ours, labels).mean()
+    changed = _stepped(state, learnt, settings.penalty_weight * penalty - gap, settings.critic_rate, count, DECAY)
+    return {**state, **changed}, {"gap": gap.item(), "slope": slope.item()}
+
+
+@dataclass(frozen=True)
+class Eye:
+    """One expert, as the generator and its critic see through it.
+
+    Attributes:
+        assignment: Its graph.
+        number: Of the expert.
+        weights: Its own.
+        mean: Of the real clips' features, (features,).
+        spread: Their standard deviations.
+    """
+
+    assignment: Assignment
+    number: int
+    weights: Tensors
+    mean: Tensor
+    spread: Tensor
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features in standard deviations of the real clips, (batch, features), and logits (batch, classes)."""
+        seen = look(self.assignment.ensemble.graph, self.weights, x)
+        return (seen.features - self.mean) / self.spread, seen.logits
+
+
+def _eye(assignment: Assignment, state: State, random: np.random.Generator) -> Eye:
+    number = int(random.integers(len(assignment.ensemble.members)))
+    mean, spread = (torch.from_numpy(state[f"scale-{number}.{name}"]) for name in ("mean", "spread"))
+    return Eye(assignment, number, to_tensors(assignment.ensemble.members[number]), mean, spread)
+
+
+def _scale(assignment: Assignment, member: Tensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of the features of all clips."""
+    graph, everything = assignment.ensemble.graph, torch.from_numpy(assignment.task.clips)
+    with torch.no_grad():
+        features = torch.cat([look(graph, member, x).features for x in torch.split(everything, 64)])
+    return features.mean(0).numpy(), features.std(0).clamp_min(SPREAD).numpy()
+
+
+def clips(assignment: Assignment, random: np.random.Generator, sources: int = 1) -> tuple[Tensor, NDArray[np.int64]]:
+    """A batch of clips, (batch, 1, mels, frames), and their classes; as many of each class, shifted circularly.
+
+    With more ``sources`` each is a mixture of one to that many clips of its class; the weights of a mixture are uniform
+    before they sum to one, and it is widened about its mean by their square sum to the power of -1/4: sums vary less
+    than clips do.
+    """
+    task = assignment.task
+    classes = np.repeat(np.sort(random.permutation(task.classes)[:CLASSES]), PER_CLASS)
+    weights = random.uniform(0.1, 1, (len(classes), sources))
+    weights *= np.arange(sources) < random.integers(1, sources + 1, (len(classes), 1))
+    weights /= weights.sum(1, keepdims=True)
+    total = torch.zeros(len(classes), *task.clips.shape[1:])
+    for source in range(sources):
+        chosen = np.concatenate(
+            [random.permutation(assignment.clips_of_class(number))[:PER_CLASS] for number in classes[::PER_CLASS]]
+        )
+        moved = roll_each(torch.from_numpy(task.clips[chosen]), random.integers(-SHIFT, SHIFT + 1, len(classes)))
+        total += _column(weights[:, source]) * moved
+    middle = total.mean((1, 2, 3), keepdim=True)
+    return middle + (total - middle) * _column((weights**2).sum(1) ** -0.25), classes
+
+
+def mixtures(assignment: Assignment, random: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
+    """A batch of mixtures of up to three clips of a class."""
+    return clips(assignment, random, SOURCES)
+
+
+def _column(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))[:, None, None, None]
+
+
+def _stepped(
+    state: State, learnt: Tensors, loss: Tensor, rate: float, count: int, decay: tuple[float, float] | None = None
+) -> Arrays:
+    gradients = torch.autograd.grad(loss, list(learnt.values()))
+    by_name = {name: gradient.numpy() for name, gradient in zip(learnt, gradients, strict=True)}
+    return adam_step(state, by_name, dict.fromkeys(learnt, rate), count, *([decay] if decay else []))
+
+
+def _rate(highest: float, done: float) -> float:
+    """Half a cosine from the highest rate to the last."""
+    return highest * (LAST_RATE + (1 - LAST_RATE) * (1 + cos(pi * done)) / 2)
+
+
+def _critic(number: int) -> str:
+    return f"critic-{number}."
+
+
+def _normal(random: np.random.Generator, *shape: int) -> Tensor:
+    return torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, NDArray[np.float32]]) -> Arrays:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _leaves(state: State, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The arrays whose names begin so, as tensors that learn; sorted, since a checkpoint gives them in any order."""
+    names = sorted(name for name in state if name.startswith(prefixes))
+    return {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in names}
+
+
+def _of(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

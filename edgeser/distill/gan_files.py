@@ -1,0 +1,53 @@
+"""What a run of the generative distiller keeps besides its items: the generator and the experts that label, as ONNX.
+
+``pack`` puts them into the kit where the run was made with ``--ship generator``; see :mod:`edgeser_device.generated`.
+The kit's distilled set is then the probe: an item a class, for the checks and comparisons that a board makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgeser.distill.bank import finish
+from edgeser.distill.gan import KEPT, items, part, shape_of
+from edgeser.distill.method import Assignment, State
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name
+from edgeser_export.generator import halve, write_generator
+from edgeser_export.onnx import write_onnx
+
+PROBE_VIEWS = 128
+"""Views of the probe, or a few more."""
+
+
+def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[str, bytes]:
+    """The files by their names in the run; weights are stored as float16."""
+    task, ensemble, settings = assignment.task, assignment.ensemble, assignment.settings
+    shape = shape_of(assignment)
+    description = Description(
+        latent=shape.latent,
+        labellers=len(ensemble.members),
+        temperature=settings.temperature,
+        points=settings.ipc,
+        clips=tuple(np.bincount(task.labels, minlength=task.classes).tolist()),
+    )
+    experts = {
+        labeller_name(number): halve(write_onnx(ensemble.graph, member), ensemble.graph.parameters)
+        for number, member in enumerate(ensemble.members)
+    }
+    return {
+        DESCRIPTION: description.to_bytes(),
+        PROBE: probe(assignment, state, frontend).to_bytes(),
+        GENERATOR: write_generator(shape, part(state, KEPT)),
+        **experts,
+    }
+
+
+def probe(assignment: Assignment, state: State, frontend: FrontendSpec) -> DistilledSet:
+    """One item a class with a few views each, the first ones that the generator makes."""
+    views = -(-PROBE_VIEWS // assignment.task.classes)
+    small = replace(assignment, settings=replace(assignment.settings, ipc=1, views=views, ratio="balanced", polish=0))
+    return finish(small, items(small, state), frontend)

@@ -1,0 +1,185 @@
+"""Points drawn on the board: numbers, class counts, fresh and fixed sets, training and going on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device.generators import write_generator_kit
+from device.kits import LABELS, write_kit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeser_device.errors import KitDamaged, KitError, TrainingError
+from edgeser_device.generated import (
+    DESCRIPTION,
+    GENERATOR,
+    Description,
+    Drawing,
+    Points,
+    class_counts,
+    latent_numbers,
+    open_source,
+)
+from edgeser_device.kit import Kit, read_kit
+from edgeser_device.model import load_model
+from edgeser_device.train import Settings, train
+
+SOUND = {"latent": 4, "labellers": 1, "temperature": 2.0, "points": 2, "clips": [3, 3]}
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    return read_kit(write_generator_kit(tmp_path_factory.mktemp("generator")))
+
+
+def test_latent_numbers_are_standard_normal_and_the_same_on_every_version() -> None:
+    numbers = latent_numbers(seed=3, epoch=0, count=500, size=40)
+    assert numbers.shape == (500, 40)
+    assert numbers.dtype == np.float32
+    assert abs(float(numbers.mean())) < 0.03
+    assert abs(float(numbers.std()) - 1) < 0.02
+    assert abs(float((numbers**4).mean()) - 3) < 0.15  # kurtosis of a normal
+    first = np.random.PCG64(np.random.SeedSequence([3, 0, 0x6E0])).random_raw(20000)
+    unit = ((first >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
+    expected = np.sqrt(-2 * np.log(unit[0])) * np.cos(2 * np.pi * unit[10000])
+    assert numbers[0, 0] == pytest.approx(expected, rel=1e-6)
+    assert not np.array_equal(numbers, latent_numbers(seed=3, epoch=1, count=500, size=40))
+
+
+@given(st.integers(1, 200), st.lists(st.integers(1, 500), min_size=2, max_size=8))
+def test_class_counts_follow_the_clips(points: int, clips: list[int]) -> None:
+    counts = class_counts(points, clips)
+    total, every = points * len(clips), sum(clips)
+    assert min(counts) >= 1
+    assert sum(counts) >= total
+    assert sum(counts) == total or 1 in counts
+    for count, number in zip(counts, clips, strict=True):
+        assert count == 1 or abs(count - total * number / every) < 1
+
+
+def test_equal_clips_give_equal_counts() -> None:
+    assert class_counts(7, [30, 30, 30]) == [7, 7, 7]
+    assert class_counts(2, [60, 30, 30]) == [3, 2, 1]
+
+
+def test_a_kit_with_a_generator_draws_its_own_number_by_default(kit: Kit) -> None:
+    schedule = kit.distilled.schedule
+    distilled, items = open_source(kit, Drawing(), schedule, 0, 1).at(0)
+    assert np.bincount(distilled.classes).tolist() == [4, 4, 4]
+    assert np.array_equal(items, distilled.items())
+    assert distilled.names == LABELS
+    assert len(distilled.recipes) >= 2048
+    assert np.allclose(distilled.soft_labels.astype(np.float64).sum(1), 1, atol=2e-3)
+
+
+def test_drawing_as_the_corpus_has_them(kit: Kit) -> None:
+    source = open_source(kit, Drawing(points=10, as_original=True), kit.distilled.schedule, 0, 1)
+    assert np.bincount(source.at(0)[0].classes).tolist() == [15, 10, 5]
+
+
+def test_fixed_points_stay_and_fresh_ones_change_with_the_epoch(kit: Kit) -> None:
+    schedule = replace(kit.distilled.schedule, batch=512, steps=10)  # four steps an epoch
+    fixed = open_source(kit, Drawing(points=3), schedule, 0, 1)
+    assert fixed.at(0)[0] is fixed.at(9)[0]
+    fresh = open_source(kit, Drawing(points=3, fresh=True), schedule, 0, 1)
+    first = fresh.at(0)
+    assert fresh.at(3) is first
+    second = fresh.at(4)
+    assert not np.array_equal(first[1], second[1])
+    assert not np.array_equal(first[0].recipes.partner, second[0].recipes.partner)
+    again = open_source(kit, Drawing(points=3, fresh=True), schedule, 0, 1)
+    assert np.array_equal(again.at(4)[1], second[1])  # a training that goes on draws the same
+    other = open_source(kit, Drawing(points=3, fresh=True), schedule, 1, 1)
+    assert not np.array_equal(other.at(0)[1], first[1])
+
+
+def test_labels_are_the_experts_mean_probabilities(kit: Kit) -> None:
+    import onnxruntime
+
+    points = Points.of(kit, 1)
+    x = np.random.default_rng(0).standard_normal((3, 1, 64, 96)).astype(np.float32)
+    expected = []
+    for number in range(2):
+        session = onnxruntime.InferenceSession(kit.members[f"generator/labeller-{number}.onnx"])
+        scaled = session.run(["logits"], {"x": x})[0].astype(np.float64) / points.description.temperature
+        expected.append(np.exp(scaled) / np.exp(scaled).sum(1, keepdims=True))
+    assert np.allclose(points.labels(x), np.mean(expected, 0), atol=1e-6)
+
+
+def test_training_on_points_gives_a_model_that_holds_them(kit: Kit, tmp_path: Path) -> None:
+    report = train(kit, tmp_path / "model", Settings(steps=6, threads=1, drawing=Drawing(points=5)))
+    assert report.drawing == "5 balanced fixed"
+    model = load_model(tmp_path / "model")
+    assert np.bincount(model.distilled.classes).tolist() == [5, 5, 5]
+
+
+def test_an_interrupted_training_on_fresh_points_ends_bit_identical(kit: Kit, tmp_path: Path) -> None:
+    wanted = Settings(steps=132, threads=1, drawing=Drawing(points=2, fresh=True), checkpoint_seconds=0)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, _words: str) -> None:
+        if done == 129:  # 128 steps of 16 are one epoch
+            raise Stop
+
+    train(kit, tmp_path / "whole", wanted)
+    with pytest.raises(Stop):
+        train(kit, tmp_path / "broken", wanted, stop)
+    with pytest.raises(TrainingError, match="drawing is 2 balanced fresh, not 2 balanced fixed"):
+        train(kit, tmp_path / "broken", replace(wanted, drawing=Drawing(points=2), resume=True))
+    resumed = train(kit, tmp_path / "broken", replace(wanted, resume=True))
+    assert resumed.resumed_at in (128, 129)
+    for name in ("weights.safetensors", "distilled.safetensors", "student.onnx"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+
+
+def test_points_from_a_kit_without_a_generator_are_refused(tmp_path: Path) -> None:
+    plain = read_kit(write_kit(tmp_path).path)
+    with pytest.raises(KitError, match="no generator") as caught:
+        train(plain, tmp_path / "model", Settings(drawing=Drawing(points=5)))
+    assert "--ship generator" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"{}",
+        b"[1]",
+        b"\xff",
+        *(
+            json.dumps(SOUND | wrong).encode()
+            for wrong in (
+                {"latent": 0},
+                {"latent": True},
+                {"clips": [3]},
+                {"clips": 3},
+                {"clips": [3, -1]},
+                {"temperature": 0},
+                {"temperature": float("nan")},
+                {"points": 1e9},
+                {"more": 1},
+            )
+        ),
+    ],
+)
+def test_a_malformed_description_is_refused(content: bytes) -> None:
+    with pytest.raises(KitDamaged):
+        Description.from_bytes(content)
+
+
+def test_a_generator_that_is_none_is_refused(kit: Kit) -> None:
+    broken = replace(kit, members={**kit.members, GENERATOR: b"nothing"})
+    with pytest.raises(KitError, match="onnxruntime refuses"):
+        open_source(broken, Drawing(), kit.distilled.schedule, 0, 1)
+
+
+def test_a_description_of_another_corpus_is_refused(kit: Kit) -> None:
+    other = replace(Description.from_bytes(kit.members[DESCRIPTION]), clips=(8, 8))
+    with pytest.raises(KitDamaged, match="another number of emotions"):
+        Points.of(replace(kit, members={**kit.members, DESCRIPTION: other.to_bytes()}), 1)

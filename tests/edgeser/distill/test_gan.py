@@ -1,0 +1,153 @@
+"""The generative distiller: what its networks learn, that iterations are pure, and that it stops when it should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors.numpy import load
+
+from edgeser.distill import gan
+from edgeser.distill.gan_files import files, probe
+from edgeser.distill.method import Assignment, State
+from edgeser.distill.pipeline import require_enough_items
+from edgeser.distill.shipping import ship
+from edgeser.distill.table import settings_for
+from edgeser.errors import SettingsError
+from edgeser.run import safetensors_bytes
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.generated import DESCRIPTION, GENERATOR, Points, latent_numbers
+
+SPEC = FrontendSpec()
+
+
+@pytest.fixture
+def given(assignment: Assignment) -> Assignment:
+    own = settings_for("gan", corpus="demo", ipc=2, latent=8, iterations=20, pretraining=0.5, views=4)
+    return replace(assignment, settings=own)
+
+
+def learn(given: Assignment, state: State, numbers: range) -> tuple[State, list[dict[str, float]]]:
+    logged = []
+    for number in numbers:
+        state, values = gan.improve(given, state, number)
+        logged.append(dict(values))
+    return state, logged
+
+
+def test_an_iteration_is_pure(given: Assignment) -> None:
+    state = gan.begin(given)
+    for number in (0, 15):  # one of the autoencoder, one of the game
+        before = {name: value.copy() for name, value in state.items()}
+        (one, logged), (other, again) = (gan.improve(given, state, number) for _ in range(2))
+        assert all(np.array_equal(before[name], state[name]) for name in state)
+        assert set(one) == set(state)
+        assert all(np.array_equal(one[name], other[name]) and one[name].dtype == np.float32 for name in one)
+        assert logged == again
+
+
+def test_it_goes_on_from_a_checkpoint_with_the_same_bits(given: Assignment) -> None:
+    state, _ = learn(given, gan.begin(given), range(8))
+    whole, _ = learn(given, state, range(8, 13))
+    resumed, _ = learn(given, load(safetensors_bytes(state)), range(8, 13))
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    assert np.array_equal(gan.items(given, whole), gan.items(given, resumed))
+
+
+def test_what_it_makes_comes_to_look_like_the_clips(given: Assignment) -> None:
+    longer = replace(given, settings=replace(given.settings, iterations=60, generator_rate=5e-3))
+    _, logged = learn(longer, gan.begin(longer), range(60))
+    decoding, game = logged[:30], logged[30:]
+    first, last = (np.mean([values["apart"] for values in decoding[at]]) for at in (slice(3), slice(27, 30)))
+    assert last < first
+    early, late = (np.mean([values["feature"] for values in game[at]]) for at in (slice(5), slice(25, 30)))
+    assert late < 0.8 * early
+
+
+def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignment) -> None:
+    state, _ = learn(given, gan.begin(given), range(3))
+    kept = files(given, state, SPEC)
+    session = onnxruntime.InferenceSession(kept[GENERATOR])
+    labels = np.eye(3, dtype=np.float32)[given.classes]
+    z = latent_numbers(given.settings.seed, 0, len(labels), 8)
+    made = session.run(["items"], {"z": z, "labels": labels})[0]
+    assert np.allclose(made, gan.items(given, state), atol=1e-4)
+    points = Points(kept, 1)
+    assert points.description.clips == (8, 8, 8)
+    assert np.allclose(points.items(given.classes, given.settings.seed, 0), made, atol=1e-6)
+    soft = given.ensemble.soft_labels(made[:, None], given.settings.temperature)
+    assert np.allclose(points.labels(made[:, None]), soft, atol=0.01)  # the experts' weights are rounded too
+    assert kept[DESCRIPTION].endswith(b"\n")
+
+
+def test_the_probe_has_an_item_of_each_class(given: Assignment) -> None:
+    small = probe(given, gan.begin(given), SPEC)
+    assert small.classes.tolist() == [0, 1, 2]
+    assert len(small.recipes) >= 128
+
+
+@pytest.mark.parametrize("fault", ["critic", "generator"])
+def test_a_divergence_keeps_the_generator_before_it(given: Assignment, fault: str) -> None:
+    state, _ = learn(given, gan.begin(given), range(12))
+    name, factor = ("critic-0.score.weight", 1e6) if fault == "critic" else ("generator.dense.weight", np.nan)
+    broken = {**state, name: state[name] * np.float32(factor)}
+    stopped, values = gan.improve(given, broken, 12)
+    assert values["stopped"] == 13
+    assert np.isfinite(values["loss"])
+    kept = {key: array for key, array in state.items() if key.startswith("kept.")}
+    assert kept
+    assert all(np.array_equal(stopped[key], array) for key, array in kept.items())
+    later, again = gan.improve(given, stopped, 13)
+    assert later is stopped
+    assert again["stopped"] == 13
+    assert np.isfinite(gan.items(given, later)).all()
+
+
+@pytest.mark.parametrize("name", ["adversarial", "feature", "probability", "diversity"])
+def test_each_loss_can_be_off(given: Assignment, name: str) -> None:
+    """An iteration of the game still changes the generator, in another way; its items are all the same before."""
+    state = gan.begin(given)
+    state["generator.dense.weight"][:, : given.settings.latent] = 0  # deaf to the random numbers
+    off = replace(given, settings=replace(given.settings, **{f"{name}_weight": 0.0}))
+    (one, _), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
+    assert not np.array_equal(one["generator.dense.weight"], other["generator.dense.weight"])
+    assert not np.array_equal(state["generator.dense.weight"], other["generator.dense.weight"])
+    assert ("slope" in values) == (name != "adversarial")
+
+
+def test_a_class_is_drawn_as_often_as_its_clips_are(given: Assignment) -> None:
+    labels = np.array([0] * 12 + [1] * 8 + [2] * 4)
+    uneven = replace(
+        given,
+        task=replace(given.task, labels=labels),
+        settings=replace(given.settings, ipc=4, ratio="original"),
+    )
+    assert np.bincount(uneven.classes).tolist() == [6, 4, 2]
+    shipped = ship(uneven, gan.begin(given), SPEC)
+    assert np.bincount(shipped.classes).tolist() == [6, 4, 2]
+
+
+def test_more_items_than_clips_can_be_made(given: Assignment) -> None:
+    many = replace(given.settings, ipc=50)
+    require_enough_items(many, 50, given.task, given.names)
+    assert len(gan.items(replace(given, settings=many), gan.begin(given))) == 150
+
+
+def test_polishing_changes_the_items(given: Assignment) -> None:
+    state = gan.begin(given)
+    polished = gan.items(replace(given, settings=replace(given.settings, polish=3)), state)
+    assert 0.01 < np.abs(polished - gan.items(given, state)).mean() < 0.5
+
+
+def test_a_class_with_too_few_clips_is_named(given: Assignment) -> None:
+    few = replace(given.task, labels=np.array([0] * 9 + [1] * 8 + [2] * 7))
+    with pytest.raises(SettingsError, match="'sadness' has 7 training items, fewer than the 8 that --method gan"):
+        require_enough_items(given.settings, 2, few, given.names)
+
+
+@pytest.mark.parametrize(("name", "value"), [("ratio", "uneven"), ("ship", "both")])
+def test_words_that_are_not_known_are_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"--{name} is"):
+        settings_for("gan", corpus="demo", ipc=2, **{name: value})
