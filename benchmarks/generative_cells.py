@@ -32,12 +32,12 @@ from edgeser.distill.gan import items as generated_items
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish
-from edgeser.distill.table import settings_for
+from edgeser.distill.table import decided, settings_for
 from edgeser.evaluate import Shelf, open_bench, summary
 from edgeser.rows import Bench, measure
 from edgeser.run import Run
 from edgeser.scoring import score
-from edgeser.settings import Settings, with_budget
+from edgeser.settings import Settings
 from edgeser.training import Batch, train, with_statistics
 from edgeser_device.generated import DESCRIPTION, GENERATOR, Drawing, Drawn, Points, labeller_name
 from edgeser_device.machine import describe_machine
@@ -178,7 +178,7 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     task = assignment.task
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
     settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio, polish=draw.polish)
-    return replace(assignment, settings=with_budget(settings, len(task.clips), task.classes))
+    return replace(assignment, settings=decided(settings, len(task.clips), task.classes))
 
 
 def train_on_draw(files: Mapping[str, bytes], draw: Draw, bench: Bench, seed: int) -> tuple[Any, Any]:

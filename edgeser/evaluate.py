@@ -19,10 +19,11 @@ from edgeser.curves import convergence
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
+from edgeser.distill.table import decided
 from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
 from edgeser.run import Run
 from edgeser.scoring import Clips, Score
-from edgeser.settings import Settings, with_budget
+from edgeser.settings import Settings
 from edgeser.students import build, initial_weights, parse_student
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
@@ -122,7 +123,7 @@ class Shelf:
             dev, test = (Clips.of(part, found.task.classes) for part in parts)
             self._read[key] = found, dev, test
         material, dev, test = self._read[key]
-        return replace(material, settings=with_budget(here, len(material.task.clips), material.task.classes)), dev, test
+        return replace(material, settings=decided(here, len(material.task.clips), material.task.classes)), dev, test
 
 
 def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, dict[str, Any]]:

@@ -27,14 +27,14 @@ from edgeser.distill.shipping import finish as finish
 from edgeser.distill.shipping import ship
 from edgeser.distill.shipping import student_schedule as student_schedule
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import AUTO, find_method, require_method, with_method
+from edgeser.distill.table import AUTO, decided, find_method, require_method
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.labels import LABELS
 from edgeser.run import Run, only_writer, open_run, require_usable
-from edgeser.settings import Settings, with_budget
+from edgeser.settings import Settings
 from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays
@@ -100,13 +100,19 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     train = features.train
     task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
     count, classes = len(task.clips), task.classes
-    fixed = with_method(with_budget(settings, count, classes), count, classes)
-    require_enough_items(settings, fixed.ipc, task, corpus.labels)
+    fixed = decided(settings, count, classes)
+    require_enough_items(settings, fixed, task, corpus.labels)
     return Material(corpus, split, features, fixed, task)
 
 
-def require_enough_items(settings: Settings, ipc: int, task: Task, names: tuple[str, ...]) -> None:
+def require_enough_items(asked_for: Settings, settings: Settings, task: Task, names: tuple[str, ...]) -> None:
     """Check that every class has as many training items as the method and the budget ask for.
+
+    Args:
+        asked_for: As the user gave them.
+        settings: With method and budget decided.
+        task: The training clips.
+        names: Of the classes.
 
     Raises:
         SettingsError: One has fewer.
@@ -119,8 +125,9 @@ def require_enough_items(settings: Settings, ipc: int, task: Task, names: tuple[
             f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
             "record more of it, or use --method invert",
         )
-    if counts[rarest] < ipc and not method.makes_more:
-        asked = f"--ipc {ipc}" if settings.ipc else f"--share {settings.share:g} asks for ({ipc} a class)"
+    if counts[rarest] < settings.ipc and not method.makes_more:
+        share = f"--share {asked_for.share:g} asks for ({settings.ipc} a class)"
+        asked = f"--ipc {settings.ipc}" if asked_for.ipc else share
         raise SettingsError(
             f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}",
             f"use --ipc {counts[rarest]} or fewer",
@@ -165,7 +172,7 @@ def distill(
             note("labelling the views")
             with watch.phase("labels"):
                 distilled = ship(assignment, state, material.features.frontend)
-            files = find_method(settings.method).files
+            files = find_method(assignment.settings.method).files
             for name, data in files(assignment, state, material.features.frontend).items() if files else ():
                 write_bytes(out / name, data)
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())

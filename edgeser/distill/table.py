@@ -10,7 +10,7 @@ from typing import Any
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
-from edgeser.settings import Settings
+from edgeser.settings import Settings, with_budget
 from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -97,12 +97,13 @@ def method_of(share: float) -> str:
     return "mtt" if share >= LARGE_SHARE else "invert"
 
 
-def with_method(settings: Settings, train_items: int, classes: int) -> Settings:
-    """Settings that name their method, with its own values where they have none; ``ipc`` is decided.
+def decided(settings: Settings, train_items: int, classes: int) -> Settings:
+    """The settings with everything decided that depends on the corpus, the method and its own values too.
 
     Raises:
         SettingsError: There is no such method.
     """
+    settings = with_budget(settings, train_items, classes)
     name = method_of(settings.ipc * classes / train_items) if settings.method == AUTO else settings.method
     own = {key: value for key, value in find_method(name).defaults.items() if not getattr(settings, key)}
     return replace(settings, method=name, **own)

@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from listening import LIMITS, RATE, audible_end, compare, demo_clips, not_speech, read_metrics, soak, write_soak
+from listening import (
+    LIMITS,
+    RATE,
+    audible_end,
+    compare,
+    demo_clips,
+    false_alarms,
+    not_speech,
+    read_metrics,
+    soak,
+    write_soak,
+)
 from virtual_microphone import MissingPackages
 
 
@@ -73,3 +84,11 @@ def test_two_minutes_of_listening(spoken_model: Path) -> None:
         assert found[name] < LIMITS[name], found
     # Half of it is the pause that ends an utterance; the rest depends on the machine, so the benchmark has the bound.
     assert found["latency_ms_p50"] < LIMITS["latency_ms_p95"], found
+
+
+@pytest.mark.slow
+def test_what_is_not_speech_is_no_emotion(spoken_model: Path) -> None:
+    found = false_alarms(spoken_model, 2)
+    assert len(found["rows"]) == 8
+    assert found["sure"] == 0, found["rows"]
+    assert sum(row["quiet"] for row in found["rows"].values()) > 200

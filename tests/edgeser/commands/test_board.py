@@ -86,7 +86,9 @@ def test_scoring_uses_the_kits_test_speakers(folder: Path, tmp_path: Path, run_e
     assert found["test"]["utterances"] == 24  # 8 of one speaker for each of the model's three emotions
     assert found["test"]["left_out"] == 8
     bench = json.loads(run_edgeser("bench", "m", "--threads", 1, "--repeat", 3, *test, check=True).stdout)
-    assert [row["uar"] for row in bench["results"]] == [found["uar"]] * 2
+    assert len(bench["results"]) == 4
+    floats = [row["uar"] for row in bench["results"] if row["precision"] == "float32"]
+    assert floats == [found["uar"]] * 2
 
 
 @pytest.mark.slow
@@ -137,8 +139,9 @@ def test_listening_prints_an_event_each_half_second(folder: Path, run_edgeser: R
     done = run_edgeser("listen", folder / "model", "--wav", folder / "noise.wav", "--json", check=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(events) == 7
-    assert all(set(event) == {"t", "emotion", "probabilities", "speech", "level_db", "latency_ms"} for event in events)
-    assert events[0]["t"] == pytest.approx(0.544)
+    keys = {"t", "emotion", "probabilities", "speech", "level_db", "latency_ms"}
+    assert all(keys <= set(event) for event in events)
+    assert events[0]["t"] == pytest.approx(0.512)
     assert (
         len(run_edgeser("listen", folder / "model", "--wav", folder / "noise.wav", check=True).stdout.splitlines()) == 7
     )
@@ -273,7 +276,8 @@ def test_a_folder_that_is_no_model_survives_the_command(folder: Path, tmp_path: 
 
 
 def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"format": "tflite", "runtime": name, "threads": 1} for name in ("litert", "tflite_runtime")]
+    same = {"format": "tflite", "precision": "float32", "threads": 1, "frontend_ms_p50": 1.0, "model_ms_p50": 1.0}
+    rows = [{**same, "runtime": name} for name in ("litert", "tflite_runtime")]
     asked: list[tuple[str, str]] = []
 
     def tested(model: Path, folder: Path, corpus: str, files: list[tuple[str, str]]) -> list[dict[str, float]]:
@@ -297,7 +301,7 @@ def test_the_doctor(run_edgeser: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("listen", "MODEL"), "listens to recordings only"),
+        (("listen", "MODEL", "--device", "no such microphone"), "microphone"),
         (("listen", "MODEL", "--wav", "none.wav"), "is not a file"),
         (("predict", "MODEL", "none.wav"), "there is no file"),
         (("predict", "MODEL", "none.wav", "--json", "--csv"), "not both"),

@@ -10,7 +10,7 @@ import pytest
 
 from edgeser.distill.coresets import expert_features, herding, k_center, random_items
 from edgeser.distill.method import Assignment
-from edgeser.distill.table import METHODS, defaults_of, find_method, require_method, settings_for, with_method
+from edgeser.distill.table import METHODS, decided, defaults_of, find_method, require_method, settings_for
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings
 from edgeser_export.graph import Linear
@@ -145,18 +145,19 @@ def test_the_table_finds_methods_and_suggests_near_ones() -> None:
 
 @pytest.mark.parametrize(("ipc", "method"), [(1, "invert"), (3, "invert"), (4, "mtt"), (50, "mtt")])
 def test_the_budget_decides_the_method_that_nobody_names(ipc: int, method: str) -> None:
-    found = with_method(Settings(corpus="demo", ipc=ipc), train_items=1000, classes=10)
+    found = decided(Settings(corpus="demo", ipc=ipc), train_items=1000, classes=10)
     assert (found.method, found.iterations) == (method, METHODS[method].defaults["iterations"])
     assert found.item_rate == METHODS[method].defaults["item_rate"]
 
 
 def test_values_that_are_given_stay_whatever_the_method() -> None:
     given = Settings(corpus="demo", ipc=1, iterations=7, item_rate=0.5)
-    assert with_method(given, 1000, 10) == replace(given, method="invert")
-    named = settings_for("unroll", corpus="demo", ipc=1, iterations=7)
-    assert with_method(named, 1000, 10) == named
+    found = decided(given, 1000, 10)
+    assert (found.method, found.iterations, found.item_rate) == ("invert", 7, 0.5)
+    named = decided(settings_for("unroll", corpus="demo", ipc=1, iterations=7), 1000, 10)
+    assert (named.method, named.iterations, named.steps) == ("unroll", 7, METHODS["unroll"].defaults["steps"])
     with pytest.raises(SettingsError, match="no method"):
-        with_method(replace(given, method="inver"), 1000, 10)
+        decided(replace(given, method="inver"), 1000, 10)
 
 
 def test_auto_is_a_method_that_can_be_asked_for() -> None:

@@ -21,6 +21,7 @@ from edgeser_device.frontend import FrontendSpec
 from edgeser_device.generated import DESCRIPTION, GENERATOR, Points, latent_numbers
 
 SPEC = FrontendSpec()
+LOSSES = ("adversarial", "feature", "probability", "diversity")
 
 
 @pytest.fixture
@@ -105,14 +106,17 @@ def test_a_divergence_keeps_the_generator_before_it(given: Assignment, fault: st
     assert np.isfinite(gan.items(given, later)).all()
 
 
-@pytest.mark.parametrize("name", ["adversarial", "feature", "probability", "diversity"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_each_loss_can_be_off(given: Assignment, name: str) -> None:
-    """An iteration of the game still changes the generator, in another way; its items are all the same before."""
+    """The loss is the sum of what is on, and the generator changes in another way where the loss is not zero."""
     state = gan.begin(given)
-    state["generator.dense.weight"][:, : given.settings.latent] = 0  # deaf to the random numbers
     off = replace(given, settings=replace(given.settings, **{f"{name}_weight": 0.0}))
-    (one, _), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
-    assert not np.array_equal(one["generator.dense.weight"], other["generator.dense.weight"])
+    (one, both), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
+    for settings, found in ((given.settings, both), (off.settings, values)):
+        expected = sum(getattr(settings, f"{each}_weight") * found[each] for each in LOSSES)
+        assert found["loss"] == pytest.approx(expected, rel=1e-4)
+    same = np.array_equal(one["generator.dense.weight"], other["generator.dense.weight"])
+    assert same == (values[name] == 0)
     assert not np.array_equal(state["generator.dense.weight"], other["generator.dense.weight"])
     assert ("slope" in values) == (name != "adversarial")
 
