@@ -3,20 +3,22 @@
     wheels = collect("3.11", find_target("rpi4"))
     wheels.files["numpy-2.4.0-cp311-cp311-manylinux_2_28_aarch64.whl"], wheels.requirements
 
-pip chooses the packages for the board's Python and platform, as it would there. edgeser's own wheel is made here from
-the installed modules, without the recordings of the demonstration, which no board needs.
+pip chooses the versions for the board's Python and platform. Which packages need others is read from their metadata
+here, since pip asks that for the Python and machine on which it runs. edgeser's own wheel is made from the installed
+modules, without the recordings of the demonstration, which no board needs.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.parser import BytesParser
 from hashlib import sha256
 from importlib import metadata
 from importlib.resources import files
@@ -35,6 +37,8 @@ PACKAGES = ("edgeser", "edgeser_export", "edgeser_device")
 NOT_FOR_BOARDS = ("demo_data", "__pycache__")
 BOARD_EXTRAS = ("trust",)
 """Installed on every board, so that a key can be set up there without a network."""
+MOST_ROUNDS = 12
+"""Of asking what the packages found so far need; the base installation takes four."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,7 @@ def collect(python: str, target: Target) -> Wheels:
     if python not in PYTHONS:
         raise SettingsError(f"there are no wheels for Python {python!r}", f"choose one of: {', '.join(PYTHONS)}")
     with tempfile.TemporaryDirectory(prefix="edgeser-wheels-") as name:
-        folder = Path(name)
-        download(folder, python, target.platforms, requirements_of("edgeser", target))
-        found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))}
+        found = _resolve(Path(name), python, target)
     own, data = own_wheel()
     found[own] = data
     for wheel, content in found.items():
@@ -89,15 +91,48 @@ def collect(python: str, target: Target) -> Wheels:
     return Wheels(python, target.platforms, tuple(pinned), {**found, REQUIREMENTS: listed.encode()})
 
 
+def _resolve(work: Path, python: str, target: Target) -> dict[str, bytes]:
+    """The base installation's wheels by name.
+
+    In each round pip chooses a version of every package for all that is asked of it, and the chosen ones say what they
+    ask of others, until that changes no more.
+    """
+    first = requirements_of(metadata.requires("edgeser") or (), python, target, BOARD_EXTRAS)
+    asked: Sequence[str] = first
+    for number in range(MOST_ROUNDS):
+        folder = work / str(number)
+        download(folder, python, target.platforms, asked)
+        wheels = sorted(folder.glob("*.whl"))
+        wanted = {*first, *(line for path in wheels for line in _needs(path, asked, python, target))}
+        if wanted == set(asked):
+            return {path.name: path.read_bytes() for path in wheels}
+        asked = sorted(wanted)
+    raise WheelError("the packages' demands on each other have no end", "pack without --wheels")
+
+
+def _needs(wheel: Path, asked: Iterable[str], python: str, target: Target) -> list[str]:
+    """What a wheel asks of others on the board, with the extras that are asked of it."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        headers = BytesParser().parsebytes(archive.read(name), headersonly=True)
+    own = canonicalize_name(headers["Name"])
+    requests = (Requirement(line) for line in asked)
+    extras = {extra for request in requests if canonicalize_name(request.name) == own for extra in request.extras}
+    return requirements_of(headers.get_all("Requires-Dist") or (), python, target, extras)
+
+
 def download(folder: Path, python: str, platforms: Sequence[str], requirements: Sequence[str]) -> None:
-    """Let pip fetch wheels, and what they need, for another machine.
+    """Let pip fetch wheels for another machine, without what they need.
 
     Raises:
         WheelError: It finds none, or reaches no index.
     """
     tags = [word for tag in platforms for word in ("--platform", tag)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", python, *tags]
+    command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", python, *tags]
     done = subprocess.run(
         [*command, "--dest", str(folder), *requirements],
         stdin=subprocess.DEVNULL,
@@ -113,21 +148,50 @@ def download(folder: Path, python: str, platforms: Sequence[str], requirements: 
         )
 
 
-def requirements_of(distribution: str, target: Target) -> list[str]:
-    """What the base installation needs on a board, as requirements of pip, without versions that fail there."""
-    machine = target.platforms[0].rpartition("linux_")[2].split("_", 2)[-1]
+def requirements_of(lines: Iterable[str], python: str, target: Target, extras: Iterable[str] = ()) -> list[str]:
+    """What a package asks of others on a board, as requirements of pip, without versions that fail there.
+
+    Args:
+        lines: Its requirements with their markers, as in its metadata.
+        python: Of the board; a package that only some of its patch releases need is among them.
+        target: The board.
+        extras: Of the package, installed too.
+    """
+    from packaging.requirements import Requirement
+
     bad = {name.partition("==")[0]: name.partition("==")[2] for name in target.known_bad}
+    machine = target.platforms[0].rpartition("linux_")[2].split("_", 2)[-1]
     wanted = []
-    for line in metadata.requires(distribution) or ():
-        requirement, _, marker = (part.strip() for part in line.partition(";"))
-        extra = re.search(r"""extra == ['"]([\w-]+)['"]""", marker)
-        if extra is not None and extra[1] not in BOARD_EXTRAS:
-            continue
-        if "platform_machine" in marker and f"'{machine}'" not in marker.replace('"', "'"):
-            continue
-        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        wanted.append(f"{requirement},!={bad[name]}" if name in bad else requirement)
+    for requirement in map(Requirement, lines):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate(place) for place in _environments(python, machine, extras)):
+            requirement.marker = None
+            if requirement.name in bad:
+                requirement.specifier &= f"!={bad[requirement.name]}"
+            wanted.append(str(requirement))
     return wanted
+
+
+def _environments(python: str, machine: str, extras: Iterable[str]) -> list[dict[str, str]]:
+    """What markers are about, on the board: its first patch release and a late one, without extras and with each."""
+    return [
+        {
+            "implementation_name": "cpython",
+            "implementation_version": f"{python}.{patch}",
+            "os_name": "posix",
+            "platform_machine": machine,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": f"{python}.{patch}",
+            "python_version": python,
+            "sys_platform": "linux",
+            "extra": extra,
+        }
+        for patch in (0, 99)
+        for extra in ("", *extras)
+    ]
 
 
 def own_wheel() -> tuple[str, bytes]:

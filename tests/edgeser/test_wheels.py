@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import venv
 import zipfile
+from email.message import Message
+from email.parser import BytesParser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from edgeser.errors import SettingsError, WheelError
 from edgeser.targets import TARGETS, find_target
-from edgeser.wheels import collect, download, own_wheel, requirements_of
+from edgeser.wheels import BOARD_EXTRAS, REQUIREMENTS, collect, download, own_wheel, requirements_of
+from edgeser_device.archive import write_archive
 
 
 def test_the_own_wheel_is_small_whole_and_the_same_each_time(tmp_path: Path) -> None:
@@ -46,7 +54,7 @@ def test_pip_installs_the_own_wheel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_board_gets_a_runtime_and_no_version_that_fails_there(name: str) -> None:
     target = find_target(name)
-    wanted = requirements_of("edgeser", target)
+    wanted = requirements_of(metadata.requires("edgeser") or (), "3.11", target, BOARD_EXTRAS)
     names = {re.split(r"[<>=!]", line)[0] for line in wanted}
     assert {"numpy", "onnxruntime", "ai-edge-litert", "onnx", "cryptography"} <= names
     assert "torch" not in names
@@ -104,3 +112,109 @@ def test_a_kit_with_wheels_installs_offline_into_a_fresh_environment(tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert (home / "edgeser" / "current" / "model" / "student.onnx").is_file()
+
+
+MARKERS = (
+    "later; python_version >= '3.13'",
+    "earlier; python_version < '3.12'",
+    "patched; python_full_version < '3.11.4'",
+    "there; platform_machine == 'aarch64'",
+    "here; platform_machine == 'x86_64'",
+    "windows; sys_platform == 'win32'",
+    "optional; extra == 'trust'",
+    "unwanted; extra == 'host'",
+    "always[more]>=1,<3",
+)
+
+
+@pytest.mark.parametrize(
+    ("python", "expected"),
+    [
+        ("3.11", {"earlier", "patched", "there", "optional", "always[more]<3,>=1"}),
+        ("3.12", {"there", "optional", "always[more]<3,>=1"}),
+        ("3.13", {"later", "there", "optional", "always[more]<3,>=1"}),
+    ],
+)
+def test_markers_are_about_the_board(python: str, expected: set[str]) -> None:
+    assert set(requirements_of(MARKERS, python, find_target("rpi4"), ["trust"])) == expected
+
+
+def put_wheel(folder: Path, name: str, version: str, *requirements: str) -> None:
+    """A package without content that asks for others."""
+    information = f"{name}-{version}.dist-info"
+    asked = "".join(f"Requires-Dist: {line}\n" for line in requirements)
+    members = {
+        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{asked}".encode(),
+        f"{information}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{information}/RECORD": b"",
+    }
+    (folder / f"{name}-{version}-py3-none-any.whl").write_bytes(write_archive(members))
+
+
+def test_what_packages_need_there_is_found_by_a_real_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any depth, for the board and not for this Python, in versions that suit everybody, extras too."""
+    put_wheel(tmp_path, "one", "1.0", "two; python_version >= '3.13'", "old; python_version < '3.13'", "four<2")
+    put_wheel(tmp_path, "two", "2.0", "three[more]; platform_machine == 'aarch64'", "four")
+    put_wheel(tmp_path, "three", "1.5", "five; extra == 'more'", "six; extra == 'less'", "one")
+    for name, version in (("four", "1.9"), ("four", "2.1"), ("five", "0.1"), ("six", "0.1"), ("old", "1.0")):
+        put_wheel(tmp_path, name, version)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setattr(metadata, "requires", lambda _: ["one", "nothing; extra == 'host'"])
+    found = {
+        python: {
+            line.partition("==")[0]: line.partition("==")[2]
+            for line in collect(python, find_target("rpi4")).requirements
+        }
+        for python in ("3.12", "3.13")
+    }
+    own = {"edgeser": metadata.version("edgeser")}
+    assert found["3.12"] == {"one": "1.0", "old": "1.0", "four": "1.9", **own}
+    assert found["3.13"] == {"one": "1.0", "two": "2.0", "three": "1.5", "four": "1.9", "five": "0.1", **own}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", ["3.11", "3.13"])
+def test_the_wheels_for_a_board_are_all_that_it_needs(tmp_path: Path, python: str) -> None:
+    """From the index that pip uses here; looked at by hand, and by pip without an index, as far as it can here."""
+    target = find_target("rpi4")
+    wheels = collect(python, target)
+    tag = f"cp{python.replace('.', '')}"
+    described, extras = {}, {"edgeser": BOARD_EXTRAS}
+    for name, content in wheels.files.items():
+        (tmp_path / name).write_bytes(content)
+        if name != REQUIREMENTS:
+            assert name.endswith(("-any.whl", "_aarch64.whl")), name
+            assert "-py3-" in name or "-py2.py3-" in name or tag in name or "-abi3-" in name, name
+            found = headers_of(tmp_path / name)
+            described[canonicalize_name(found["Name"])] = found
+    for name, found in described.items():
+        assert SpecifierSet(found.get("Requires-Python") or "").contains(f"{python}.2"), name
+        for line in requirements_of(found.get_all("Requires-Dist") or (), python, target, extras.get(name, ())):
+            asked = Requirement(line)
+            assert asked.specifier.contains(described[canonicalize_name(asked.name)]["Version"]), (name, line)
+
+    platforms = [word for tag in target.platforms for word in ("--platform", tag)]
+    # pip asks for its own Python here even where another one is named, hence the last flag.
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--no-index"),
+            *("--report", "-", "--find-links", tmp_path, "--python-version", python, *platforms),
+            *("--only-binary=:all:", "--target", tmp_path / "there", "--require-hashes"),
+            *("-r", tmp_path / REQUIREMENTS, "--ignore-requires-python"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    chosen = {entry["metadata"]["name"] for entry in json.loads(done.stdout)["install"]}
+    assert {"edgeser", "numpy", "onnxruntime", "ai-edge-litert", "cryptography", "soundfile"} <= chosen
+    assert len(chosen) == len(wheels.requirements)
+
+
+def headers_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return BytesParser().parsebytes(archive.read(name), headersonly=True)
