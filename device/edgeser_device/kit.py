@@ -48,6 +48,9 @@ FRONTEND, GOLDEN, CARD, INSTALL = "frontend.npz", "golden.npz", "card.md", "inst
 REQUIRED = (DISTILLED, INITIAL, STUDENT, FRONTEND, GOLDEN, CARD, INSTALL)
 WHEELS = "wheels/"
 """Members below this are for the installation: their hashes are compared, and they are never held in memory."""
+OUTSIDE = b"location"
+"""The key with which an ONNX file names another file, or an address in memory, for a tensor's values. A key's bytes lie
+together however the file is written, so that a file without them names none; those that edgeser writes have none."""
 FRONTEND_TOLERANCE = 1e-9
 """Between two machines only the last bits of cosines and powers differ; a changed formula differs by far more."""
 
@@ -134,7 +137,7 @@ def read_kit(path: Path, keys: Iterable[PublicKey] = ()) -> Kit:
         keys: The kit must be signed with each of them; none for a kit whose origin does not matter.
 
     Raises:
-        KitError: Missing, or its parts do not fit each other.
+        KitError: Missing, or its parts do not fit each other, or an ONNX file in it names files outside the kit.
         KitDamaged: Truncated, or a member has another hash than the manifest states.
         KitSchemaError: Made for another version of the format.
         KitUntrusted: Not signed, or with another key than asked for.
@@ -280,6 +283,7 @@ def _check_agreement(kit: Kit) -> None:
     for name in needed:
         if name not in kit.members:
             raise KitError(f"the kit lacks {name}", again)
+    _check_graphs(kit)
     kit.weights  # noqa: B018  reading them is the check
     if kit.golden.logits.shape[1] != len(distilled.names):
         raise KitError("the kit's golden values are of another student", again)
@@ -293,6 +297,13 @@ def _check_agreement(kit: Kit) -> None:
             break
     if not same:
         raise KitError("this version computes another front-end than the one that packed the kit", again)
+
+
+def _check_graphs(kit: Kit) -> None:
+    """A runtime would read, for a tensor that lies elsewhere, whatever file the kit's maker names."""
+    for name, content in kit.members.items():
+        if name.endswith(".onnx") and OUTSIDE in content:
+            raise KitError(f"{name} names data outside the kit", "get the kit from someone you trust")
 
 
 def _check_texts(kit: Kit) -> None:

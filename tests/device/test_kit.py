@@ -14,10 +14,13 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from device.kits import SPEC, synthetic_set
 from device.mutants import sealed
 from hypothesis import HealthCheck, given, settings
+from onnx import numpy_helper
 
 from edgeser.students import build
 from edgeser_device import archive
@@ -34,6 +37,7 @@ from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.kit import GOLDEN, INITIAL, MANIFEST, STUDENT, Kit, read_kit
 from edgeser_device.manifest import EXTRA_FIELDS, FIELDS, check_manifest, is_plain
 from edgeser_device.schedule import Schedule
+from edgeser_device.train import train
 from edgeser_export.errors import EdgeserError, GraphError
 from edgeser_export.graph import Graph
 
@@ -259,6 +263,81 @@ def test_a_changed_byte_never_goes_unnoticed(kit: Kit, tmp_path: Path, place: fl
     data[int(place * len(data))] ^= flip
     with pytest.raises(KitError):
         reading(tmp_path, bytes(data))
+
+
+# Graphs --------------------------------------------------------------------------------------------------------------
+
+
+def elsewhere(model: onnx.ModelProto, location: str) -> onnx.TensorProto:
+    """The first tensor of a graph, whose values are made to lie in another file."""
+    tensor = model.graph.initializer[0]
+    size = len(numpy_helper.to_array(tensor).tobytes())
+    for field in ("raw_data", "float_data", "int64_data", "int32_data"):
+        tensor.ClearField(field)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(size))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def plain(model: onnx.ModelProto, location: str) -> bytes:
+    elsewhere(model, location)
+    return model.SerializeToString()
+
+
+def in_an_attribute(model: onnx.ModelProto, location: str) -> bytes:
+    node = model.graph.node.add(op_type="Constant", output=["unused"])
+    node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(elsewhere(model, location))
+    del model.graph.initializer[0]
+    return model.SerializeToString()
+
+
+def in_a_branch(model: onnx.ModelProto, location: str) -> bytes:
+    node = model.graph.node.add(op_type="If", input=["condition"], output=["unused"])
+    branch = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
+    branch.initializer.add().CopyFrom(elsewhere(model, location))
+    return model.SerializeToString()
+
+
+def in_a_sparse_tensor(model: onnx.ModelProto, location: str) -> bytes:
+    model.graph.sparse_initializer.add().values.CopyFrom(elsewhere(model, location))
+    return model.SerializeToString()
+
+
+def spelt_oddly(model: onnx.ModelProto, location: str) -> bytes:
+    """With lengths in two bytes where one would do, which every parser reads."""
+    key = onnx.StringStringEntryProto(key="location", value=location).SerializeToString()
+    odd = key.replace(b"\n\x08location", b"\n\x88\x00location")
+    tensor = elsewhere(model, location)
+    del tensor.external_data[:]
+    extra = tensor.SerializeToString() + b"\x6a" + bytes([len(odd)]) + odd
+    graph = model.graph.SerializeToString() + b"\x2a" + bytes([0x80 | len(extra) & 0x7F, len(extra) >> 7]) + extra
+    model.ClearField("graph")
+    length = bytes([0x80 | len(graph) & 0x7F, 0x80 | len(graph) >> 7 & 0x7F, len(graph) >> 14])
+    data = model.SerializeToString() + b"\x3a" + length + graph
+    assert onnx.load_model_from_string(data).graph.initializer[-1].external_data[0].value == location
+    return data
+
+
+@pytest.mark.parametrize("change", [plain, in_an_attribute, in_a_branch, in_a_sparse_tensor, spelt_oddly])
+@pytest.mark.parametrize("location", ["{folder}/secret.bin", "../secret.bin", "secret.bin", "*/_ORT_MEM_ADDR_/*"])
+def test_a_graph_that_names_files_outside_is_refused_before_a_runtime_sees_it(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[..., bytes], location: str
+) -> None:
+    """In an unsigned kit whose hashes all fit; the file is there, and nobody opens it."""
+    place = tmp_path / "kit"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    for secret in (tmp_path / "secret.bin", place / "secret.bin"):
+        secret.write_bytes(bytes(100_000))
+    opened = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: opened.append("a session"))
+    for name in [name for name in kit.members if name.endswith(".onnx")]:
+        forged = change(onnx.load_model_from_string(kit.members[name]), location.format(folder=tmp_path))
+        with pytest.raises(KitError, match=f"{name} names data outside"):
+            train(reading(tmp_path, resealed({**kit.members, name: forged})), tmp_path / "model")
+    assert opened == []
+    assert not (tmp_path / "model").exists()
 
 
 # Schemas -------------------------------------------------------------------------------------------------------------
