@@ -332,14 +332,18 @@ def write_json_bytes(value: Any) -> bytes:
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """JSON without what others might read in another way: no name twice, no NaN, no number beyond 64 bits.
+    """JSON without what others might read in another way: UTF-8, no name twice, no NaN, no number beyond 64 bits.
 
     Raises:
         KitDamaged: Not such JSON.
     """
     try:
-        return json.loads(
-            content, object_pairs_hook=_object, parse_int=_whole, parse_float=_number, parse_constant=_constant
+        return json.loads(  # bytes would be taken for UTF-16 or UTF-32, too, where they look like it
+            str(content, "utf-8") if isinstance(content, bytes) else content,
+            object_pairs_hook=_object,
+            parse_int=_whole,
+            parse_float=_number,
+            parse_constant=_constant,
         )
     except (ValueError, RecursionError) as error:
         raise KitDamaged(f"{name} is not JSON: {error}", AGAIN) from error

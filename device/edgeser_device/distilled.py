@@ -153,7 +153,7 @@ def quantise(
 
 def _metadata(data: bytes) -> Mapping[str, Any]:
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
+    header = json.loads(data[8 : 8 + length].decode("utf-8"))
     metadata = header["__metadata__"]
     if not isinstance(metadata, dict):
         raise TypeError("no description")

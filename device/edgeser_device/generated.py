@@ -76,8 +76,8 @@ class Description:
         """
         again = "pack the kit again with this version"
         try:
-            value = json.loads(data)
-        except ValueError as error:
+            value = json.loads(data.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise KitDamaged(f"{DESCRIPTION} is not JSON: {error}", again) from error
         if not isinstance(value, dict) or set(value) != {field.name for field in fields(cls)}:
             raise KitDamaged(f"{DESCRIPTION} is incomplete", again)

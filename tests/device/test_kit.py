@@ -390,6 +390,20 @@ def test_descriptions_with_one_odd_value_are_read_or_refused(data: st.DataObject
         type(whole).from_json(description)
 
 
+def test_json_is_utf_8(kit: Kit, tmp_path: Path) -> None:
+    for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-32-be", "utf-8-sig"):
+        with pytest.raises(KitDamaged, match="not JSON"):
+            parse_json('{"a": 1}'.encode(encoding), "it")
+        student = kit.members[STUDENT].decode().encode(encoding)
+        with pytest.raises(KitDamaged, match=STUDENT):
+            reading(tmp_path, resealed({**kit.members, STUDENT: student}))
+    header = kit.members["distilled.safetensors"]
+    length = int.from_bytes(header[:8], "little")
+    wide = header[8 : 8 + length].decode().encode("utf-32-be")
+    with pytest.raises(EdgeserError):
+        reading(tmp_path, resealed({**kit.members, "distilled.safetensors": struct.pack("<Q", len(wide)) + wide}))
+
+
 @pytest.mark.parametrize(
     "text",
     ['{"a": 1, "a": 2}', "NaN", "-Infinity", "1e999", "1" * 30, "[" * 100_000, "", "\ufeff{}", "{'a': 1}"],
