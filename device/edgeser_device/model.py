@@ -27,13 +27,15 @@ from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import CARD, DISTILLED, read_weights
 from edgeser_device.lock import only_writer
-from edgeser_export.files import new_folder
+from edgeser_export.files import new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
 
 SCHEMA = 1
 """Version of the folder's format."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+TESTED = "tested"
+"""In the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
 """The weights before training on own clips; only where that was done."""
 AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
@@ -133,6 +135,22 @@ def load_model(folder: Path) -> Model:
     if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):
         raise ModelError(f"the student, the front-end and the labels of {folder} do not fit each other", AGAIN)
     return Model(folder, description, tuple(labels), spec, graph)
+
+
+def record_test(folder: Path, score: Mapping[str, Any]) -> None:
+    """Keep with a model what it reached on recordings on this machine; a newer score takes its place.
+
+    Args:
+        folder: The model's.
+        score: "uar", 0 to 1, and what it was measured on, as plain JSON values.
+
+    Raises:
+        ModelError: It is no model, or another process is writing it.
+        StorageError: The folder cannot be written.
+    """
+    folder = Path(os.path.realpath(folder))
+    with only_writer(folder):
+        write_json(folder / DESCRIPTION, {**load_model(folder).description, TESTED: dict(score)})
 
 
 def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, kit_sha256: str) -> dict[str, str]:

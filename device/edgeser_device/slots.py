@@ -31,7 +31,7 @@ from typing import Any
 from edgeser_device.errors import DeviceError, GateFailed, KitError, ModelError
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.machine import installed_versions
-from edgeser_device.model import load_model
+from edgeser_device.model import TESTED, load_model
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.signature import PublicKey, trust_path, trusted_keys
 from edgeser_device.train import Settings, train
@@ -95,7 +95,7 @@ def install_kit(
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """The state of an installation as plain JSON values.
+    """The state of an installation as plain JSON values; "uar" was measured here, "uar_packed" where it was packed.
 
     Raises:
         DeviceError: The folder is no installation, or nothing works there yet.
@@ -107,11 +107,15 @@ def describe(folder: Path) -> dict[str, Any]:
     state = _read_state(folder, slot)
     other = next(name for name in NAMES if name != slot)
     previous = _read_state(folder, other)
+    tested = _tested(folder / CURRENT / MODEL)
     return {
         "folder": str(folder),
         "slot": slot,
         "model": str(folder / CURRENT / MODEL),
-        **{key: state.get(key) for key in ("kit", "target", "labels", "trained", "steps", "uar", "uar_packed")},
+        **{key: state.get(key) for key in ("kit", "target", "labels", "trained", "steps")},
+        "uar": tested.get("uar"),
+        "uar_on": {key: tested.get(key) for key in ("corpus", "part", "utterances")} if tested else None,
+        "uar_packed": state.get("uar_packed"),
         "edgeser": state.get("edgeser"),
         "packages": state.get("packages") or {},
         "previous": previous.get("kit"),
@@ -264,7 +268,6 @@ def _state(kit: Kit) -> dict[str, Any]:
         "labels": list(kit.labels),
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": kit.distilled.schedule.steps,
-        "uar": None,
         "uar_packed": distilled.get("uar_mean"),
         "edgeser": versions.get("edgeser"),
         "packages": {name: version for name, version in versions.items() if name != "edgeser"},
@@ -277,6 +280,15 @@ def _read_state(folder: Path, slot: str) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
+
+
+def _tested(model: Path) -> Mapping[str, Any]:
+    """What the model reached here; empty where nobody measured it, or it cannot be read."""
+    try:
+        found = load_model(model).description.get(TESTED)
+    except EdgeserError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _software_link(folder: Path) -> str:

@@ -103,7 +103,7 @@ def train_on_device(
     from edgeser_device.signature import trusted_keys
     from edgeser_device.train import Settings, train
 
-    _require_both(test, corpus)
+    require_both(test, corpus)
     opened = read_kit(kit, trusted_keys(trust))
     asked = require_personal(opened, out, clips, adapt, max_forget, threads)
     result: dict[str, Any] = {"uar": None, "model": str(out), "personal": None}
@@ -114,7 +114,7 @@ def train_on_device(
             result |= train(opened, out, settings, advance).to_json()
     personal = learn_clips(opened, out, asked, result) if asked else None
     if test is not None and corpus is not None:
-        result |= _tested(out, test, corpus, [(None, None)])[0]
+        result |= measure_here(out, test, corpus)
     if as_json:
         print_json(result)
     else:
@@ -162,7 +162,7 @@ def export(
     from edgeser_device.reexport import Drop, agreement, export_model
     from edgeser_export.formats import format_of
 
-    _require_both(test, corpus)
+    require_both(test, corpus)
     row = format_of(format_name, "int8" if int8 else "float32")
     opened = load_model(model)
     folder = out or model.resolve().with_name(f"{model.resolve().name}-export")
@@ -251,7 +251,7 @@ def bench(
     from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
 
-    _require_both(test, corpus)
+    require_both(test, corpus)
     opened = load_model(model)
     counts = (threads,) if threads else tuple(sorted({1, available_cores()}))
     with progress_bar("measuring", len(opened.formats) * len(counts)) as advance:
@@ -284,11 +284,21 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _require_both(test: Path | None, corpus: str | None) -> None:
+def require_both(test: Path | None, corpus: str | None) -> None:
+    """Raise SettingsError for one of --test and --corpus without the other."""
     from edgeser.errors import SettingsError
 
     if (test is None) != (corpus is None):
         raise SettingsError("--test and --corpus belong together", "give both: --test DIR --corpus NAME")
+
+
+def measure_here(model: Path, test: Path, corpus: str) -> dict[str, Any]:
+    """{"uar", "test"} of a model as it is used here; kept in its folder, too."""
+    from edgeser_device.model import record_test
+
+    found = _tested(model, test, corpus, [(None, None)])[0]
+    record_test(model, found["test"])
+    return found
 
 
 def _test_part(model: Model, folder: Path, corpus: str) -> TestPart:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgeser.commands.board import CorpusName, Test, measure_here, require_both
 from edgeser.commands.common import Json, Trust, print_json, print_rich, say
 from edgeser.targets import TARGETS
 
@@ -189,14 +190,25 @@ def status(folder: Folder = HOME, as_json: Json = False) -> None:
         print_rich(status_table(found))
 
 
-def install(kit: KitFile, folder: Folder = HOME, trust: Trust = None, as_json: Json = False) -> None:
+def install(
+    kit: KitFile,
+    folder: Folder = HOME,
+    trust: Trust = None,
+    test: Test = None,
+    corpus: CorpusName = None,
+    as_json: Json = False,
+) -> None:
     """Train a kit in the free slot and switch to it if all is well; the present model works meanwhile."""
     from edgeser_device.progress import progress_bar
     from edgeser_device.signature import trusted_keys
-    from edgeser_device.slots import install_kit
+    from edgeser_device.slots import describe, install_kit
 
+    require_both(test, corpus)
     with progress_bar("training", 0) as advance:
         found = install_kit(folder.expanduser(), kit, trusted_keys(trust), advance)
+    if test is not None and corpus is not None:
+        measure_here(Path(found["model"]), test, corpus)
+        found = describe(folder.expanduser())
     if as_json:
         print_json(found)
     else:

@@ -150,13 +150,22 @@ def bench_table(bench: Bench) -> Group:
 def status_table(state: Mapping[str, Any]) -> Table:
     """What is installed on this board, a line each."""
     table = _table("what", "found", title=str(state["folder"]))
-    for name in ("slot", "kit", "target", "trained", "steps", "uar", "uar_packed", "edgeser", "previous", "trusted"):
-        value = state.get(name)
-        shown = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("uar_packed", "UAR when packed").replace("uar", "UAR here"), shown)
+    rows = {name: state.get(name) for name in ("slot", "kit", "target", "trained", "steps")}
+    rows |= {"UAR": _uar_words(state)} | {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
+    for name, value in rows.items():
+        table.add_row(name, "-" if value is None else str(value))
     for name, version in state["packages"].items():
         table.add_row(name, version)
     return table
+
+
+def _uar_words(state: Mapping[str, Any]) -> str | None:
+    """What was measured here, else what the kit says; each named as such."""
+    if state["uar"] is not None:
+        on = state["uar_on"]
+        return f"{state['uar']:.3f}, measured here: {on['corpus']} ({on['part']}), {on['utterances']} recordings"
+    packed = state["uar_packed"]
+    return None if packed is None else f"{packed:.3f} when packed, on the host; not measured here"
 
 
 def doctor_table(diagnosis: Diagnosis) -> Table:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from device.kits import write_keys, write_kit
 
-from device import mutants
+from device import fuzz_kits, mutants
+from edgeser_device.signature import read_public
 
 PROGRAM = Path(mutants.__file__)
 KINDS = [change.__name__ for change in (*mutants.ACCIDENTS, *mutants.ATTACKS)]
@@ -63,6 +64,28 @@ def test_without_a_key_forgeries_that_fit_are_read_and_others_refused(signed_kit
     forged = found["anybody other_content"]
     assert forged.get("accepted", 0) > 0
     assert sum(forged.values()) > forged["accepted"]
+
+
+def test_the_fuzzer_begins_with_the_kit_and_sees_what_is_wrong(tmp_path: Path) -> None:
+    """The part of scripts/fuzz_kits that needs no atheris."""
+    (tmp_path / "corpus").mkdir()
+    fuzz_kits.prepare(tmp_path, tmp_path / "corpus")
+    original = (tmp_path / fuzz_kits.KIT).read_bytes()
+    forge = fuzz_kits.forger(original)
+    keys = (read_public(tmp_path / fuzz_kits.KEY),)
+    firsts = sorted((tmp_path / "corpus").iterdir())
+    assert len(firsts) > 10
+    with (tmp_path / "mutant.edgeser").open("w+b") as place:
+        for first in firsts:
+            given = first.read_bytes()
+            assert forge(given) == original
+            for changed in (given, given[:-1], given + b"x", given[:1]):
+                fuzz_kits.read(changed, forge, original, place, keys)
+        fuzz_kits.read(b"", forge, original, place, keys)
+        with pytest.raises(fuzz_kits.Found, match="nobody signed"):
+            fuzz_kits.read(b"\0" + original, forge, b"another", place, keys)
+        with pytest.raises(fuzz_kits.Found, match="changed file"):
+            fuzz_kits.read(b"\0" + original, forge, b"another", place, ())
 
 
 def test_the_program_is_stopped_when_it_writes(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ from device.kits import synthetic_set, write_run
 
 from edgeser.pack import pack_kit
 from edgeser_device import slots
-from edgeser_device.errors import DeviceError, GateFailed, KitDamaged, KitError
+from edgeser_device.errors import DeviceError, GateFailed, KitDamaged, KitError, ModelError
 from edgeser_device.kit import read_kit
+from edgeser_device.model import record_test
 from edgeser_device.slots import check_or_switch_back, current_slot, describe, install_kit, switch_back
 from edgeser_export.errors import StorageError
 
@@ -59,6 +63,21 @@ def test_an_update_goes_into_the_other_slot(made: Path, kits: tuple[Path, Path])
     assert sorted(path.name for path in made.iterdir()) == [".lock", "current", "installation.json", "slots"]
     assert (made / "current").readlink() == Path("slots/b")
     assert (made / "current" / "software").resolve() == Path(sys.prefix).resolve()
+
+
+def test_what_was_measured_here_is_told_from_what_the_kit_says(board: Path) -> None:
+    found = describe(board)
+    assert (found["uar"], found["uar_on"], found["uar_packed"]) == (None, None, 0.9)
+    record_test(board / "current" / "model", {"uar": 0.75, "corpus": "demo", "part": "test", "utterances": 24})
+    found = describe(board)
+    assert (found["uar"], found["uar_packed"]) == (0.75, 0.9)
+    assert found["uar_on"] == {"corpus": "demo", "part": "test", "utterances": 24}
+    assert check_or_switch_back(board)["switched_back"] is None
+    assert switch_back(board)["uar"] is None
+    (board / "current" / "model" / "model.json").write_text("{")
+    assert describe(board)["uar"] is None
+    with pytest.raises(ModelError):
+        record_test(board / "current" / "model", {"uar": 0.75})
 
 
 def test_going_back_and_forth(board: Path) -> None:
@@ -149,3 +168,21 @@ def test_a_training_that_was_finished_is_not_done_again(
     install_kit(board, kits[0])
     assert json.loads((board / "current" / "model" / "model.json").read_bytes())["training"]["seconds"] == when
     assert not (board / "work").exists()
+
+
+@pytest.mark.slow
+def test_an_installation_is_measured_and_says_so(
+    kits: tuple[Path, Path], tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    where = ("--folder", tmp_path / "edgeser")
+    assert run_edgeser("device", "install", kits[0], *where).returncode == 0
+    assert "0.900 when packed, on the host; not measured here" in run_edgeser("device", "status", *where).stdout
+    test = ("--test", files("edgeser.corpora") / "demo_data", "--corpus", "demo")
+    done = run_edgeser("device", "install", kits[1], *where, *test, "--json", check=True)
+    found = json.loads(done.stdout)
+    assert 0 <= found["uar"] <= 1
+    words = f"{found['uar']:.3f}, measured here: demo (test), 24 recordings"
+    assert words in run_edgeser("device", "status", *where).stdout
+    done = run_edgeser("device", "install", kits[0], *where, "--corpus", "demo")
+    assert done.returncode == 2
+    assert "belong together" in done.stderr

@@ -89,6 +89,7 @@ def test_scoring_uses_the_kits_test_speakers(folder: Path, tmp_path: Path, run_e
     assert len(bench["results"]) == 4
     floats = [row["uar"] for row in bench["results"] if row["precision"] == "float32"]
     assert floats == [found["uar"]] * 2
+    assert json.loads((tmp_path / "m" / "model.json").read_text())["tested"] == found["test"]
 
 
 @pytest.mark.slow
