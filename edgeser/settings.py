@@ -41,6 +41,8 @@ class Settings:
         weight_decay: Of the student.
         check_every: Iterations from one check on dev speakers to the next; 0 never checks.
         patience: Checks without a better UAR after which the method stops; the best items are kept.
+        candidates: Sets of the same items, each with an initialisation and views of its own; a student is trained on
+            each, and the best on dev speakers is shipped. 1 chooses nothing.
         trajectories: Experts whose trajectories are matched (mtt).
         expert_span: Epochs from one matched snapshot to the next (mtt).
         earliest_start: Earliest epoch at which a match starts (mtt).
@@ -104,6 +106,7 @@ class Settings:
     weight_decay: float = 0.1
     check_every: int = 0
     patience: int = 3
+    candidates: int = 1
     trajectories: int = 2
     expert_span: int = 4
     earliest_start: int = 0
@@ -188,6 +191,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "weight_decay": (0, 1),
     "check_every": (0, 1_000_000),
     "patience": (1, 1000),
+    "candidates": (1, 1000),
     "trajectories": (1, 64),
     "expert_span": (1, 1000),
     "earliest_start": (0, 10_000),

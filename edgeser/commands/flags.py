@@ -45,6 +45,10 @@ Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the 
 CheckEvery: TypeAlias = Annotated[
     int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
 ]
+Candidates: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Sets with an initialisation and views of their own; the best on dev speakers is shipped."),
+]
 Patience: TypeAlias = Annotated[
     int | None, typer.Option(help="Checks without a better UAR after which the method stops.")
 ]

@@ -75,6 +75,7 @@ def distill(
     iterations: flags.Iterations = None,
     check_every: flags.CheckEvery = None,
     patience: flags.Patience = None,
+    candidates: flags.Candidates = None,
     trajectories: flags.Trajectories = None,
     trajectory_rate: flags.TrajectoryRate = None,
     trajectory_momentum: flags.TrajectoryMomentum = None,

@@ -198,14 +198,14 @@ def _method_seconds(assignment: Assignment) -> float:
 
 
 def _shipping_seconds(assignment: Assignment, features: Features, checks: int) -> tuple[float, float]:
-    """Seconds of labelling all views, and of one check, if there is any."""
+    """Seconds of labelling all views, with the students of all candidates, and of one check, if there is any."""
     settings, items = assignment.settings, len(assignment.classes)
     fewer = min(settings.views, max(2, -(-FEWEST_VIEWS // items)))
     small = replace(assignment, settings=replace(settings, views=fewer))
     drawn = assignment.task.clips[np.arange(items) % len(assignment.task.clips), 0]
     share = settings.views / fewer
     distilled, labelled = _timed(lambda: finish(small, drawn, features.frontend))
-    if not checks:
+    if not checks and settings.candidates == 1:
         return share * labelled, 0.0
     graph = assignment.task.graph
 
@@ -220,7 +220,9 @@ def _shipping_seconds(assignment: Assignment, features: Features, checks: int) -
     statistics = max(0.0, few - WARM_UP * step)  # over all views
     dev = Clips.of(features.dev, assignment.task.classes)
     _, scored = _timed(lambda: score(graph, weights, dev))
-    return share * labelled, share * (labelled + statistics) + check_steps(settings.steps) * step + scored
+    around = share * (labelled + statistics) + scored
+    tried = settings.candidates * (around + settings.steps * step) if settings.candidates > 1 else 0.0
+    return share * labelled + tried, around + check_steps(settings.steps) * step
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:

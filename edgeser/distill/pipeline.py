@@ -18,13 +18,13 @@ from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
+from edgeser.distill.candidates import Candidate, best_of, candidate, try_candidates
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
 from edgeser.distill.loop import iterations_done, number_of_checks, run_method
 from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish as finish
-from edgeser.distill.shipping import ship
 from edgeser.distill.shipping import student_schedule as student_schedule
 from edgeser.distill.starts import find_start
 from edgeser.distill.table import AUTO, decided, find_method, require_method
@@ -102,6 +102,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     count, classes = len(task.clips), task.classes
     fixed = decided(settings, count, classes)
     require_enough_items(settings, fixed, task, corpus.labels)
+    require_free_choice(fixed)
     return Material(corpus, split, features, fixed, task)
 
 
@@ -132,6 +133,23 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
             f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}",
             f"use --ipc {counts[rarest]} or fewer",
         )
+
+
+def require_free_choice(settings: Settings) -> None:
+    """Check that candidates can have initialisations and views of their own.
+
+    Raises:
+        SettingsError: What was learnt belongs to one initialisation and its views.
+    """
+    reason = ""
+    if find_method(settings.method).labels is not None:
+        reason = f"--method {settings.method} learns for one initialisation and its views"
+    elif settings.ship != "items":
+        reason = f"--ship {settings.ship} has no views of its own"
+    elif settings.init_epoch:
+        reason = "--init-epoch trains one initialisation"
+    if settings.candidates > 1 and reason:
+        raise SettingsError(f"{reason}, so there are no {settings.candidates} candidates", "use --candidates 1")
 
 
 def distill(
@@ -169,12 +187,13 @@ def distill(
         run.save_student(material.graph, assignment.init)
         with one_thread():
             state = learn(run, assignment, material, watch)
-            note("labelling the views")
             with watch.phase("labels"):
-                distilled = ship(assignment, state, material.features.frontend)
+                chosen = choose(run, assignment, state, material.features)
+            run.save_student(material.graph, chosen.init)
             files = find_method(assignment.settings.method).files
             for name, data in files(assignment, state, material.features.frontend).items() if files else ():
                 write_bytes(out / name, data)
+        distilled = chosen.distilled
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
     return run
@@ -192,6 +211,22 @@ def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch
 
     with watch.phase("method"), progress_bar(f"distil ({settings.method})", total, iterations_done(run)) as advance:
         return run_method(run, method, assignment, advance, timed if check else None)
+
+
+def choose(run: Run, assignment: Assignment, state: State, features: Features) -> Candidate:
+    """The set that is shipped: the only candidate, or the best on dev speakers; what was tried is kept in the log."""
+    count = assignment.settings.candidates
+    note(f"labelling the views of {count} candidates" if count > 1 else "labelling the views")
+    if count == 1:
+        return candidate(assignment, state, features, 0)
+    found = {int(event["number"]): float(event["dev_uar"]) for event in run.events("candidate")}
+    with progress_bar("candidates", count) as advance:
+        advance(len(found), "")
+        for number, uar in try_candidates(assignment, state, features, found):
+            run.log("candidate", number=number, dev_uar=uar)
+            found[number] = uar
+            advance(len(found), f"dev UAR {uar:.3f}")
+    return candidate(assignment, state, features, best_of(found))
 
 
 def describe_once(run: Run, material: Material) -> None:
