@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError
 from edgeser_export.graph import INPUT
 from edgeser_export.lowering import OUTPUTS
+from edgeser_export.quiet import silenced
 
 Kind: TypeAlias = Literal["onnx", "tflite"]
 Items: TypeAlias = NDArray[np.float32]
@@ -209,8 +210,9 @@ class _OnnxModel:
 class _TfliteModel:
     def __init__(self, module: str, runtime: str, data: bytes, threads: int) -> None:
         self.runtime = runtime
-        self._interpreter = import_module(module).Interpreter(model_content=data, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with silenced():
+            self._interpreter = import_module(module).Interpreter(model_content=data, num_threads=threads)
+            self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _check_names([entry["name"] for entry in inputs], [entry["name"] for entry in outputs])
         self._item_shape = tuple(int(size) for size in inputs[0]["shape"])

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeser_device.listen.capture.portaudio import load_sounddevice, silenced
+from edgeser_device.listen.capture.portaudio import load_sounddevice
 from edgeser_device.listen.gate import level_db
 from edgeser_export.errors import EdgeserError
+from edgeser_export.quiet import silenced
 
 RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 METER_SECONDS = 0.5

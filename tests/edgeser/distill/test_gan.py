@@ -135,7 +135,7 @@ def test_a_class_is_drawn_as_often_as_its_clips_are(given: Assignment) -> None:
 
 def test_more_items_than_clips_can_be_made(given: Assignment) -> None:
     many = replace(given.settings, ipc=50)
-    require_enough_items(many, 50, given.task, given.names)
+    require_enough_items(many, many, given.task, given.names)
     assert len(gan.items(replace(given, settings=many), gan.begin(given))) == 150
 
 
@@ -148,7 +148,7 @@ def test_polishing_changes_the_items(given: Assignment) -> None:
 def test_a_class_with_too_few_clips_is_named(given: Assignment) -> None:
     few = replace(given.task, labels=np.array([0] * 9 + [1] * 8 + [2] * 7))
     with pytest.raises(SettingsError, match="'sadness' has 7 training items, fewer than the 8 that --method gan"):
-        require_enough_items(given.settings, 2, few, given.names)
+        require_enough_items(given.settings, given.settings, few, given.names)
 
 
 @pytest.mark.parametrize(("name", "value"), [("ratio", "uneven"), ("ship", "both")])

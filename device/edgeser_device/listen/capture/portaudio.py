@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from edgeser_device.errors import MicrophoneError
 from edgeser_device.listen.capture.backend import Attempt, Stream, open_first
 from edgeser_device.listen.capture.blocks import BLOCK_SECONDS, BlockQueue
 from edgeser_export.errors import MissingExtra
+from edgeser_export.quiet import silenced
 
 LATENCY_SECONDS = 0.1
 """What PortAudio may buffer: a busy board must not lose samples."""
@@ -108,18 +105,3 @@ def _find(sounddevice: Any, device: str | None) -> Any:
         if device is None:
             raise MicrophoneError("no microphone is the default one", f"{names}, with --device") from error
         raise MicrophoneError(f"there is no microphone {device!r}, or more than one", names) from error
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Keep ALSA's remarks on its own configuration files, written by C to descriptor 2, from the user."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
