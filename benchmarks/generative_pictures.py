@@ -63,7 +63,8 @@ def sound_of(item: NDArray[np.float32], frontend: FrontendSpec) -> NDArray[np.fl
     import librosa
 
     levels = item.astype(np.float64) * frontend.std + frontend.mean
-    power = librosa.util.nnls(mel_filters(frontend), 10 ** (levels / 10))  # of no frequency less than nothing
+    power = np.linalg.pinv(mel_filters(frontend)) @ 10 ** (levels / 10)
+    power = np.maximum(power, 0)  # of no frequency less than nothing
     sound = librosa.griffinlim(
         np.sqrt(power),
         n_iter=ITERATIONS,
