@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from e2e.chromium import chromium
-from e2e.conftest import Listening
+from e2e.conftest import DEMO, Listening
 from virtual_microphone import VirtualMicrophone
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -276,6 +276,59 @@ def test_the_page_moves_while_somebody_speaks(
         page.wait_for("document.getElementById('status').className === 'offline'")
     (stored,) = (tmp_path / "clips").iterdir()
     np.testing.assert_allclose(soundfile.info(stored).duration, soundfile.info(to_play).duration - 2, atol=0.15)
+
+
+# The whole loop ------------------------------------------------------------------------------------------------------
+
+
+def test_recorded_clips_teach_the_model_that_listens_next(
+    spoken_model: Path, clip: Path, to_play: Path, microphone: VirtualMicrophone, listening: Start, run_edgeser: Run,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """record -> train-on-device --clips -> listen, each the real program, twice through the same microphone."""
+    shutil.copytree(spoken_model, tmp_path / "model")
+    for emotion in ("anger", "sadness"):
+        spoken = speech_of("m1", emotion, 3, tmp_path / f"{emotion}.wav")
+        words = ["record", "--label", emotion, "--out", "clips", "--count", "3", "--device", "vmic", "--json"]
+        recorder = subprocess.Popen(
+            [sys.executable, "-m", "edgeser", *words],
+            cwd=tmp_path, env=microphone.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        microphone.wait_for_listener()
+        microphone.play(spoken)
+        out, err = recorder.communicate(timeout=120)
+        assert recorder.returncode == 0, err
+        report = json.loads(out)
+        assert len(report["files"]) == 3
+        length = soundfile.info(spoken).duration
+        assert 0.4 * length < report["seconds"] < length
+    kit = spoken_model.parent / "a.edgeser"
+    done = run_edgeser(
+        "train-on-device", kit, "--out", "model", "--clips", "clips", "--threads", "1", "--json", timeout=600
+    )
+    personal = json.loads(done.stdout)["personal"]
+    assert personal["clips"] == 6
+    assert done.returncode == (0 if personal["installed"] else 1), done.stderr
+    before = json.loads((spoken_model / "model.json").read_text())
+    after = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert (before != after) == personal["installed"]
+    program = listening(tmp_path / "model", "--gain", 0)
+    microphone.play(to_play)
+    program.wait_until(lambda: program.finals)
+    assert program.end() == 0
+    expected = predicted(run_edgeser, tmp_path / "model", clip)
+    assert program.finals[0]["probabilities"] == expected["probabilities"]
+
+
+def speech_of(speaker: str, emotion: str, count: int, path: Path) -> Path:
+    """Clips of the demo corpus one after the other, with a second of silence around each."""
+    silence = np.zeros(16000, np.float32)
+    parts = [silence]
+    for number in range(1, count + 1):
+        samples, _ = soundfile.read(DEMO / f"{speaker}_{emotion}_{number:02}.ogg", dtype="float32")
+        parts += [samples, silence]
+    soundfile.write(path, np.concatenate(parts), 16000, subtype="PCM_16")
+    return path
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
