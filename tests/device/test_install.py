@@ -14,9 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from device import boards
 from device.kits import synthetic_set, write_keys, write_run
 
-from device import boards
 from edgeser.pack import build_kit, pack_kit, read_parts
 from edgeser.targets import find_target
 from edgeser.wheels import REQUIREMENTS, Wheels

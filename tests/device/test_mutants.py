@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from device import fuzz_kits, mutants
 from device.kits import write_keys, write_kit
 
-from device import fuzz_kits, mutants
 from edgeser_device.signature import read_public
 
 PROGRAM = Path(mutants.__file__)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import ssh_server
+from device import boards
 from device.kits import synthetic_set, write_run
 
-from device import boards
 from edgeser.deploy import Board, commands, prepare, run
 from edgeser.errors import DeployError
 from edgeser.pack import pack_kit

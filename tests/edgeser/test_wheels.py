@@ -83,9 +83,9 @@ def test_a_kit_with_wheels_installs_offline_into_a_fresh_environment(tmp_path: P
     import os
     import shutil
 
+    from device import boards
     from device.kits import synthetic_set, write_run
 
-    from device import boards
     from edgeser.pack import pack_kit
 
     if os.uname().machine != "x86_64":
