@@ -10,12 +10,12 @@ Sets that are attacked:
 
 - ``distilled``: the run's own.
 - ``random_bank``: as many random real clips, labelled by the experts. Member: a clip that the experts learnt.
-- ``real_subset``: the same items. Member: a clip that is stored. The planted leak: an attack that misses it is broken.
-- ``noise``: smooth noise with the labels of chance; nothing in it comes from a recording. Every attack is at chance on it.
+- ``real_subset``: the same items. Member: a clip that is stored. The planted leak: an attack must find it.
+- ``noise``: smooth noise with hard labels; nothing in it comes from a recording, and every attack is at chance on it.
 - ``from_real``, ``from_mix``, ``from_noise``: the run's method with items that begin as that, where asked for.
 
-``RUN/audit.json``. A *figure* is ``{"value", "low", "high"}``: the value and its interval of 95 %; null where counts are
-too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % quantile, median::
+``RUN/audit.json``. A *figure* is ``{"value", "low", "high"}``: the value and its interval of 95 %; null where counts
+are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % quantile, median::
 
     {
       "schema": 1,
@@ -31,7 +31,7 @@ too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % quan
             "real": {"same_speaker": spread, "other_speaker": spread},     of a real clip to its nearest real clip
             "sets": {set: {
               "nearest": spread,                      of an item to its nearest real clip
-              "below_least": {"count", "of", "value", "low", "high"},      items nearer than any clip to another speaker's
+              "below_least": {"count", "of", "value", "low", "high"},      items nearer than any clip is to another's
               "below_lower": {... the same ...},      items nearer than 5 % of the clips are
               "relative": {"items": spread, "other_speaker": spread, "below_least": {...}, "below_lower": {...}}
             }}                                        nearest distance over the mean of the 20 nearest: blur cancels

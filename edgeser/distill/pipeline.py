@@ -262,12 +262,17 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
 def assign(run: Run, material: Material, workers: Workers) -> Assignment:
     """Train or reload the experts, and put together what the method works on."""
     settings, task = material.settings, material.task
-    start = initial_weights(task.graph, settings.seed)
     trained = train_experts(run, task, needed_experts(settings, task), workers)
+    return with_experts(task, material.corpus.labels, settings, trained)
+
+
+def with_experts(task: Task, names: tuple[str, ...], settings: Settings, trained: dict[str, Trajectory]) -> Assignment:
+    """What the method works on, of trained experts by their names."""
+    start = initial_weights(task.graph, settings.seed)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
     return Assignment(
         task=task,
-        names=material.corpus.labels,
+        names=names,
         settings=settings,
         init=fixed_init(task.graph, start, paths, settings.init_epoch),
         ensemble=label_ensemble(settings, task, trained),
