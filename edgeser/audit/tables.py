@@ -62,14 +62,14 @@ def _lines(found: Found) -> Iterator[Line]:
     yield from _copy_lines(found["copies"])
     speakers = found["speakers"]
     for name, words in (("applied", "speaker of an item"), ("retrained", "speaker of a recording, learnt from items")):
-        own = {key: each[name]["top_1"] for key, each in speakers["sets"].items()}
+        own = _with_bank({key: each[name]["top_1"] for key, each in speakers["sets"].items()})
         yield f"{words}, top-1", "set", own, None if name == "applied" else speakers["chance"]["top_1"]
-        own = {key: each[name]["equal_error"] for key, each in speakers["sets"].items()}
+        own = _with_bank({key: each[name]["equal_error"] for key, each in speakers["sets"].items()})
         yield f"{words}, equal error", "set", own, 0.5
-    guessed = {key: {"value": each["chance"]} for key, each in speakers["sets"].items()}
+    guessed = _with_bank({key: {"value": each["chance"]} for key, each in speakers["sets"].items()})
     yield "speaker of an item, top-1 by guessing", "set", guessed, None
     if found["sex"]:
-        own = {key: each["applied"]["auc"] for key, each in found["sex"]["sets"].items()}
+        own = _with_bank({key: each["applied"]["auc"] for key, each in found["sex"]["sets"].items()})
         yield "sex of an item's speaker, AUC", "set", own, 0.5
 
 
@@ -95,13 +95,19 @@ def _membership_lines(membership: Found | None) -> Iterator[Line]:
 def _copy_lines(copies: Found) -> Iterator[Line]:
     for space, found in copies["spaces"].items():
         where = SPACE_WORDS[space]
-        own = {name: {"value": each["nearest"]["least"]} for name, each in found["sets"].items()}
+        own = _with_bank({name: {"value": each["nearest"]["least"]} for name, each in found["sets"].items()})
         least = found["real"]["other_speaker"].get("least")
         yield f"least distance to a recording, {where} ({found['unit']}; chance: other speakers')", "set", own, least
         for relative, words in ((False, "nearer than"), (True, "nearer for its neighbourhood than")):
             for key, title, chance in (("below_least", "all", None), ("below_lower", "95 % of", 0.05)):
                 figures = {name: (each["relative"] if relative else each)[key] for name, each in found["sets"].items()}
+                figures = _with_bank(figures)
                 yield f"items {words} {title} recordings of others, {where}", "set", figures, chance
+
+
+def _with_bank(figures: dict[str, Any]) -> dict[str, Any]:
+    """What does not depend on labels is the same for the bank and for the subset: their items are."""
+    return {**figures, "random_bank": figures["real_subset"]}
 
 
 def _words(figure: Mapping[str, float]) -> str:
