@@ -4,9 +4,9 @@
     seen = observations(plan, 16)      # by set and threat model
 
 A shadow does what the run did, with the same settings on half of the clips: as many items, twice the share, so that
-more is given away rather than less. All sets of a shadow share its label experts. What is done is kept cell by cell (an expert,
-the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Candidates and early stops
-choose on dev speakers and are left out; the level that clips are normalised by is that of all clips.
+more is given away rather than less. All sets of a shadow share its label experts. What is done is kept cell by cell (an
+expert, the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Candidates and
+early stops choose on dev speakers and are left out; the level that clips are normalised by is that of all clips.
 """
 
 from __future__ import annotations

@@ -144,7 +144,9 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 
 def test_methods_that_choose_clips_have_no_other_start(tmp_path: Path) -> None:
-    chosen = Settings(corpus="demo", method="random", ipc=1, labels="hard", width=0.25, steps=2, views=2)
+    chosen = Settings(
+        corpus="demo", method="random", ipc=1, labels="hard", width=0.25, steps=2, views=2, experts=1, expert_steps=2
+    )
     run = distill(chosen, tmp_path / "random", Workers(1), resume=False, warn=lambda _: None)
     with pytest.raises(SettingsError, match="have no other start"):
         audit(run, AuditPlan(0, starts=("noise",)), Workers(1))
