@@ -123,7 +123,14 @@ class Shelf:
             dev, test = (Clips.of(part, found.task.classes) for part in parts)
             self._read[key] = found, dev, test
         material, dev, test = self._read[key]
-        return replace(material, settings=decided(here, len(material.task.clips), material.task.classes)), dev, test
+        return (
+            replace(
+                material,
+                settings=decided(here, len(material.task.clips), material.task.classes),
+            ),
+            dev,
+            test,
+        )
 
 
 def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, dict[str, Any]]:

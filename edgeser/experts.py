@@ -54,6 +54,11 @@ class Task:
         """One-hot labels, float32 (clips, classes)."""
         return np.eye(self.classes, dtype=np.float32)[self.labels]
 
+    @property
+    def fewest_clips(self) -> int:
+        """Clips of the rarest class."""
+        return int(np.bincount(self.labels, minlength=self.classes).min())
+
 
 @dataclass(frozen=True)
 class ExpertRecipe:

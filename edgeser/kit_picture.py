@@ -26,8 +26,8 @@ def save_items(kit: Kit, path: Path) -> None:
     from matplotlib.figure import Figure
 
     distilled = kit.distilled
-    items, spec = distilled.items(), distilled.frontend
-    rows = [[at for at in range(len(items)) if distilled.classes[at] == number] for number in range(len(kit.labels))]
+    items, classes, spec = distilled.items(), distilled.item_classes(), distilled.frontend
+    rows = [[at for at in range(len(items)) if classes[at] == number] for number in range(len(kit.labels))]
     columns = min(MOST_A_ROW, max(len(row) for row in rows))
     figure = Figure(figsize=(1.5 * columns + 1, 1.15 * len(rows) + 0.9), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
@@ -46,8 +46,11 @@ def save_items(kit: Kit, path: Path) -> None:
     seconds = spec.frames * spec.seconds_per_frame
     corpus = kit.manifest["provenance"]["corpus"].get("title")
     edges = f"{spec.fmin:g} to {spec.fmax:g} Hz from bottom to top"
+    words = f"{len(distilled)} items"
+    if distilled.formations > 1:
+        words += f", each with {distilled.formations} log-mels,"
     figure.suptitle(
-        f"{len(items)} items of {corpus}: {seconds:.1f} s from left to right, {edges}",
+        f"{words} of {corpus}: {seconds:.1f} s from left to right, {edges}",
         fontsize="small",
     )
     save(figure, path)

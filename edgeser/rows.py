@@ -163,7 +163,7 @@ def same_number(bench: Bench) -> BankSize:
 
 def _rarest(bench: Bench) -> int:
     """Clips of the rarest class: no bank over real items has more of each."""
-    return int(np.bincount(bench.task.labels, minlength=bench.task.classes).min())
+    return bench.task.fewest_clips
 
 
 def same_bytes(bench: Bench) -> BankSize:
@@ -232,7 +232,13 @@ def ensemble_score(ensemble: Ensemble, clips: Clips) -> Score:
 
 def _bank_assignment(bench: Bench, size: BankSize, labels: str, seed: int) -> Assignment:
     settings = replace(
-        bench.assignment.settings, seed=seed, labels=labels, ipc=size.ipc, views=size.views, ratio="balanced"
+        bench.assignment.settings,
+        seed=seed,
+        labels=labels,
+        ipc=size.ipc,
+        views=size.views,
+        ratio="balanced",
+        formations=1,
     )
     return replace(bench.assignment, settings=settings)
 

@@ -25,6 +25,7 @@ class Settings:
         width: Factor on the student's channels.
         ipc: Items per class; 0 where ``share`` decides.
         share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
+        formations: Log-mels in one item, each at that part of the frame rate.
         seed: Of initialisation, selection and distillation.
         start_from: What items begin as: real clips, mix (mixtures of several speakers) or noise.
         init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
@@ -91,6 +92,7 @@ class Settings:
     width: float = 1.0
     ipc: int = 0
     share: float = 0.0
+    formations: int = 1
     seed: int = 0
     start_from: str = "mix"
     init_epoch: int = 0
@@ -179,6 +181,7 @@ class Settings:
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "ipc": (0, 10_000),
     "share": (0, 1),
+    "formations": (1, 8),
     "seed": (0, 2**31 - 1),
     "width": (0.01, 8),
     "init_epoch": (0, 10_000),
@@ -228,7 +231,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "dp": (0, 1000),
 }
 """Lowest and highest value of each number."""
-CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9)}
+CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9), "formations": (1, 2, 3, 4, 6, 8)}
 """The values of numbers that have few."""
 WORDS: Mapping[str, tuple[str, ...]] = {"ratio": ("balanced", "original"), "ship": ("items", "generator")}
 """The values of words that no table of functions has."""
@@ -306,14 +309,14 @@ def with_budget(settings: Settings, train_items: int, classes: int) -> Settings:
         settings,
         ipc=ipc,
         share=0.0,
-        views=settings.views or min(MOST_VIEWS, max(FEWEST_VIEWS, VIEWS // (ipc * classes))),
+        views=settings.views or min(MOST_VIEWS * settings.formations, max(FEWEST_VIEWS, VIEWS // (ipc * classes))),
         label_width=settings.label_width or (2.0 if train_items >= LARGE_CORPUS else 1.0),
         expert_steps=settings.expert_steps or (1500 if train_items >= LARGE_CORPUS else 600),
     )
 
 
 VIEWS = 2048
-"""Views in all, within these bounds for an item."""
+"""Views in all, at least the one for an item and at most the other for a log-mel."""
 FEWEST_VIEWS, MOST_VIEWS = 64, 256
 LARGE_CORPUS = 400
 """Training clips from which on label experts are twice as wide as edgenet and train longer."""

@@ -1,7 +1,7 @@
 """The distilled set: a few log-mels as bytes, the recipes of their views, soft labels, and the training schedule.
 
     distilled = DistilledSet.from_bytes(path.read_bytes())
-    items = distilled.items()                       # (items, mels, frames), float32, normalised
+    items = distilled.items()                       # (log-mels, mels, frames), float32, normalised
     batch = render(items, distilled.recipes, indices)
     labels = distilled.labels_of(indices)           # (batch, classes), float32
 
@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 
 from edgeser_device.archive import parse_json
 from edgeser_device.errors import DistilledSetError
+from edgeser_device.formations import MOST, unfold
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
 from edgeser_device.views import Recipes, render
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of this file format."""
+SCHEMA_OF_ONE = 1
+"""Version of files whose items hold one log-mel each: older readers know no other."""
 LEVELS = 255
 _DAMAGED = "distil or pack it again with this version of edgeser"
 
@@ -44,6 +47,7 @@ class DistilledSet:
         names: The emotions in the order of the classes.
         schedule: How a student is trained on the views.
         frontend: What the items are log-mels of.
+        formations: How many log-mels each item holds, each at that part of the frame rate; see ``formations.py``.
     """
 
     levels: NDArray[np.uint8]
@@ -55,6 +59,7 @@ class DistilledSet:
     names: tuple[str, ...]
     schedule: Schedule
     frontend: FrontendSpec
+    formations: int = 1
 
     def __post_init__(self) -> None:
         _check(self)
@@ -68,8 +73,16 @@ class DistilledSet:
         return int(np.bincount(self.classes, minlength=len(self.names)).min())
 
     def items(self) -> NDArray[np.float32]:
-        """The items as normalised log-mels, float32 (items, mels, frames)."""
-        return self.levels.astype(np.float32) * self.scale[:, None, None] + self.offset[:, None, None]
+        """The normalised log-mels that the items hold, float32 (items x formations, mels, frames).
+
+        Recipes count these; those of the first item come first.
+        """
+        stored = self.levels.astype(np.float32) * self.scale[:, None, None] + self.offset[:, None, None]
+        return unfold(stored, self.formations)
+
+    def item_classes(self) -> NDArray[np.uint8]:
+        """The class of each of :meth:`items`, uint8 (items x formations,)."""
+        return np.repeat(self.classes, self.formations)
 
     def labels_of(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
         """Soft labels of the chosen views, float32 (batch, classes)."""
@@ -81,10 +94,11 @@ class DistilledSet:
         from safetensors.numpy import save
 
         description = {
-            "schema": SCHEMA,
+            "schema": SCHEMA if self.formations > 1 else SCHEMA_OF_ONE,
             "names": list(self.names),
             "schedule": self.schedule.to_json(),
             "frontend": self.frontend.to_json(),
+            **({"formations": self.formations} if self.formations > 1 else {}),
         }
         tensors = {"levels": self.levels, "scale": self.scale, "offset": self.offset, "classes": self.classes}
         tensors |= {f"view.{name}": column for name, column in self.recipes.columns().items()}
@@ -107,7 +121,7 @@ class DistilledSet:
             description = parse_json(_metadata(data)["edgeser"], "the distilled set")
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DistilledSetError(f"not a distilled set: {error}", _DAMAGED) from error
-        if not isinstance(description, dict) or description.get("schema") != SCHEMA:
+        if not isinstance(description, dict) or description.get("schema") not in (SCHEMA_OF_ONE, SCHEMA):
             raise DistilledSetError("a distilled set of another version", _DAMAGED)
         views = {name.removeprefix("view."): value for name, value in tensors.items() if name.startswith("view.")}
         missing = {"levels", "scale", "offset", "classes", "soft_labels"} - set(tensors)
@@ -116,16 +130,20 @@ class DistilledSet:
         names = description["names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DistilledSetError("a distilled set whose emotions are not names", _DAMAGED)
+        formations = description.get("formations", 1)
+        if type(formations) is not int or not 1 <= formations <= MOST:
+            raise DistilledSetError(f"a distilled set of {formations!r} log-mels an item", _DAMAGED)
         return cls(
             levels=tensors["levels"],
             scale=tensors["scale"],
             offset=tensors["offset"],
             classes=tensors["classes"],
-            recipes=Recipes.from_columns(views, items=len(tensors["levels"])),
+            recipes=Recipes.from_columns(views, items=len(tensors["levels"]) * formations),
             soft_labels=tensors["soft_labels"],
             names=tuple(names),
             schedule=Schedule.from_json(description["schedule"]),
             frontend=FrontendSpec.from_json(description["frontend"]),
+            formations=formations,
         )
 
 
@@ -176,7 +194,11 @@ def _check(distilled: DistilledSet) -> None:
             raise DistilledSetError(
                 f"a distilled set whose {name} are {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape}", _DAMAGED
             )
-    if not 0 < items <= 65535 or not 2 <= classes <= 255 or len(set(distilled.names)) != classes:
+    if not 1 <= distilled.formations <= MOST or spec.frames % distilled.formations:
+        raise DistilledSetError(
+            f"a distilled set with {distilled.formations} log-mels in {spec.frames} frames", _DAMAGED
+        )
+    if not 0 < items * distilled.formations <= 65535 or not 2 <= classes <= 255 or len(set(distilled.names)) != classes:
         raise DistilledSetError(f"a distilled set of {items} items and {classes} classes", _DAMAGED)
     if distilled.classes.max() >= classes:
         raise DistilledSetError("a distilled set with an item of an unknown class", _DAMAGED)

@@ -109,6 +109,7 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
     inversion = _inversion(opened, nearest, distances)
     speakers = linkage_figures(opened.voices, with_voices(sets))
     utterances = opened.material.features.train.utterances
+    classes = _classes(opened)
     found: dict[str, Any] = {
         "schema": 1,
         "edgeser": __version__,
@@ -122,7 +123,7 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
         "nearest": [
             {
                 "item": place,
-                "class": opened.distilled.names[int(opened.distilled.classes[place])],
+                "class": classes[place],
                 "clip": _relative(utterances[clip].path, opened.material.corpus.folder),
                 "speaker": utterances[clip].speaker,
                 **{space: round(float(values[place, clip]), 4) for space, values in distances.items()},
@@ -228,7 +229,7 @@ def _inversion(
 ) -> dict[str, Any]:
     items = opened.distilled.items()
     clips = aligned(items, opened.assignment.task.clips[nearest, 0])
-    classes = [opened.distilled.names[int(number)] for number in opened.distilled.classes]
+    classes = _classes(opened)
     picture = "audit/items.png"
     near = distances["log_mel"].min(1)
     write_picture(items, clips, classes, near, opened.run.folder / picture)
@@ -237,6 +238,11 @@ def _inversion(
         "picture": picture,
         "sounds": write_sounds(items, clips, classes, opened.distilled.frontend, opened.run.folder),
     }
+
+
+def _classes(opened: Opened) -> list[str]:
+    """The emotion of each log-mel of the run's set."""
+    return [opened.distilled.names[int(number)] for number in opened.distilled.item_classes()]
 
 
 def _described(opened: Opened) -> dict[str, Any]:

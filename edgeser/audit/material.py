@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.audit.copies import shifted_distances
-from edgeser.audit.shadows import FROM, make_distilled, noise_items
+from edgeser.audit.shadows import FROM, make_distilled, noise_items, reference
 from edgeser.audit.speakers import Linked, Voices
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.coresets import random_choice
@@ -96,7 +96,8 @@ def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Wo
     """The run's set and those beside it, made of all training clips; the slow ones are kept in ``folder``."""
     assignment = opened.assignment
     items = opened.distilled.items()
-    chosen = random_choice(replace(assignment, settings=replace(assignment.settings, ratio="balanced")))
+    plain = reference(assignment)
+    chosen = random_choice(plain)
     drawn = np.random.default_rng([assignment.settings.seed, 0x107]).permutation(len(assignment.task.clips))
     by_lot = np.resize(drawn, len(chosen))[:, None]
     sets = {
@@ -104,7 +105,7 @@ def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Wo
         "real_subset": Linked(
             assignment.task.clips[chosen, 0], chosen[:, None], "the speaker of the clip that the item is"
         ),
-        "noise": Linked(noise_items(assignment), by_lot, "none: a speaker drawn by lot, as a control"),
+        "noise": Linked(noise_items(plain), by_lot, "none: a speaker drawn by lot, as a control"),
     }
     for start in starts:
         made = _with_start(opened, start, folder, workers)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ class ShadowPlan:
         Raises:
             AuditError: One has not.
         """
-        wanted = max(self.settings.ipc, find_method(self.settings.method).fewest_clips)
+        wanted = max(self.settings.ipc * self.settings.formations, find_method(self.settings.method).fewest_clips)
         for number in range(shadows):
             counts = np.bincount(self.task.labels[self.half(number).chosen], minlength=self.task.classes)
             if counts.min() < wanted:
@@ -127,14 +127,14 @@ def make_distilled(run: Run, assignment: Assignment, frontend: FrontendSpec, _nu
 
 def make_random_bank(_run: Run, assignment: Assignment, frontend: FrontendSpec, number: int) -> Made:
     """Random clips of the half, labelled by its experts."""
-    balanced = replace(assignment, settings=replace(assignment.settings, seed=number, ratio="balanced"))
-    chosen = random_choice(balanced)
-    return Made(finish(balanced, assignment.task.clips[chosen, 0], frontend), chosen)
+    plain = reference(assignment, seed=number)
+    chosen = random_choice(plain)
+    return Made(finish(plain, assignment.task.clips[chosen, 0], frontend), chosen)
 
 
 def make_noise(_run: Run, assignment: Assignment, frontend: FrontendSpec, number: int) -> Made:
     """Noise with hard labels: nothing in it comes from a recording."""
-    without = replace(assignment, settings=replace(assignment.settings, seed=number, ratio="balanced", labels="hard"))
+    without = reference(assignment, seed=number, labels="hard")
     return Made(finish(without, noise_items(without), frontend), NOTHING)
 
 
@@ -142,6 +142,11 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
     {"distilled": make_distilled, "random_bank": make_random_bank, "noise": make_noise}
 )
 """The sets of every shadow."""
+
+
+def reference(assignment: Assignment, **changes: Any) -> Assignment:
+    """The assignment of a set beside the run's: whole log-mels, as many of each class; ``changes`` are of settings."""
+    return replace(assignment, settings=replace(assignment.settings, ratio="balanced", formations=1, **changes))
 
 
 def noise_items(assignment: Assignment) -> NDArray[np.float32]:
@@ -190,7 +195,7 @@ def look_at(
         odds averaged over ``SHIFTS``, (students, clips). Float32.
     """
     apart = shifted_distances(task.clips[:, 0], distilled.items())
-    same = task.labels[:, None] == distilled.classes.astype(np.int64)[None]
+    same = task.labels[:, None] == distilled.item_classes().astype(np.int64)[None]
     distances = np.where(same, apart, np.inf).min(1)
     students = [train_on_set(graph, init, distilled, seed) for seed in range(STUDENTS)]
     sure = np.stack([log_odds(graph, student, task) for student in students])

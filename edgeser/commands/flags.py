@@ -22,6 +22,10 @@ Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class
 Share: TypeAlias = Annotated[
     float | None, typer.Option(help="Items as a share of the training items, instead of --ipc.")
 ]
+Formations: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Log-mels in one item, each at that part of the frame rate."),
+]
 Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fold:K or seed:N.")]
 Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of initialisation, selection and distillation.")]

@@ -55,6 +55,7 @@ def distill(
     arch: flags.Arch = None,
     ipc: flags.Ipc = None,
     share: flags.Share = None,
+    formations: flags.Formations = None,
     out: flags.Out = Path("run"),
     split: flags.Split = None,
     width: flags.Width = None,

@@ -12,28 +12,41 @@ from edgeser.distill.method import Assignment
 from edgeser.labels import BankPlan, make_bank
 from edgeser.settings import Settings
 from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.formations import fold, unfold
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
 
 
 def finish(assignment: Assignment, items: NDArray[np.float32], frontend: FrontendSpec) -> DistilledSet:
-    """Quantise the items, draw and label their views."""
-    settings = assignment.settings
-    levels, scale, offset = quantise(items)
-    stored = levels.astype(np.float32) * scale[:, None, None] + offset[:, None, None]
-    plan = BankPlan(settings.views, settings.temperature, settings.seed)
-    recipes, labels = make_bank(settings.labels, stored, assignment.classes, assignment.ensemble, plan)
+    """Fold and quantise the items, draw and label their views.
+
+    Args:
+        assignment: Says of how many log-mels of which classes the items are.
+        items: Float32 (items x formations, mels, frames), in the order of ``assignment.classes``.
+        frontend: What they are log-mels of.
+    """
+    settings, formations = assignment.settings, assignment.formations
+    levels, scale, offset = quantise(fold(items, formations))
+    stored = unfold(levels.astype(np.float32) * scale[:, None, None] + offset[:, None, None], formations)
+    recipes, labels = make_bank(settings.labels, stored, assignment.classes, assignment.ensemble, bank_plan(assignment))
     return DistilledSet(
         levels=levels,
         scale=scale,
         offset=offset,
-        classes=assignment.classes.astype(np.uint8),
+        classes=assignment.classes[::formations].astype(np.uint8),
         recipes=recipes,
         soft_labels=labels,
         names=assignment.names,
         schedule=student_schedule(settings),
         frontend=frontend,
+        formations=formations,
     )
+
+
+def bank_plan(assignment: Assignment) -> BankPlan:
+    """How the bank is made; an item's views are shared out among its log-mels."""
+    settings = assignment.settings
+    return BankPlan(max(1, settings.views // assignment.formations), settings.temperature, settings.seed)
 
 
 def student_schedule(settings: Settings) -> Schedule:

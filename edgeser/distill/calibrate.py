@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from edgeser.distill.bank import bank_plan, finish
 from edgeser.distill.dev_check import check_steps
 from edgeser.distill.expert_jobs import ExpertJob, expert_path, needed_experts
 from edgeser.distill.loop import number_of_checks
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, assign, describe, prepare
-from edgeser.distill.shipping import finish
 from edgeser.distill.table import find_method
 from edgeser.errors import DivergedError
 from edgeser.experts import ExpertRecipe, Task, Trajectory, save_trajectory, train_expert
@@ -200,10 +200,11 @@ def _method_seconds(assignment: Assignment) -> float:
 def _shipping_seconds(assignment: Assignment, features: Features, checks: int) -> tuple[float, float]:
     """Seconds of labelling all views, with the students of all candidates, and of one check, if there is any."""
     settings, items = assignment.settings, len(assignment.classes)
-    fewer = min(settings.views, max(2, -(-FEWEST_VIEWS // items)))
-    small = replace(assignment, settings=replace(settings, views=fewer))
+    views = bank_plan(assignment).views
+    fewer = min(views, max(2, -(-FEWEST_VIEWS // items)))
+    small = replace(assignment, settings=replace(settings, views=fewer * assignment.formations))
     drawn = assignment.task.clips[np.arange(items) % len(assignment.task.clips), 0]
-    share = settings.views / fewer
+    share = views / fewer
     distilled, labelled = _timed(lambda: finish(small, drawn, features.frontend))
     if not checks and settings.candidates == 1:
         return share * labelled, 0.0

@@ -22,7 +22,7 @@ def random_choice(assignment: Assignment) -> NDArray[np.int64]:
     """Indices of random clips, as many of each class as there are items, int64 (items,)."""
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
     chosen = [
-        random.permutation(assignment.clips_of_class(number))[: assignment.settings.ipc]
+        random.permutation(assignment.clips_of_class(number))[: assignment.per_class]
         for number in range(assignment.task.classes)
     ]
     return np.concatenate(chosen)
@@ -37,7 +37,7 @@ def herding(assignment: Assignment) -> State:
         mine = features[indices]
         target, total = mine.mean(0), np.zeros(mine.shape[1])
         picked: list[int] = []
-        for count in range(1, assignment.settings.ipc + 1):
+        for count in range(1, assignment.per_class + 1):
             distance = ((target - (total + mine) / count) ** 2).sum(1)
             distance[picked] = np.inf
             picked.append(int(distance.argmin()))
@@ -55,7 +55,7 @@ def k_center(assignment: Assignment) -> State:
         mine = features[indices]
         picked = [int(((mine - mine.mean(0)) ** 2).sum(1).argmin())]
         nearest = ((mine - mine[picked[0]]) ** 2).sum(1)
-        while len(picked) < assignment.settings.ipc:
+        while len(picked) < assignment.per_class:
             picked.append(int(np.where(np.isin(np.arange(len(mine)), picked), -1, nearest).argmax()))
             nearest = np.minimum(nearest, ((mine - mine[picked[-1]]) ** 2).sum(1))
         chosen.append(indices[picked])

@@ -49,5 +49,7 @@ def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[
 def probe(assignment: Assignment, state: State, frontend: FrontendSpec) -> DistilledSet:
     """One item a class with a few views each, the first ones that the generator makes."""
     views = -(-PROBE_VIEWS // assignment.task.classes)
-    small = replace(assignment, settings=replace(assignment.settings, ipc=1, views=views, ratio="balanced", polish=0))
+    small = replace(
+        assignment, settings=replace(assignment.settings, ipc=1, views=views, ratio="balanced", polish=0, formations=1)
+    )
     return finish(small, items(small, state), frontend)

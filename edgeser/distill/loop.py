@@ -19,6 +19,7 @@ from edgeser.distill.method import Assignment, Improve, Method, State
 from edgeser.errors import DivergedError, RunError
 from edgeser.run import Run, safetensors_bytes
 from edgeser.settings import Settings
+from edgeser_device.formations import blur
 from edgeser_device.progress import Advance
 from edgeser_export.files import write_bytes
 
@@ -26,6 +27,9 @@ CHECKPOINT_SECONDS = 10.0
 """Time from one checkpoint to the next; a killed run loses no more than this."""
 LARGEST_RISE = 1000.0
 """A loss this many times the first one, or 1 if that is larger, has diverged: what learns stays near where it began."""
+
+ITEMS = ("items", "raw_items")
+"""Arrays of a state that are items."""
 
 Check: TypeAlias = Callable[[State], float]
 """What a student reaches on the dev speakers with a state: a UAR, 0 to 1."""
@@ -81,7 +85,7 @@ def run_method(run: Run, method: Method, assignment: Assignment, advance: Advanc
     check = check if method.improve and settings.check_every else None
     total = settings.iterations if method.improve else 0
     saved = load_checkpoint(run.checkpoint) if run.checkpoint.is_file() else None
-    saved_at, position = time.monotonic(), saved or Position(method.begin(assignment))
+    saved_at, position = time.monotonic(), saved or Position(blurred(method.begin(assignment), assignment.formations))
     try:
         while True:
             if check is not None and _check_is_due(position, settings, total):
@@ -116,6 +120,12 @@ def number_of_checks(method: Method, settings: Settings) -> int:
     return -(-settings.iterations // settings.check_every) + 1
 
 
+def blurred(state: State, formations: int) -> State:
+    """A state whose items are as smooth in time as items that hold several log-mels can store them."""
+    found = {name: blur(state[name], formations) for name in ITEMS if name in state and formations > 1}
+    return {**state, **found}
+
+
 def _check_is_due(position: Position, settings: Settings, total: int) -> bool:
     done = position.done
     return position.checked < done and (done == total or done % settings.check_every == 0)
@@ -132,6 +142,7 @@ def _checked(run: Run, position: Position, check: Check) -> Position:
 
 def _improved(run: Run, position: Position, method: Method, improve: Improve, assignment: Assignment) -> Position:
     state, values = improve(assignment, position.state, position.done)
+    state = blurred(state, assignment.formations)
     done, loss = position.done + 1, values["loss"]
     first = loss if position.done == 0 else position.first_loss
     finite = all(np.isfinite(array).all() for array in state.values() if array.dtype.kind == "f")

@@ -22,8 +22,8 @@ from edgeser_device.schedule import Schedule
 from edgeser_export.graph import Weights
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
-"""Always ``items``, float32 (items, mels, frames), normalised, unless the method's row makes them from the state; a
-method adds what it needs to go on.
+"""Always ``items``, float32 (items x formations, mels, frames), normalised, unless the method's row makes them from the
+state; a method adds what it needs to go on.
 
 Names that begin with ``loop.`` or ``best.`` are the loop's own in a checkpoint."""
 
@@ -49,14 +49,24 @@ class Assignment:
     trajectories: tuple[Trajectory, ...] = ()
 
     @property
+    def formations(self) -> int:
+        """Log-mels that an item will hold."""
+        return self.settings.formations
+
+    @property
+    def per_class(self) -> int:
+        """Log-mels that a method makes of each class: ``ipc`` items, each with its formations."""
+        return self.settings.ipc * self.formations
+
+    @property
     def classes(self) -> NDArray[np.int64]:
-        """Class of each item: ``ipc`` items of the first class, then of the next, or as many as its clips ask for."""
+        """Class of each log-mel: ``per_class`` of the first class, then of the next, or as its clips ask for."""
         counts: list[int] | int = self.settings.ipc
         if self.settings.ratio == "original":
             counts = class_counts(
                 self.settings.ipc, np.bincount(self.task.labels, minlength=self.task.classes).tolist()
             )
-        return np.repeat(np.arange(self.task.classes), counts)
+        return np.repeat(np.arange(self.task.classes), np.multiply(counts, self.formations))
 
     def clips_of_class(self, number: int) -> NDArray[np.int64]:
         """Indices of the training clips of a class."""

@@ -86,6 +86,8 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         raise SettingsError(
             f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
         )
+    if settings.ship != "items" and settings.formations > 1:
+        raise SettingsError(f"--ship {settings.ship} makes whole log-mels", "use --formations 1")
     find_start(settings.start_from)
     find_memory(settings.memory)
     if settings.labels not in LABELS:
@@ -126,13 +128,22 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
             f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
             "record more of it, or use --method invert",
         )
-    if counts[rarest] < settings.ipc and not method.makes_more:
+    wanted = settings.ipc * settings.formations
+    if counts[rarest] < wanted and not method.makes_more:
         share = f"--share {asked_for.share:g} asks for ({settings.ipc} a class)"
         asked = f"--ipc {settings.ipc}" if asked_for.ipc else share
+        with_formations = f" with --formations {settings.formations}" if settings.formations > 1 else ""
         raise SettingsError(
-            f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}",
-            f"use --ipc {counts[rarest]} or fewer",
+            f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}{with_formations}",
+            f"use {_fewer(settings, int(counts[rarest]))}",
         )
+
+
+def _fewer(settings: Settings, clips: int) -> str:
+    """What to ask for where the rarest class has ``clips`` clips."""
+    if settings.formations > 1 and clips >= settings.ipc:
+        return "--formations 1"
+    return f"--ipc {max(1, clips // settings.formations)} or fewer"
 
 
 def require_free_choice(settings: Settings) -> None:
@@ -313,7 +324,8 @@ def describe(material: Material) -> dict[str, Any]:
             "ipc": settings.ipc,
             "share": round(items / len(task.clips), 6),
             "items": items,
-            "views": items * settings.views,
+            "formations": settings.formations,
+            "views": items * settings.views // settings.formations * settings.formations,
             "train_items": len(task.clips),
         },
         "corpus_bytes": material.features.audio_bytes,

@@ -72,7 +72,7 @@ def noise(assignment: Assignment) -> Items:
     for number in range(assignment.task.classes):
         clips = assignment.task.clips[assignment.clips_of_class(number), 0]
         mean, spread = clips.mean((0, 2))[:, None], clips.std((0, 2))[:, None]
-        items += [mean + spread * smooth_noise(random, mels, frames) for _ in range(assignment.settings.ipc)]
+        items += [mean + spread * smooth_noise(random, mels, frames) for _ in range(assignment.per_class)]
     return np.stack(items).astype(np.float32)
 
 
@@ -99,18 +99,18 @@ def begin_items(assignment: Assignment) -> Items:
 
 
 def draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
-    """Clips to begin with, (ipc, sources) for each class, the sources of an item by different speakers if there are.
+    """Clips to begin with, (per_class, sources) for each class, those of an item by different speakers if there are.
 
     The first sources of a class's items are different clips.
     """
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
     speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
-    draws = []
+    drawn = []
     for number in range(assignment.task.classes):
-        indices = _surest(assignment, number, assignment.settings.ipc * sources)
-        firsts = random.permutation(indices)[: assignment.settings.ipc]
-        draws.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
-    return draws
+        indices = _surest(assignment, number, assignment.per_class * sources)
+        firsts = random.permutation(indices)[: assignment.per_class]
+        drawn.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
+    return drawn
 
 
 def _surest(assignment: Assignment, number: int, wanted: int) -> NDArray[np.int64]:

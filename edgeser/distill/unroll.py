@@ -26,13 +26,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgeser.distill.adam import adam_step, with_moments
+from edgeser.distill.bank import bank_plan
 from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.distill.unrolling import Course, Lesson, Outer, Student, fresh, without_graph
 from edgeser.distill.view_tensors import views_of
 from edgeser.errors import DivergedError
-from edgeser.labels import BankPlan, bank_recipes, make_bank
+from edgeser.labels import bank_recipes, make_bank
 from edgeser.network import Norm, Tensors, forward, measured_norm, to_arrays, to_tensors
 from edgeser.training import Augmentation, augmented_batches, soft_cross_entropy
 from edgeser_device.schedule import Schedule, batch_indices, learning_rate, rate_position
@@ -66,7 +67,7 @@ DEFAULTS = {"steps": 100, "iterations": 100, "item_rate": 0.005}
 def begin(assignment: Assignment) -> State:
     """Items and labels as without this method, the rates of one cycle, empty moments, and a student that is done."""
     settings, items = assignment.settings, begin_items(assignment)
-    _, labels = make_bank(settings.labels, items, assignment.classes, assignment.ensemble, _plan(assignment))
+    _, labels = make_bank(settings.labels, items, assignment.classes, assignment.ensemble, bank_plan(assignment))
     cycle = Schedule(steps=KNOTS, peak_rate=settings.peak_rate)
     rates = np.maximum([learning_rate(cycle, knot) for knot in range(KNOTS)], LOWEST_RATE * settings.peak_rate)
     learnt = {
@@ -126,7 +127,7 @@ def draw_window(assignment: Assignment, state: State, iteration: int) -> Window:
     late = min(settings.unroll_window, settings.steps - first)
     random = np.random.default_rng([settings.seed, iteration, 0x0420])
     clips, order, ahead = (int(random.integers(most)) for most in (2**31, 2**31, late))
-    views = np.sort(random.permutation(settings.views * len(assignment.classes))[:VIEWS])
+    views = np.sort(random.permutation(bank_plan(assignment).views * len(assignment.classes))[:VIEWS])
     student = _kept_student(state)
     if student.done < settings.steps:
         order = int(state["order"][0])
@@ -195,13 +196,8 @@ def _kept(student: Student, order: int) -> State:
     return {**values, "done": np.array([student.done]), "order": np.array([order])}
 
 
-def _plan(assignment: Assignment) -> BankPlan:
-    settings = assignment.settings
-    return BankPlan(settings.views, settings.temperature, settings.seed)
-
-
 def _recipes(assignment: Assignment) -> Recipes:
-    return bank_recipes(len(assignment.classes), assignment.task.clips.shape[3], _plan(assignment))
+    return bank_recipes(len(assignment.classes), assignment.task.clips.shape[3], bank_plan(assignment))
 
 
 def _course(assignment: Assignment, order: int) -> Course:

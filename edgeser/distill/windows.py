@@ -16,7 +16,7 @@ from edgeser.settings import Settings
 
 def last_start(settings: Settings) -> int:
     """The latest epoch at which any match starts; ``settings`` with ``ipc`` decided."""
-    return settings.start_window + round(settings.window_growth * log2(max(1, settings.ipc)))
+    return settings.start_window + round(settings.window_growth * log2(max(1, settings.ipc * settings.formations)))
 
 
 def start_range(settings: Settings, iteration: int) -> tuple[int, int]:

@@ -127,17 +127,18 @@ def download(work: Path, suite: str, packages: Sequence[str]) -> list[Path]:
     return sorted((work / "cache" / "archives").glob("*.deb"))
 
 
-def install(root: Path, requirements: Sequence[str], python: str = "3.11") -> None:
+def install(root: Path, requirements: Sequence[str], python: str = "3.11", site: str = SITE) -> None:
     """Install wheels for the board natively, with pip's own ``--platform``; wheels without compiled code too.
 
     Args:
         root: A built system.
         requirements: As for pip: names, versions, or paths of wheels.
         python: Its Python.
+        site: The folder inside; only :data:`SITE` is on the path of Python there unless PYTHONPATH names another.
     """
     tags = [word for tag in PLATFORMS for word in ("--platform", tag)]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    command += ["--root-user-action=ignore", "--upgrade", "--target", str(root / SITE), "--only-binary=:all:"]
+    command += ["--root-user-action=ignore", "--upgrade", "--target", str(root / site), "--only-binary=:all:"]
     _checked([*command, *tags, "--python-version", python, "--implementation", "cp", *requirements])
 
 

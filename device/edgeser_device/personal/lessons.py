@@ -71,14 +71,15 @@ def prepare(student: CutStudent, own: OwnClips, distilled: DistilledSet, setting
         settings: How many views, and how they are drawn.
     """
     items = np.concatenate([own.windows, distilled.items()])
-    recipes = own_recipes(len(own.windows), len(distilled), distilled.frontend.frames, settings)
+    foreign = len(items) - len(own.windows)
+    recipes = own_recipes(len(own.windows), foreign, distilled.frontend.frames, settings)
     features, before = _features(student, items, recipes, np.arange(len(recipes)))
     mine = _own_share(recipes, len(own.windows))
     one_hot = np.eye(len(distilled.names), dtype=np.float32)
-    classes = np.concatenate([own.window_classes, np.zeros(len(distilled), np.int64)])
+    classes = np.concatenate([own.window_classes, np.zeros(foreign, np.int64)])
     labels = mine[:, :1] * one_hot[classes[recipes.item]] + mine[:, 1:] * one_hot[classes[recipes.partner]]
     labels += (1 - mine.sum(axis=1, keepdims=True)) * before
-    owners = np.concatenate([own.owners, np.full(len(distilled), NOBODY)])
+    owners = np.concatenate([own.owners, np.full(foreign, NOBODY)])
     clips = np.stack([owners[recipes.item], np.where(recipes.mode == PLAIN, NOBODY, owners[recipes.partner])], axis=1)
     rehearsal, rehearsal_labels = _rehearsal(student, distilled, settings)
     own_classes = classes[recipes.item]
