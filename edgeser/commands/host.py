@@ -144,6 +144,8 @@ def distill(
     description = run.description()
     result = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
     result |= run.took()
+    if "dp" in description:
+        result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
     print_json(result) if as_json else _print_outcome(result)
 
 
@@ -261,6 +263,14 @@ def _print_outcome(result: Mapping[str, Any]) -> None:
         f"{result['run']}: {result['items']} items ({result['share']:.1%} of {result['train_items']} training items), "
         f"{result['bytes'] / 1000:.0f} kB; {_student_text(result['student'])}"
     )
+    if "dp" in result:
+        promise = result["dp"]
+        typer.echo(f"dp       epsilon {promise['epsilon']:g}, delta {promise['delta']:g}, unit: {promise['unit']}")
+        typer.echo(f"         noise of {promise['noise_multiplier']:.3f} sensitivities on the classes' statistics")
+        typer.echo(f"         covers {'; '.join(promise['covered'])}")
+        for line in promise["not_covered"]:
+            typer.echo(f"         does not cover {line}")
+        typer.echo(f"utility  UAR {result['dev_uar']:.3f} on the dev speakers, one student")
     say(f"next: edgeser evaluate {result['run']} --full --baselines")
 
 

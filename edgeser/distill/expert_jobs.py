@@ -91,7 +91,7 @@ def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int)
 def needed_experts(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     """The experts that a run needs, by name, in the order in which they are trained."""
     method = find_method(settings.method)
-    jobs = label_jobs(settings, task) if settings.labels != "hard" or method.needs_experts else {}
+    jobs = label_jobs(settings, task) if settings.labels != "hard" or (method.needs_experts and not settings.dp) else {}
     if method.needs_trajectories:
         epochs = max(epochs_used(settings), settings.init_epoch)
         return jobs | trajectory_jobs(task, settings, initial_weights(task.graph, settings.seed), epochs)

@@ -18,9 +18,10 @@ from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.distill.candidates import Candidate, best_of, candidate, try_candidates
+from edgeser.distill.candidates import BOARD_SEED, Candidate, best_of, candidate, try_candidates
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
+from edgeser.distill.guarantee import guarantee, require_guarantee
 from edgeser.distill.loop import iterations_done, number_of_checks, run_method
 from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
@@ -34,10 +35,11 @@ from edgeser.features import Features, extract
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.labels import LABELS
 from edgeser.run import Run, only_writer, open_run, require_usable
+from edgeser.scoring import Clips, score
 from edgeser.settings import Settings
 from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
-from edgeser.training import Arrays
+from edgeser.training import Arrays, train_on_set
 from edgeser.workers import Workers, one_thread
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
@@ -105,6 +107,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     fixed = decided(settings, count, classes)
     require_enough_items(settings, fixed, task, corpus.labels)
     require_free_choice(fixed)
+    require_guarantee(fixed)
     return Material(corpus, split, features, fixed, task)
 
 
@@ -204,6 +207,8 @@ def distill(
             files = find_method(assignment.settings.method).files
             for name, data in files(assignment, state, material.features.frontend).items() if files else ():
                 write_bytes(out / name, data)
+            if assignment.settings.dp:
+                run.log("utility", dev_uar=utility(assignment, chosen, material.features))
         distilled = chosen.distilled
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
@@ -238,6 +243,13 @@ def choose(run: Run, assignment: Assignment, state: State, features: Features) -
             found[number] = uar
             advance(len(found), f"dev UAR {uar:.3f}")
     return candidate(assignment, state, features, best_of(found))
+
+
+def utility(assignment: Assignment, chosen: Candidate, features: Features) -> float:
+    """UAR on the dev speakers of a student that is trained on the set as a board trains it: what noise leaves."""
+    graph = assignment.task.graph
+    student = train_on_set(graph, chosen.init, chosen.distilled, BOARD_SEED)
+    return score(graph, student, Clips.of(features.dev, assignment.task.classes)).uar
 
 
 def describe_once(run: Run, material: Material) -> None:
@@ -329,5 +341,6 @@ def describe(material: Material) -> dict[str, Any]:
             "train_items": len(task.clips),
         },
         "corpus_bytes": material.features.audio_bytes,
+        **({"dp": guarantee(settings)} if settings.dp else {}),
         "unreadable": [[str(path), reason] for path, reason in material.features.unreadable],
     }
