@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.frontend import FrontendSpec, mel_filters
+from edgeser.sounds import sound_of, wav_bytes
+from edgeser_device.frontend import FrontendSpec
 from edgeser_export.files import write_bytes
-
-ITERATIONS = 60
-"""Of Griffin and Lim's; more are not heard."""
-PEAK = 0.8
 
 
 def samples_picture(
@@ -56,33 +53,3 @@ def write_sounds(
         for row, name in enumerate(names):
             for place, item in enumerate(items[row]):
                 write_bytes(folder / f"{name}-{kind}-{place}.wav", wav_bytes(sound_of(item, frontend), frontend.rate))
-
-
-def sound_of(item: NDArray[np.float32], frontend: FrontendSpec) -> NDArray[np.float32]:
-    """Samples between -1 and 1 whose log-mel is near the item's."""
-    import librosa
-
-    levels = item.astype(np.float64) * frontend.std + frontend.mean
-    power = np.linalg.pinv(mel_filters(frontend)) @ 10 ** (levels / 10)
-    power = np.maximum(power, 0)  # of no frequency less than nothing
-    sound = librosa.griffinlim(
-        np.sqrt(power),
-        n_iter=ITERATIONS,
-        hop_length=frontend.hop,
-        n_fft=frontend.n_fft,
-        window="hann",
-        center=False,
-        random_state=0,
-    )
-    return np.asarray(PEAK * sound / max(float(np.abs(sound).max()), 1e-9), dtype=np.float32)
-
-
-def wav_bytes(sound: NDArray[np.float32], rate: int) -> bytes:
-    """A WAV file of 16 bits."""
-    import io
-
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, sound, rate, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()

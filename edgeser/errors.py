@@ -50,6 +50,7 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │       ├── IncompleteCorpus    not the whole corpus
     │       └── FolderInUse         the target holds something else
     ├── RunError                    (ValueError) a run folder is missing, incomplete or of other settings
+    ├── AuditError                  (ValueError) what an audit needs is not there
     ├── SettingsError               (ValueError) flags or configuration that do not fit
     ├── DeployError                 (RuntimeError) a command on the board failed, or the board cannot be reached
     ├── WheelError                  (RuntimeError) the wheels for a board cannot be got together
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioError",
+    "AuditError",
     "BrokerError",
     "ChecksumMismatch",
     "ClipsError",
@@ -178,6 +180,10 @@ __all__ = [
 
 class RunError(EdgeserError, ValueError):
     """A run folder is missing, incomplete, or was made with other settings."""
+
+
+class AuditError(EdgeserError, ValueError):
+    """A run cannot be audited: its recordings are gone, or there are too few speakers or clips."""
 
 
 class SettingsError(EdgeserError, ValueError):

@@ -78,6 +78,7 @@ class Settings:
         ratio: balanced, or original: classes as frequent as in the training clips (gan).
         ship: items, or generator: the kit draws its items on the device (gan).
         memory: Way through the steps of a match: fast, or lean in the memory of one step (mtt).
+        dp: Epsilon of differential privacy of the items, by noise on the class statistics; 0 has no noise (match).
 
     Raises:
         SettingsError: Values that are impossible, or that contradict each other.
@@ -143,6 +144,7 @@ class Settings:
     ratio: str = "balanced"
     ship: str = "items"
     memory: str = "fast"
+    dp: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -226,6 +228,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "probability_weight": (0, 1000),
     "diversity_weight": (0, 1000),
     "polish": (0, 10_000),
+    "dp": (0, 1000),
 }
 """Lowest and highest value of each number."""
 CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9), "formations": (1, 2, 3, 4, 6, 8)}

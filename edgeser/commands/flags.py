@@ -132,6 +132,10 @@ Ratio: TypeAlias = Annotated[
 Ship: TypeAlias = Annotated[
     str | None, typer.Option(help="items, or generator: the kit draws its items on the device (gan).")
 ]
+Dp: TypeAlias = Annotated[
+    float | None,
+    typer.Option(metavar="EPS", help="Epsilon of the noise on the class statistics; 0 has none (match)."),
+]
 Config: TypeAlias = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings; flags come before it.")
 ]

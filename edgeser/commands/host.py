@@ -40,7 +40,7 @@ def demo(
 
     The corpus is synthetic speech that shows the tool, not human emotion.
     """
-    _require_host()
+    require_host()
     from edgeser.demo import run_demo, summary_table
 
     summary = run_demo(out)
@@ -110,6 +110,7 @@ def distill(
     polish: flags.Polish = None,
     ratio: flags.Ratio = None,
     ship: flags.Ship = None,
+    dp: flags.Dp = None,
     config: flags.Config = None,
     resume: flags.Resume = False,
     dry_run: flags.DryRun = False,
@@ -118,7 +119,7 @@ def distill(
     as_json: Json = False,
 ) -> None:
     """Distil a corpus to a few log-mels with soft labels, and a fixed initialisation."""
-    _require_host()
+    require_host()
     from edgeser.distill.pipeline import describe, prepare
     from edgeser.distill.pipeline import distill as run_distillation
     from edgeser.distill.plan import make_plan, plan_table
@@ -126,7 +127,7 @@ def distill(
 
     watch = Stopwatch.of_program()
     settings = _settings(context.params, config, out if resume else None)
-    workers = _workers(jobs, backend)
+    workers = workers_of(jobs, backend)
     if dry_run:
         description = describe(prepare(settings, workers))
         workers.release()
@@ -143,6 +144,8 @@ def distill(
     description = run.description()
     result = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
     result |= run.took()
+    if "dp" in description:
+        result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
     print_json(result) if as_json else _print_outcome(result)
 
 
@@ -180,7 +183,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure what a distilled set is worth on the test speakers."""
-    _require_host()
+    require_host()
     from edgeser import pictures
     from edgeser.curves import SHARES
     from edgeser.evaluate import Plan, other_students
@@ -197,7 +200,7 @@ def evaluate(
     students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     place = str(folder.expanduser().resolve()) if folder else ""
-    result = measure(Run(run), plan, _workers(jobs, backend), place)
+    result = measure(Run(run), plan, workers_of(jobs, backend), place)
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
@@ -260,20 +263,34 @@ def _print_outcome(result: Mapping[str, Any]) -> None:
         f"{result['run']}: {result['items']} items ({result['share']:.1%} of {result['train_items']} training items), "
         f"{result['bytes'] / 1000:.0f} kB; {_student_text(result['student'])}"
     )
+    if "dp" in result:
+        promise = result["dp"]
+        typer.echo(f"dp       epsilon {promise['epsilon']:g}, delta {promise['delta']:g}, unit: {promise['unit']}")
+        typer.echo(f"         noise of {promise['noise_multiplier']:.3f} sensitivities on the classes' statistics")
+        typer.echo(f"         covers {'; '.join(promise['covered'])}")
+        for line in promise["not_covered"]:
+            typer.echo(f"         does not cover {line}")
+        typer.echo(f"utility  UAR {result['dev_uar']:.3f} on the dev speakers, one student")
     say(f"next: edgeser evaluate {result['run']} --full --baselines")
 
 
-def _workers(jobs: int | None, backend: str) -> Workers:
+def workers_of(jobs: int | None, backend: str) -> Workers:
+    """As many processes as asked for, or as there are cores."""
     from edgeser.workers import Workers
 
     return Workers(jobs, backend) if jobs else Workers.all_cores(backend)
 
 
-def _require_host() -> None:
+def require_host(*more: str) -> None:
+    """Check that the packages of the extra ``host`` are installed, ``more`` among them.
+
+    Raises:
+        MissingExtra: One is not.
+    """
     from importlib.util import find_spec
 
     from edgeser.errors import MissingExtra
 
-    for package in ("torch", "joblib", "tomli_w"):
+    for package in ("torch", "joblib", "tomli_w", *more):
         if find_spec(package) is None:
             raise MissingExtra(package, "host")

@@ -15,12 +15,17 @@ from edgeser_export.graph import Linear
 
 def random_items(assignment: Assignment) -> State:
     """Random real items of each class."""
+    return real_items(assignment, random_choice(assignment))
+
+
+def random_choice(assignment: Assignment) -> NDArray[np.int64]:
+    """Indices of random clips, as many of each class as there are items, int64 (items,)."""
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
     chosen = [
         random.permutation(assignment.clips_of_class(number))[: assignment.per_class]
         for number in range(assignment.task.classes)
     ]
-    return real_items(assignment, np.concatenate(chosen))
+    return np.concatenate(chosen)
 
 
 def herding(assignment: Assignment) -> State:

@@ -91,7 +91,7 @@ def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int)
 def needed_experts(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     """The experts that a run needs, by name, in the order in which they are trained."""
     method = find_method(settings.method)
-    jobs = label_jobs(settings, task) if settings.labels != "hard" or method.needs_experts else {}
+    jobs = label_jobs(settings, task) if settings.labels != "hard" or (method.needs_experts and not settings.dp) else {}
     if method.needs_trajectories:
         epochs = max(epochs_used(settings), settings.init_epoch)
         return jobs | trajectory_jobs(task, settings, initial_weights(task.graph, settings.seed), epochs)
@@ -109,13 +109,14 @@ def train_experts(run: Run, task: Task, jobs: dict[str, ExpertJob], workers: Wor
     run.trajectories.mkdir(exist_ok=True)
     arguments = [(task, jobs[name], expert_path(run, name)) for name in missing]
     with progress_bar("experts", len(missing)) as advance:
-        for done, name in enumerate(workers.each(_train_and_save, arguments), start=1):
+        for done, name in enumerate(workers.each(train_and_save, arguments), start=1):
             run.log("expert", name=name)
             advance(done, name)
     return {name: load_trajectory(expert_path(run, name)) for name in jobs}
 
 
-def _train_and_save(task: Task, job: ExpertJob, path: Path) -> str:
+def train_and_save(task: Task, job: ExpertJob, path: Path) -> str:
+    """Train one expert and write it to ``path``, whole or not at all; its name."""
     task = replace(task, graph=job.graph)
     with advising(job.advice):
         trajectory = train_expert(task, job.start, job.recipe, job.seed, job.keep_snapshots)

@@ -7,6 +7,8 @@ equal when their characteristic functions Phi(t) = E exp(i t.f) are; at random f
 
 The features are those of an expert on its way from its start to its end, start + b (end - start) with a random b: early
 features are general, late ones tell emotions apart. The experts' cross-entropy holds each item at its class.
+
+With ``--dp`` all this is replaced by :mod:`edgeser.distill.noisy_match`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgeser.distill import noisy_match
 from edgeser.distill.adam import adam_step, with_moments
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
@@ -41,6 +44,8 @@ DEFAULTS = {"iterations": 200, "item_rate": 0.05}
 
 def begin(assignment: Assignment) -> State:
     """Items as the settings want them to begin, and empty moments of Adam."""
+    if assignment.settings.dp:
+        return noisy_match.begin(assignment)
     return with_moments({"items": begin_items(assignment)}, ["items"])
 
 
@@ -50,6 +55,8 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     Raises:
         DivergedError: The loss is not finite.
     """
+    if assignment.settings.dp:
+        return noisy_match.improve(assignment, state, iteration)
     settings = assignment.settings
     random = np.random.default_rng([settings.seed, iteration, 0x3A7C])
     number = int(random.integers(len(assignment.ensemble.members)))

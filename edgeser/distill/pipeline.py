@@ -18,9 +18,10 @@ from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.distill.candidates import Candidate, best_of, candidate, try_candidates
+from edgeser.distill.candidates import BOARD_SEED, Candidate, best_of, candidate, try_candidates
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
+from edgeser.distill.guarantee import guarantee, require_guarantee
 from edgeser.distill.loop import iterations_done, number_of_checks, run_method
 from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
@@ -34,10 +35,11 @@ from edgeser.features import Features, extract
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.labels import LABELS
 from edgeser.run import Run, only_writer, open_run, require_usable
+from edgeser.scoring import Clips, score
 from edgeser.settings import Settings
 from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
-from edgeser.training import Arrays
+from edgeser.training import Arrays, train_on_set
 from edgeser.workers import Workers, one_thread
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
@@ -105,6 +107,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     fixed = decided(settings, count, classes)
     require_enough_items(settings, fixed, task, corpus.labels)
     require_free_choice(fixed)
+    require_guarantee(fixed)
     return Material(corpus, split, features, fixed, task)
 
 
@@ -204,6 +207,8 @@ def distill(
             files = find_method(assignment.settings.method).files
             for name, data in files(assignment, state, material.features.frontend).items() if files else ():
                 write_bytes(out / name, data)
+            if assignment.settings.dp:
+                run.log("utility", dev_uar=utility(assignment, chosen, material.features))
         distilled = chosen.distilled
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
@@ -240,6 +245,13 @@ def choose(run: Run, assignment: Assignment, state: State, features: Features) -
     return candidate(assignment, state, features, best_of(found))
 
 
+def utility(assignment: Assignment, chosen: Candidate, features: Features) -> float:
+    """UAR on the dev speakers of a student that is trained on the set as a board trains it: what noise leaves."""
+    graph = assignment.task.graph
+    student = train_on_set(graph, chosen.init, chosen.distilled, BOARD_SEED)
+    return score(graph, student, Clips.of(features.dev, assignment.task.classes)).uar
+
+
 def describe_once(run: Run, material: Material) -> None:
     """Write run.json, or check that the corpus is still the one that the interrupted run was begun with.
 
@@ -273,12 +285,17 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
 def assign(run: Run, material: Material, workers: Workers) -> Assignment:
     """Train or reload the experts, and put together what the method works on."""
     settings, task = material.settings, material.task
-    start = initial_weights(task.graph, settings.seed)
     trained = train_experts(run, task, needed_experts(settings, task), workers)
+    return with_experts(task, material.corpus.labels, settings, trained)
+
+
+def with_experts(task: Task, names: tuple[str, ...], settings: Settings, trained: dict[str, Trajectory]) -> Assignment:
+    """What the method works on, of trained experts by their names."""
+    start = initial_weights(task.graph, settings.seed)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
     return Assignment(
         task=task,
-        names=material.corpus.labels,
+        names=names,
         settings=settings,
         init=fixed_init(task.graph, start, paths, settings.init_epoch),
         ensemble=label_ensemble(settings, task, trained),
@@ -324,5 +341,6 @@ def describe(material: Material) -> dict[str, Any]:
             "train_items": len(task.clips),
         },
         "corpus_bytes": material.features.audio_bytes,
+        **({"dp": guarantee(settings)} if settings.dp else {}),
         "unreadable": [[str(path), reason] for path, reason in material.features.unreadable],
     }

@@ -26,7 +26,7 @@ SMOOTH_FRAMES = 3
 
 def real(assignment: Assignment) -> Items:
     """Random clips of each class."""
-    chosen = np.concatenate([drawn[:, 0] for drawn in _draws(assignment, sources=1)])
+    chosen = np.concatenate([drawn[:, 0] for drawn in draws(assignment, sources=1)])
     return np.array(assignment.task.clips[chosen, 0])
 
 
@@ -39,7 +39,7 @@ def mix(assignment: Assignment) -> Items:
     """
     random = np.random.default_rng([assignment.settings.seed, 0x3117])
     items = []
-    for drawn in _draws(assignment, SOURCES):
+    for drawn in draws(assignment, SOURCES):
         for row in drawn:
             sources = assignment.task.clips[row, 0]
             rolled = np.stack([np.roll(source, random.integers(source.shape[1]), axis=1) for source in sources])
@@ -72,12 +72,14 @@ def noise(assignment: Assignment) -> Items:
     for number in range(assignment.task.classes):
         clips = assignment.task.clips[assignment.clips_of_class(number), 0]
         mean, spread = clips.mean((0, 2))[:, None], clips.std((0, 2))[:, None]
-        items += [mean + spread * _smooth(random, mels, frames) for _ in range(assignment.per_class)]
+        items += [mean + spread * smooth_noise(random, mels, frames) for _ in range(assignment.per_class)]
     return np.stack(items).astype(np.float32)
 
 
 STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType({"real": real, "mix": mix, "noise": noise})
 """What ``--from`` offers."""
+VOICES: Mapping[str, int] = MappingProxyType({"real": 1, "mix": SOURCES, "noise": 0})
+"""Clips that an item begins as, for each start."""
 
 
 def find_start(name: str) -> Callable[[Assignment], Items]:
@@ -96,19 +98,19 @@ def begin_items(assignment: Assignment) -> Items:
     return find_start(assignment.settings.start_from)(assignment)
 
 
-def _draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
+def draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
     """Clips to begin with, (per_class, sources) for each class, those of an item by different speakers if there are.
 
     The first sources of a class's items are different clips.
     """
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
     speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
-    draws = []
+    drawn = []
     for number in range(assignment.task.classes):
         indices = _surest(assignment, number, assignment.per_class * sources)
         firsts = random.permutation(indices)[: assignment.per_class]
-        draws.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
-    return draws
+        drawn.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
+    return drawn
 
 
 def _surest(assignment: Assignment, number: int, wanted: int) -> NDArray[np.int64]:
@@ -139,7 +141,8 @@ def _like(item: NDArray[np.float64], sources: NDArray[np.float32]) -> NDArray[np
     return np.asarray(mean + (item - item.mean()) * (spread / max(float(item.std()), 1e-6)))
 
 
-def _smooth(random: np.random.Generator, mels: int, frames: int) -> NDArray[np.float64]:
+def smooth_noise(random: np.random.Generator, mels: int, frames: int) -> NDArray[np.float64]:
+    """Normal noise that varies from every third band and frame to the next, of spread 1, (mels, frames)."""
     coarse = random.standard_normal((-(-mels // SMOOTH_FRAMES) + 1, -(-frames // SMOOTH_FRAMES) + 1))
     rows, columns = np.arange(mels) / SMOOTH_FRAMES, np.arange(frames) / SMOOTH_FRAMES
     grid = np.stack([np.interp(columns, np.arange(coarse.shape[1]), row) for row in coarse])

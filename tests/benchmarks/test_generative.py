@@ -11,9 +11,9 @@ import soundfile
 from distillation_runs import Request
 from generative import illustrate, speakers, together
 from generative_cells import Cell, Draw, Opened, measure_draw, measure_generator, open_cell
-from generative_pictures import sound_of
 from generative_speakers import halves
 
+from edgeser.sounds import sound_of
 from edgeser.workers import Workers
 from edgeser_device.frontend import log_mel
 

@@ -1,0 +1,115 @@
+"""Is an item a copy? Its distance to the nearest recording, against distances between recordings.
+
+    near = nearest_clips(shifted_distances(items, clips))
+
+Log-mels are compared at the best circular shift and at the same mean level, because both are what views vary. An item
+that is blurred is near to everything; so the nearest distance is also divided by the mean of the ``NEIGHBOURS`` nearest
+ones: of a copy alone one clip is nearer than all others (as in Carlini et al. 2023, arXiv 2301.13188).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser.audit.figures import Floats, share_of
+
+NEIGHBOURS = 20
+"""Nearest clips that a nearest distance is divided by the mean of."""
+LOWER = 0.05
+"""Quantile of the clips' distances below which as many items are expected where nothing is copied."""
+ROWS = 64
+"""Pictures compared with all others at once: some hundred megabytes."""
+
+
+def shifted_distances(first: NDArray[np.float32], second: NDArray[np.float32]) -> Floats:
+    """Root mean square difference of every two log-mels, both at mean 0, at the circular shift where it is least.
+
+    Args:
+        first: (n, mels, frames), in any unit.
+        second: (m, mels, frames).
+
+    Returns:
+        (n, m), in that unit. By the correlation theorem: one product of matrices for each frequency.
+    """
+    first, second = (x - x.mean((1, 2), keepdims=True) for x in (first, second))
+    size, frames = first.shape[1] * first.shape[2], first.shape[2]
+    waves = np.fft.rfft(second).astype(np.complex64).transpose(2, 1, 0)  # frequencies, mels, m
+    energy = (second.astype(np.float64) ** 2).sum((1, 2))
+    rows = []
+    for start in range(0, len(first), ROWS):
+        piece = first[start : start + ROWS]
+        products = np.conj(np.fft.rfft(piece).astype(np.complex64).transpose(2, 0, 1)) @ waves
+        best = np.fft.irfft(products, n=frames, axis=0).max(0)
+        rows.append((piece.astype(np.float64) ** 2).sum((1, 2))[:, None] + energy - 2 * best)
+    return np.asarray(np.sqrt(np.maximum(np.concatenate(rows), 0) / size), dtype=np.float64)
+
+
+def plain_distances(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> Floats:
+    """Root mean square difference of every two rows of features, (n, features) and (m, features) to (n, m)."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(first, second) / np.sqrt(first.shape[1]))
+
+
+def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dict[str, Floats]) -> dict[str, Any]:
+    """The copy test in one space.
+
+    Args:
+        unit: Of the distances.
+        real: Between the clips, (clips, clips).
+        speakers: Of each clip, (clips,).
+        sets: From the items of each set to the clips, (items, clips).
+
+    Returns:
+        One entry of ``spaces``; see :mod:`edgeser.audit`.
+    """
+    same = speakers[:, None] == speakers[None]
+    others = np.where(same, np.inf, real)
+    own = np.where(same & ~np.eye(len(real), dtype=bool), real, np.inf)
+    nearest, relative = others.min(1), _relative(others)
+    return {
+        "unit": unit,
+        "real": {"same_speaker": _spread(own.min(1)), "other_speaker": _spread(nearest)},
+        "sets": {
+            name: {
+                "nearest": _spread(found.min(1)),
+                **_compared(found.min(1), nearest),
+                "relative": {
+                    "items": _spread(_relative(found)),
+                    "other_speaker": _spread(relative),
+                    **_compared(_relative(found), relative),
+                },
+            }
+            for name, found in sets.items()
+        },
+    }
+
+
+def _compared(found: Floats, reference: Floats) -> dict[str, Any]:
+    least, lower = float(reference.min()), float(np.quantile(reference, LOWER))
+    return {
+        name: share_of(int((found < bound).sum()), len(found))
+        for name, bound in (("below_least", least), ("below_lower", lower))
+    }
+
+
+def _relative(distances: Floats) -> Floats:
+    """Nearest distance over the mean of the nearest ones, (rows,)."""
+    nearest = np.sort(distances, axis=1)[:, : min(NEIGHBOURS, distances.shape[1])]
+    finite = np.isfinite(nearest)
+    mean = np.where(finite, nearest, 0).sum(1) / np.maximum(finite.sum(1), 1)
+    return np.asarray(nearest[:, 0] / np.maximum(mean, 1e-12))
+
+
+def _spread(values: Floats) -> dict[str, float]:
+    found = values[np.isfinite(values)]
+    if not len(found):
+        return {}
+    return {
+        "least": round(float(found.min()), 4),
+        "lower": round(float(np.quantile(found, LOWER)), 4),
+        "median": round(float(np.median(found)), 4),
+    }

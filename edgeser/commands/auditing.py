@@ -1,0 +1,92 @@
+"""The verb ``audit``: what a distilled set gives away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeser.commands import flags
+from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.host import RunFolder, require_host, workers_of
+
+if TYPE_CHECKING:
+    from edgeser.audit.audit import AuditPlan
+    from edgeser.run import Run
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("audit", epilog="Example: edgeser audit runs/ravdess --shadows 16 --jobs 2")(audit)
+
+
+def audit(
+    run: RunFolder,
+    shadows: Annotated[
+        int,
+        typer.Option(min=0, max=512, help="Shadow runs of the whole distillation, an even number; 0 skips membership."),
+    ] = 16,
+    start: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="START", help="Also the same method from real, mix or noise; may be repeated."),
+    ] = None,
+    experts: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Experts of a shadow, if not the run's number.")
+    ] = None,
+    expert_steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of each, if not the run's number.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Updates of a shadow's items, if not the run's number.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Use the shadows that are there, and make what is missing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, and print how long it will take.")
+    ] = False,
+    jobs: flags.Jobs = None,
+    backend: flags.Backend = "local",
+    as_json: Json = False,
+) -> None:
+    """Attack a distilled set: copies, membership, speakers, sounds; figures with intervals, beside a planted leak.
+
+    The figures are of these attacks; a stronger one may find more.
+    """
+    require_host("sklearn", "scipy", "librosa")
+    from edgeser.audit.audit import AuditPlan
+    from edgeser.audit.audit import audit as make_audit
+    from edgeser.audit.tables import audit_table
+    from edgeser.run import Run
+
+    overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
+    chosen = {name: value for name, value in overrides.items() if value is not None}
+    place = str(folder.expanduser().resolve()) if folder else ""
+    plan = AuditPlan(shadows, tuple(start or ()), resume or dry_run, chosen, place)
+    if dry_run:
+        _foretell(Run(run), plan, jobs, backend, as_json)
+        return
+    found = make_audit(Run(run), plan, workers_of(jobs, backend))
+    if as_json:
+        print_json(found)
+        return
+    print_rich(audit_table(found))
+    say(f"wrote {run / 'audit.json'}, {run / found['inversion']['picture']}, {run / 'audit' / 'sounds'}")
+
+
+def _foretell(run: Run, plan: AuditPlan, jobs: int | None, backend: str, as_json: bool) -> None:
+    from edgeser.audit.cost import foretell
+    from edgeser.distill.plan import in_words
+
+    cost = foretell(run, plan, workers_of(jobs, backend))
+    if as_json:
+        print_json(cost)
+        return
+    typer.echo(
+        f"{cost['missing']} of {plan.shadows} shadows to make, {in_words(cost['shadow_seconds'])} each, "
+        f"{cost['jobs']} side by side: {in_words(cost['total_seconds'])}"
+    )

@@ -1,0 +1,77 @@
+"""The copy test: distances against plain loops, copies that are found, and blur that is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeser.audit.copies import copy_figures, plain_distances, shifted_distances
+
+RANDOM = np.random.default_rng(0)
+SPEAKERS = np.repeat(np.arange(8), 20)
+
+
+def speech_like(count: int, random: np.random.Generator) -> np.ndarray:
+    """Pictures that vary slowly over both axes."""
+    coarse = random.standard_normal((count, 4, 9))
+    return np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clips() -> np.ndarray:
+    return speech_like(len(SPEAKERS), np.random.default_rng(1))
+
+
+def test_distances_are_those_of_the_best_shift(clips: np.ndarray) -> None:
+    items = speech_like(3, np.random.default_rng(2)) + 5
+    level = [x - x.mean((1, 2), keepdims=True) for x in (items, clips)]
+    by_hand = [
+        [
+            min(np.sqrt(((item - np.roll(clip, shift, axis=1)) ** 2).mean()) for shift in range(clips.shape[2]))
+            for clip in level[1]
+        ]
+        for item in level[0]
+    ]
+    np.testing.assert_allclose(shifted_distances(items, clips), by_hand, atol=1e-5)
+
+
+def test_distances_of_features_are_root_mean_squares() -> None:
+    first, second = RANDOM.standard_normal((2, 3)), RANDOM.standard_normal((4, 3))
+    by_hand = np.sqrt(((first[:, None] - second[None]) ** 2).mean(2))
+    np.testing.assert_allclose(plain_distances(first, second), by_hand)
+
+
+def figures(clips: np.ndarray, items: np.ndarray) -> dict[str, object]:
+    sets = {"it": shifted_distances(items, clips)}
+    return copy_figures("dB", shifted_distances(clips, clips), SPEAKERS, sets)["sets"]["it"]
+
+
+def test_copies_are_found_shifted_louder_and_a_little_noisy(clips: np.ndarray) -> None:
+    noise = 0.05 * RANDOM.standard_normal((5, *clips.shape[1:])).astype(np.float32)
+    copies = np.roll(clips[:5], 7, axis=2) + 2 + noise
+    found = figures(clips, copies)
+    for part in (found, found["relative"]):
+        assert part["below_least"]["count"] == 5
+        assert part["below_lower"]["low"] > 0.4
+
+
+def test_other_clips_and_noise_are_no_copies(clips: np.ndarray) -> None:
+    for items in (speech_like(30, np.random.default_rng(3)), RANDOM.standard_normal((30, *clips.shape[1:]))):
+        found = figures(clips, items.astype(np.float32))
+        for part in (found, found["relative"]):
+            assert part["below_least"]["count"] <= 3
+            assert part["below_lower"]["low"] <= 0.05
+
+
+def test_a_blurred_mean_is_near_to_all_and_a_copy_of_none(clips: np.ndarray) -> None:
+    blurred = np.repeat(clips.mean(0, keepdims=True), 5, axis=0)
+    found = figures(clips, blurred)
+    assert found["below_least"]["count"] == 5, "its distance alone looks like a copy"
+    assert found["relative"]["below_least"]["count"] == 0
+
+
+def test_clips_of_one_speaker_do_not_set_the_scale(clips: np.ndarray) -> None:
+    twice = np.concatenate([clips, clips[:1]])  # one recording under two names, as some corpora have
+    found = copy_figures("dB", shifted_distances(twice, twice), np.append(SPEAKERS, SPEAKERS[0]), {})
+    assert found["real"]["same_speaker"]["least"] == pytest.approx(0, abs=1e-3)
+    assert found["real"]["other_speaker"]["least"] > 0.3
