@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from hashlib import sha256
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -18,7 +16,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, MissingRuntime
+from edgeser_export.digest import sha256
+from edgeser_export.errors import ExportError, MissingRuntime, choice_hint
 from edgeser_export.graph import Graph, Weights
 from edgeser_export.lowering import InferenceGraph, lower
 from edgeser_export.runtimes import Kind
@@ -64,9 +63,7 @@ def find_format(name: str) -> Format:
         ExportError: There is no such format.
     """
     if name not in FORMATS:
-        near = get_close_matches(name.lower(), FORMATS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(FORMATS)}"
-        raise ExportError(f"there is no format {name!r}", hint)
+        raise ExportError(f"there is no format {name!r}", choice_hint(name, FORMATS))
     return FORMATS[name]
 
 
