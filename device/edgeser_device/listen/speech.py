@@ -33,7 +33,7 @@ class SpeechSettings:
     threshold: float = 0.5
     onset: float = 0.096
     pause: float = 0.448
-    tail: float = 0.64
+    tail: float = 0.48
     margin: float = 0.448
     longest: float = 10.0
 
@@ -69,6 +69,8 @@ class End:
 
 
 Turn: TypeAlias = Begin | End
+FADED = 3
+"""Chunks without sound after which a fading one is over: a recording's silence is found by frames of four."""
 HYSTERESIS = 0.15
 """How far below the threshold a probability may fall inside of speech; Silero's own example uses the same."""
 
@@ -122,7 +124,9 @@ class Boundaries:
             self._last = self._heard = number
         elif sounding and number - self._heard <= self._tail:
             self._last = number
-        if number - self._last >= self._pause or number + 1 - self._first >= self._longest:
+        # A sound that fades within the pause costs no time; one that goes on is waited for, but not for a pause more.
+        ended = number - self._heard >= self._pause and number - self._last >= FADED
+        if ended or number + 1 - self._first >= self._longest:
             return self.close()
         return None
 

@@ -65,14 +65,21 @@ def test_a_sigh_belongs_to_what_was_said():
     (_, begin), (place, end) = turns(probabilities, fades)
     assert begin == Begin(20 - 14)
     assert end == End(first=6, last=49, chunk=50 + 14)
-    assert place == 49 + 14
+    assert place == 39 + 14  # no later than without the sigh
+
+
+def test_a_long_sigh_is_waited_for():
+    probabilities, fades = [0.0] * 20 + [0.9] * 20 + [0.1] * 60, [False] * 40 + [True] * 18 + [False] * 42
+    _, (place, end) = turns(probabilities, fades)
+    assert end.last == 57
+    assert place == 57 + 3
 
 
 def test_music_after_speech_does_not():
     probabilities = [0.0] * 20 + [0.9] * 20 + [0.1] * 200
     _, (place, end) = turns(probabilities, [True] * 240)
     assert end.last == 39 + 20
-    assert place == end.last + 14
+    assert place == end.last + 3
 
 
 def test_sound_without_speech_begins_nothing():
