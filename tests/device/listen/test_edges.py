@@ -54,8 +54,8 @@ def test_silence_makes_the_room_quiet():
     assert heard([SOFT], edges) == [True]
 
 
-def turns(probabilities, sounding, settings=SpeechSettings()):
-    boundaries = Boundaries(settings)
+def turns(probabilities, sounding):
+    boundaries = Boundaries(SpeechSettings(tail=0.64))
     found = [boundaries.push(p, s) for p, s in zip(probabilities, sounding, strict=True)]
     return [(place, turn) for place, turn in enumerate(found) if turn is not None]
 
