@@ -14,7 +14,7 @@ __all__ = ["__version__"]
 def __getattr__(name: str) -> str:
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Asked for when it is needed: the package costs 4 MB and a tenth of a second, which a board would pay at each start.
+    # Asked for when it is needed: the package costs 4 MB and a tenth of a second, on a board at each start.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

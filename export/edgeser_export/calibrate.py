@@ -3,8 +3,8 @@
     plan = plan_int8(lower(graph, weights), items)
 
 Ranges are the items' own; weights are rounded so that the sums over these items change least
-(:mod:`edgeser_export.rounding`); what then still is too much or too little in each logit, in the mean of the items, goes
-into the last bias (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+(:mod:`edgeser_export.rounding`); what then still is too much or too little in each logit, in the mean of the items,
+goes into the last bias (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 """
 
 from __future__ import annotations
@@ -137,4 +137,4 @@ def _tensors(lowered: InferenceGraph, items: Items) -> Iterator[dict[str, NDArra
 
 
 def _whole(values: NDArray[np.floating]) -> NDArray[np.int32]:
-    return np.clip(np.rint(values), LIMITS.min, LIMITS.max).astype(np.int32)
+    return np.asarray(np.clip(np.rint(values), LIMITS.min, LIMITS.max), np.int32)

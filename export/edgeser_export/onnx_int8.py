@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgeser_export.graph import INPUT, Conv, Linear, Op, sources

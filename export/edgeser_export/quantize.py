@@ -8,7 +8,8 @@ A number is stored as round(x / scale) + zero (Jacob et al. 2018, arXiv 1712.058
 computing reads and writes, are rounded to eight bits over the range that the calibration items span; the few numbers
 that are left when maps have been reduced keep sixteen bits, or more where a runtime has no such kernels. Weights are
 int8, of a convolution in units of each output channel's largest weight, of a dense layer in units of its largest;
-biases are int32 in units of their product. Operations that only choose or move numbers keep the scale of what they read.
+biases are int32 in units of their product. Operations that only choose or move numbers keep the scale of what they
+read.
 """
 
 from __future__ import annotations

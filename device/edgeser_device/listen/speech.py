@@ -2,7 +2,7 @@
 
     boundaries = Boundaries(SpeechSettings())
     for number, probability in enumerate(...):
-        turn = boundaries.push(probability, sounding)   # None, Begin(first chunk) or End(last chunk, chunks that are kept)
+        turn = boundaries.push(probability, sounding)   # None, Begin(first chunk) or End(first, last and next chunk)
 
 Pure counting, without sound and without a clock.
 """
@@ -112,7 +112,7 @@ class Boundaries:
         return self._margin + self._onset
 
     def push(self, probability: float, sounding: bool = False) -> Turn | None:
-        """Take the next chunk's probability of speech, and whether it sounds; see :mod:`edgeser_device.listen.edges`."""
+        """Take the next chunk's probability of speech, and whether it sounds: :mod:`edgeser_device.listen.edges`."""
         number, self.number = self.number, self.number + 1
         settings = self.settings
         if self._first is None:
