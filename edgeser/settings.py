@@ -25,7 +25,7 @@ class Settings:
         width: Factor on the student's channels.
         ipc: Items per class; 0 where ``share`` decides.
         share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
-        formations: Log-mels in one item, each at that part of the frame rate.
+        formations: Log-mels in one item, with fewer bits a value, then fewer bands and frames.
         seed: Of initialisation, selection and distillation.
         start_from: What items begin as: real clips, mix (mixtures of several speakers) or noise.
         init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
@@ -181,7 +181,7 @@ class Settings:
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "ipc": (0, 10_000),
     "share": (0, 1),
-    "formations": (1, 8),
+    "formations": (1, 16),
     "seed": (0, 2**31 - 1),
     "width": (0.01, 8),
     "init_epoch": (0, 10_000),
@@ -231,7 +231,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "dp": (0, 1000),
 }
 """Lowest and highest value of each number."""
-CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9), "formations": (1, 2, 3, 4, 6, 8)}
+CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9), "formations": (1, 2, 4, 8, 16)}
 """The values of numbers that have few."""
 WORDS: Mapping[str, tuple[str, ...]] = {"ratio": ("balanced", "original"), "ship": ("items", "generator")}
 """The values of words that no table of functions has."""
