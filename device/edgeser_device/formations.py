@@ -3,9 +3,9 @@
     levels, scale, offset = fold(log_mels, 4)        # on the host, when a set is stored: bytes
     log_mels = unfold(levels, scale, offset, 4)      # on host and board alike, when views are rendered
 
-A log-mel as 64 x 96 bytes is finer than a student needs: what tells emotions apart is smooth in time and over the bands,
-and views vary the items by more than what is lost. ``FORMATS`` says what each number of log-mels costs. Multi-formation
-of Kim et al. 2022 (IDC, arXiv 2205.14959), over the bands and the bits too.
+A log-mel as 64 x 96 bytes is finer than a student needs: what tells emotions apart is smooth in time and over the
+bands, and views vary the items by more than what is lost. ``FORMATS`` says what each number of log-mels costs.
+Multi-formation of Kim et al. 2022 (IDC, arXiv 2205.14959), over the bands and the bits too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ FORMATS: Mapping[int, Format] = MappingProxyType(
         2: Format(bits=4),
         4: Format(bands=2, bits=4),
         8: Format(bands=2, time=2, bits=4),
-        16: Format(bands=4, time=2, bits=4),
     }
 )
 """Log-mels in an item to how each is stored, together always as many bytes as one plain log-mel."""

@@ -24,7 +24,9 @@ Share: TypeAlias = Annotated[
 ]
 Formations: TypeAlias = Annotated[
     int | None,
-    typer.Option(help="Log-mels in one item: 1, 2, 4, 8 or 16, each with fewer bits, bands and frames; 0 decides by the budget."),
+    typer.Option(
+        help="Log-mels in one item: 1, 2, 4, 8 or 16, each with fewer bits, bands and frames; 0 decides by the budget."
+    ),
 ]
 Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fold:K or seed:N.")]
 Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]

@@ -10,7 +10,8 @@ from typing import Any
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
-from edgeser.settings import Settings, with_budget
+from edgeser.settings import Settings, with_budget, with_views
+from edgeser_device.formations import FORMATS
 from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -97,8 +98,18 @@ def method_of(share: float) -> str:
     return "mtt" if share >= LARGE_SHARE else "invert"
 
 
-def decided(settings: Settings, train_items: int, classes: int) -> Settings:
+FORMATIONS = 8
+"""Log-mels in an item where nobody says how many; chosen on dev speakers, see docs/methods.md."""
+
+
+def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
     """The settings with everything decided that depends on the corpus, the method and its own values too.
+
+    Args:
+        settings: As the user gave them.
+        train_items: Training clips.
+        classes: Emotions.
+        rarest: Training clips of the rarest of them.
 
     Raises:
         SettingsError: There is no such method.
@@ -106,7 +117,24 @@ def decided(settings: Settings, train_items: int, classes: int) -> Settings:
     settings = with_budget(settings, train_items, classes)
     name = method_of(settings.ipc * classes / train_items) if settings.method == AUTO else settings.method
     own = {key: value for key, value in find_method(name).defaults.items() if not getattr(settings, key)}
-    return replace(settings, method=name, **own)
+    settings = replace(settings, method=name, **own)
+    return with_views(replace(settings, formations=settings.formations or formations_of(settings, rarest)), classes)
+
+
+def formations_of(settings: Settings, rarest: int) -> int:
+    """Log-mels in an item: ``FORMATIONS``, or as many as there are clips for; generated items are whole."""
+    if find_method(settings.method).makes_more:
+        return 1
+    if not takes_clips(settings):
+        return FORMATIONS
+    return max(
+        number for number in FORMATS if number == 1 or (settings.ipc * number <= rarest and number <= FORMATIONS)
+    )
+
+
+def takes_clips(settings: Settings) -> bool:
+    """Whether every log-mel begins as a clip of its own, so that there cannot be more of them."""
+    return find_method(settings.method).improve is None or settings.start_from == "real"
 
 
 def defaults_of(name: str) -> Mapping[str, Any]:

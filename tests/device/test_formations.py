@@ -83,8 +83,7 @@ def test_speech_like_log_mels_lose_little_with_fewer_bits_and_more_with_fewer_ba
     log_mels = np.ascontiguousarray(smooth.swapaxes(1, 2), dtype=np.float32)
     errors = [float(np.sqrt(np.square(unfold(*fold(log_mels, n), n) - log_mels).mean())) for n in COUNTS]
     assert errors[0] < 0.01
-    assert max(errors[:4]) < 0.2
-    assert errors[4] > 1.5 * max(errors[1:4])
+    assert max(errors) < 0.2
 
 
 def test_clipping_a_single_loud_value_makes_the_others_finer() -> None:
@@ -109,7 +108,7 @@ def folded_set(formations: int) -> DistilledSet:
     )
 
 
-@pytest.mark.parametrize("formations", [2, 4, 8, 16])
+@pytest.mark.parametrize("formations", [2, 4, 8])
 def test_a_set_keeps_its_formations_in_its_bytes(formations: int) -> None:
     made = folded_set(formations)
     read = DistilledSet.from_bytes(made.to_bytes())
@@ -128,7 +127,7 @@ def test_sets_of_one_log_mel_an_item_are_the_same_file_as_before_there_were_more
     assert description_of(folded_set(2).to_bytes())["schema"] == 2
 
 
-@pytest.mark.parametrize("formations", [0, 3, 32, -1, 2.0, True, "2", None])
+@pytest.mark.parametrize("formations", [0, 3, 16, -1, 2.0, True, "2", None])
 def test_impossible_formations_are_refused(formations: object) -> None:
     data = folded_set(2).to_bytes()
     length = int.from_bytes(data[:8], "little")
