@@ -20,7 +20,7 @@ class Settings:
         corpus: Name of the corpus format.
         folder: Where the recordings are; empty for the built-in demo.
         split: quick, official, fold:K or seed:N; empty for the corpus's default.
-        method: A row of the table of methods, or auto: the budget decides.
+        method: A row of the table of methods.
         arch: Architecture of the student.
         width: Factor on the student's channels.
         ipc: Items per class; 0 where ``share`` decides.
@@ -87,7 +87,7 @@ class Settings:
     corpus: str
     folder: str = ""
     split: str = ""
-    method: str = "auto"
+    method: str = "invert"
     arch: str = "edgenet"
     width: float = 1.0
     ipc: int = 0

@@ -15,7 +15,7 @@ Corpus: TypeAlias = Annotated[
 ]
 Method: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="auto (default: the budget decides), invert, match, mtt, unroll, gan, random, herding, kcenter."),
+    typer.Option(help="invert (default), match, mtt, unroll, gan, random, herding, kcenter."),
 ]
 Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
 Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]

@@ -28,7 +28,7 @@ from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish as finish
 from edgeser.distill.shipping import student_schedule as student_schedule
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import AUTO, decided, find_method, require_method, takes_clips
+from edgeser.distill.table import decided, find_method, takes_clips
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
@@ -82,9 +82,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    require_method(settings.method)
-    makes_more = settings.method != AUTO and find_method(settings.method).makes_more
-    if not makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
+    if not find_method(settings.method).makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
         raise SettingsError(
             f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
         )

@@ -66,12 +66,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 
 
-AUTO = "auto"
-"""The method that the budget decides."""
-LARGE_SHARE = 0.04
-"""Share of the clips from which on it is mtt: inverted items are good and alike, which matters where there are many."""
-
-
 def find_method(name: str) -> Method:
     """The row of a method.
 
@@ -79,23 +73,8 @@ def find_method(name: str) -> Method:
         SettingsError: There is no such method.
     """
     if name not in METHODS:
-        raise SettingsError(f"there is no method {name!r}", choice_hint(name, (AUTO, *METHODS)))
+        raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
     return METHODS[name]
-
-
-def require_method(name: str) -> None:
-    """Check that there is such a method; the one that the budget decides is one.
-
-    Raises:
-        SettingsError: There is none.
-    """
-    if name != AUTO:
-        find_method(name)
-
-
-def method_of(share: float) -> str:
-    """The method for a share of the training clips; chosen on dev speakers, see docs/methods.md."""
-    return "mtt" if share >= LARGE_SHARE else "invert"
 
 
 FORMATIONS = 8
@@ -115,9 +94,8 @@ def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> 
         SettingsError: There is no such method.
     """
     settings = with_budget(settings, train_items, classes)
-    name = method_of(settings.ipc * classes / train_items) if settings.method == AUTO else settings.method
-    own = {key: value for key, value in find_method(name).defaults.items() if not getattr(settings, key)}
-    settings = replace(settings, method=name, **own)
+    own = {key: value for key, value in find_method(settings.method).defaults.items() if not getattr(settings, key)}
+    settings = replace(settings, **own)
     return with_views(replace(settings, formations=settings.formations or formations_of(settings, rarest)), classes)
 
 
@@ -143,7 +121,7 @@ def defaults_of(name: str) -> Mapping[str, Any]:
     Raises:
         SettingsError: There is no such method.
     """
-    return {} if name == AUTO else find_method(name).defaults
+    return find_method(name).defaults
 
 
 def settings_for(method: str, **values: Any) -> Settings:

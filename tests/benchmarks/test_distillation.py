@@ -81,14 +81,12 @@ def test_a_method_may_name_its_start() -> None:
             groups_of(asked("--cells", "demo:2", "--methods", wrong))
 
 
-def test_the_method_that_the_budget_decides_stands_once() -> None:
-    shares = ("--corpora", "demo", "--shares", "0.02", "0.2", "--distillations", "5")
-    groups = groups_of(asked(*shares, "--methods", "invert", "auto", "random"))
-    assert [(group.budget, group.method, group.distillations) for group in groups] == [
-        ("0.02", "invert", 5), ("0.02", "random", 2), ("0.2", "invert", 2), ("0.2", "mtt", 5), ("0.2", "random", 2),
+def test_only_the_default_method_is_distilled_more_often() -> None:
+    shares = ("--corpora", "demo", "--shares", "0.02", "--distillations", "5")
+    groups = groups_of(asked(*shares, "--methods", "invert", "random", "invert:noise", "invert"))
+    assert [(group.method, group.start, group.distillations) for group in groups] == [
+        ("invert", "", 5), ("random", "", 2), ("invert", "noise", 2),
     ]  # fmt: skip
-    with pytest.raises(SettingsError, match="auto needs a share"):
-        groups_of(asked("--cells", "demo:6", "--methods", "auto"))
 
 
 def test_cells_name_their_own_budgets(tmp_path: Path) -> None:

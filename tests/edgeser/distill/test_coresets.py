@@ -11,7 +11,7 @@ import pytest
 
 from edgeser.distill.coresets import expert_features, herding, k_center, random_items
 from edgeser.distill.method import Assignment
-from edgeser.distill.table import METHODS, decided, defaults_of, find_method, require_method, settings_for
+from edgeser.distill.table import METHODS, decided, find_method, settings_for
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings
 from edgeser_export.graph import Linear
@@ -144,13 +144,6 @@ def test_the_table_finds_methods_and_suggests_near_ones() -> None:
     assert all(name in caught.value.hint for name in METHODS)
 
 
-@pytest.mark.parametrize(("ipc", "method"), [(1, "invert"), (3, "invert"), (4, "mtt"), (50, "mtt")])
-def test_the_budget_decides_the_method_that_nobody_names(ipc: int, method: str) -> None:
-    found = decided(Settings(corpus="demo", ipc=ipc), train_items=1000, classes=10, rarest=90)
-    assert (found.method, found.iterations) == (method, METHODS[method].defaults["iterations"])
-    assert found.item_rate == METHODS[method].defaults["item_rate"]
-
-
 @pytest.mark.parametrize(
     ("values", "rarest", "formations"),
     [
@@ -176,11 +169,3 @@ def test_values_that_are_given_stay_whatever_the_method() -> None:
     assert (named.method, named.iterations, named.steps) == ("unroll", 7, METHODS["unroll"].defaults["steps"])
     with pytest.raises(SettingsError, match="no method"):
         decided(replace(given, method="inver"), 1000, 10, 90)
-
-
-def test_auto_is_a_method_that_can_be_asked_for() -> None:
-    require_method("auto")
-    assert defaults_of("auto") == {}
-    with pytest.raises(SettingsError) as caught:
-        require_method("aut")
-    assert caught.value.hint == "did you mean 'auto'?"
