@@ -4,8 +4,8 @@
     steps = round_weights(weight, scales, rows.T @ rows)
 
 Weights are rounded one input after the other; what a rounding changes in the sums is made up by the weights that are
-not rounded yet (Frantar et al. 2022, arXiv 2210.17323, after Hassibi and Stork 1993). The nearest numbers are the special
-case of inputs that do not correlate.
+not rounded yet (Frantar et al. 2022, arXiv 2210.17323, after Hassibi and Stork 1993). The nearest numbers are the
+special case of inputs that do not correlate.
 """
 
 from __future__ import annotations
