@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from edgeser.pack import pack_kit, without_paths
 from edgeser.report import charts
 from edgeser.report.evidence import read_audit
 from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
-from edgeser.report.repeat import commands
+from edgeser.report.repeat import RUN, commands
 from edgeser.report.rows import compared, rows_of, single_rows
 from edgeser.report.summary import sentences
 from edgeser.report.template import render
@@ -92,12 +93,12 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "provenance": _provenance(run, description, metrics),
         "settings": without_paths(asdict(run.settings())),
         "commands": commands(run.settings(), metrics, audit.found if audit else None),
-        "missing": missing(run, metrics),
+        "missing": missing(metrics, audit is not None, RUN),
     }
     path = plan.out or run.folder / "report.html"
     data = render("report.html", context).encode()
     write_bytes(path, data)
-    return {"report": str(path), "bytes": len(data), "missing": context["missing"]}
+    return {"report": str(path), "bytes": len(data), "missing": missing(metrics, audit is not None, str(run.folder))}
 
 
 def evaluated(run: Run) -> dict[str, Any]:
@@ -113,16 +114,16 @@ def evaluated(run: Run) -> dict[str, Any]:
     return metrics
 
 
-def missing(run: Run, metrics: Mapping[str, Any]) -> dict[str, str]:
-    """What the page could show and was not measured, with the command that measures it."""
-    evaluate = f"edgeser evaluate {run.folder.name}"
+def missing(metrics: Mapping[str, Any], audited: bool, folder: str) -> dict[str, str]:
+    """What the page could show and was not measured, with the command that measures it of the run in ``folder``."""
+    run = shlex.quote(folder)
     absent = {
-        "full": (metrics.get("full"), f"{evaluate} --full"),
-        "baselines": (metrics.get("baselines"), f"{evaluate} --baselines"),
-        "details": (metrics.get("details"), f"{evaluate} --full --baselines"),
-        "convergence": (metrics.get("convergence"), f"{evaluate} --full --convergence"),
-        "cross_corpus": (metrics.get("cross_corpus"), f"{evaluate} --on DIR --corpus NAME"),
-        "audit": ((run.folder / "audit.json").is_file(), f"edgeser audit {run.folder.name}"),
+        "full": (metrics.get("full"), f"edgeser evaluate {run} --full"),
+        "baselines": (metrics.get("baselines"), f"edgeser evaluate {run} --baselines"),
+        "details": (metrics.get("details"), f"edgeser evaluate {run} --full --baselines"),
+        "convergence": (metrics.get("convergence"), f"edgeser evaluate {run} --full --convergence"),
+        "cross_corpus": (metrics.get("cross_corpus"), f"edgeser evaluate {run} --on DIR --corpus NAME"),
+        "audit": (audited, f"edgeser audit {run}"),
     }
     return {name: command for name, (there, command) in absent.items() if not there}
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from edgeser.distill.table import settings_for
+from edgeser.distill.table import AUTO, settings_for
 from edgeser.rows import BASELINES
 from edgeser.settings import Settings
 
@@ -37,10 +37,9 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
 
 def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
-    usual = asdict(settings_for(settings.method, corpus=settings.corpus))
-    given = {name: value for name, value in asdict(settings).items() if value != usual[name] and name != "folder"}
-    if settings.method != Settings(settings.corpus).method:
-        given = {"method": settings.method, **given}
+    own = asdict(settings)
+    usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1)) | {"ipc": 0, "method": AUTO}
+    given = {name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")}
     words = ["edgeser", "distill", *([FOLDER] if settings.folder else []), "--corpus", settings.corpus]
     for name, value in given.items():
         words += [FLAGS.get(name, f"--{name.replace('_', '-')}"), f"{value:g}" if isinstance(value, float) else str(value)]
