@@ -151,9 +151,9 @@ def _dots(
         figure, (axes,) = _panels(1, 1.05 + 0.32 * len(lines))
         for number, row in enumerate(rows):
             there = [(value, place) for place, value in enumerate(values[row.name]) if value is not None]
-            x, y = zip(*there, strict=True)
+            nudge = 0.18 * (number - (len(rows) - 1) / 2)
             axes.plot(
-                x, [place + 0.18 * (number - (len(rows) - 1) / 2) for place in y], MARKERS[number],
+                [value for value, _ in there], [place + nudge for _, place in there], MARKERS[number],
                 color=SHADES.get(row.name, BASELINE), markersize=6, label=row.words,
             )  # fmt: skip
         axes.set_yticks(range(len(lines)), lines)

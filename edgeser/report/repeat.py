@@ -42,7 +42,7 @@ def distill_command(settings: Settings) -> str:
     given = {name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")}
     words = ["edgeser", "distill", *([FOLDER] if settings.folder else []), "--corpus", settings.corpus]
     for name, value in given.items():
-        words += [FLAGS.get(name, f"--{name.replace('_', '-')}"), f"{value:g}" if isinstance(value, float) else str(value)]
+        words += [FLAGS.get(name, f"--{name.replace('_', '-')}"), str(value)]
     return shlex.join([*words, "--out", RUN])
 
 
