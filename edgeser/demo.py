@@ -149,7 +149,8 @@ def summary_table(summary: Summary) -> Group:
         table.add_row(name, value)
     folder = Path(summary.folder)
     closing = (
-        f"Everything is in {folder} ({summary.seconds:.0f} s); to read in a browser: {summary.report}. The voices are synthetic: these figures show the tool, "
+        f"Everything is in {folder} ({summary.seconds:.0f} s); the report, for a browser: {summary.report}. "
+        "The voices are synthetic: these figures show the tool, "
         "not how well emotions are recognised.\nTry next:\n"
         f"  edgeser inspect {folder / 'demo.edgeser'}\n"
         f"  edgeser listen {folder / 'model'} --wav {summary.clip}\n"

@@ -33,7 +33,7 @@ def row_details(scores: Sequence[Score], clips: Clips, names: Sequence[str]) -> 
 
     Returns:
         ``confusion``: counts over all seeds, a row a true class. ``speakers``: for each the number of its ``clips``,
-        its ``uar`` by seed and its mean ``recalls``. ``interval``: of 95 % over speakers, ``low`` and ``high``, or None.
+        its ``uar`` by seed and its mean ``recalls``. ``interval``: 95 %, over speakers, ``low`` and ``high``; or None.
     """
     speakers, numbers = np.unique(clips.speakers, return_inverse=True)
     hits = np.zeros((len(scores), len(speakers), clips.classes))

@@ -230,7 +230,6 @@ class Examination:
             "machine": describe_machine(),
         }
 
-
     def details(self, scores: Sequence[Pair]) -> dict[str, Any]:
         """For each row that was trained what :func:`row_details` says, in the order of ``scores`` by the jobs."""
         count = len(self.plan.seeds)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 4.9
+WIDTH = 4.4
 """Inches: letters of 10 points are then as large on a phone as the page's small print."""
 MARKERS = ("o", "s", "^")
 """Of rows beside each other, so that they are told apart without colours."""
@@ -67,7 +67,7 @@ def convergence_chart(curves: Mapping[str, Any]) -> str:
         draw_convergence(axes[1], axes[0], curves)
         axes[1].get_legend().remove()
         handles, labels = axes[1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", fontsize=8.5, ncols=2)
+        figure.legend(handles, labels, loc="outside upper left", fontsize=9, ncols=2)
     return inline_svg(figure, "convergence", "UAR against seconds and steps of training")
 
 

@@ -66,7 +66,9 @@ def read_audit(run: Run) -> Audit | None:
     try:
         return _audit(json.loads(path.read_bytes()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} cannot be understood: {error!r}", f"run: edgeser audit {run.folder} --resume") from error
+        raise RunError(
+            f"{path} cannot be understood: {error!r}", f"run: edgeser audit {run.folder} --resume"
+        ) from error
 
 
 def _audit(found: Mapping[str, Any]) -> Audit:
@@ -78,7 +80,9 @@ def _audit(found: Mapping[str, Any]) -> Audit:
     for (words, threat), by_set in lines.items():
         chance = next(iter(by_set.values()))["chance"]
         cells = tuple(by_set[name]["words"] if name in by_set else "" for name in sets)
-        attacks.append(Attack(words, THREAT_WORDS.get(threat, threat), cells, "" if chance is None else f"{chance:.3g}"))
+        attacks.append(
+            Attack(words, THREAT_WORDS.get(threat, threat), cells, "" if chance is None else f"{chance:.3g}")
+        )
     areas = _membership_areas(found.get("membership"))
     own = [figure for words, figure in areas if words.startswith("distilled")]
     chart = figure_chart("membership", areas, 0.5, "AUC of the membership attack; dotted: chance") if areas else ""

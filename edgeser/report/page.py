@@ -1,6 +1,6 @@
 """The report of a run: everything is read and computed, then written as one HTML file.
 
-    written = write_report(run, ReportPlan(), Workers(2))       # RUN/report.html
+written = write_report(run, ReportPlan(), Workers(2))       # RUN/report.html
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         workers: Where log-mels are computed, if they are not cached.
 
     Returns:
-        ``report``: the file. ``bytes``. ``missing``: for each thing that was not measured, the command that measures it.
+        ``report``: the file. ``bytes``. ``missing``: for each thing that was not measured the command that does it.
 
     Raises:
         RunError: The run is not finished, was not evaluated, or its recordings are gone.
@@ -110,7 +110,9 @@ def evaluated(run: Run) -> dict[str, Any]:
     run.description()  # a folder that is no run says so first
     metrics = run.metrics()
     if metrics is None:
-        raise RunError(f"the run {run.folder} was not evaluated", f"run: edgeser evaluate {run.folder} --full --baselines")
+        raise RunError(
+            f"the run {run.folder} was not evaluated", f"run: edgeser evaluate {run.folder} --full --baselines"
+        )
     return metrics
 
 

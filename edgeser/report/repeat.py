@@ -1,7 +1,7 @@
 """The commands that repeat a run and what was measured of it.
 
-    for line in commands(run, metrics, audit):
-        ...                                         # edgeser distill DIR --corpus ravdess --ipc 6 --out RUN
+for line in commands(run, metrics, audit):
+    ...                                         # edgeser distill DIR --corpus ravdess --ipc 6 --out RUN
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
     own = asdict(settings)
     usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1)) | {"ipc": 0, "method": AUTO}
-    given = {name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")}
+    given = {
+        name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")
+    }
     words = ["edgeser", "distill", *([FOLDER] if settings.folder else []), "--corpus", settings.corpus]
     for name, value in given.items():
         words += [FLAGS.get(name, f"--{name.replace('_', '-')}"), str(value)]

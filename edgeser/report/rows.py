@@ -1,7 +1,7 @@
 """What an evaluation measured, as rows for tables and figures of the page.
 
-    rows = rows_of(metrics)
-    rows[0].words, rows[0].mean, rows[0].interval
+rows = rows_of(metrics)
+rows[0].words, rows[0].mean, rows[0].interval
 """
 
 from __future__ import annotations
@@ -67,13 +67,10 @@ class Row:
 
 def rows_of(metrics: Mapping[str, Any]) -> list[Row]:
     """The rows that were trained, the distilled set first; rows that would repeat another one are left out."""
-    found = {name: metrics.get(name) for name in ORDER} | dict(metrics.get("baselines") or {})
-    full = metrics.get("full")
-    return [
-        _row(name, found[name], full, metrics)
-        for name in [*ORDER, *(name for name in found if name not in ORDER)]
-        if found[name] and "same_as" not in found[name]
-    ]
+    measured: dict[str, Any] = {name: metrics.get(name) for name in ORDER} | dict(metrics.get("baselines") or {})
+    names = [*ORDER, *(name for name in measured if name not in ORDER)]
+    there = {name: measured[name] for name in names if measured[name] and "same_as" not in measured[name]}
+    return [_row(name, found, metrics.get("full"), metrics) for name, found in there.items()]
 
 
 def single_rows(metrics: Mapping[str, Any]) -> list[Row]:

@@ -22,19 +22,22 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     items = _count(budget["items"], "log-mel", "log-mels")
     lines = [
         f"A student trained on {items}, {budget['share']:.1%} of the {budget['train_items']:,} training clips in "
-        f"number, reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was trained "
-        f"or chosen on; guessing reaches {1 / classes:.3f}."
+        f"number, reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was "
+        f"trained or chosen on; guessing reaches {1 / classes:.3f}."
     ]
     full, best, bank = (by_name.get(name) for name in ("full", "full_best", "random_bank"))
     if full:
         lines.append(
-            f"Trained on all clips for as many steps it reaches {_figure(full)}: the set keeps {own.mean / full.mean:.0%}"
+            f"Trained on all clips for as many steps it reaches {_figure(full)}: the set keeps "
+            f"{own.mean / full.mean:.0%}"
             + (f", and {own.mean / best.mean:.0%} of what all clips reach in as many steps as help." if best else ".")
         )
     if bank:
         lines.append(f"A label bank over as many random clips reaches {_figure(bank)}: {_beside(own, bank)}.")
     seeds = len(metrics["seeds"])
-    spread = f"± is one standard deviation over {seeds} trainings" if seeds > 1 else "one training a row, so no deviation"
+    spread = (
+        f"± is one standard deviation over {seeds} trainings" if seeds > 1 else "one training a row, so no deviation"
+    )
     lines.append(f"{spread[0].upper()}{spread[1:]}; they vary: {metrics['varies']}.")
     return lines
 

@@ -25,7 +25,13 @@ def render(name: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "spread": spread, "interval": interval, "percent": percent, "kb": kilobytes}
+    environment.filters |= {
+        "figure": figure,
+        "spread": spread,
+        "interval": interval,
+        "percent": percent,
+        "kb": kilobytes,
+    }
     style = files("edgeser.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
     return environment.get_template(name).render(**context, style=style, version=__version__)
 
@@ -42,7 +48,7 @@ def spread(value: float | None) -> str:
 
 def interval(found: Mapping[str, float] | None) -> str:
     """From low to high, or a dash where there is none."""
-    return "–" if found is None else f"{found['low']:.3f} to {found['high']:.3f}"
+    return "-" if found is None else f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 def percent(value: float) -> str:

@@ -22,7 +22,13 @@ def test_the_demonstration_ends_with_figures_that_hang_together(
     found = json.loads(done.stdout)
     folder = Path(found["folder"])
     assert found["report"] == str(folder / "run" / "report.html")
-    for name in ("run/distilled.safetensors", "run/metrics.json", "run/report.html", "demo.edgeser", "model/model.json"):
+    for name in (
+        "run/distilled.safetensors",
+        "run/metrics.json",
+        "run/report.html",
+        "demo.edgeser",
+        "model/model.json",
+    ):
         assert (folder / name).is_file(), name
     assert found["kit_bytes"] == (folder / "demo.edgeser").stat().st_size < 1_000_000 < found["corpus_bytes"] * 10
     assert found["items"] == json.loads((folder / "run" / "run.json").read_text())["budget"]["items"]

@@ -256,9 +256,7 @@ def test_a_report_is_written_where_the_recordings_are_and_refused_where_they_are
     assert f"edgeser report {run} --folder DIR" in hint
 
 
-def test_runs_are_compared_on_a_page(
-    in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]]
-) -> None:
+def test_runs_are_compared_on_a_page(in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     place, _ = mixed
     if not (place / "run" / "metrics.json").is_file():
         assert in_process("evaluate", "run", "--seeds", "1", "--jobs", "1", cwd=place).returncode == 0

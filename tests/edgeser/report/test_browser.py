@@ -27,6 +27,8 @@ READABLE = 4.5
 SMALLEST = """Math.min(...[...document.querySelectorAll('.chart text')].map((text) =>
   parseFloat(getComputedStyle(text).fontSize) * text.ownerSVGElement.getScreenCTM().a))"""
 """Size of the smallest letters in any picture, in pixels of the page."""
+SMALL = 9
+"""Pixels; small print of phones is of ten."""
 LOADED = "performance.getEntriesByType('resource').filter((each) => !each.name.startsWith('data:')).length"
 
 
@@ -48,7 +50,7 @@ def test_it_is_readable(browser: Page, page: Path, width: int, height: int, sche
     open_file(browser, page, width, height)
     assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")  # nothing is cut off at the side
     assert browser.ask(CONTRAST) >= READABLE
-    assert browser.ask(SMALLEST) >= 8
+    assert browser.ask(SMALLEST) >= SMALL
     assert browser.ask("parseFloat(getComputedStyle(document.querySelector('#summary p')).fontSize)") >= 16
     browser.screenshot(tmp_path / "seen.png")
     ground = Image.open(tmp_path / "seen.png").convert("L").getpixel((2, 2))
@@ -59,7 +61,9 @@ def test_everything_in_it_loads_and_nothing_else_does(browser: Page, page: Path)
     open_file(browser, page, 390, 844)
     assert browser.ask("[...document.images].every((image) => image.complete && image.naturalWidth === 96)")
     assert browser.ask("document.images.length") == 8
-    assert browser.ask("document.querySelectorAll('.chart svg').length") == 5  # UAR, classes, speakers, time, membership
+    assert (
+        browser.ask("document.querySelectorAll('.chart svg').length") == 5
+    )  # UAR, classes, speakers, time, membership
     assert browser.ask("[...document.querySelectorAll('.chart svg')].every((svg) => svg.getBBox().width > 100)")
     browser.ask("document.querySelectorAll('audio').forEach((sound) => { sound.preload = 'auto'; sound.load(); })")
     browser.wait_for("[...document.querySelectorAll('audio')].every((sound) => sound.readyState >= 2)")
@@ -91,9 +95,7 @@ def test_a_printer_gets_all_of_it_in_black_on_white(browser: Page, page: Path, t
     assert browser.ask("getComputedStyle(document.querySelector('nav')).display") == "none"
 
 
-def test_a_comparison_is_a_page_too(
-    browser: Page, evaluated_run: Run, tmp_path: Path
-) -> None:
+def test_a_comparison_is_a_page_too(browser: Page, evaluated_run: Run, tmp_path: Path) -> None:
     path = tmp_path / "runs.html"
     write_comparison([evaluated_run.folder, evaluated_run.folder], path)
     open_file(browser, path, 390, 844)
@@ -103,5 +105,5 @@ def test_a_comparison_is_a_page_too(
     assert metrics is not None
     assert f"{metrics['distilled']['uar_mean']:.3f}" in browser.ask("document.querySelector('#results').innerText")
     assert browser.ask(CONTRAST) >= READABLE
-    assert browser.ask(SMALLEST) >= 8
+    assert browser.ask(SMALLEST) >= SMALL
     assert browser.ask(LOADED) == 0
