@@ -29,14 +29,16 @@ def uar_chart(rows: Sequence[Row], classes: int) -> str:
             if row.over_speakers:
                 ends = [row.over_speakers["low"], row.over_speakers["high"]]
                 axes.plot(ends, [place, place], color=row.colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
-            axes.plot(row.values, [place] * len(row.values), "o", color=row.colour, markersize=3, alpha=0.6)
-            axes.plot([row.mean], [place], "D", color=row.colour, markersize=7)
+            axes.plot(
+                row.values, [place] * len(row.values), "o", color=row.colour, markersize=3, alpha=0.6, clip_on=False
+            )
+            axes.plot([row.mean], [place], "D", color=row.colour, markersize=7, clip_on=False)
             axes.text(row.mean, place - 0.27, f"{row.mean:.3f}", ha="center", va="bottom", fontsize=9)
         axes.axvline(1 / classes, color=INK, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(rows)), [_two_lines(row.words) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.75)
         axes.set_xlim(0, 1)
-        axes.set_xlabel("UAR on the test speakers; dotted: chance")
+        axes.set_xlabel("UAR; dotted: chance")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
     words = "; ".join(f"{row.words} {row.mean:.3f}" for row in rows)
@@ -65,7 +67,8 @@ def convergence_chart(curves: Mapping[str, Any]) -> str:
     with page_style():
         figure, axes = _panels(2, 6.6)
         draw_convergence(axes[1], axes[0], curves)
-        axes[1].get_legend().remove()
+        if legend := axes[1].get_legend():
+            legend.remove()
         handles, labels = axes[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", fontsize=9, ncols=2)
     return inline_svg(figure, "convergence", "UAR against seconds and steps of training")
@@ -86,7 +89,7 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
             colour = DISTILLED if label.startswith("distilled") else BASELINE
             if "low" in found:
                 axes.plot([found["low"], found["high"]], [place, place], color=colour, linewidth=3, alpha=0.5)
-            axes.plot([found["value"]], [place], "D", color=colour, markersize=6)
+            axes.plot([found["value"]], [place], "D", color=colour, markersize=6, clip_on=False)
         if chance is not None:
             axes.axvline(chance, color=INK, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(rows)), [label for label, _ in rows])
@@ -106,15 +109,17 @@ def run_chart(rows: Sequence[tuple[str, Row, Row | None]]) -> str:
             if own.over_speakers:
                 ends = [own.over_speakers["low"], own.over_speakers["high"]]
                 axes.plot(ends, [place, place], color=DISTILLED, linewidth=7, alpha=0.3, solid_capstyle="butt")
-            axes.plot(own.values, [place] * len(own.values), "o", color=DISTILLED, markersize=3, alpha=0.6)
-            axes.plot([own.mean], [place], "D", color=DISTILLED, markersize=7)
+            axes.plot(
+                own.values, [place] * len(own.values), "o", color=DISTILLED, markersize=3, alpha=0.6, clip_on=False
+            )
+            axes.plot([own.mean], [place], "D", color=DISTILLED, markersize=7, clip_on=False)
             axes.text(own.mean, place - 0.25, f"{own.mean:.3f}", ha="center", va="bottom", fontsize=9)
             if full:
                 axes.plot([full.mean], [place], "s", color=FULL, markersize=6)
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.75)
         axes.set_xlim(0, 1)
-        axes.set_xlabel("UAR on the test speakers; square: all real clips")
+        axes.set_xlabel("UAR; square: all real clips")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
     words = "; ".join(f"{label} {own.mean:.3f}" for label, own, _ in rows)

@@ -85,7 +85,7 @@ def _audit(found: Mapping[str, Any]) -> Audit:
         )
     areas = _membership_areas(found.get("membership"))
     own = [figure for words, figure in areas if words.startswith("distilled")]
-    chart = figure_chart("membership", areas, 0.5, "AUC of the membership attack; dotted: chance") if areas else ""
+    chart = figure_chart("membership", areas, 0.5, "AUC; dotted: chance") if areas else ""
     return Audit(found, sets, attacks, chart, max(own, key=lambda figure: figure["value"], default=None))
 
 

@@ -191,9 +191,9 @@ def picture_uri(item: NDArray[np.float32], bounds: tuple[float, float]) -> str:
     from matplotlib.image import imsave
 
     data = io.BytesIO()
+    unnamed: dict[str, Any] = {"Software": None}  # no version, so that the same item is the same picture
     imsave(
-        data, item, cmap="magma", vmin=bounds[0], vmax=bounds[1], origin="lower", format="png",
-        metadata={"Software": None},
+        data, item, cmap="magma", vmin=bounds[0], vmax=bounds[1], origin="lower", format="png", metadata=unnamed
     )  # fmt: skip
     return _data_uri("image/png", data.getvalue())
 
