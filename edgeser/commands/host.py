@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
             "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
         ),
         (evaluate, "edgeser evaluate runs/ravdess --full --baselines --seeds 5"),
+        (compare, "edgeser compare runs/a runs/b --picture runs.svg"),
     ):
         app.command(verb.__name__, epilog=f"Example: {example}")(verb)
 
@@ -203,6 +204,32 @@ def evaluate(
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Draw the runs, as SVG, PNG or PDF.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the figures of several runs in one table."""
+    from edgeser.tables import comparison, comparison_table
+
+    rows = comparison(runs)
+    if picture is not None:
+        from edgeser import pictures
+
+        pictures.save(pictures.comparison_picture(rows), picture)
+    if html is not None:
+        require_host("matplotlib", "jinja2")
+        from edgeser.report.comparison import write_comparison
+
+        write_comparison(runs, html)
+    print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
 
 
 def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None) -> Settings:

@@ -1,4 +1,4 @@
-"""The verbs that show what was measured: ``report`` and ``compare``."""
+"""The verb ``report``: a run as a page."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from typing import Annotated
 import typer
 
 from edgeser.commands import flags
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, print_json, say
 from edgeser.commands.host import RunFolder, require_host, workers_of
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
-    for verb, example in (
-        (report, "edgeser report runs/ravdess"),
-        (compare, "edgeser compare runs/a runs/b --html runs.html"),
-    ):
-        app.command(verb.__name__, epilog=f"Example: {example}")(verb)
+    """Add the verb to the command line."""
+    app.command("report", epilog="Example: edgeser report runs/ravdess")(report)
 
 
 def report(
@@ -58,29 +54,3 @@ def report(
     typer.echo(f"{written['report']}: {written['bytes'] / 1000:,.0f} kB, open it in a browser")
     for name, command in written["missing"].items():
         say(f"not in it: {name.replace('_', ' ')}; {command} measures it")
-
-
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
-    picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE", help="Draw the runs, as SVG, PNG or PDF.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML file.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Print the figures of several runs in one table."""
-    from edgeser.tables import comparison, comparison_table
-
-    rows = comparison(runs)
-    if picture is not None:
-        from edgeser import pictures
-
-        pictures.save(pictures.comparison_picture(rows), picture)
-    if html is not None:
-        require_host("matplotlib", "jinja2")
-        from edgeser.report.comparison import write_comparison
-
-        write_comparison(runs, html)
-    print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))

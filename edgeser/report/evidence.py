@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeser.audit.tables import THREAT_WORDS
 from edgeser.errors import RunError
 from edgeser.report.charts import figure_chart
 from edgeser.run import Run
 
 FILE = "audit.json"
+KNOWS = {"set": "the set", "set_and_labels": "the kit", "model": "a model"}
+"""What an attacker has, by threat model."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Audit:
         attacks: Lines of the table.
         chart: Membership as a picture, or empty.
         worst: The highest membership AUC of the run's own set, or None.
+        silent: Attacks that did not find the planted leak, in words; they say nothing of the other sets.
     """
 
     found: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Audit:
     attacks: Sequence[Attack]
     chart: str
     worst: Mapping[str, float] | None
+    silent: Sequence[str]
 
 
 def read_audit(run: Run) -> Audit | None:
@@ -80,13 +83,17 @@ def _audit(found: Mapping[str, Any]) -> Audit:
     for (words, threat), by_set in lines.items():
         chance = next(iter(by_set.values()))["chance"]
         cells = tuple(by_set[name]["words"] if name in by_set else "" for name in sets)
-        attacks.append(
-            Attack(words, THREAT_WORDS.get(threat, threat), cells, "" if chance is None else f"{chance:.3g}")
-        )
+        attacks.append(Attack(words, KNOWS.get(threat, threat), cells, "" if chance is None else f"{chance:.3g}"))
     areas = _membership_areas(found.get("membership"))
     own = [figure for words, figure in areas if words.startswith("distilled")]
     chart = figure_chart("membership", areas, 0.5, "AUC; dotted: chance") if areas else ""
-    return Audit(found, sets, attacks, chart, max(own, key=lambda figure: figure["value"], default=None))
+    worst = max(own, key=lambda figure: figure["value"], default=None)
+    silent = [
+        f"{line['attack']} ({KNOWS.get(line['threat_model'], line['threat_model'])})"
+        for line in found.get("controls") or []
+        if not line["finds_the_leak"]
+    ]
+    return Audit(found, sets, attacks, chart, worst, silent)
 
 
 def _membership_areas(membership: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, float]]]:
@@ -94,7 +101,7 @@ def _membership_areas(membership: Mapping[str, Any] | None) -> list[tuple[str, M
     if membership is None:
         return []
     return [
-        (f"{name}, {THREAT_WORDS.get(threat, threat)}", levels["utterance"]["likelihood_ratio"]["auc"])
+        (f"{name}, {KNOWS.get(threat, threat)}", levels["utterance"]["likelihood_ratio"]["auc"])
         for name, by_threat in membership["sets"].items()
         for threat, levels in by_threat.items()
         if levels["utterance"] and levels["utterance"]["likelihood_ratio"]["auc"]

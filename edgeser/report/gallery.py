@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.audit.copies import shifted_distances
-from edgeser.audit.inversion import aligned, spread_over
+from edgeser.audit.inversion import spread_over
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.pipeline import describe, prepare, require_same_corpus
 from edgeser.errors import RunError
@@ -134,7 +134,7 @@ def make_gallery(distilled: DistilledSet, recordings: Recordings | None, most: i
     chosen = spread_over(len(items), most)
     nearest, near = _nearest(items, recordings, spec)
     clips = recordings.part.crops[:, 0] if recordings else items
-    shifted = aligned(items[chosen], clips[nearest[chosen]])
+    shifted = best_shifts(items[chosen], clips[nearest[chosen]])
     low, high = np.percentile(items, (LIGHTEST, STRONGEST))
     bounds = float(low), float(high)
     pairs: list[tuple[Shown, Shown | None]] = []
@@ -166,6 +166,13 @@ def _nearest(
         return np.arange(len(items)), np.zeros(len(items))
     found = float(spec.std) * shifted_distances(items, recordings.part.crops[:, 0])
     return found.argmin(1), found.min(1)
+
+
+def best_shifts(items: NDArray[np.float32], clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each clip, (items, mels, frames), shifted circularly to where its distance to its item is least."""
+    waves = np.fft.rfft(items) * np.conj(np.fft.rfft(clips))
+    shifts = np.fft.irfft(waves, n=items.shape[2]).sum(1).argmax(1)
+    return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
 
 
 def _distances(

@@ -20,6 +20,7 @@ from PIL import Image
 from edgeser.audit.copies import shifted_distances
 from edgeser.distill.pipeline import prepare
 from edgeser.errors import RunError
+from edgeser.pack import read_parts
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.run import Run
 from edgeser.workers import Workers
@@ -106,13 +107,16 @@ def test_every_section_holds_the_figures_that_were_measured(read: Read, evaluate
         assert speaker in text["speakers"]
         assert f"{np.mean(found['uar']):.3f}" in text["speakers"]
     assert all(f"{point['uar_mean']:.3f}" in text["convergence"] for point in metrics["convergence"]["full"])
-    elsewhere = metrics["cross_corpus"][0]
-    assert all(f"{elsewhere[row]['uar_mean']:.3f}" in text["corpora"] for row in ("distilled", "full"))
-    assert "happiness = joy" in text["corpora"]
+    for elsewhere in metrics["cross_corpus"]:
+        assert all(f"{elsewhere[row]['uar_mean']:.3f}" in text["corpora"] for row in ("distilled", "full"))
+    for words in ("happiness = joy", "0.318 ± 0.021 (0.28 to 0.35)", "-0.035 (-0.06 to -0.01)", "0.500", "0.250"):
+        assert words in text["corpora"]
     audit = json.loads((evaluated_run.folder / "audit.json").read_text())
     for line in audit["summary"]:
         assert line["attack"] in text["audit"]
         assert line["words"] in text["audit"]
+    assert "did not find the planted leak, so they say nothing of the other sets: sex of an item's" in text["audit"]
+    assert "membership (a model)" not in text["audit"]
 
 
 def test_confusion_is_in_percent_of_the_true_class(read: Read, evaluated_run: Run) -> None:
@@ -221,6 +225,13 @@ def test_a_run_without_its_evaluation_or_recordings_names_the_command(
         write_report(Run(copy), ReportPlan(out=tmp_path / "page.html"), ALONE)
     assert f"edgeser report {copy} --folder DIR" in gone.value.hint
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_kit_holds_no_details_of_speakers(evaluated_run: Run) -> None:
+    metrics = evaluated_run.metrics()
+    assert metrics is not None
+    assert {"details", "cross_corpus"} <= set(metrics)
+    assert not {"details", "cross_corpus"} & set(read_parts(evaluated_run.folder).results)
 
 
 def test_a_damaged_audit_is_named(evaluated_run: Run, tmp_path: Path) -> None:
