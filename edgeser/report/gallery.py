@@ -140,13 +140,15 @@ def make_gallery(distilled: DistilledSet, recordings: Recordings | None, most: i
     pairs: list[tuple[Shown, Shown | None]] = []
     with progress_bar("sounds", len(chosen)) as advance:
         for done, place in enumerate(chosen, start=1):
-            own = _shown(f"item {place}, {classes[place]}", (), items[place], spec, bounds)
+            item, part = divmod(int(place), distilled.formations)
+            notes = (f"log-mel {part + 1} of {distilled.formations}",) if distilled.formations > 1 else ()
+            own = _shown(f"item {item}, {classes[place]}", notes, items[place], spec, bounds)
             other = None
             if recordings is not None:
                 number = int(nearest[place])
                 utterance = recordings.part.utterances[number]
-                notes = (f"{utterance.emotion}, speaker {utterance.speaker}", recordings.name(number))
-                other = _shown(f"nearest, {near[place]:.1f} dB away", notes, shifted[done - 1], spec, bounds)
+                where = (f"{utterance.emotion}, speaker {utterance.speaker}", recordings.name(number))
+                other = _shown(f"nearest, {near[place]:.1f} dB away", where, shifted[done - 1], spec, bounds)
             pairs.append((own, other))
             advance(done, "")
     return Gallery(

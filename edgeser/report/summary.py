@@ -19,12 +19,14 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     budget, by_name = description["budget"], {row.name: row for row in rows}
     own, classes = by_name["distilled"], len(description["labels"])
     speakers = len(description["split"]["test"]["speakers"])
-    items = _count(budget["items"], "log-mel", "log-mels")
+    items, holds = _count(budget["items"], "item", "items"), budget.get("formations", 1)
     lines = [
-        f"A student trained on {items}, {budget['share']:.1%} of the {budget['train_items']:,} training clips in "
-        f"number, reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was "
-        f"trained or chosen on; guessing reaches {1 / classes:.3f}."
+        f"A student trained on {items}, in number {budget['share']:.1%} of the {budget['train_items']:,} training clips, "
+        f"reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was trained or "
+        f"chosen on; guessing reaches {1 / classes:.3f}."
     ]
+    if holds > 1:
+        lines.append(f"An item holds {holds} log-mels, coarser ones, in the bytes of one.")
     full, best, bank = (by_name.get(name) for name in ("full", "full_best", "random_bank"))
     if full:
         lines.append(
