@@ -21,9 +21,9 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     speakers = len(description["split"]["test"]["speakers"])
     items, holds = _count(budget["items"], "item", "items"), budget.get("formations", 1)
     lines = [
-        f"A student trained on {items}, in number {budget['share']:.1%} of the {budget['train_items']:,} training clips, "
-        f"reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was trained or "
-        f"chosen on; guessing reaches {1 / classes:.3f}."
+        f"A student trained on {items}, in number {budget['share']:.1%} of the {budget['train_items']:,} training "
+        f"clips, reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was "
+        f"trained or chosen on; guessing reaches {1 / classes:.3f}."
     ]
     if holds > 1:
         lines.append(f"An item holds {holds} log-mels, coarser ones, in the bytes of one.")
