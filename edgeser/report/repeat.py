@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from edgeser.distill.table import AUTO, settings_for
+from edgeser.distill.table import settings_for
 from edgeser.rows import BASELINES
 from edgeser.settings import Settings
 
@@ -38,7 +38,8 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
 def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
     own = asdict(settings)
-    usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1)) | {"ipc": 0, "method": AUTO}
+    usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1))
+    usual |= {"ipc": 0, "method": Settings("demo", ipc=1).method}
     given = {
         name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")
     }

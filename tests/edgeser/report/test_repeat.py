@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from edgeser.cli import app
 from edgeser.commands.host import _settings
-from edgeser.distill.table import METHODS, defaults_of, settings_for
+from edgeser.distill.table import METHODS, settings_for
 from edgeser.report.repeat import commands, distill_command, evaluate_command
 from edgeser.settings import Settings
 
@@ -23,9 +23,9 @@ def read_back(command: str) -> Settings:
     return _settings(distill.make_context("distill", words).params, None, None)
 
 
-@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_command_gives_the_settings_of_the_run(method: str) -> None:
-    settings = Settings("demo", ipc=6) if method == "auto" else settings_for(method, corpus="demo", ipc=6)
+    settings = settings_for(method, corpus="demo", ipc=6)
     assert read_back(distill_command(settings)) == settings
 
 
@@ -43,9 +43,8 @@ def test_settings_that_differ_are_named_exactly(changed: dict[str, object]) -> N
 
 
 def test_defaults_are_not_named_and_folders_neither() -> None:
-    settings = Settings("ravdess", folder="/some/where", ipc=6)
+    settings = settings_for(Settings("demo", ipc=1).method, corpus="ravdess", folder="/some/where", ipc=6)
     assert distill_command(settings) == "edgeser distill DIR --corpus ravdess --ipc 6 --out RUN"
-    assert defaults_of("auto") == {}
 
 
 def test_an_evaluation_is_repeated_with_its_rows() -> None:
