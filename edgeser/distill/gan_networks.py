@@ -1,7 +1,7 @@
 """The networks of the generative distiller in torch, pure functions of weights and input.
 
     items = generate(shape, weights, z, labels)         # (batch, mels, frames)
-    mean, spread = encode(weights, x)                   # of the random numbers that would have made x
+    items = decode(shape, weights, weights["bases"])    # what each basis alone makes
     scores = criticise(weights, features, labels)
 
 What the generator is stands in :mod:`edgeser_export.generator`, which writes it for the board.
@@ -21,14 +21,11 @@ from torch.nn import functional
 
 from edgeser.network import Tensors
 from edgeser.training import Arrays
-from edgeser_export.generator import EPSILON, SLOPE, GeneratorShape
+from edgeser_export.generator import EPSILON, SHARPNESS, SLOPE, GeneratorShape
 
-ENCODER_CHANNELS = (16, 32, 48, 64)
 CRITIC_WIDTHS = (128, 64)
-LOWEST_SPREAD, HIGHEST_SPREAD = -8.0, 4.0
-"""Bounds of the logarithm of a latent number's variance, so that its exponential is finite."""
-
-
+BASIS = 0.5
+"""Standard deviation of the numbers of a basis before training."""
 def generate(shape: GeneratorShape, weights: Tensors, z: Tensor, labels: Tensor) -> Tensor:
     """Items, float32 (batch, mels, frames).
 
@@ -38,42 +35,21 @@ def generate(shape: GeneratorShape, weights: Tensors, z: Tensor, labels: Tensor)
         z: Standard normal, float32 (batch, latent).
         labels: One-hot, float32 (batch, classes).
     """
-    x = functional.linear(torch.cat([z, labels], 1), weights["dense.weight"], weights["dense.bias"])
-    x = _styled(x.view(-1, *shape.first_map), weights, labels, 0)
+    shares = functional.softmax(SHARPNESS * z, dim=1)
+    chosen = (labels[:, :, None] * shares[:, None, :]).flatten(1)
+    return decode(shape, weights, chosen @ weights["bases"])
+
+
+def decode(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor:
+    """Items, float32 (batch, mels, frames), of sums of bases, float32 (batch, numbers of a basis)."""
+    x = sums.view(-1, *shape.first_map)
     for number in range(1, len(shape.channels)):
         x = functional.interpolate(x, scale_factor=2, mode="nearest")
         x = functional.conv2d(x, weights[f"conv{number}.weight"], weights[f"conv{number}.bias"], padding=1)
-        x = _styled(x, weights, labels, number)
+        x = functional.leaky_relu(x, SLOPE)
+        x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPSILON)
     x = functional.conv2d(x, weights["last.weight"], weights["last.bias"], padding=1)
     return functional.pixel_shuffle(x, 2)[:, 0]
-
-
-def _styled(x: Tensor, weights: Tensors, labels: Tensor, number: int) -> Tensor:
-    x = functional.leaky_relu(x, SLOPE)
-    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPSILON)
-    scale, shift = (labels @ weights[f"{part}{number}.weight"].T for part in ("scale", "shift"))
-    return x * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-
-
-def encoder_shapes(shape: GeneratorShape) -> dict[str, tuple[int, ...]]:
-    """Shapes of the encoder's weights."""
-    channels = (1, *ENCODER_CHANNELS)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for number, (before, after) in enumerate(pairwise(channels)):
-        shapes |= {f"conv{number}.weight": (after, before, 4, 4), f"conv{number}.bias": (after,)}
-    factor = 2 ** len(ENCODER_CHANNELS)
-    flat = channels[-1] * (shape.height // factor) * (shape.width // factor)
-    return shapes | {"dense.weight": (2 * shape.latent, flat), "dense.bias": (2 * shape.latent,)}
-
-
-def encode(weights: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and logarithm of the variance of the latent numbers of ``x`` (batch, 1, mels, frames)."""
-    for number in range(len(ENCODER_CHANNELS)):
-        x = functional.conv2d(x, weights[f"conv{number}.weight"], weights[f"conv{number}.bias"], stride=2, padding=1)
-        x = functional.leaky_relu(x, SLOPE)
-    both = functional.linear(x.flatten(1), weights["dense.weight"], weights["dense.bias"])
-    mean, spread = both.chunk(2, 1)
-    return mean, spread.clamp(LOWEST_SPREAD, HIGHEST_SPREAD)
 
 
 def critic_shapes(features: int, classes: int) -> dict[str, tuple[int, ...]]:
@@ -95,11 +71,11 @@ def criticise(weights: Tensors, features: Tensor, labels: Tensor) -> Tensor:
 
 
 def initial(shapes: Mapping[str, tuple[int, ...]], random: np.random.Generator) -> Arrays:
-    """Weights before training: normal with variance 2 / fan in; biases and the numbers of the classes are zero."""
+    """Weights before training: normal with variance 2 / fan in, the bases' ``BASIS`` squared; biases are zero."""
     weights: Arrays = {}
     for name, shape in shapes.items():
-        zero = len(shape) == 1 or name.startswith(("scale", "shift", "class"))
-        spread = 0.0 if zero else sqrt(2 / prod(shape[1:]))
+        zero = len(shape) == 1 or name.startswith("class")
+        spread = 0.0 if zero else BASIS if name == "bases" else sqrt(2 / prod(shape[1:]))
         weights[name] = (spread * random.standard_normal(shape)).astype(np.float32)
     return weights
 
