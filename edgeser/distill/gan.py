@@ -5,10 +5,10 @@ mixture x of three voices of that class (generative latent optimisation, Bojanow
 
     loss = mean (G(b) - x)^2
 
-An autoencoder of ever new mixtures instead makes means of them, and what is blurred teaches nothing. Then random numbers
-mix the bases, and the generator plays against a critic D (WGAN-GP, Gulrajani et al. 2017, arXiv 1704.00028) that sees
-the features f of the label experts instead of the log-mel (projected GAN, Sauer et al. 2021, arXiv 2111.01007), one
-expert and its own critic an iteration:
+An autoencoder of ever new mixtures makes means of them instead, and what is blurred teaches little. Then random
+numbers mix the bases, and the generator plays against a critic D (WGAN-GP, Gulrajani et al. 2017, arXiv 1704.00028)
+that sees the features f of the label experts instead of the log-mel (projected GAN, Sauer et al. 2021, arXiv
+2111.01007), one expert and its own critic an iteration:
 
     critic:     E D(f(G), y) - E D(f(x), y) + w_GP L_GP
     generator:  mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
@@ -40,6 +40,7 @@ from edgeser.distill.gan_losses import (
     probability_matching,
 )
 from edgeser.distill.gan_networks import (
+    VectorShape,
     critic_shapes,
     criticise,
     decode,
@@ -136,12 +137,15 @@ def polished(assignment: Assignment, made: NDArray[np.float32]) -> NDArray[np.fl
     return np.asarray(state["items"], dtype=np.float32)
 
 
-def shape_of(assignment: Assignment) -> GeneratorShape:
-    """The generator of an assignment."""
-    mels, frames = assignment.task.clips.shape[2:]
-    one = GeneratorShape(1, assignment.task.classes, mels, frames)
+def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
+    """The generator of an assignment: of log-mels, or of vectors where the clips are maps of one by one."""
+    task, latent = assignment.task, assignment.settings.latent
+    channels, mels, frames = task.clips.shape[1:]
+    if (mels, frames) == (1, 1):
+        return VectorShape(latent or BASES, task.classes, channels)
+    one = GeneratorShape(1, task.classes, mels, frames)
     fitting = max(2, LARGEST // prod(one.weights["bases"]))
-    return replace(one, latent=assignment.settings.latent or min(BASES, fitting))
+    return replace(one, latent=latent or min(BASES, fitting))
 
 
 def pretraining(assignment: Assignment) -> int:
@@ -186,7 +190,7 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
     learnt = _leaves(state, (GENERATOR,))
     x, classes = clips(assignment, random)
     labels = one_hot(classes, shape.classes)
-    made = generate(shape, _of(learnt, GENERATOR), _normal(random, len(x), shape.latent), labels)[:, None]
+    made = generate(shape, _of(learnt, GENERATOR), _normal(random, len(x), shape.latent), labels).view_as(x)
     moved = roll_each(made, random.integers(-SHIFT, SHIFT + 1, len(x)))
     with torch.no_grad():
         real, truth = eye.look(x)
@@ -220,7 +224,7 @@ def _criticised(
     labels = one_hot(classes, shape.classes)
     with torch.no_grad():
         generator = to_tensors(part(state, GENERATOR))
-        made = generate(shape, generator, _normal(random, len(x), shape.latent), labels)[:, None]
+        made = generate(shape, generator, _normal(random, len(x), shape.latent), labels).view_as(x)
         moved = roll_each(made, random.integers(-SHIFT, SHIFT + 1, len(x)))
         real, ours = eye.look(torch.cat([x, moved]))[0].chunk(2)
     learnt = _leaves(state, (_critic(eye.number),))
@@ -280,19 +284,38 @@ def clips(assignment: Assignment, random: np.random.Generator) -> tuple[Tensor, 
 
 
 def mixtures(assignment: Assignment) -> NDArray[np.float32]:
-    """What the bases have to make, in their order: mixtures as :func:`edgeser.distill.starts.mix` makes them.
+    """What the bases have to make, in their order: mixtures of clips of one class, float32 (bases, ...).
 
     Of a class with fewer clips than bases some clips come first in several mixtures.
     """
     task, wanted = assignment.task, shape_of(assignment).latent
     at_once = min(wanted, task.fewest_clips)
+    mix = mixed_vectors if isinstance(shape_of(assignment), VectorShape) else starts.mix
     rounds = []
     for number in range(-(-wanted // at_once)):
         seed = (assignment.settings.seed + FAR * number) % (1 << 31)
         own = replace(assignment.settings, ipc=at_once, formations=1, ratio="balanced", seed=seed)
-        made = starts.mix(replace(assignment, settings=own))
+        made = mix(replace(assignment, settings=own))
         rounds.append(made.reshape(task.classes, at_once, *made.shape[1:]))
     return np.concatenate(np.concatenate(rounds, axis=1)[:, :wanted])
+
+
+def mixed_vectors(assignment: Assignment) -> NDArray[np.float32]:
+    """Sums of three vectors of a class by different speakers, as far from the class's mean as one of them is.
+
+    Float32 (classes x per_class, size). Weights w are uniform between 0.5 and 1.5 before they sum to one; a mean of
+    independent vectors varies less than they do, by the root of the sum of w^2.
+    """
+    random = np.random.default_rng([assignment.settings.seed, 0x3117])
+    made = []
+    for number, drawn in enumerate(starts.draws(assignment, starts.SOURCES)):
+        middle = assignment.task.clips[assignment.clips_of_class(number)].mean(0)[:, 0, 0]
+        for row in drawn:
+            weights = random.uniform(0.5, 1.5, len(row))
+            weights /= weights.sum()
+            apart = weights @ (assignment.task.clips[row, :, 0, 0] - middle)
+            made.append(middle + apart / np.sqrt((weights**2).sum()))
+    return np.stack(made).astype(np.float32)
 
 
 def _stepped(

@@ -10,6 +10,7 @@ What the generator is stands in :mod:`edgeser_export.generator`, which writes it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod, sqrt
 
@@ -26,8 +27,38 @@ from edgeser_export.generator import EPSILON, SHARPNESS, SLOPE, GeneratorShape
 CRITIC_WIDTHS = (128, 64)
 BASIS = 0.5
 """Standard deviation of the numbers of a basis before training."""
-def generate(shape: GeneratorShape, weights: Tensors, z: Tensor, labels: Tensor) -> Tensor:
-    """Items, float32 (batch, mels, frames).
+
+
+@dataclass(frozen=True)
+class VectorShape:
+    """Sizes of a generator of vectors.
+
+    Attributes:
+        latent: Random numbers for one vector, and bases of each class.
+        classes: Number of classes.
+        size: Numbers of a vector.
+        hidden: Of a basis, and of the layer between.
+    """
+
+    latent: int
+    classes: int
+    size: int
+    hidden: int = 128
+
+    @property
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of all weights by name."""
+        return {
+            "bases": (self.classes * self.latent, self.hidden),
+            "dense.weight": (self.hidden, self.hidden),
+            "dense.bias": (self.hidden,),
+            "last.weight": (self.size, self.hidden),
+            "last.bias": (self.size,),
+        }
+
+
+def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, labels: Tensor) -> Tensor:
+    """Items, float32 (batch, mels, frames), or (batch, size) of vectors.
 
     Args:
         shape: Sizes.
@@ -40,16 +71,31 @@ def generate(shape: GeneratorShape, weights: Tensors, z: Tensor, labels: Tensor)
     return decode(shape, weights, chosen @ weights["bases"])
 
 
-def decode(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor:
-    """Items, float32 (batch, mels, frames), of sums of bases, float32 (batch, numbers of a basis)."""
+def decode(shape: GeneratorShape | VectorShape, weights: Tensors, sums: Tensor) -> Tensor:
+    """Items of sums of bases (batch, numbers): float32 (batch, mels, frames), or (batch, size) of vectors."""
+    return decode_vectors(weights, sums) if isinstance(shape, VectorShape) else decode_maps(shape, weights, sums)
+
+
+def decode_maps(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor:
+    """Log-mels: convolutions on maps that are doubled by repeating, and a sub-pixel convolution."""
     x = sums.view(-1, *shape.first_map)
     for number in range(1, len(shape.channels)):
         x = functional.interpolate(x, scale_factor=2, mode="nearest")
         x = functional.conv2d(x, weights[f"conv{number}.weight"], weights[f"conv{number}.bias"], padding=1)
-        x = functional.leaky_relu(x, SLOPE)
-        x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPSILON)
+        x = _rectified(x)
     x = functional.conv2d(x, weights["last.weight"], weights["last.bias"], padding=1)
     return functional.pixel_shuffle(x, 2)[:, 0]
+
+
+def decode_vectors(weights: Tensors, sums: Tensor) -> Tensor:
+    """Vectors: two dense layers."""
+    x = _rectified(functional.linear(sums, weights["dense.weight"], weights["dense.bias"]))
+    return functional.linear(x, weights["last.weight"], weights["last.bias"])
+
+
+def _rectified(x: Tensor) -> Tensor:
+    x = functional.leaky_relu(x, SLOPE)
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPSILON)
 
 
 def critic_shapes(features: int, classes: int) -> dict[str, tuple[int, ...]]:

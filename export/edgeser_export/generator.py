@@ -3,12 +3,11 @@
     shape = GeneratorShape(latent=16, classes=4, height=64, width=96)
     data = write_generator(shape, weights)
 
-Every class has as many bases, small maps of numbers, as there are random numbers. The numbers say how much of each basis
-an item has: softmax(SHARPNESS z), so that most items have much of one basis and something of one or two others. What
-they add up to is doubled by repeating and convolved, layer by layer; the last doubling is a sub-pixel convolution
-(Shi et al. 2016, arXiv 1609.05158), which costs a quarter. After each layer but the last: a leaky rectifier and division by
-the root mean square over the channels (Karras et al. 2018, arXiv 1710.10196), so that nothing depends on the other items
-of a batch.
+Every class has as many bases, small maps of numbers, as there are random numbers. These say how much of each basis an
+item has: softmax(SHARPNESS z), so that most items have much of one basis and something of one or two others. The sum is
+doubled by repeating and convolved, layer by layer; the last doubling is a sub-pixel convolution (Shi et al. 2016, arXiv
+1609.05158), which costs a quarter. After each layer but the last: a leaky rectifier and division by the root mean
+square over the channels (Karras et al. 2018, arXiv 1710.10196), so that nothing depends on the other items of a batch.
 
 Inputs ``z``: float32 (items, latent), standard normal; ``labels``: float32 (items, classes), one-hot. Output ``items``:
 float32 (items, height, width). Weights are stored as float16. Equal arguments give equal bytes.
