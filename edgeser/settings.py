@@ -132,7 +132,7 @@ class Settings:
     item_average: float = 0.0
     latent: int = 0
     pretraining: float = 0.75
-    generator_rate: float = 1e-2
+    generator_rate: float = 3e-3
     critic_rate: float = 1e-3
     critic_steps: int = 2
     penalty_weight: float = 10.0

@@ -44,6 +44,7 @@ from edgeser.distill.gan_networks import (
     critic_shapes,
     criticise,
     decode,
+    fitted,
     generate,
     initial,
     one_hot,
@@ -81,21 +82,22 @@ MIXED = "mixtures"
 """Name in the state: what the bases have to make, float32 (classes x bases, mels, frames)."""
 FAR = 0x10001
 """Between the seeds of one round of mixtures and the next."""
-DEFAULTS = {"iterations": 1000}
+DEFAULTS = {"iterations": 400}
 
 
 def begin(assignment: Assignment) -> State:
-    """Untrained networks, empty moments, and the scale of each expert's features."""
+    """Bases near their mixtures, untrained critics, empty moments, and the scale of each expert's features."""
     random = np.random.default_rng([assignment.settings.seed, 0x6A0])
-    shape = shape_of(assignment)
-    learnt = _prefixed(GENERATOR, initial(shape.weights, random))
+    shape, wanted = shape_of(assignment), mixtures(assignment)
+    near = {} if isinstance(shape, VectorShape) else fitted(shape, wanted)
+    learnt = _prefixed(GENERATOR, {**initial(shape.weights, random), **near})
     scales: Arrays = {}
     for number, member in enumerate(assignment.ensemble.members):
         middle, spread = _scale(assignment, to_tensors(member))
         scales |= {f"scale-{number}.mean": middle, f"scale-{number}.spread": spread}
         learnt |= _prefixed(_critic(number), initial(critic_shapes(len(middle), shape.classes), random))
     kept = _prefixed(KEPT, part(learnt, GENERATOR))
-    return {**with_moments(learnt, list(learnt)), **scales, **kept, MIXED: mixtures(assignment)}
+    return {**with_moments(learnt, list(learnt)), **scales, **kept, MIXED: wanted}
 
 
 def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:

@@ -77,14 +77,16 @@ def decode(shape: GeneratorShape | VectorShape, weights: Tensors, sums: Tensor) 
 
 
 def decode_maps(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor:
-    """Log-mels: convolutions on maps that are doubled by repeating, and a sub-pixel convolution."""
+    """Log-mels: patches and detail, see :mod:`edgeser_export.generator`."""
     x = sums.view(-1, *shape.first_map)
+    coarse = functional.conv2d(x, weights["patches.weight"], weights["patches.bias"])
+    coarse = functional.pixel_shuffle(coarse, 2 ** len(shape.channels))
     for number in range(1, len(shape.channels)):
         x = functional.interpolate(x, scale_factor=2, mode="nearest")
         x = functional.conv2d(x, weights[f"conv{number}.weight"], weights[f"conv{number}.bias"], padding=1)
         x = _rectified(x)
     x = functional.conv2d(x, weights["last.weight"], weights["last.bias"], padding=1)
-    return functional.pixel_shuffle(x, 2)[:, 0]
+    return (coarse + functional.pixel_shuffle(x, 2))[:, 0]
 
 
 def decode_vectors(weights: Tensors, sums: Tensor) -> Tensor:
@@ -124,6 +126,29 @@ def initial(shapes: Mapping[str, tuple[int, ...]], random: np.random.Generator) 
         spread = 0.0 if zero else BASIS if name == "bases" else sqrt(2 / prod(shape[1:]))
         weights[name] = (spread * random.standard_normal(shape)).astype(np.float32)
     return weights
+
+
+def fitted(shape: GeneratorShape, wanted: NDArray[np.float32]) -> Arrays:
+    """Bases and patches that come nearest to ``wanted`` (bases, mels, frames) without any detail.
+
+    The principal components of its patches, as many as a basis has channels, each of the spread ``BASIS`` in the bases.
+    """
+    channels, rows, columns = shape.first_map
+    side = 2 ** len(shape.channels)
+    cut = wanted.astype(np.float64).reshape(-1, rows, side, columns, side).transpose(0, 1, 3, 2, 4)
+    flat = cut.reshape(-1, side * side)
+    middle = flat.mean(0)
+    _, _, components = np.linalg.svd(flat - middle, full_matrices=False)
+    found = (flat - middle) @ components[:channels].T
+    unit = np.maximum(found.std(0), 1e-6) / BASIS
+    maps = (found / unit).reshape(len(wanted), rows, columns, channels).transpose(0, 3, 1, 2)
+    patches = (components[:channels] * unit[:, None]).T
+    return {
+        "bases": np.ascontiguousarray(maps.reshape(len(wanted), -1), dtype=np.float32),
+        "patches.weight": np.ascontiguousarray(patches[:, :, None, None], dtype=np.float32),
+        "patches.bias": middle.astype(np.float32),
+        "last.weight": np.zeros(shape.weights["last.weight"], dtype=np.float32),
+    }
 
 
 def one_hot(numbers: NDArray[np.integer], classes: int) -> Tensor:

@@ -41,13 +41,16 @@ def by_hand(shape: GeneratorShape, weights: Weights, z: np.ndarray, labels: np.n
     shares = np.exp(SHARPNESS * z) / np.exp(SHARPNESS * z).sum()
     own = weights["bases"].reshape(shape.classes, shape.latent, -1)[labels.argmax()]
     x = (shares @ own).reshape(shape.first_map)
+    side = 2 ** len(shape.channels)
+    squares = np.einsum("oc,chw->hwo", weights["patches.weight"][:, :, 0, 0], x) + weights["patches.bias"]
+    coarse = squares.reshape(*x.shape[1:], side, side).transpose(0, 2, 1, 3).reshape(shape.height, shape.width)
     for number in range(1, len(shape.channels)):
         x = rectified(convolved(x.repeat(2, 1).repeat(2, 2), f"conv{number}"))
     four = convolved(x, "last")
     out = np.empty((2 * x.shape[1], 2 * x.shape[2]))
     for place in range(4):
         out[place // 2 :: 2, place % 2 :: 2] = four[place]
-    return out
+    return coarse + out
 
 
 def run(data: bytes, z: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from safetensors.numpy import load
 
 from edgeser.distill import gan
@@ -77,6 +78,18 @@ def test_bases_have_to_make_mixtures_of_their_class_and_no_clip(given: Assignmen
     assert apart.min() > 0.05  # ten of each class, from eight clips
     moved = np.stack([np.roll(clips, shift, axis=2) for shift in range(clips.shape[2])])
     assert min(np.abs(moved - item).mean((2, 3)).min() for item in wanted[:4]) > 0.05
+
+
+def test_the_first_generator_is_near_its_mixtures_already(given: Assignment) -> None:
+    free = replace(given, settings=replace(given.settings, latent=0))
+    state = gan.begin(free)
+    weights = {name: torch.from_numpy(array) for name, array in gan.part(state, gan.KEPT).items()}
+    shape, wanted = gan.shape_of(free), state[gan.MIXED]
+    apart = (gan.decode(shape, weights, weights["bases"]).numpy() - wanted) ** 2
+    assert apart.mean() < 0.5 * wanted.var()  # the clips are noise, of which few components hold little
+    for side, other in ((0, 0), (8, 16)):  # what linear patches of noise leave is spread evenly
+        assert apart[:, side : side + 8, other : other + 8].mean() < 0.7 * wanted.var()
+    assert np.std(weights["bases"].numpy()) == pytest.approx(0.5, rel=0.2)
 
 
 def test_a_generator_of_many_classes_has_fewer_bases(given: Assignment) -> None:
