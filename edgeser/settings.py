@@ -66,7 +66,7 @@ class Settings:
         item_average: Decay of the moving average of the items that is shipped; 0 ships the items themselves (mtt).
         latent: Random numbers for one generated item, and bases of each class; 0 decides by the classes (gan).
         pretraining: Share of the iterations in which the generator learns its bases alone (gan).
-        generator_rate: Learning rate of the generator; a quarter of it while the critics play (gan).
+        generator_rate: Learning rate of the generator; a tenth of it while the critics play (gan).
         critic_rate: Learning rate of the critics (gan).
         critic_steps: Steps of a critic before one of the generator (gan).
         penalty_weight: Weight of the critics' gradient penalty (gan).

@@ -11,7 +11,7 @@ that sees the features f of the label experts instead of the log-mel (projected 
 2111.01007), one expert and its own critic an iteration:
 
     critic:     E D(f(G), y) - E D(f(x), y) + w_GP L_GP
-    generator:  mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
+    generator:  10 mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
 
 The losses stand in :mod:`edgeser.distill.gan_losses`. The moving average of the generator is what is kept. When a
 critic's gradients grow far beyond the length that the penalty asks for, or a loss is not finite, everything stays as it
@@ -72,6 +72,8 @@ DECAY = (0.5, 0.99)
 """Of Adam's moments while the critics play: long memories make the game swing."""
 LAST_RATE = 0.02
 """Of the learning rate, at the end of each half of the training."""
+FIDELITY = 10.0
+"""Weight of the difference between mixtures and what their bases make, while the critics play."""
 STEEPEST = 10.0
 """Mean length of a critic's gradient that counts as diverged; the penalty pulls it to 1."""
 GENERATOR, KEPT = "generator.", "kept."
@@ -207,14 +209,20 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
     }
     apart = _apart(assignment, state, _of(learnt, GENERATOR), random)
     weighted = [getattr(settings, f"{name}_weight") * value for name, value in losses.items()]
-    loss = torch.stack([apart, *weighted]).sum()
-    changed = _stepped(state, learnt, loss, _rate(settings.generator_rate / 4, rate), iteration + 1, DECAY)
+    loss = torch.stack([FIDELITY * apart, *weighted]).sum()
+    before = _without_moments(state, learnt) if iteration == first else state
+    changed = _stepped(before, learnt, loss, _rate(settings.generator_rate / 10, rate), iteration - first + 1, DECAY)
     kept = {
         name: (AVERAGE * array + (1 - AVERAGE) * changed[GENERATOR + name]).astype(np.float32)
         for name, array in part(state, KEPT).items()
     }
     values |= {"loss": loss.item(), "apart": apart.item(), **{name: value.item() for name, value in losses.items()}}
     return {**state, **changed, **_prefixed(KEPT, kept)}, values
+
+
+def _without_moments(state: State, learnt: Tensors) -> State:
+    """The state with empty moments of Adam: those of one loss make the first steps of another too long."""
+    return with_moments({**state}, list(learnt))
 
 
 def _criticised(

@@ -75,7 +75,7 @@ def test_the_file_computes_what_numpy_does(shape: GeneratorShape) -> None:
 def test_it_weighs_less_than_a_megabyte_and_is_the_same_every_time() -> None:
     shape = GeneratorShape(latent=16, classes=8, height=64, width=96)
     data = write_generator(shape, weights_of(shape))
-    assert len(data) < 700_000
+    assert len(data) < 850_000
     assert data == write_generator(shape, weights_of(shape))
 
 
