@@ -126,7 +126,7 @@ class Shelf:
         return (
             replace(
                 material,
-                settings=decided(here, len(material.task.clips), material.task.classes),
+                settings=decided(here, len(material.task.clips), material.task.classes, material.task.fewest_clips),
             ),
             dev,
             test,

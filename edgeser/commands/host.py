@@ -270,7 +270,8 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
     if given["features"]:
         if chosen["folder"] or chosen["corpus"]:
             raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
-        chosen |= {"corpus": VECTORS, "folder": str(given["features"])}
+        method = chosen["method"] or (None if config else "gan")  # the default of recordings moves log-mels
+        chosen |= {"corpus": VECTORS, "folder": str(given["features"]), "method": method}
     own = begun / "config.toml" if begun is not None else None
     return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
 

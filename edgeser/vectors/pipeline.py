@@ -22,7 +22,7 @@ from edgeser.corpora.splits import Split
 from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.loop import iterations_done, run_method
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.table import AUTO, find_method, settings_for
+from edgeser.distill.table import find_method, settings_for
 from edgeser.errors import DistilledSetError, SettingsError
 from edgeser.experts import Ensemble, Task
 from edgeser.rows import REAL_CLIPS
@@ -93,9 +93,8 @@ def prepare_vectors(settings: Settings) -> Material:
         CorpusError: The file cannot be used; a leaf says why.
         SettingsError: Method, labels or budget do not fit.
     """
-    method = "gan" if settings.method == AUTO else settings.method
-    if method not in METHODS:
-        raise SettingsError(f"--method {method} does not work on vectors", f"use one of: {', '.join(METHODS)}")
+    if settings.method not in METHODS:
+        raise SettingsError(f"--method {settings.method} does not work on vectors", f"use one of: {', '.join(METHODS)}")
     if settings.ship != "items" or settings.polish or settings.formations > 1:
         raise SettingsError("vectors are shipped as items, as they are", "leave out --ship, --polish and --formations")
     vectors = read_vectors(Path(settings.folder))
@@ -107,7 +106,7 @@ def prepare_vectors(settings: Settings) -> Material:
     clips = ((train - mean) / spread)[:, :, None, None].astype(np.float32)
     speakers = tuple(vectors.speakers[row] for row in rows["train"])
     task = Task(graph, clips, labels, len(vectors.names), speakers)
-    fixed = _decided(replace(settings, method=method, arch=ARCH), task, vectors.names)
+    fixed = _decided(replace(settings, arch=ARCH, formations=1), task, vectors.names)
     start = initial_weights(graph, settings.seed)
     assignment = Assignment(task, vectors.names, fixed, start, Ensemble(graph, (), ()))
     return Material(vectors, split, rows, mean, spread, assignment)

@@ -11,7 +11,7 @@ item has: softmax(SHARPNESS z), so that most items have much of one basis and so
 ``patches`` is linear: a square of the item for each place of the map (a convolution of one by one whose channels are
 put side by side, Shi et al. 2016, arXiv 1609.05158). ``detail`` doubles the map by repeating and convolves it, layer by
 layer; the last doubling is a sub-pixel convolution. After each of its layers but the last: a leaky rectifier and
-division by the root mean square over the channels (Karras et al. 2018, arXiv 1710.10196), so that items are independent.
+division by the root mean square over the channels (Karras et al. 2018, arXiv 1710.10196): items are independent.
 
 Inputs ``z``: float32 (items, latent), standard normal; ``labels``: float32 (items, classes), one-hot. Output ``items``:
 float32 (items, height, width). Weights are stored as float16. Equal arguments give equal bytes.

@@ -146,7 +146,8 @@ def test_each_loss_can_be_off(given: Assignment, name: str) -> None:
     off = replace(given, settings=replace(given.settings, **{f"{name}_weight": 0.0}))
     (one, both), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
     for settings, found in ((given.settings, both), (off.settings, values)):
-        expected = gan.FIDELITY * found["apart"] + sum(getattr(settings, f"{each}_weight") * found[each] for each in LOSSES)
+        game = sum(getattr(settings, f"{each}_weight") * found[each] for each in LOSSES)
+        expected = gan.FIDELITY * found["apart"] + game
         assert found["loss"] == pytest.approx(expected, rel=1e-4)
     same = np.array_equal(one["generator.bases"], other["generator.bases"])
     assert same == (values[name] == 0)
