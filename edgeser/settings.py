@@ -136,7 +136,7 @@ class Settings:
     critic_rate: float = 1e-3
     critic_steps: int = 2
     penalty_weight: float = 10.0
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.02
     feature_weight: float = 1.0
     probability_weight: float = 0.3
     diversity_weight: float = 0.3

@@ -11,7 +11,7 @@ that sees the features f of the label experts instead of the log-mel (projected 
 2111.01007), one expert and its own critic an iteration:
 
     critic:     E D(f(G), y) - E D(f(x), y) + w_GP L_GP
-    generator:  10 mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
+    generator:  100 mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
 
 The losses stand in :mod:`edgeser.distill.gan_losses`. The moving average of the generator is what is kept. When a
 critic's gradients grow far beyond the length that the penalty asks for, or a loss is not finite, everything stays as it
@@ -72,7 +72,7 @@ DECAY = (0.5, 0.99)
 """Of Adam's moments while the critics play: long memories make the game swing."""
 LAST_RATE = 0.02
 """Of the learning rate, at the end of each half of the training."""
-FIDELITY = 10.0
+FIDELITY = 100.0
 """Weight of the difference between mixtures and what their bases make, while the critics play."""
 STEEPEST = 10.0
 """Mean length of a critic's gradient that counts as diverged; the penalty pulls it to 1."""
