@@ -12,6 +12,7 @@ from edgeser.commands import flags
 from edgeser.commands.common import Json, print_json, print_rich, say
 
 if TYPE_CHECKING:
+    from edgeser.evaluate import Plan
     from edgeser.run import Run
     from edgeser.settings import Settings
     from edgeser.workers import Workers
@@ -219,21 +220,13 @@ def evaluate(
 
     if picture is not None:
         pictures.check_picture(picture)
-    if Run(run).settings().corpus == VECTORS:
-        from edgeser.vectors.evaluate import evaluate_vectors
-
-        refuse_for_vectors(arch or transfer or convergence or full_best)
-        found = evaluate_vectors(Run(run), tuple(range(seeds)), str(folder.expanduser().resolve()) if folder else "")
-        if picture is not None:
-            pictures.save(pictures.evaluation_picture(found), picture)
-        print_json(found) if as_json else print_rich(evaluation_tables(found))
-        return
+    place = str(folder.expanduser().resolve()) if folder else ""
+    of_vectors = Run(run).settings().corpus == VECTORS
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
     students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
-    place = str(folder.expanduser().resolve()) if folder else ""
-    result = measure(Run(run), plan, workers_of(jobs, backend), place)
+    result = _of_vectors(run, plan, place) if of_vectors else measure(Run(run), plan, workers_of(jobs, backend), place)
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
@@ -276,15 +269,22 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
     return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
 
 
-def refuse_for_vectors(asked: object) -> None:
-    """Raise SettingsError where something is asked for that a run of vectors has not."""
-    from edgeser.errors import SettingsError
+def _of_vectors(run: Path, plan: Plan, place: str) -> dict[str, Any]:
+    """What evaluate measures of a run of vectors, always with all rows that there are.
 
-    if asked:
+    Raises:
+        SettingsError: Something is asked for that such a run has not.
+    """
+    from edgeser.errors import SettingsError
+    from edgeser.run import Run
+    from edgeser.vectors.evaluate import evaluate_vectors
+
+    if plan.transfer or plan.convergence or "full_best" in plan.rows:
         raise SettingsError(
             "a run of vectors has one student and one length of training",
             "leave out --arch, --transfer, --convergence and --full-best",
         )
+    return evaluate_vectors(Run(run), plan.seeds, place)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:
