@@ -77,8 +77,10 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-FORMATIONS = 8
-"""Log-mels in an item where nobody says how many; chosen on dev speakers, see docs/methods.md."""
+SMALL_SHARE = 0.04
+"""Share of the clips below which number counts for more than sharpness."""
+MANY, FEW = 8, 2
+"""Log-mels in an item below that share, and from it on; chosen on dev speakers, see docs/methods.md."""
 
 
 def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
@@ -96,18 +98,21 @@ def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> 
     settings = with_budget(settings, train_items, classes)
     own = {key: value for key, value in find_method(settings.method).defaults.items() if not getattr(settings, key)}
     settings = replace(settings, **own)
-    return with_views(replace(settings, formations=settings.formations or formations_of(settings, rarest)), classes)
+    formations = settings.formations or formations_of(settings, settings.ipc * classes / train_items, rarest)
+    return with_views(replace(settings, formations=formations), classes)
 
 
-def formations_of(settings: Settings, rarest: int) -> int:
-    """Log-mels in an item: ``FORMATIONS``, or as many as there are clips for; generated items are whole."""
+def formations_of(settings: Settings, share: float, rarest: int) -> int:
+    """Log-mels in an item, for a budget of ``share`` of the clips; generated items are whole.
+
+    Methods that take clips get no more than there are: ``rarest`` of the class that has the fewest.
+    """
     if find_method(settings.method).makes_more:
         return 1
+    wanted = MANY if share < SMALL_SHARE else FEW
     if not takes_clips(settings):
-        return FORMATIONS
-    return max(
-        number for number in FORMATS if number == 1 or (settings.ipc * number <= rarest and number <= FORMATIONS)
-    )
+        return wanted
+    return max((number for number in FORMATS if number <= wanted and settings.ipc * number <= rarest), default=1)
 
 
 def takes_clips(settings: Settings) -> bool:

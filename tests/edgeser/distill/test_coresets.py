@@ -148,12 +148,14 @@ def test_the_table_finds_methods_and_suggests_near_ones() -> None:
     ("values", "rarest", "formations"),
     [
         ({}, 90, 8),
-        ({"formations": 2}, 90, 2),
-        ({"ipc": 40}, 41, 8),  # mixtures can be more than clips
-        ({"ipc": 40, "start_from": "real", "method": "invert"}, 90, 2),
-        ({"ipc": 6, "method": "random"}, 90, 8),
-        ({"ipc": 6, "method": "random"}, 47, 4),
-        ({"ipc": 60, "method": "herding"}, 61, 1),
+        ({"ipc": 3}, 90, 8),
+        ({"ipc": 4}, 90, 2),
+        ({"formations": 4}, 90, 4),
+        ({"ipc": 40}, 41, 2),  # mixtures can be more than clips
+        ({"ipc": 40, "start_from": "real", "method": "invert"}, 79, 1),
+        ({"method": "random"}, 16, 8),
+        ({"method": "random"}, 15, 4),
+        ({"ipc": 60, "method": "herding"}, 119, 1),
         ({"method": "gan"}, 90, 1),
     ],
 )
