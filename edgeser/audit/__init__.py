@@ -25,9 +25,9 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
       "sets": {name: {"words", "items"}},
       "copies": {                                     threat model "set"
         "words": how it is measured,
-        "spaces": {                                   "log_mel", "features"
+        "spaces": {                                   "log_mel", "patterns", "features"
           space: {
-            "unit": "dB" or "standard deviations",
+            "unit": "dB", "1 - correlation" or "standard deviations",
             "real": {"same_speaker": spread, "other_speaker": spread},     of a real clip to its nearest real clip
             "sets": {set: {
               "nearest": spread,                      of an item to its nearest real clip
@@ -38,7 +38,7 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
           }
         }
       },
-      "nearest": [{"item", "class", "clip", "speaker", "log_mel": dB, "features"}],          of the distilled set
+      "nearest": [{"item", "class", "clip", "speaker", "log_mel": dB, "patterns", "features"}],     of the distilled set
       "membership": null or {
         "words": ..., "shadows": N, "speakers": S,
         "sets": {set: {threat model: {

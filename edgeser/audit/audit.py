@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeser import __version__
-from edgeser.audit.copies import copy_figures, plain_distances, shifted_distances
+from edgeser.audit.copies import Bands, copy_figures, pattern_distances, plain_distances, shifted_distances
 from edgeser.audit.halves import speaker_numbers
 from edgeser.audit.inversion import aligned, write_picture, write_sounds
 from edgeser.audit.material import Opened, open_audit, real_sets, with_voices
@@ -209,30 +209,36 @@ def _copies(
         return np.asarray(infer(graph, member, items[:, None], last).astype(np.float64) / spread)
 
     mels = {name: decibels * shifted_distances(linked.items, clips) for name, linked in sets.items()}
+    bands = Bands.of(clips)
+    patterns = {name: pattern_distances(linked.items, clips, bands) for name, linked in sets.items()}
     looks = {name: plain_distances(seen(linked.items), features / spread) for name, linked in sets.items()}
     spaces = {
         "log_mel": copy_figures("dB", decibels * shifted_distances(clips, clips), voices.speakers, mels),
+        "patterns": copy_figures(
+            "1 - correlation", pattern_distances(clips, clips, bands), voices.speakers, patterns
+        ),
         "features": copy_figures(
             "standard deviations", plain_distances(features / spread, features / spread), voices.speakers, looks
         ),
     }
     words = (
-        "root mean square difference of log-mels at the same mean level and at the best circular shift; features: the "
-        "last hidden layer of the first label expert"
+        "root mean square difference of log-mels at the same mean level and at the best circular shift; patterns: "
+        "1 - correlation, at the best shift, of what stands out of its surroundings in time and frequency; features: "
+        "the last hidden layer of the first label expert"
     )
-    own = {"log_mel": mels["distilled"], "features": looks["distilled"]}
-    return {"words": words, "spaces": spaces}, own["log_mel"].argmin(1).tolist(), own
+    own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": looks["distilled"]}
+    return {"words": words, "spaces": spaces}, own["patterns"].argmin(1).tolist(), own
 
 
 def _inversion(
     opened: Opened, nearest: list[int], distances: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 ) -> dict[str, Any]:
     items = opened.distilled.items()
-    clips = aligned(items, opened.assignment.task.clips[nearest, 0])
+    everything = opened.assignment.task.clips[:, 0]
+    clips = aligned(items, everything[nearest], Bands.of(everything))
     classes = _classes(opened)
     picture = "audit/items.png"
-    near = distances["log_mel"].min(1)
-    write_picture(items, clips, classes, near, opened.run.folder / picture)
+    write_picture(items, clips, classes, 1 - distances["patterns"].min(1), opened.run.folder / picture)
     return {
         "words": "Griffin and Lim, from the log-mels of the items and of the recordings nearest to them",
         "picture": picture,

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.audit.copies import shifted_distances
+from edgeser.audit.copies import Bands, pattern_distances
 from edgeser.audit.halves import Half, draw_half, speaker_numbers
 from edgeser.audit.membership import Observations
 from edgeser.distill.bank import finish
@@ -172,10 +172,10 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
         own = Run(run.folder / name)
         own.folder.mkdir(exist_ok=True)
         made = _make(name, own, assignment, plan.frontend, number)
-        distances, sure = look_at(made.distilled, task.graph, assignment.init, plan.task)
+        apart, sure = look_at(made.distilled, task.graph, assignment.init, plan.task)
         stored = np.zeros(len(plan.task.clips), dtype=np.float32)
         stored[chosen[made.stored]] = 1
-        write_bytes(path, safetensors_bytes({"distances": distances, "sure": sure, "stored": stored}))
+        write_bytes(path, safetensors_bytes({"patterns": apart, "sure": sure, "stored": stored}))
     return number
 
 
@@ -191,10 +191,11 @@ def look_at(
         task: The clips that he asks about.
 
     Returns:
-        Distance of each clip to the nearest item of its class, (clips,); how sure each student is of its class, log
-        odds averaged over ``SHIFTS``, (students, clips). Float32.
+        Distance of each clip's patterns to those of the nearest item of its class, (clips,); how sure each student is
+        of its class, log odds averaged over ``SHIFTS``, (students, clips). Float32.
     """
-    apart = shifted_distances(task.clips[:, 0], distilled.items())
+    clips = task.clips[:, 0]
+    apart = pattern_distances(clips, distilled.items(), Bands.of(clips))
     same = task.labels[:, None] == distilled.item_classes().astype(np.int64)[None]
     distances = np.where(same, apart, np.inf).min(1)
     students = [train_on_set(graph, init, distilled, seed) for seed in range(STUDENTS)]
@@ -237,18 +238,16 @@ def observations(plan: ShadowPlan, shadows: int) -> dict[str, dict[str, Observat
     found = {}
     for name in plan.sets:
         cells = [_read(plan.cell(number, name)) for number in range(shadows)]
-        seen = {
-            "set": np.stack([-cell["distances"] for cell in cells]),
-            "set_and_labels": np.stack([cell["sure"].mean(0) for cell in cells]),
-            "model": np.stack([cell["sure"][0] for cell in cells]),
-        }
+        near = np.stack([-cell["patterns"] for cell in cells])
+        sure = np.stack([cell["sure"] for cell in cells])
+        seen = {"set": (near,), "set_and_labels": (near, sure.mean(1)), "model": (sure[:, 0],)}
         truths = {name: np.stack([half.chosen for half in halves])}
         if name == "random_bank":
             truths["real_subset"] = np.stack([cell["stored"] for cell in cells]).astype(bool)
         for truth, members in truths.items():
             found[truth] = {
-                threat: Observations(statistic.astype(np.float64), members, speakers, standing)
-                for threat, statistic in seen.items()
+                threat: Observations(np.stack(statistics).astype(np.float64), members, speakers, standing)
+                for threat, statistics in seen.items()
             }
     return found
 
@@ -278,6 +277,6 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
         cell = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} cannot be read: {error}", "remove it and run audit again with --resume") from error
-    if set(cell) != {"distances", "sure", "stored"}:
+    if set(cell) != {"patterns", "sure", "stored"}:
         raise RunError(f"{path} is no cell of an audit", "remove it and run audit again with --resume")
     return cell

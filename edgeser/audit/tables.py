@@ -14,7 +14,7 @@ Line: TypeAlias = tuple[str, str, Mapping[str, Any], float | None]
 """Attack, threat model, figure of each set, chance."""
 
 THREAT_WORDS = {"set": "the set", "set_and_labels": "the kit", "model": "a model"}
-SPACE_WORDS = {"log_mel": "log-mel", "features": "features"}
+SPACE_WORDS = {"log_mel": "log-mel", "patterns": "patterns", "features": "features"}
 
 
 def summary_lines(found: Found) -> list[dict[str, Any]]:
