@@ -44,8 +44,9 @@ from edgeser_device.progress import ignore_progress
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
 
-STUDENTS = 2
-"""Students that are trained on each set: the first as a board does it, the others with other orders of the views."""
+STUDENTS = 1
+"""Students that are trained on each set, the first as a board does it: a kit determines it, so its owner has it too.
+More of them, with other orders of the views, cost as much again each."""
 SHIFTS = (-8, 0, 8)
 """Frames by which a clip is shifted when a student is asked about it; the answers are averaged."""
 FROM = "from_"
