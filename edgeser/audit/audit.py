@@ -209,17 +209,18 @@ def _copies(
         return np.asarray(infer(graph, member, items[:, None], last).astype(np.float64) / spread)
 
     mels = {name: decibels * shifted_distances(linked.items, clips) for name, linked in sets.items()}
-    bands = Bands.of(clips)
+    bands, own_features = Bands.of(clips), features / spread
     patterns = {name: pattern_distances(linked.items, clips, bands) for name, linked in sets.items()}
-    looks = {name: plain_distances(seen(linked.items), features / spread) for name, linked in sets.items()}
+    looks = {name: plain_distances(seen(linked.items), own_features) for name, linked in sets.items()}
+    measured = {
+        "log_mel": ("dB", decibels * shifted_distances(clips, clips), mels),
+        "patterns": ("1 - correlation", pattern_distances(clips, clips, bands), patterns),
+        "features": ("standard deviations", plain_distances(own_features, own_features), looks),
+    }
+    sources = {name: linked.sources for name, linked in sets.items()}
     spaces = {
-        "log_mel": copy_figures("dB", decibels * shifted_distances(clips, clips), voices.speakers, mels),
-        "patterns": copy_figures(
-            "1 - correlation", pattern_distances(clips, clips, bands), voices.speakers, patterns
-        ),
-        "features": copy_figures(
-            "standard deviations", plain_distances(features / spread, features / spread), voices.speakers, looks
-        ),
+        space: copy_figures(unit, real, voices.speakers, found, sources)
+        for space, (unit, real, found) in measured.items()
     }
     words = (
         "root mean square difference of log-mels at the same mean level and at the best circular shift; patterns: "

@@ -28,6 +28,7 @@ LOWER = 0.05
 """Quantile of the clips' distances below which as many items are expected where nothing is copied."""
 AROUND_FRAMES, AROUND_BANDS = 9, 5
 """Surroundings that patterns stand out of: 0.3 s, a syllable or two, and a twelfth of the bands."""
+NO_SOURCES = np.zeros((0, 0), dtype=np.int64)
 ROWS = 64
 """Pictures compared with all others at once: some hundred megabytes."""
 
@@ -108,7 +109,13 @@ def plain_distances(first: NDArray[np.floating[Any]], second: NDArray[np.floatin
     return np.asarray(cdist(first, second) / np.sqrt(first.shape[1]))
 
 
-def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dict[str, Floats]) -> dict[str, Any]:
+def copy_figures(
+    unit: str,
+    real: Floats,
+    speakers: NDArray[np.int64],
+    sets: dict[str, Floats],
+    sources: dict[str, NDArray[np.int64]],
+) -> dict[str, Any]:
     """The copy test in one space.
 
     Args:
@@ -116,6 +123,7 @@ def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dic
         real: Between the clips, (clips, clips).
         speakers: Of each clip, (clips,).
         sets: From the items of each set to the clips, (items, clips).
+        sources: Clips that each item of a set is or began as, (items, sources), where that is known.
 
     Returns:
         One entry of ``spaces``; see :mod:`edgeser.audit`.
@@ -130,6 +138,7 @@ def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dic
         "sets": {
             name: {
                 "nearest": _spread(found.min(1)),
+                "source": source_figures(found, sources.get(name, NO_SOURCES)),
                 **_compared(found.min(1), nearest),
                 "relative": {
                     "items": _spread(_relative(found)),
@@ -140,6 +149,22 @@ def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dic
             for name, found in sets.items()
         },
     }
+
+
+def source_figures(distances: Floats, sources: NDArray[np.int64]) -> dict[str, float] | None:
+    """How many items have one of their own sources as the nearest of all clips, and how many had by chance.
+
+    Args:
+        distances: Of items to clips, (items, clips).
+        sources: Clips that each item is or began as, (items, sources).
+
+    Returns:
+        A share with its interval, and ``chance``; None where no source is known.
+    """
+    if not sources.size:
+        return None
+    found = (distances.argmin(1)[:, None] == sources).any(1)
+    return {**share_of(int(found.sum()), len(found)), "chance": round(sources.shape[1] / distances.shape[1], 6)}
 
 
 def _compared(found: Floats, reference: Floats) -> dict[str, Any]:

@@ -98,11 +98,19 @@ def _copy_lines(copies: Found) -> Iterator[Line]:
         own = _with_bank({name: {"value": each["nearest"]["least"]} for name, each in found["sets"].items()})
         least = found["real"]["other_speaker"].get("least")
         yield f"least distance to a recording, {where} ({found['unit']}; chance: other speakers')", "set", own, least
+        linked = _with_bank({name: each["source"] for name, each in found["sets"].items()})
+        yield f"items nearest to a recording that they are or began as, {where}", "set", linked, _chance(linked)
         for relative, words in ((False, "nearer than"), (True, "nearer for its neighbourhood than")):
             for key, title, chance in (("below_least", "all", None), ("below_lower", "95 % of", 0.05)):
                 figures = {name: (each["relative"] if relative else each)[key] for name, each in found["sets"].items()}
                 figures = _with_bank(figures)
                 yield f"items {words} {title} recordings of others, {where}", "set", figures, chance
+
+
+def _chance(figures: dict[str, Any]) -> float | None:
+    """Chance where it is the same for all sets."""
+    found = {figure["chance"] for figure in figures.values() if figure}
+    return found.pop() if len(found) == 1 else None
 
 
 def _with_bank(figures: dict[str, Any]) -> dict[str, Any]:
