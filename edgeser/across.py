@@ -3,9 +3,9 @@
     other = open_other(run, "emodb", Path("data/emodb"), (), Workers(2))
     entries = measure_across(run, [other], seeds=(0, 1, 2), workers=Workers(2))
 
-Only emotions that both corpora have count, by a map that is stated: the probabilities of our emotions that mean the same
-one of theirs are added, those of the others are left out, and the largest is the answer. No speaker of the other corpus
-was trained on or chosen with, so all of them are scored.
+Only emotions that both corpora have count, by a map that is stated: the probabilities of our emotions that mean the
+same one of theirs are added, those of the others are left out, and the largest is the answer. No speaker of the other
+corpus was trained on or chosen with, so all of them are scored.
 """
 
 from __future__ import annotations

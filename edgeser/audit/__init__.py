@@ -63,8 +63,11 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
       "inversion": {"words": ..., "picture": "audit/items.png",
                     "sounds": [{"item", "class", "sound": "audit/sounds/00-anger.wav", "nearest": "...wav"}]},
       "dp": null or {"epsilon", "delta", "noise_multiplier", "unit", "covered": [...], "not_covered": [...]},
-      "summary": [{"set", "attack", "threat_model", "figure", "chance", "words"}]           the lines of the table
+      "controls": [{"attack", "threat_model", "finds_the_leak", "finds_noise"}],            intervals against chance
+      "summary": [{"set", "attack", "threat_model", "figure", "chance", "worse", "words"}]  the lines of the table
     }
 
-Paths are relative to the run. ``summary`` is what a reader needs first: it can be shown as it is.
+Paths are relative to the run. ``summary`` is what a reader needs first: it can be shown as it is; "worse" is the side
+of chance that tells of a leak, "more", "less" or "". An attack that does not find the planted leak says nothing of the
+other sets.
 """

@@ -18,6 +18,7 @@ from edgeser import __version__
 from edgeser.audit.copies import Bands, copy_figures, pattern_distances, plain_distances, shifted_distances
 from edgeser.audit.halves import speaker_numbers
 from edgeser.audit.inversion import aligned, write_picture, write_sounds
+from edgeser.audit.lines import CONTROL, LEAK, control_lines
 from edgeser.audit.material import Opened, open_audit, real_sets, with_voices
 from edgeser.audit.membership import membership_figures
 from edgeser.audit.shadows import FROM, THREATS, ShadowPlan, attack_shadow, observations
@@ -40,7 +41,6 @@ FEWEST_SHADOWS = 4
 """With fewer no shadow is left that tells how a statistic is distributed with a clip and without."""
 OVERRIDES = ("experts", "expert_steps", "iterations")
 """Settings that shadows may have other ones of than the run, to be quicker; the figures are then of another run."""
-SUBSET, NOISE = "real_subset", "noise"
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,7 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
         "inversion": inversion,
         "dp": run.description().get("dp"),
     }
+    found["controls"] = control_lines(found)
     found["summary"] = summary_lines(found)
     found["seconds"] = round(time.monotonic() - begun, 1)
     write_json(run.folder / "audit.json", found)
@@ -271,14 +272,14 @@ def _sets_in_words(opened: Opened, sets: Mapping[str, Linked], plan: AuditPlan) 
     words = {
         "distilled": f"the run's own: {settings.method}",
         "random_bank": "random real clips, labelled by the experts; member: a clip that the experts learnt",
-        SUBSET: "random real clips; member: a clip that is stored; the planted leak",
-        NOISE: "smooth noise with hard labels, of no recording; the control",
+        LEAK: "random real clips; member: a clip that is stored; the planted leak",
+        CONTROL: "smooth noise with hard labels, of no recording; the control",
         **{FROM + start: f"{settings.method} from {start}" for start in plan.starts},
     }
     if find_method(settings.method).improve is not None:
         words["distilled"] += f" from {settings.start_from}"
     counts = {name: len(linked.items) for name, linked in sets.items()}
-    return {name: {"words": text, "items": counts.get(name, counts[SUBSET])} for name, text in words.items()}
+    return {name: {"words": text, "items": counts.get(name, counts[LEAK])} for name, text in words.items()}
 
 
 def _digest(opened: Opened, settings: Settings) -> str:

@@ -51,7 +51,7 @@ class Observations:
 
     @property
     def plain(self) -> Floats:
-        """The statistics at mean 0 and spread 1 over everything, added, (shadows, clips): what a threshold is put on."""
+        """The statistics, each at mean 0 and spread 1, added, (shadows, clips): what a threshold is put on."""
         apart = self.statistics - self.statistics.mean((1, 2), keepdims=True)
         return np.asarray((apart / (self.statistics.std((1, 2), keepdims=True) + 1e-12)).sum(0))
 

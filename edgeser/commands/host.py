@@ -239,9 +239,7 @@ def _require_no_map(labels: Sequence[str] | None) -> None:
         raise SettingsError("--map says which emotions of another corpus count", "add --on DIR --corpus NAME")
 
 
-def _open_other(
-    run: Run, folder: Path | None, corpus: str | None, labels: Sequence[str], workers: Workers
-) -> Other:
+def _open_other(run: Run, folder: Path | None, corpus: str | None, labels: Sequence[str], workers: Workers) -> Other:
     """The corpus of ``--on``; what of it is left out is said."""
     from edgeser.across import FEWEST_SPEAKERS, open_other
     from edgeser.errors import SettingsError

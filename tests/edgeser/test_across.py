@@ -115,7 +115,7 @@ def test_the_interval_is_that_of_a_bootstrap_over_speakers(answered: tuple[Other
 
 def test_few_speakers_have_no_interval() -> None:
     truth = np.arange(30) % 3
-    entry = entry_of(other_of(truth, truth), {row: truth[None] for row in ("distilled", "full")}, (0,))
+    entry = entry_of(other_of(truth, truth), dict.fromkeys(("distilled", "full"), truth[None]), (0,))
     assert entry["distilled"]["uar_mean"] == 1.0
     assert entry["distilled"]["uar_std"] is None
     assert entry["distilled"]["low"] is entry["difference"]["high"] is None
@@ -123,14 +123,15 @@ def test_few_speakers_have_no_interval() -> None:
 
 
 def test_probabilities_of_what_is_not_shared_are_left_out_and_equals_are_added() -> None:
-    other = replace(other_of(np.zeros(1, np.int64), np.zeros(1, np.int64)), labels={"anger": "x", "calm": "x", "sadness": "y"})
+    one = np.zeros(1, np.int64)
+    other = replace(other_of(one, one), labels={"anger": "x", "calm": "x", "sadness": "y"})
     answer = np.array([[0.2, 0.15, 0.35, 0.3], [0.1, 0.1, 0.5, 0.3]]) @ other.groups
     assert answer.argmax(1).tolist() == [0, 1]
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another corpus: clips of the demo corpus's own test speakers under other names, one folder a class, two shared."""
+    """Another corpus: clips of the demo corpus under other names, one folder a class, two classes."""
     folder = tmp_path_factory.mktemp("elsewhere") / "corpus"
     demo = load_corpus("demo")
     for utterance in demo.utterances:
