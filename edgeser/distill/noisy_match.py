@@ -5,10 +5,11 @@ For every class c the characteristic function of the features of its clips is ta
     Phi_c(t) = 1/n_c sum over its clips x of exp(i t.f(x)) + noise
 
 Features are those of untrained networks, normalised by what they make of noise: neither f nor t nor the start of the
-items depends on a clip. exp(i t.f) has length one whatever the clip, so there is nothing to clip: with m values a network and
-k networks a clip moves its class's sum by 2 sqrt(k m) at most when it is replaced, and normal noise of z times that in
-every real and imaginary part makes the statistics (epsilon, delta) differentially private (:mod:`guarantee` has z; the
-classes are apart, so they share the budget). Items then follow the kept statistics and see no clip any more:
+items depends on a clip. exp(i t.f) has length one whatever the clip, so there is nothing to clip: with m values a
+network and k networks a clip moves its class's sum by 2 sqrt(k m) at most when it is replaced, and normal noise of z
+times that in every real and imaginary part makes the statistics (epsilon, delta) differentially private
+(:mod:`guarantee` has z; the classes are apart, so they share the budget).
+Items then follow the kept statistics and see no clip any more:
 
     loss = mean over t of |Phi_c(t) - 1/n sum over the items y of the class of exp(i t.f(y))|^2
 
