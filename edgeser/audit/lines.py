@@ -82,7 +82,8 @@ def control_words(controls: list[dict[str, Any]]) -> str:
     """The same in a sentence."""
     found = sum(line["finds_the_leak"] for line in controls)
     asked = [line["finds_noise"] for line in controls if line["finds_noise"] is not None]
-    return f"{found} of {len(controls)} figures are above chance on the planted leak, {sum(asked)} of {len(asked)} on noise"
+    leak = f"{found} of {len(controls)} figures are above chance on the planted leak"
+    return f"{leak}, {sum(asked)} of {len(asked)} on noise"
 
 
 def _membership_lines(membership: Found | None) -> Iterator[Line]:
