@@ -4,7 +4,8 @@
 
 A method is a column, METHOD or METHOD:START. Every method is distilled on all training clips and on the same halves of
 them; what does not depend on the method is made once for all: the label experts of every half, and the sets of random
-recordings and of noise. All results are kept in ``--out`` and what is there is not made again, so a table can be
+recordings and of noise. ``--unshadowed`` names methods that are attacked without shadow runs: all but membership, in
+minutes. All results are kept in ``--out`` and what is there is not made again, so a table can be
 stopped at any time. JSON is printed on stdout, the tables on stderr; ``--markdown`` writes a page. The exit code is 1
 where an attack misses the planted leak.
 """
@@ -118,12 +119,13 @@ def measure(request: Request, arguments: argparse.Namespace) -> dict[str, Any]:
         EdgeserError: A setting does not fit, the corpus is not there, or a distillation failed.
     """
     found = {}
-    for label in arguments.methods:
+    wanted = {**dict.fromkeys(arguments.unshadowed, 0), **dict.fromkeys(arguments.methods, arguments.shadows)}
+    for label, shadows in sorted(wanted.items(), key=lambda each: -each[1]):
         settings = settings_of(label, arguments, request)
-        path = request.out / f"{arguments.corpus}-{label.replace(':', '-')}-{fingerprint(asdict(settings))}.json"
+        path = request.out / f"{name_of(label, settings)}.json"
         kept = read(path)
-        if kept.get("shadows") != arguments.shadows:
-            kept = {"shadows": arguments.shadows, "audit": audit_of(label, settings, arguments.shadows, request)}
+        if kept.get("shadows") != shadows:
+            kept = {"shadows": shadows, "audit": audit_of(label, settings, shadows, request)}
             write_json(path, kept)
         found[label] = kept["audit"]
     return {
@@ -137,8 +139,7 @@ def measure(request: Request, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def audit_of(label: str, settings: Settings, shadows: int, request: Request) -> dict[str, Any]:
     """Distil and audit one method, with what the others have made already."""
-    name = f"{settings.corpus}-{label.replace(':', '-')}-{fingerprint(asdict(settings))}"
-    run = prepare_run(request.out / "runs" / name, settings, tuple(asdict(settings)), request)
+    run = prepare_run(request.out / "runs" / name_of(label, settings), settings, tuple(asdict(settings)), request)
     say(f"{label}: distilling")
     distil([run], 1, request.workers.jobs)
     keep_experts(run, experts_folder(run.settings(), request))
@@ -152,6 +153,11 @@ def audit_of(label: str, settings: Settings, shadows: int, request: Request) -> 
         return audit(run, plan, request.workers)
     finally:
         halves.keep(shadow_plan)
+
+
+def name_of(label: str, settings: Settings) -> str:
+    """A name for a column's files."""
+    return f"{settings.corpus}-{label.replace(':', '-')}-{fingerprint(asdict(settings))}"
 
 
 def halves_name(settings: Settings, run: Run) -> str:
@@ -204,6 +210,7 @@ def command_words(arguments: argparse.Namespace) -> str:
     """What repeats the table."""
     words = ["python", "benchmarks/audit.py", "CORPORA", "--corpus", arguments.corpus, "--ipc", str(arguments.ipc)]
     words += ["--methods", *arguments.methods, "--shadows", str(arguments.shadows)]
+    words += ["--unshadowed", *arguments.unshadowed] if arguments.unshadowed else []
     return shlex.join([*words, *(word for text in arguments.set for word in ("--set", text))])
 
 
@@ -214,6 +221,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--corpus", default="ravdess", help="which of them; demo needs none")
     made.add_argument("--ipc", type=int, default=6, help="items a class")
     made.add_argument("--methods", nargs="+", default=["auto"], metavar="METHOD[:START]", help="a column each")
+    made.add_argument(
+        "--unshadowed", nargs="+", default=[], metavar="METHOD[:START]", help="columns without membership"
+    )
     made.add_argument("--shadows", type=int, default=16, help="shadow runs of each method")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all methods")
     made.add_argument("--out", type=Path, default=Path("audit-results"), metavar="DIR", help="where results are kept")

@@ -55,11 +55,13 @@ def aim_words(found: Mapping[str, Any], name: str) -> tuple[str, ...]:
 def attacks_sheet(result: Mapping[str, Any]) -> Sheet:
     """A line an attack, a column a method, then the references and chance."""
     audits: Mapping[str, Mapping[str, Any]] = result["methods"]
-    by_method = {label: list(attack_lines(found)) for label, found in audits.items()}
-    first = next(iter(by_method.values()))
+    by_method = [
+        {(line.attack, line.threat): line.figures.get("distilled") for line in attack_lines(found)}
+        for found in audits.values()
+    ]
     lines = []
-    for place, line in enumerate(first):
-        own = [lines_of[place].figures.get("distilled") for lines_of in by_method.values()]
+    for line in attack_lines(next(iter(audits.values()))):
+        own = [figures.get((line.attack, line.threat)) for figures in by_method]
         beside = [line.figures.get(name) for name in REFERENCES]
         chance = "" if line.chance is None else f"{line.chance:.3g}"
         cells = (figure_words(figure) if figure else "" for figure in (*own, *beside))
