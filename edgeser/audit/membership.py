@@ -5,7 +5,8 @@ is of it) is compared with what it is in shadow runs with the clip and in shadow
 
     score = log N(x; m_in, s_in) - log N(x; m_out, s_out)
 
-and the scores of several statistics are added, as if they were independent.
+held between -``SUREST`` and ``SUREST``, because tails are not normal and one clip must not outweigh all others of its
+speaker. The scores of several statistics are added, as if they were independent.
 
 Each shadow is attacked in turn and the others, without its complement, tell how the statistic is distributed. Means are
 the clip's own, the spreads are common to all clips, as for few shadows there. Of few shadows the distance of the two
@@ -29,6 +30,8 @@ from edgeser.audit.figures import Decisions, Floats, attack_figures
 
 PRIOR = 4.0
 """Shadows that the common distance of the means counts as."""
+SUREST = 10.0
+"""Largest logarithm of a ratio: 22,000 to 1."""
 WHOLE_OUT, WHOLE_IN, SPLIT = 0, 1, 2
 """What a shadow has of a speaker: nothing, every clip, or half of the clips."""
 
@@ -125,7 +128,8 @@ def _ratios(target: Floats, statistic: Floats, members: NDArray[np.bool_]) -> Fl
         spread_out = float(np.std(apart[both] - shift) / np.sqrt(2)) if both.any() else 0.0
     floor = 1e-3 * float(np.std(statistic)) + 1e-12
     spread_in, spread_out = max(spread_in or spread_out, floor), max(spread_out, floor)
-    return np.asarray(_log_normal(target, pulled, spread_in) - _log_normal(target, mean_out, spread_out))
+    ratios = _log_normal(target, pulled, spread_in) - _log_normal(target, mean_out, spread_out)
+    return np.asarray(np.clip(ratios, -SUREST, SUREST))
 
 
 def _means(statistic: Floats, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Floats]:

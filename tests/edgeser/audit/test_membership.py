@@ -97,6 +97,7 @@ def test_a_leak_of_few_stored_clips_is_found() -> None:
     statistic = np.where(stored, 0.0, -8 + seen.statistics / 4)
     found = membership_figures(Observations(statistic, stored, seen.speakers, seen.standing))
     assert found["utterance"]["likelihood_ratio"]["auc"]["value"] > 0.99
+    assert found["speaker"]["likelihood_ratio"]["auc"]["value"] > 0.99, "clips that are not stored do not outweigh it"
 
 
 def test_two_statistics_tell_more_than_one() -> None:
