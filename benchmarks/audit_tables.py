@@ -7,6 +7,7 @@ from typing import Any
 
 from distillation_tables import Sheet
 
+from edgeser.audit.digest import largest_area
 from edgeser.audit.lines import CONTROL, LEAK, THREAT_WORDS, attack_lines, control_lines, control_words
 from edgeser.audit.tables import figure_words
 
@@ -36,20 +37,16 @@ def aims_sheet(result: Mapping[str, Any]) -> Sheet:
 
 def aim_words(found: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """The cells of a line of :func:`aims_sheet`."""
-    areas = [
-        (line.figures[name]["value"], f"{THREAT_WORDS[line.threat]}, {line.attack.split(', ')[1]}", line.figures[name])
-        for line in attack_lines(found)
-        if line.attack.startswith("member (utterance)") and line.attack.endswith("AUC") and line.figures.get(name)
-    ]
+    area = largest_area(found, name)
     spaces = found["copies"]["spaces"]
     nearer = [spaces[space]["sets"][name]["below_least"] for space in ("log_mel", "patterns", "features")]
     source = spaces["patterns"]["sets"][name]["source"]
     copies = (*(figure_words(each) for each in nearer), _yes(not any(each["count"] for each in nearer)))
     linked = figure_words(source) if source else ""
-    if not areas:
+    if area is None:
         return ("", "", "", *copies, linked)
-    value, by, figure = max(areas, key=lambda each: each[0])
-    return (figure_words(figure), by, _yes(value <= AIM), *copies, linked)
+    by = f"{THREAT_WORDS[area['threat_model']]}, {area['attack']}"
+    return (figure_words(area), by, _yes(area["value"] <= AIM), *copies, linked)
 
 
 def attacks_sheet(result: Mapping[str, Any]) -> Sheet:
