@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.commands import flags
+from edgeser.commands import across, flags
 from edgeser.commands.common import Json, print_json, print_rich, say
 
 if TYPE_CHECKING:
-    from edgeser.across import Other
-    from edgeser.run import Run
     from edgeser.settings import Settings
     from edgeser.workers import Workers
 
@@ -180,21 +178,9 @@ def evaluate(
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
     ] = None,
-    on: Annotated[
-        Path | None, typer.Option("--on", metavar="DIR", help="Also on all speakers of another corpus, against full.")
-    ] = None,
-    corpus: Annotated[
-        str | None, typer.Option("--corpus", metavar="NAME", help="What the corpus of --on is; see edgeser data list.")
-    ] = None,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="OURS=THEIRS",
-            help="Emotions that mean the same there, beside those of equal name; may be repeated. "
-            "OURS= leaves one out.",
-        ),
-    ] = None,
+    on: across.On = None,
+    corpus: across.OnCorpus = None,
+    labels: across.Maps = None,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
@@ -217,50 +203,15 @@ def evaluate(
     students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     place = str(folder.expanduser().resolve()) if folder else ""
-    workers, earlier = workers_of(jobs, backend), Run(run).metrics()
-    if on is None and corpus is None:
-        _require_no_map(labels)
+    workers = workers_of(jobs, backend)
+    other = across.open_elsewhere(Run(run), on, corpus, labels or (), workers)  # what is wrong there shows first
+    result = Run(run).metrics() if other else None
+    if result is None or len(rows) > 1 or students or convergence:
         result = measure(Run(run), plan, workers, place)
-    else:
-        other = _open_other(Run(run), on, corpus, labels or (), workers)  # what is wrong with it shows first
-        if earlier is None or len(rows) > 1 or students or convergence:
-            measure(Run(run), plan, workers, place)
-        result = _across(Run(run), other, plan.seeds, workers, place)
+    result = across.measure_elsewhere(Run(run), other, plan.seeds, workers, place) if other else result
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
-
-
-def _require_no_map(labels: Sequence[str] | None) -> None:
-    """Check that no label map stands alone."""
-    from edgeser.errors import SettingsError
-
-    if labels:
-        raise SettingsError("--map says which emotions of another corpus count", "add --on DIR --corpus NAME")
-
-
-def _open_other(run: Run, folder: Path | None, corpus: str | None, labels: Sequence[str], workers: Workers) -> Other:
-    """The corpus of ``--on``; what of it is left out is said."""
-    from edgeser.across import FEWEST_SPEAKERS, open_other
-    from edgeser.errors import SettingsError
-
-    if corpus is None:
-        raise SettingsError(f"--on {folder} does not say which corpus that is", "add --corpus NAME")
-    other = open_other(run, corpus, folder, labels, workers)
-    for reason in other.unreadable:
-        say(f"left out: {reason}")
-    speakers = int(other.speakers.max()) + 1
-    if speakers < FEWEST_SPEAKERS:
-        say(f"{corpus} has {speakers} speakers with shared emotions, too few for an interval: there is none")
-        say(f"hint: figures of fewer than {FEWEST_SPEAKERS} speakers say little of others")
-    return other
-
-
-def _across(run: Run, other: Other, seeds: Sequence[int], workers: Workers, folder: str) -> dict[str, Any]:
-    """The run's metrics with what it reaches on another corpus."""
-    from edgeser.across import keep_entries, measure_across
-
-    return keep_entries(run, measure_across(run, [other], seeds, workers, folder))
 
 
 def compare(
