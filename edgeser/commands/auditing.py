@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,9 +39,7 @@ def audit(
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Updates of a shadow's items, if not the run's number.")
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
-    ] = None,
+    folder: flags.Moved = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Use the shadows that are there, and make what is missing.")
     ] = False,

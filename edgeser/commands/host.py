@@ -172,12 +172,8 @@ def evaluate(
     convergence: Annotated[
         bool, typer.Option("--convergence", help="Also for shorter trainings, the set against all real clips.")
     ] = False,
-    picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE", help="Draw what is measured, as SVG, PNG or PDF.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
-    ] = None,
+    picture: flags.Picture = None,
+    folder: flags.Moved = None,
     on: across.On = None,
     corpus: across.OnCorpus = None,
     labels: across.Maps = None,
