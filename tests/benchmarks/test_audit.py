@@ -70,8 +70,8 @@ def test_tables_have_a_column_a_method(made: tuple[Path, dict[str, Any]]) -> Non
     assert attacks.columns[2:4] == ("invert", "invert:noise")
     for sheet in (aims, attacks):
         assert all(len(line) == len(sheet.columns) for line in sheet.lines)
-    member = [line for line in attacks.lines if line[0].startswith("member (utterance)")]
-    assert member
+    member = [line for line in attacks.lines if line[0].startswith("member (utterance)") and "AUC" in line[0]]
+    assert len(member) == 6, "three threat models, two attacks"
     assert all(line[2] and not line[3] for line in member), "without shadows there is no membership"
     text = page(result)
     assert "--unshadowed invert:noise" in text
