@@ -220,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("folder", type=Path, metavar="CORPORA", help="folder with one folder a corpus")
     made.add_argument("--corpus", default="ravdess", help="which of them; demo needs none")
     made.add_argument("--ipc", type=int, default=6, help="items a class")
-    made.add_argument("--methods", nargs="+", default=["auto"], metavar="METHOD[:START]", help="a column each")
+    made.add_argument("--methods", nargs="+", default=["invert"], metavar="METHOD[:START]", help="a column each")
     made.add_argument(
         "--unshadowed", nargs="+", default=[], metavar="METHOD[:START]", help="columns without membership"
     )

@@ -14,7 +14,7 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from distillation_tables import markdown_page, panels_of, result_of, row_of, she
 from rich.console import Console
 
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import AUTO, METHODS, find_method, method_of
+from edgeser.distill.table import METHODS, find_method
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.pictures import budget_picture, check_picture, save
 from edgeser.rows import ROWS
@@ -126,11 +126,9 @@ def groups_of(arguments: argparse.Namespace) -> list[Group]:
         for arch, width in students
         for budget in [budget for other, budget in cells if other == corpus]
         for name in arguments.methods
-        for method, start in starts_of(name, budget, arguments)
+        for method, start in starts_of(name, arguments)
     ]
-    # auto may name a method that is named too: it stands once, with the more distillations
-    most = {replace(group, distillations=0): group for group in sorted(groups, key=lambda group: group.distillations)}
-    return [most[key] for key in dict.fromkeys(replace(group, distillations=0) for group in groups)]
+    return list(dict.fromkeys(groups))
 
 
 def count_of(name: str, start: str, arguments: argparse.Namespace) -> int:
@@ -140,18 +138,13 @@ def count_of(name: str, start: str, arguments: argparse.Namespace) -> int:
     return int(min(arguments.distillations, arguments.other_distillations))
 
 
-def starts_of(name: str, budget: str, arguments: argparse.Namespace) -> list[tuple[str, str]]:
+def starts_of(name: str, arguments: argparse.Namespace) -> list[tuple[str, str]]:
     """A method, as METHOD or METHOD:START, with each of its starts; a method that only chooses real items has none.
 
     Raises:
-        SettingsError: There is no such method or start, the method has none, or auto meets a budget that is no share.
+        SettingsError: There is no such method or start, or the method has none.
     """
     method, _, start = name.partition(":")
-    if method == AUTO:
-        share = parse_budget(budget).get("share")
-        if share is None:
-            raise SettingsError(f"auto needs a share, not {budget} items a class", "name the method, or give 0.056")
-        method = method_of(share)
     learns = find_method(method).improve is not None
     if start and not learns:
         raise SettingsError(f"{method} chooses real items and begins as nothing", f"write {method} alone")
@@ -191,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[Settings.method],
         metavar="M[:START]",
-        help=", ".join((AUTO, *METHODS)),
+        help=", ".join(METHODS),
     )
     made.add_argument(
         "--start", "--from", nargs="+", default=[], metavar="START", help="what items begin as: a line each"

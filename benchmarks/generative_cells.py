@@ -178,7 +178,7 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     task = assignment.task
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
     settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio, polish=draw.polish)
-    return replace(assignment, settings=decided(settings, len(task.clips), task.classes))
+    return replace(assignment, settings=decided(settings, len(task.clips), task.classes, task.fewest_clips))
 
 
 def train_on_draw(files: Mapping[str, bytes], draw: Draw, bench: Bench, seed: int) -> tuple[Any, Any]:

@@ -31,7 +31,8 @@ from edgeser.run import Run
 from edgeser.scoring import Clips, average_by_clip, probabilities, score_of
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.formations import quantise
 from edgeser_device.machine import describe_machine
 from edgeser_device.schedule import Schedule
 from edgeser_device.views import Recipes

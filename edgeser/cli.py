@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeser.commands import auditing, board, data, host, kits, listening
+from edgeser.commands import auditing, board, data, host, kits, listening, reporting
 from edgeser_export.errors import EdgeserError
 
 # typer brings its own copy of click since 0.26 and used the package before; a public subclass leads to the base class.
@@ -45,6 +45,7 @@ def options(
 
 host.add_to(app)
 auditing.add_to(app)
+reporting.add_to(app)
 app.add_typer(data.app, name="data")
 kits.add_to(app)
 board.add_to(app)

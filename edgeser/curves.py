@@ -92,5 +92,6 @@ def _point(steps: int, results: Sequence[tuple[float, Score, Score]]) -> dict[st
         "seconds": round(float(np.mean(seconds)), 4),
         "uar_mean": float(np.mean(scores)),
         "uar_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        "uar": [round(score, 6) for score in scores],
         "dev_uar_mean": float(np.mean([each.uar for each in dev])),
     }

@@ -40,6 +40,7 @@ class Summary:
         events: What listen heard in one test clip.
         clip: That clip.
         clip_emotion: Its label.
+        report: The page about the run.
         seconds: Of the whole demo.
     """
 
@@ -54,6 +55,7 @@ class Summary:
     events: tuple[Mapping[str, Any], ...]
     clip: str
     clip_emotion: str
+    report: str
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +64,7 @@ class Summary:
 
 
 def run_demo(folder: Path) -> Summary:
-    """Distil, evaluate, pack, train without torch, benchmark and listen.
+    """Distil, evaluate, write the report, pack, train without torch, benchmark and listen.
 
     Args:
         folder: Made new; a demo that was interrupted goes on.
@@ -75,6 +77,7 @@ def run_demo(folder: Path) -> Summary:
     call = Caller()
     budget = call("distill", "--corpus", "demo", *DISTIL, "--out", str(run), *(["--resume"] if run.exists() else []))
     figures = call("evaluate", str(run), "--full", "--baselines", "--seeds", "2")
+    report = call("report", str(run))["report"]
     packed = call("pack", str(run), "--target", "rpi4", "--out", str(kit))
     test = ("--test", str(load_corpus("demo").folder), "--corpus", "demo")
     training = call("train-on-device", str(kit), "--out", str(model), *test)
@@ -98,6 +101,7 @@ def run_demo(folder: Path) -> Summary:
         events=tuple(events),
         clip=str(clip.path),
         clip_emotion=clip.emotion,
+        report=report,
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -145,7 +149,8 @@ def summary_table(summary: Summary) -> Group:
         table.add_row(name, value)
     folder = Path(summary.folder)
     closing = (
-        f"Everything is in {folder} ({summary.seconds:.0f} s). The voices are synthetic: these figures show the tool, "
+        f"Everything is in {folder} ({summary.seconds:.0f} s); the report, for a browser: {summary.report}. "
+        "The voices are synthetic: these figures show the tool, "
         "not how well emotions are recognised.\nTry next:\n"
         f"  edgeser inspect {folder / 'demo.edgeser'}\n"
         f"  edgeser listen {folder / 'model'} --wav {summary.clip}\n"

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from edgeser.curves import convergence
+from edgeser.details import row_details
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
@@ -126,7 +127,7 @@ class Shelf:
         return (
             replace(
                 material,
-                settings=decided(here, len(material.task.clips), material.task.classes),
+                settings=decided(here, len(material.task.clips), material.task.classes, material.task.fewest_clips),
             ),
             dev,
             test,
@@ -197,6 +198,7 @@ class Examination:
         rows = dict(zip(self.rows(), groups, strict=False))
         rows |= {row: {**rows[other], "same_as": other} for row, other in self.twins.items()}
         description = self.run.description()
+        start, experts = init_score(bench), ensemble_score(bench.assignment.ensemble, bench.test)
         return {
             **{row: rows.get(row) for row in ("full", "full_best", "full_soft")},
             "distilled": {
@@ -205,9 +207,9 @@ class Examination:
                 "ipc": bench.distilled.per_class,
                 "bytes": (self.run.folder / "distilled.safetensors").stat().st_size,
             },
-            "init": {"uar": init_score(bench).uar},
+            "init": {"uar": start.uar},
             "experts": {
-                "uar": ensemble_score(bench.assignment.ensemble, bench.test).uar,
+                "uar": experts.uar,
                 "members": len(bench.assignment.ensemble.members),
             },
             "baselines": {row: {**rows[row], **bank_size(row, bench)} for row in BASELINES if row in rows},
@@ -216,6 +218,7 @@ class Examination:
                 for (name, (graph, width)), row in zip(self.others.items(), groups[len(self.rows()) :], strict=True)
             },
             "convergence": None,
+            "details": self.details(scores) | self._detailed({"init": [start], "experts": [experts]}),
             "split": self.split,
             "seeds": list(self.plan.seeds),
             "varies": "order of training; for baselines also the choice of items",
@@ -226,6 +229,18 @@ class Examination:
             "edgeser": description["edgeser"],
             "machine": describe_machine(),
         }
+
+    def details(self, scores: Sequence[Pair]) -> dict[str, Any]:
+        """For each row that was trained what :func:`row_details` says, in the order of ``scores`` by the jobs."""
+        count = len(self.plan.seeds)
+        by_row = {
+            row: [pair[1] for pair in scores[place * count : (place + 1) * count]]
+            for place, row in enumerate(self.rows())
+        }
+        return self._detailed(by_row)
+
+    def _detailed(self, by_row: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
+        return {row: row_details(found, self.bench.test, self.bench.distilled.names) for row, found in by_row.items()}
 
 
 def open_examination(run: Run, plan: Plan, shelf: Shelf) -> Examination:
@@ -280,7 +295,7 @@ def with_earlier_rows(result: dict[str, Any], earlier: Mapping[str, Any] | None)
         result = {
             **result,
             **{key: result[key] or earlier.get(key) for key in kept},
-            **{key: {**earlier.get(key, {}), **result[key]} for key in ("baselines", "transfer")},
+            **{key: {**earlier.get(key, {}), **result[key]} for key in ("baselines", "transfer", "details")},
         }
     across = ("split", "schedule", "schedule_real", "student", "edgeser")  # entries name their own seeds
     if earlier is not None and all(earlier.get(key) == result[key] for key in across) and earlier.get("cross_corpus"):

@@ -86,7 +86,7 @@ def evaluation_picture(result: Mapping[str, Any]) -> Figure:
         if result["transfer"]:
             _draw_students(axes[1], result)
         if curves:
-            _draw_convergence(axes[-2], axes[-1], curves)
+            draw_convergence(axes[-2], axes[-1], curves)
     return figure
 
 
@@ -94,7 +94,7 @@ def convergence_picture(curves: Mapping[str, Any]) -> Figure:
     """UAR against steps, and against seconds of training."""
     with _style():
         figure, axes = _figure(2)
-        _draw_convergence(axes[0], axes[1], curves)
+        draw_convergence(axes[0], axes[1], curves)
     return figure
 
 
@@ -221,7 +221,8 @@ def _bars(
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_convergence(by_steps: Axes, by_seconds: Axes, curves: Mapping[str, Any]) -> None:
+def draw_convergence(by_steps: Axes, by_seconds: Axes, curves: Mapping[str, Any]) -> None:
+    """Both curves of an evaluation's convergence, against steps in one panel and seconds in the other."""
     units = {"steps": "steps of the training", "seconds": f"seconds of the training ({curves['seconds_of']})"}
     names = {"distilled": ("distilled set", DISTILLED, "o"), "full": ("all real clips", FULL, "s")}
     for axes, (unit, words) in zip((by_steps, by_seconds), units.items(), strict=True):

@@ -10,6 +10,7 @@ run/generator/              the generator and the experts that label, as ONNX (g
 run/init.safetensors        the fixed initialisation
 run/distilled.safetensors   the distilled set; written last
 run/metrics.json            what evaluate measured
+run/report.html             what report wrote of all this
 """
 
 from __future__ import annotations

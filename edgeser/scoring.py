@@ -21,11 +21,13 @@ class Score:
         uar: Unweighted average recall over the classes that occur, 0 to 1.
         recalls: Recall of each class, float64 (classes,); NaN where a class does not occur.
         confusion: Counts, int64 (true classes, predicted classes).
+        predicted: The class that was said of each clip, int64 (clips,).
     """
 
     uar: float
     recalls: NDArray[np.float64]
     confusion: NDArray[np.int64]
+    predicted: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,20 @@ class Clips:
         owners: Clip of each window, int64 (windows,).
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.
+        speakers: Speaker of each clip; empty where nobody asks.
     """
 
     x: NDArray[np.float32]
     owners: NDArray[np.int64]
     labels: NDArray[np.int64]
     classes: int
+    speakers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, part: Part, classes: int) -> Clips:
         """All windows of a part."""
         x, owners = part.windows()
-        return cls(x, owners, part.labels, classes)
+        return cls(x, owners, part.labels, classes, part.speakers)
 
 
 def probabilities(graph: Graph, weights: Weights, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -64,10 +68,11 @@ def score(graph: Graph, weights: Weights, clips: Clips) -> Score:
 def score_of(by_clip: NDArray[np.float64], clips: Clips) -> Score:
     """UAR of probabilities (clips, classes)."""
     confusion = np.zeros((clips.classes, clips.classes), dtype=np.int64)
-    np.add.at(confusion, (clips.labels, by_clip.argmax(1)), 1)
+    predicted = by_clip.argmax(1)
+    np.add.at(confusion, (clips.labels, predicted), 1)
     counts = confusion.sum(1)
     recalls = np.where(counts > 0, np.diag(confusion) / np.maximum(counts, 1), np.nan)
-    return Score(float(np.nanmean(recalls)), recalls, confusion)
+    return Score(float(np.nanmean(recalls)), recalls, confusion, predicted)
 
 
 def average_by_clip(values: NDArray[np.float32], owners: NDArray[np.int64], clips: int) -> NDArray[np.float64]:

@@ -20,12 +20,12 @@ class Settings:
         corpus: Name of the corpus format.
         folder: Where the recordings are; empty for the built-in demo.
         split: quick, official, fold:K or seed:N; empty for the corpus's default.
-        method: A row of the table of methods, or auto: the budget decides.
+        method: A row of the table of methods.
         arch: Architecture of the student.
         width: Factor on the student's channels.
         ipc: Items per class; 0 where ``share`` decides.
         share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
-        formations: Log-mels in one item, each at that part of the frame rate.
+        formations: Log-mels in one item, with fewer bits a value, then fewer bands and frames; 0 decides by the method.
         seed: Of initialisation, selection and distillation.
         start_from: What items begin as: real clips, mix (mixtures of several speakers) or noise.
         init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
@@ -87,12 +87,12 @@ class Settings:
     corpus: str
     folder: str = ""
     split: str = ""
-    method: str = "auto"
+    method: str = "invert"
     arch: str = "edgenet"
     width: float = 1.0
     ipc: int = 0
     share: float = 0.0
-    formations: int = 1
+    formations: int = 0
     seed: int = 0
     start_from: str = "mix"
     init_epoch: int = 0
@@ -181,7 +181,7 @@ class Settings:
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "ipc": (0, 10_000),
     "share": (0, 1),
-    "formations": (1, 8),
+    "formations": (0, 8),
     "seed": (0, 2**31 - 1),
     "width": (0.01, 8),
     "init_epoch": (0, 10_000),
@@ -231,7 +231,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "dp": (0, 1000),
 }
 """Lowest and highest value of each number."""
-CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9), "formations": (1, 2, 3, 4, 6, 8)}
+CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9), "formations": (0, 1, 2, 4, 8)}
 """The values of numbers that have few."""
 WORDS: Mapping[str, tuple[str, ...]] = {"ratio": ("balanced", "original"), "ship": ("items", "generator")}
 """The values of words that no table of functions has."""
@@ -298,21 +298,27 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 
 def with_budget(settings: Settings, train_items: int, classes: int) -> Settings:
-    """The settings with everything decided that depends on the corpus.
+    """The settings with budget and experts decided, which depend on the corpus.
 
-    A share is rounded to the nearest number of items, at least 1 a class. Few items have more views each, so that a
-    student does not see the same ones too often. Small corpora have smaller experts and fewer steps: on the dev
-    speakers of EMO-DB (128 training clips) larger ones were worse, on those of RAVDESS (840) better.
+    A share is rounded to the nearest number of items, at least 1 a class. Small corpora have smaller experts
+    and fewer steps: on the dev speakers of EMO-DB (128 training clips) larger ones were worse, on those of
+    RAVDESS (840) better.
     """
     ipc = settings.ipc or max(1, round(settings.share * train_items / classes))
     return replace(
         settings,
         ipc=ipc,
         share=0.0,
-        views=settings.views or min(MOST_VIEWS * settings.formations, max(FEWEST_VIEWS, VIEWS // (ipc * classes))),
         label_width=settings.label_width or (2.0 if train_items >= LARGE_CORPUS else 1.0),
         expert_steps=settings.expert_steps or (1500 if train_items >= LARGE_CORPUS else 600),
     )
+
+
+def with_views(settings: Settings, classes: int) -> Settings:
+    """The settings with ``views`` decided: few items have more each, so that a student does not see them too often."""
+    most = MOST_VIEWS * settings.formations
+    views = min(most, max(FEWEST_VIEWS, VIEWS // (settings.ipc * classes)))
+    return replace(settings, views=settings.views or views)
 
 
 VIEWS = 2048

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgeser_device.archive import parse_json
 from edgeser_device.errors import DistilledSetError
-from edgeser_device.formations import MOST, unfold
+from edgeser_device.formations import FORMATS, fits, unfold
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
 from edgeser_device.views import Recipes, render
@@ -29,7 +29,6 @@ SCHEMA = 2
 """Version of this file format."""
 SCHEMA_OF_ONE = 1
 """Version of files whose items hold one log-mel each: older readers know no other."""
-LEVELS = 255
 _DAMAGED = "distil or pack it again with this version of edgeser"
 
 
@@ -38,16 +37,16 @@ class DistilledSet:
     """Items, views, labels and schedule.
 
     Attributes:
-        levels: The items' log-mels in 255 steps from their lowest to their highest value, uint8 (items, mels, frames).
-        scale: Size of one step in standard deviations of the corpus, float32 (items,).
-        offset: The items' lowest values, float32 (items,).
+        levels: The items' log-mels in whole steps above their lowest value, uint8 (items, mels, frames).
+        scale: Size of one step in standard deviations of the corpus, float32 (items x formations,).
+        offset: The lowest values, likewise.
         classes: The class that each item was made for, uint8 (items,).
         recipes: The label bank's views; the plain case is one untouched view an item.
         soft_labels: Probabilities of the classes for each view, float16 (views, classes).
         names: The emotions in the order of the classes.
         schedule: How a student is trained on the views.
         frontend: What the items are log-mels of.
-        formations: How many log-mels each item holds, each at that part of the frame rate; see ``formations.py``.
+        formations: How many log-mels each item holds; ``formations.py`` says how.
     """
 
     levels: NDArray[np.uint8]
@@ -77,8 +76,7 @@ class DistilledSet:
 
         Recipes count these; those of the first item come first.
         """
-        stored = self.levels.astype(np.float32) * self.scale[:, None, None] + self.offset[:, None, None]
-        return unfold(stored, self.formations)
+        return unfold(self.levels, self.scale, self.offset, self.formations)
 
     def item_classes(self) -> NDArray[np.uint8]:
         """The class of each of :meth:`items`, uint8 (items x formations,)."""
@@ -131,7 +129,7 @@ class DistilledSet:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DistilledSetError("a distilled set whose emotions are not names", _DAMAGED)
         formations = description.get("formations", 1)
-        if type(formations) is not int or not 1 <= formations <= MOST:
+        if type(formations) is not int or formations not in FORMATS:
             raise DistilledSetError(f"a distilled set of {formations!r} log-mels an item", _DAMAGED)
         return cls(
             levels=tensors["levels"],
@@ -152,23 +150,6 @@ def first_views(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
     return render(distilled.items(), distilled.recipes, np.arange(min(count, len(distilled.recipes))))
 
 
-def quantise(
-    items: NDArray[np.float32],
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Items as bytes, each over its own range.
-
-    Args:
-        items: Normalised log-mels, float32 (items, mels, frames), finite.
-
-    Returns:
-        levels uint8 (items, mels, frames), scale float32 (items,) and offset float32 (items,).
-    """
-    offset = items.min(axis=(1, 2)).astype(np.float32)
-    scale = np.maximum((items.max(axis=(1, 2)) - offset) / LEVELS, 1e-8).astype(np.float32)
-    levels = np.clip(np.rint((items - offset[:, None, None]) / scale[:, None, None]), 0, LEVELS)
-    return levels.astype(np.uint8), scale, offset
-
-
 def _metadata(data: bytes) -> Mapping[str, Any]:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length].decode("utf-8"))
@@ -181,10 +162,11 @@ def _metadata(data: bytes) -> Mapping[str, Any]:
 def _check(distilled: DistilledSet) -> None:
     items, classes, views = len(distilled.levels), len(distilled.names), len(distilled.recipes)
     spec = distilled.frontend
+    log_mels = items * distilled.formations
     expected = {
         "levels": ((items, spec.mels, spec.frames), np.uint8),
-        "scale": ((items,), np.float32),
-        "offset": ((items,), np.float32),
+        "scale": ((log_mels,), np.float32),
+        "offset": ((log_mels,), np.float32),
         "classes": ((items,), np.uint8),
         "soft_labels": ((views, classes), np.float16),
     }
@@ -194,11 +176,11 @@ def _check(distilled: DistilledSet) -> None:
             raise DistilledSetError(
                 f"a distilled set whose {name} are {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape}", _DAMAGED
             )
-    if not 1 <= distilled.formations <= MOST or spec.frames % distilled.formations:
+    if not fits(distilled.formations, spec.mels, spec.frames):
         raise DistilledSetError(
-            f"a distilled set with {distilled.formations} log-mels in {spec.frames} frames", _DAMAGED
+            f"a distilled set with {distilled.formations} log-mels in {spec.mels} x {spec.frames} bytes", _DAMAGED
         )
-    if not 0 < items * distilled.formations <= 65535 or not 2 <= classes <= 255 or len(set(distilled.names)) != classes:
+    if not 0 < log_mels <= 65535 or not 2 <= classes <= 255 or len(set(distilled.names)) != classes:
         raise DistilledSetError(f"a distilled set of {items} items and {classes} classes", _DAMAGED)
     if distilled.classes.max() >= classes:
         raise DistilledSetError("a distilled set with an item of an unknown class", _DAMAGED)

@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError
+from edgeser_device.formations import quantise
 from edgeser_device.kit import DISTILLED, Kit
 from edgeser_device.schedule import Schedule
 from edgeser_device.trainer import compute, open_session

@@ -31,7 +31,7 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import with_experts
 from edgeser.distill.shipping import ship
 from edgeser.distill.starts import smooth_noise
-from edgeser.distill.table import find_method
+from edgeser.distill.table import find_method, formations_of, takes_clips
 from edgeser.errors import AuditError, RunError
 from edgeser.experts import Task, load_trajectory
 from edgeser.network import infer
@@ -96,7 +96,8 @@ class ShadowPlan:
         Raises:
             AuditError: One has not.
         """
-        wanted = max(self.settings.ipc * self.settings.formations, find_method(self.settings.method).fewest_clips)
+        taken = self.settings.formations if takes_clips(self.settings) else 1
+        wanted = max(self.settings.ipc * taken, find_method(self.settings.method).fewest_clips)
         for number in range(shadows):
             counts = np.bincount(self.task.labels[self.half(number).chosen], minlength=self.task.classes)
             if counts.min() < wanted:
@@ -148,6 +149,15 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
 def reference(assignment: Assignment, **changes: Any) -> Assignment:
     """The assignment of a set beside the run's: whole log-mels, as many of each class; ``changes`` are of settings."""
     return replace(assignment, settings=replace(assignment.settings, ratio="balanced", formations=1, **changes))
+
+
+def started(assignment: Assignment, start: str) -> Assignment:
+    """The assignment with items that begin as ``start``; where each log-mel takes a clip, no more than there are."""
+    settings = replace(assignment.settings, start_from=start)
+    if start != assignment.settings.start_from and takes_clips(settings):
+        formations = min(settings.formations, formations_of(settings, assignment.task.fewest_clips))
+        settings = replace(settings, formations=formations)
+    return replace(assignment, settings=settings)
 
 
 def noise_items(assignment: Assignment) -> NDArray[np.float32]:
@@ -257,8 +267,7 @@ def _make(name: str, run: Run, assignment: Assignment, frontend: FrontendSpec, n
     """The set of a name: a row of ``MAKERS``, or the run's method with another start."""
     if name in MAKERS:
         return MAKERS[name](run, assignment, frontend, number)
-    settings = replace(assignment.settings, start_from=name.removeprefix(FROM))
-    return make_distilled(run, replace(assignment, settings=settings), frontend, number)
+    return make_distilled(run, started(assignment, name.removeprefix(FROM)), frontend, number)
 
 
 def _with_experts(run: Run, task: Task, names: tuple[str, ...], settings: Settings) -> Assignment:

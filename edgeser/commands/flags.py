@@ -24,7 +24,7 @@ Corpus: TypeAlias = Annotated[
 ]
 Method: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="auto (default: the budget decides), invert, match, mtt, unroll, gan, random, herding, kcenter."),
+    typer.Option(help="invert (default), match, mtt, unroll, gan, random, herding, kcenter."),
 ]
 Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
 Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]
@@ -33,7 +33,9 @@ Share: TypeAlias = Annotated[
 ]
 Formations: TypeAlias = Annotated[
     int | None,
-    typer.Option(help="Log-mels in one item, each at that part of the frame rate."),
+    typer.Option(
+        help="Log-mels in one item: 1, 2, 4, 8 or 16, each with fewer bits, bands and frames; 0 decides by the budget."
+    ),
 ]
 Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fold:K or seed:N.")]
 Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]

@@ -215,6 +215,9 @@ def compare(
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw the runs, as SVG, PNG or PDF.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""
@@ -225,6 +228,11 @@ def compare(
         from edgeser import pictures
 
         pictures.save(pictures.comparison_picture(rows), picture)
+    if html is not None:
+        require_host("matplotlib", "jinja2")
+        from edgeser.report.comparison import write_comparison
+
+        write_comparison(runs, html)
     print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeser.distill.method import Assignment
 from edgeser.labels import BankPlan, make_bank
 from edgeser.settings import Settings
-from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.distilled import DistilledSet
 from edgeser_device.formations import fold, unfold
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
@@ -26,8 +26,8 @@ def finish(assignment: Assignment, items: NDArray[np.float32], frontend: Fronten
         frontend: What they are log-mels of.
     """
     settings, formations = assignment.settings, assignment.formations
-    levels, scale, offset = quantise(fold(items, formations))
-    stored = unfold(levels.astype(np.float32) * scale[:, None, None] + offset[:, None, None], formations)
+    levels, scale, offset = fold(items, formations)
+    stored = unfold(levels, scale, offset, formations)
     recipes, labels = make_bank(settings.labels, stored, assignment.classes, assignment.ensemble, bank_plan(assignment))
     return DistilledSet(
         levels=levels,

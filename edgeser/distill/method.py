@@ -50,8 +50,8 @@ class Assignment:
 
     @property
     def formations(self) -> int:
-        """Log-mels that an item will hold."""
-        return self.settings.formations
+        """Log-mels that an item will hold; one where that was not decided."""
+        return self.settings.formations or 1
 
     @property
     def per_class(self) -> int:

@@ -28,7 +28,7 @@ from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish as finish
 from edgeser.distill.shipping import student_schedule as student_schedule
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import AUTO, decided, find_method, require_method
+from edgeser.distill.table import decided, find_method, takes_clips
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
@@ -82,9 +82,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    require_method(settings.method)
-    makes_more = settings.method != AUTO and find_method(settings.method).makes_more
-    if not makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
+    if not find_method(settings.method).makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
         raise SettingsError(
             f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
         )
@@ -104,7 +102,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     train = features.train
     task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
     count, classes = len(task.clips), task.classes
-    fixed = decided(settings, count, classes)
+    fixed = decided(settings, count, classes, task.fewest_clips)
     require_enough_items(settings, fixed, task, corpus.labels)
     require_free_choice(fixed)
     require_guarantee(fixed)
@@ -131,22 +129,18 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
             f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
             "record more of it, or use --method invert",
         )
-    wanted = settings.ipc * settings.formations
+    wanted = settings.ipc * (settings.formations if takes_clips(settings) else 1)
     if counts[rarest] < wanted and not method.makes_more:
         share = f"--share {asked_for.share:g} asks for ({settings.ipc} a class)"
         asked = f"--ipc {settings.ipc}" if asked_for.ipc else share
-        with_formations = f" with --formations {settings.formations}" if settings.formations > 1 else ""
+        fewer = max(1, int(counts[rarest]) // (wanted // settings.ipc))
+        with_formations = f" with --formations {settings.formations}" if wanted > settings.ipc else ""
         raise SettingsError(
             f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}{with_formations}",
-            f"use {_fewer(settings, int(counts[rarest]))}",
+            "use --formations 1"
+            if with_formations and counts[rarest] >= settings.ipc
+            else f"use --ipc {fewer} or fewer",
         )
-
-
-def _fewer(settings: Settings, clips: int) -> str:
-    """What to ask for where the rarest class has ``clips`` clips."""
-    if settings.formations > 1 and clips >= settings.ipc:
-        return "--formations 1"
-    return f"--ipc {max(1, clips // settings.formations)} or fewer"
 
 
 def require_free_choice(settings: Settings) -> None:

@@ -101,14 +101,14 @@ def begin_items(assignment: Assignment) -> Items:
 def draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
     """Clips to begin with, (per_class, sources) for each class, those of an item by different speakers if there are.
 
-    The first sources of a class's items are different clips.
+    The first sources of a class's items are different clips as long as there are enough.
     """
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
     speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
     drawn = []
     for number in range(assignment.task.classes):
         indices = _surest(assignment, number, assignment.per_class * sources)
-        firsts = random.permutation(indices)[: assignment.per_class]
+        firsts = np.resize(random.permutation(indices), assignment.per_class)
         drawn.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
     return drawn
 

@@ -10,7 +10,8 @@ from typing import Any
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
-from edgeser.settings import Settings, with_budget
+from edgeser.settings import Settings, with_budget, with_views
+from edgeser_device.formations import FORMATS
 from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -65,12 +66,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 
 
-AUTO = "auto"
-"""The method that the budget decides."""
-LARGE_SHARE = 0.04
-"""Share of the clips from which on it is mtt: inverted items are good and alike, which matters where there are many."""
-
-
 def find_method(name: str) -> Method:
     """The row of a method.
 
@@ -78,35 +73,46 @@ def find_method(name: str) -> Method:
         SettingsError: There is no such method.
     """
     if name not in METHODS:
-        raise SettingsError(f"there is no method {name!r}", choice_hint(name, (AUTO, *METHODS)))
+        raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
     return METHODS[name]
 
 
-def require_method(name: str) -> None:
-    """Check that there is such a method; the one that the budget decides is one.
-
-    Raises:
-        SettingsError: There is none.
-    """
-    if name != AUTO:
-        find_method(name)
+FORMATIONS = 8
+"""Log-mels in an item where nobody says how many; chosen on dev speakers, see docs/methods.md."""
 
 
-def method_of(share: float) -> str:
-    """The method for a share of the training clips; chosen on dev speakers, see docs/methods.md."""
-    return "mtt" if share >= LARGE_SHARE else "invert"
-
-
-def decided(settings: Settings, train_items: int, classes: int) -> Settings:
+def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
     """The settings with everything decided that depends on the corpus, the method and its own values too.
+
+    Args:
+        settings: As the user gave them.
+        train_items: Training clips.
+        classes: Emotions.
+        rarest: Training clips of the rarest of them.
 
     Raises:
         SettingsError: There is no such method.
     """
     settings = with_budget(settings, train_items, classes)
-    name = method_of(settings.ipc * classes / train_items) if settings.method == AUTO else settings.method
-    own = {key: value for key, value in find_method(name).defaults.items() if not getattr(settings, key)}
-    return replace(settings, method=name, **own)
+    own = {key: value for key, value in find_method(settings.method).defaults.items() if not getattr(settings, key)}
+    settings = replace(settings, **own)
+    return with_views(replace(settings, formations=settings.formations or formations_of(settings, rarest)), classes)
+
+
+def formations_of(settings: Settings, rarest: int) -> int:
+    """Log-mels in an item: ``FORMATIONS``, or as many as there are clips for; generated items are whole."""
+    if find_method(settings.method).makes_more:
+        return 1
+    if not takes_clips(settings):
+        return FORMATIONS
+    return max(
+        number for number in FORMATS if number == 1 or (settings.ipc * number <= rarest and number <= FORMATIONS)
+    )
+
+
+def takes_clips(settings: Settings) -> bool:
+    """Whether every log-mel begins as a clip of its own, so that there cannot be more of them."""
+    return find_method(settings.method).improve is None or settings.start_from == "real"
 
 
 def defaults_of(name: str) -> Mapping[str, Any]:
@@ -115,7 +121,7 @@ def defaults_of(name: str) -> Mapping[str, Any]:
     Raises:
         SettingsError: There is no such method.
     """
-    return {} if name == AUTO else find_method(name).defaults
+    return find_method(name).defaults
 
 
 def settings_for(method: str, **values: Any) -> Settings:

@@ -61,13 +61,7 @@ def test_there_is_a_group_for_each_corpus_student_budget_method_and_start() -> N
     assert {(group.arch, group.width) for group in groups} == {("edgenet", 1.0), ("cnn6", 0.25)}
     # What only chooses real items begins with nothing, and is distilled fewer times.
     found = {(group.label, group.distillations) for group in groups}
-    assert {label for label, _ in found} == {
-        "invert from mix",
-        "mtt from mix",
-        "invert from noise",
-        "mtt from noise",
-        "random",
-    }
+    assert {label for label, _ in found} == {"invert from mix", "invert from noise", "random"}
     assert {count for label, count in found if label.endswith("mix")} == {5}
     assert {count for label, count in found if not label.endswith("mix")} == {2}
 
@@ -81,14 +75,12 @@ def test_a_method_may_name_its_start() -> None:
             groups_of(asked("--cells", "demo:2", "--methods", wrong))
 
 
-def test_the_method_that_the_budget_decides_stands_once() -> None:
-    shares = ("--corpora", "demo", "--shares", "0.02", "0.2", "--distillations", "5")
-    groups = groups_of(asked(*shares, "--methods", "invert", "auto", "random"))
-    assert [(group.budget, group.method, group.distillations) for group in groups] == [
-        ("0.02", "invert", 5), ("0.02", "random", 2), ("0.2", "invert", 2), ("0.2", "mtt", 5), ("0.2", "random", 2),
+def test_only_the_default_method_is_distilled_more_often() -> None:
+    shares = ("--corpora", "demo", "--shares", "0.02", "--distillations", "5")
+    groups = groups_of(asked(*shares, "--methods", "invert", "random", "invert:noise", "invert"))
+    assert [(group.method, group.start, group.distillations) for group in groups] == [
+        ("invert", "", 5), ("random", "", 2), ("invert", "noise", 2),
     ]  # fmt: skip
-    with pytest.raises(SettingsError, match="auto needs a share"):
-        groups_of(asked("--cells", "demo:6", "--methods", "auto"))
 
 
 def test_cells_name_their_own_budgets(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from safetensors.numpy import save
 from edgeser.keys import write_pair
 from edgeser.pack import PackReport, pack_kit
 from edgeser.students import build, initial_weights
-from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.formations import quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
 from edgeser_device.signature import PrivateKey, read_private

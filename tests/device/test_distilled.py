@@ -15,8 +15,9 @@ from device.kits import synthetic_items, synthetic_set
 from hypothesis import given
 from safetensors.numpy import load, save
 
-from edgeser_device.distilled import DistilledSet, quantise
+from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import DistilledSetError
+from edgeser_device.formations import quantise
 from edgeser_export.errors import EdgeserError
 
 GOOD = synthetic_set(per_class=2, views=3)

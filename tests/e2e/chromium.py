@@ -55,6 +55,20 @@ class Page:
         """A PNG of what is seen."""
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
 
+    def use_colours(self, scheme: str) -> None:
+        """Show what the page is for readers who prefer "light" or "dark"."""
+        self._call(
+            "Emulation.setEmulatedMedia", media="screen", features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
+
+    def print_media(self) -> None:
+        """Show what a printer gets."""
+        self._call("Emulation.setEmulatedMedia", media="print")
+
+    def print(self, path: Path) -> None:
+        """A PDF of what a printer gets."""
+        path.write_bytes(base64.b64decode(self._call("Page.printToPDF", printBackground=False)["data"]))
+
     def _call(self, method: str, **parameters: object) -> dict[str, Any]:
         self._number += 1
         message: dict[str, object] = {"id": self._number, "method": method, "params": parameters}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from e2e.chromium import chromium
 
 CHANCE = 0.25
 """Of four emotions."""
+MOST_REPORT_SECONDS = 30
+"""Of one processor core, for the report of the demo's run; measured 14."""
 
 
 @pytest.mark.slow
@@ -21,7 +25,14 @@ def test_the_demonstration_ends_with_figures_that_hang_together(
     assert done.stdout.count("\n") == 1
     found = json.loads(done.stdout)
     folder = Path(found["folder"])
-    for name in ("run/distilled.safetensors", "run/metrics.json", "demo.edgeser", "model/model.json"):
+    assert found["report"] == str(folder / "run" / "report.html")
+    for name in (
+        "run/distilled.safetensors",
+        "run/metrics.json",
+        "run/report.html",
+        "demo.edgeser",
+        "model/model.json",
+    ):
         assert (folder / name).is_file(), name
     assert found["kit_bytes"] == (folder / "demo.edgeser").stat().st_size < 1_000_000 < found["corpus_bytes"] * 10
     assert found["items"] == json.loads((folder / "run" / "run.json").read_text())["budget"]["items"]
@@ -38,3 +49,20 @@ def test_the_demonstration_ends_with_figures_that_hang_together(
         assert event["emotion"] in emotions
         assert sum(event["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert done.stderr == ""  # progress is for terminals
+    page_holds(Path(found["report"]), found["uar"]["distilled"])
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run_edgeser("report", folder / "run", "--jobs", "1", "--json", timeout=900, check=True)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < MOST_REPORT_SECONDS
+
+
+def page_holds(path: Path, uar: float) -> None:
+    """The report in a browser: everything in it is there."""
+    with chromium() as page:
+        page.open(path.as_uri())
+        page.wait_for(f"document.readyState === 'complete' && location.href === '{path.as_uri()}'")
+        assert page.ask("document.getElementById('uar').textContent") == f"{uar:.3f}"
+        assert page.ask("document.images.length") == page.ask("document.querySelectorAll('audio').length") == 32
+        assert page.ask("[...document.images].every((image) => image.complete && image.naturalWidth === 96)")
+        assert page.ask("document.documentElement.scrollWidth <= window.innerWidth")
+        assert "report RUN" in page.ask("document.getElementById('repeat').textContent")

@@ -21,6 +21,7 @@ from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
 
 TINY = Settings(
+    formations=1,
     corpus="demo",
     method="mtt",
     ipc=2,

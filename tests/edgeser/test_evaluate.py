@@ -72,6 +72,24 @@ def test_figures_hang_together(result: dict[str, object]) -> None:
     assert result["distilled"]["ratio_best"] is None
 
 
+def test_details_are_of_the_same_trainings_as_the_rows(result: dict[str, object]) -> None:
+    details = result["details"]
+    measured = {name: row for name, row in result["baselines"].items() if "same_as" not in row}
+    measured |= {name: result[name] for name in ("distilled", *FULL)}
+    assert set(details) == {*measured, "init", "experts"}
+    for name, row in measured.items():
+        table, speakers = np.array(details[name]["confusion"]), details[name]["speakers"]
+        assert table.sum() == 2 * 64
+        assert np.diag(table) / table.sum(1) == pytest.approx(list(row["recalls"].values()))
+        assert sum(each["clips"] for each in speakers.values()) == 64
+        assert set(speakers) == set(result["split"]["test"]["speakers"])
+        # The demo's speakers have as many clips of each class, so their mean is the UAR of each seed.
+        by_seed = np.mean([each["uar"] for each in speakers.values()], axis=0)
+        assert by_seed == pytest.approx(row["uar"], abs=2e-6)
+        assert details[name]["interval"] is None  # two test speakers
+    assert np.trace(details["experts"]["confusion"]) / 64 == pytest.approx(result["experts"]["uar"])
+
+
 def test_the_same_object_is_written_to_the_run(result: dict[str, object], run: Run) -> None:
     assert run.metrics() == json.loads(json.dumps(result))
 
@@ -93,6 +111,7 @@ def test_two_processes_measure_what_one_does(run: Run, result: dict[str, object]
     assert again["full"] == result["full"]  # rows of the same seeds are kept beside the new ones
     assert again["distilled"]["ratio"] == result["distilled"]["ratio"]
     assert again["convergence"] == result["convergence"]
+    assert again["details"] == result["details"]
 
 
 @pytest.mark.slow

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeser.corpora.corpus import Utterance
 from edgeser.experts import Task
 from edgeser.features import Part
 from edgeser.scoring import Clips, average_by_clip, probabilities, score, score_of
@@ -80,10 +83,17 @@ def test_scoring_a_part_averages_all_its_windows(task: Task) -> None:
     levels = tuple(
         (-40 + 15 * random.standard_normal((64, length))).astype(np.float32) for length in (150, 60, 96, 240)
     )
-    part = Part((None,) * 4, levels, np.array([0, 1, 2, 0]), spec)  # type: ignore[arg-type]
+    spoken = tuple(Utterance(Path(f"{number}.wav"), "anger", f"speaker {number}") for number in range(4))
+    part = Part(spoken, levels, np.array([0, 1, 2, 0]), spec)
     weights = initial_weights(task.graph, 4)
     expected = np.zeros((3, 3), dtype=int)
     for clip, label in zip(levels, part.labels, strict=True):
         cut = normalise(windows(clip, spec), spec)[:, None]
         expected[label, softmax(run_reference(task.graph, weights, cut)).mean(0).argmax()] += 1
-    assert np.array_equal(score(task.graph, weights, Clips.of(part, 3)).confusion, expected)
+    clips = Clips.of(part, 3)
+    found = score(task.graph, weights, clips)
+    assert np.array_equal(found.confusion, expected)
+    assert clips.speakers == ("speaker 0", "speaker 1", "speaker 2", "speaker 3")
+    answers = np.zeros_like(expected)
+    np.add.at(answers, (part.labels, found.predicted), 1)
+    assert np.array_equal(answers, expected)

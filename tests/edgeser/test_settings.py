@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeser.errors import SettingsError
-from edgeser.settings import BOUNDS, CHOICES, Settings, differences, read_toml, resolve, with_budget
+from edgeser.settings import BOUNDS, CHOICES, Settings, differences, read_toml, resolve, with_budget, with_views
 
 GOOD = Settings(corpus="demo", ipc=6)
 
@@ -169,7 +169,9 @@ def test_a_share_is_rounded_to_the_nearest_and_never_to_nothing(share: float, it
 
 @pytest.mark.parametrize(("ipc", "views"), [(1, 256), (2, 128), (3, 85), (6, 64), (100, 64)])
 def test_few_items_have_more_views_each(ipc: int, views: int) -> None:
-    assert with_budget(replace(GOOD, ipc=ipc), 1000, 8).views == views
+    assert with_views(replace(GOOD, ipc=ipc, formations=1), 8).views == views
+    assert with_views(replace(GOOD, ipc=ipc, formations=8), 8).views == max(views, 2048 // (8 * ipc))
+    assert with_views(replace(GOOD, ipc=ipc, formations=8, views=7), 8).views == 7
 
 
 @pytest.mark.parametrize(("clips", "experts"), [(128, (1.0, 600)), (399, (1.0, 600)), (400, (2.0, 1500))])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,7 +210,7 @@ def test_a_dry_run_shows_its_plan_to_people(in_process: Program, corpus: Path, t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("verb", [("evaluate",), ("compare",)])
+@pytest.mark.parametrize("verb", [("evaluate",), ("compare",), ("report",)])
 def test_a_run_that_is_not_there_is_named(in_process: Program, verb: tuple[str, ...]) -> None:
     assert "nowhere" in complaint(in_process(*verb, "nowhere"))[0]
 
@@ -225,6 +227,42 @@ def test_evaluating_and_comparing_print_one_object(
     rows = json.loads(in_process("compare", "run", "run", "--json", cwd=place).stdout)["runs"]
     assert len(rows) == 2
     assert "edgenet" in in_process("compare", "run", cwd=place).stdout
+
+
+def test_a_report_is_written_where_the_recordings_are_and_refused_where_they_are_gone(
+    in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    place, _ = mixed
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    (run / "metrics.json").unlink(missing_ok=True)
+    error, hint = complaint(in_process("report", run))
+    assert "was not evaluated" in error
+    assert f"edgeser evaluate {run} --full --baselines" in hint
+    assert in_process("evaluate", run, "--seeds", "1", "--jobs", "1", "--json").returncode == 0
+    done = in_process("report", run, "--items", "1", "--json")
+    assert done.stdout.count("\n") == 1
+    written = json.loads(done.stdout)
+    assert Path(written["report"]) == run / "report.html"
+    assert written["bytes"] == (run / "report.html").stat().st_size
+    assert written["missing"]["full"] == f"edgeser evaluate {run} --full"
+    said = in_process("report", run, "--items", "1", "--no-recordings", "--out", "pages/mine.html")
+    assert "pages/mine.html" in said.stdout
+    assert f"edgeser audit {run} measures it" in said.stderr
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(re.sub('folder = ".*"', 'folder = "/nowhere/now"', config))
+    error, hint = complaint(in_process("report", run))
+    assert "cannot be computed again" in error
+    assert f"edgeser report {run} --folder DIR" in hint
+
+
+def test_runs_are_compared_on_a_page(in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    place, _ = mixed
+    if not (place / "run" / "metrics.json").is_file():
+        assert in_process("evaluate", "run", "--seeds", "1", "--jobs", "1", cwd=place).returncode == 0
+    assert "end it with .html" in complaint(in_process("compare", "run", "--html", "runs.pdf", cwd=place))[1]
+    assert in_process("compare", "run", "run", "--html", "pages/runs.html", cwd=place).returncode == 0
+    assert (place / "pages" / "runs.html").read_text().startswith("<!doctype html>")
 
 
 def test_pictures_are_drawn_where_they_are_asked_for(

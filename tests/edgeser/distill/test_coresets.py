@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeser.distill.coresets import expert_features, herding, k_center, random_items
 from edgeser.distill.method import Assignment
-from edgeser.distill.table import METHODS, decided, defaults_of, find_method, require_method, settings_for
+from edgeser.distill.table import METHODS, decided, find_method, settings_for
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings
 from edgeser_export.graph import Linear
@@ -143,26 +144,28 @@ def test_the_table_finds_methods_and_suggests_near_ones() -> None:
     assert all(name in caught.value.hint for name in METHODS)
 
 
-@pytest.mark.parametrize(("ipc", "method"), [(1, "invert"), (3, "invert"), (4, "mtt"), (50, "mtt")])
-def test_the_budget_decides_the_method_that_nobody_names(ipc: int, method: str) -> None:
-    found = decided(Settings(corpus="demo", ipc=ipc), train_items=1000, classes=10)
-    assert (found.method, found.iterations) == (method, METHODS[method].defaults["iterations"])
-    assert found.item_rate == METHODS[method].defaults["item_rate"]
+@pytest.mark.parametrize(
+    ("values", "rarest", "formations"),
+    [
+        ({}, 90, 8),
+        ({"formations": 2}, 90, 2),
+        ({"ipc": 40}, 41, 8),  # mixtures can be more than clips
+        ({"ipc": 40, "start_from": "real", "method": "invert"}, 90, 2),
+        ({"ipc": 6, "method": "random"}, 90, 8),
+        ({"ipc": 6, "method": "random"}, 47, 4),
+        ({"ipc": 60, "method": "herding"}, 61, 1),
+        ({"method": "gan"}, 90, 1),
+    ],
+)
+def test_items_hold_as_many_log_mels_as_there_can_be(values: dict[str, Any], rarest: int, formations: int) -> None:
+    assert decided(Settings(corpus="demo", **{"ipc": 2, **values}), 1000, 10, rarest).formations == formations
 
 
 def test_values_that_are_given_stay_whatever_the_method() -> None:
     given = Settings(corpus="demo", ipc=1, iterations=7, item_rate=0.5)
-    found = decided(given, 1000, 10)
+    found = decided(given, 1000, 10, 90)
     assert (found.method, found.iterations, found.item_rate) == ("invert", 7, 0.5)
-    named = decided(settings_for("unroll", corpus="demo", ipc=1, iterations=7), 1000, 10)
+    named = decided(settings_for("unroll", corpus="demo", ipc=1, iterations=7), 1000, 10, 90)
     assert (named.method, named.iterations, named.steps) == ("unroll", 7, METHODS["unroll"].defaults["steps"])
     with pytest.raises(SettingsError, match="no method"):
-        decided(replace(given, method="inver"), 1000, 10)
-
-
-def test_auto_is_a_method_that_can_be_asked_for() -> None:
-    require_method("auto")
-    assert defaults_of("auto") == {}
-    with pytest.raises(SettingsError) as caught:
-        require_method("aut")
-    assert caught.value.hint == "did you mean 'auto'?"
+        decided(replace(given, method="inver"), 1000, 10, 90)

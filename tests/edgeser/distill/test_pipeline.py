@@ -76,7 +76,9 @@ def test_the_items_moved_from_what_they_began_as(tiny_run: Run, tiny: Settings) 
 
 def test_the_description_is_complete(tiny_run: Run) -> None:
     found = tiny_run.description()
-    assert found["budget"] == {"ipc": 2, "share": round(8 / 192, 6), "items": 8, "views": 32, "train_items": 192}
+    assert found["budget"] == {
+        "ipc": 2, "share": round(8 / 192, 6), "items": 8, "formations": 1, "views": 32, "train_items": 192,
+    }  # fmt: skip
     assert found["student"] == {
         "architecture": "edgenet", "width": 0.25, "parameters": 1728, "multiply_accumulates": 374_912,
     }  # fmt: skip

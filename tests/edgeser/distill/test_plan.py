@@ -121,7 +121,7 @@ def test_a_method_is_tried_with_experts_as_large_as_its_own(method: str, tiny: S
     material = prepare(settings, ALONE)
     run = open_run(tmp_path / "run", settings, resume=False)
     calibrating._experts_seconds(run, material, ALONE)
-    jobs = needed_experts(settings, material.task)
+    jobs = needed_experts(material.settings, material.task)
     assert {path.stem for path in run.trajectories.iterdir()} == set(jobs)
     for name, job in jobs.items():
         found = load_trajectory(run.trajectories / f"{name}.safetensors")

@@ -10,6 +10,7 @@ from edgeser.distill.windows import epochs_used, last_start, start_range
 from edgeser.settings import Settings
 
 SETTINGS = Settings(
+    formations=1,
     corpus="demo",
     ipc=1,
     earliest_start=2,

@@ -1,0 +1,180 @@
+"""The figures of the page, as wide as a phone is; matplotlib is loaded when one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from edgeser.pictures import BASELINE, DISTILLED, FULL, draw_convergence
+from edgeser.report.rows import Row
+from edgeser.report.svg import INK, PAGE_STYLE, inline_svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 4.4
+"""Inches: letters of 10 points are then as large on a phone as the page's small print."""
+MARKERS = ("o", "s", "^")
+"""Of rows beside each other, so that they are told apart without colours."""
+SHADES = {"distilled": DISTILLED, "full": FULL, "full_best": FULL}
+
+
+def uar_chart(rows: Sequence[Row], classes: int) -> str:
+    """A line a row: a dot for the mean, a small one for each seed, a bar for the interval over speakers."""
+    with page_style():
+        figure, (axes,) = _panels(1, 0.75 + 0.43 * len(rows))
+        for place, row in enumerate(rows):
+            if row.over_speakers:
+                ends = [row.over_speakers["low"], row.over_speakers["high"]]
+                axes.plot(ends, [place, place], color=row.colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
+            axes.plot(
+                row.values, [place] * len(row.values), "o", color=row.colour, markersize=3, alpha=0.6, clip_on=False
+            )
+            axes.plot([row.mean], [place], "D", color=row.colour, markersize=7, clip_on=False)
+            axes.text(row.mean, place - 0.27, f"{row.mean:.3f}", ha="center", va="bottom", fontsize=9)
+        axes.axvline(1 / classes, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_yticks(range(len(rows)), [_two_lines(row.words) for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.75)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("UAR; dotted: chance")
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+    words = "; ".join(f"{row.words} {row.mean:.3f}" for row in rows)
+    return inline_svg(figure, "uar", f"UAR by row: {words}")
+
+
+def class_chart(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Mean recall of each class, the rows beside each other."""
+    values = {row.name: [row.recalls.get(name) for name in names] for row in rows}
+    return _dots("classes", rows, list(names), values, "mean recall on the test speakers", "Recall by class")
+
+
+def speaker_chart(rows: Sequence[Row]) -> str:
+    """UAR of each test speaker, the rows beside each other."""
+    speakers = list(rows[0].details["speakers"])
+    values = {
+        row.name: [_mean(row.details["speakers"][speaker]["uar"]) for speaker in speakers]
+        for row in rows
+        if row.details
+    }
+    return _dots("speakers", [row for row in rows if row.details], speakers, values, "mean UAR", "UAR by speaker")
+
+
+def convergence_chart(curves: Mapping[str, Any]) -> str:
+    """UAR against processor seconds, and against steps: the same computing, side by side."""
+    with page_style():
+        figure, axes = _panels(2, 6.6)
+        draw_convergence(axes[1], axes[0], curves)
+        if legend := axes[1].get_legend():
+            legend.remove()
+        handles, labels = axes[1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", fontsize=9, ncols=2)
+    return inline_svg(figure, "convergence", "UAR against seconds and steps of training")
+
+
+def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], chance: float | None, words: str) -> str:
+    """A line a figure of an audit, or of other corpora: value and interval.
+
+    Args:
+        name: Begins the ids of the picture.
+        rows: Words, and ``value``, ``low``, ``high`` of each.
+        chance: Where a line is drawn.
+        words: What the figures are.
+    """
+    with page_style():
+        figure, (axes,) = _panels(1, 0.75 + 0.34 * len(rows))
+        for place, (label, found) in enumerate(rows):
+            colour = DISTILLED if label.startswith("distilled") else BASELINE
+            if "low" in found:
+                axes.plot([found["low"], found["high"]], [place, place], color=colour, linewidth=3, alpha=0.5)
+            axes.plot([found["value"]], [place], "D", color=colour, markersize=6, clip_on=False)
+        if chance is not None:
+            axes.axvline(chance, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel(words)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+    return inline_svg(figure, name, words)
+
+
+def run_chart(rows: Sequence[tuple[str, Row, Row | None]]) -> str:
+    """Several runs: a line each, with all real clips as a square where they were measured."""
+    with page_style():
+        figure, (axes,) = _panels(1, 0.9 + 0.5 * len(rows))
+        for place, (_, own, full) in enumerate(rows):
+            if own.over_speakers:
+                ends = [own.over_speakers["low"], own.over_speakers["high"]]
+                axes.plot(ends, [place, place], color=DISTILLED, linewidth=7, alpha=0.3, solid_capstyle="butt")
+            axes.plot(
+                own.values, [place] * len(own.values), "o", color=DISTILLED, markersize=3, alpha=0.6, clip_on=False
+            )
+            axes.plot([own.mean], [place], "D", color=DISTILLED, markersize=7, clip_on=False)
+            axes.text(own.mean, place - 0.25, f"{own.mean:.3f}", ha="center", va="bottom", fontsize=9)
+            if full:
+                axes.plot([full.mean], [place], "s", color=FULL, markersize=6)
+        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.75)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("UAR; square: all real clips")
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+    words = "; ".join(f"{label} {own.mean:.3f}" for label, own, _ in rows)
+    return inline_svg(figure, "runs", f"UAR by run: {words}")
+
+
+@contextmanager
+def page_style() -> Iterator[None]:
+    """Figures that are drawn in this block take the page's colours."""
+    from matplotlib import rc_context
+
+    style: Any = PAGE_STYLE
+    with rc_context(style):
+        yield
+
+
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """One panel below the other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, list(figure.subplots(count, 1, squeeze=False).flat)
+
+
+def _dots(
+    name: str,
+    rows: Sequence[Row],
+    lines: Sequence[str],
+    values: Mapping[str, Sequence[float | None]],
+    unit: str,
+    words: str,
+) -> str:
+    with page_style():
+        figure, (axes,) = _panels(1, 1.05 + 0.32 * len(lines))
+        for number, row in enumerate(rows):
+            there = [(value, place) for place, value in enumerate(values[row.name]) if value is not None]
+            nudge = 0.18 * (number - (len(rows) - 1) / 2)
+            axes.plot(
+                [value for value, _ in there], [place + nudge for _, place in there], MARKERS[number],
+                color=SHADES.get(row.name, BASELINE), markersize=6, label=row.words,
+            )  # fmt: skip
+        axes.set_yticks(range(len(lines)), lines)
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlabel(unit)
+        axes.grid()
+        axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+    return inline_svg(figure, name, words)
+
+
+def _two_lines(words: str) -> str:
+    """Broken after a comma, so that labels leave room for what they label."""
+    return words.replace(", ", ",\n", 1)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,226 @@
+"""The report of a run: everything is read and computed, then written as one HTML file.
+
+written = write_report(run, ReportPlan(), Workers(2))       # RUN/report.html
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeser.card import BEGAN_AS, CHOSEN, SYNTHETIC
+from edgeser.errors import RunError
+from edgeser.fingerprint import is_own
+from edgeser.pack import pack_kit, without_paths
+from edgeser.report import charts
+from edgeser.report.evidence import read_audit
+from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
+from edgeser.report.repeat import RUN, commands
+from edgeser.report.rows import compared, rows_of, single_rows
+from edgeser.report.summary import sentences
+from edgeser.report.template import render
+from edgeser.run import Run
+from edgeser.settings import Settings
+from edgeser.tables import convergence_words
+from edgeser.workers import Workers
+from edgeser_device.progress import note
+from edgeser_export.errors import EdgeserError
+from edgeser_export.files import write_bytes
+
+MOST_ITEMS = 16
+"""Items that are shown where nothing else is asked for."""
+TARGET = "rpi4"
+"""Whose kit is measured; those of other boards differ by a few bytes."""
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """What the page holds.
+
+    Attributes:
+        out: Where it is written; None is report.html in the run.
+        folder: Where the corpus is now, if it was moved.
+        items: Items that are shown at most.
+        recordings: Whether pictures and sounds of recordings are in it, and the names of speakers of own corpora.
+    """
+
+    out: Path | None = None
+    folder: str = ""
+    items: int = MOST_ITEMS
+    recordings: bool = True
+
+
+def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]:
+    """Write the report of a run.
+
+    Args:
+        run: A run that was evaluated.
+        plan: What the page holds.
+        workers: Where log-mels are computed, if they are not cached.
+
+    Returns:
+        ``report``: the file. ``bytes``. ``missing``: for each thing that was not measured the command that does it.
+
+    Raises:
+        RunError: The run is not finished, was not evaluated, or its recordings are gone.
+        StorageError: The file cannot be written.
+    """
+    distilled, description, metrics = run.distilled(), run.description(), evaluated(run)
+    recordings = read_recordings(run, workers, plan.folder) if plan.recordings else None
+    workers.release()
+    note("pictures, sounds")
+    gallery = make_gallery(distilled, recordings, plan.items)
+    audit = read_audit(run)
+    note("kit")
+    context = {
+        **_results(metrics if plan.recordings else without_speakers(metrics, description), description),
+        "title": f"{description['corpus']['title']}: {description['method']}, {description['budget']['ipc']} a class",
+        "description": description,
+        "metrics": metrics,
+        "synthetic": description["corpus"].get("kind") == SYNTHETIC,
+        "gallery": gallery,
+        "origin": _origin(run.settings()),
+        "with_recordings": plan.recordings,
+        "audit": audit,
+        "kit": _kit(run),
+        "provenance": _provenance(run, description, metrics),
+        "settings": without_paths(asdict(run.settings())),
+        "commands": commands(run.settings(), metrics, audit.found if audit else None),
+        "missing": missing(metrics, audit is not None, RUN),
+    }
+    path = plan.out or run.folder / "report.html"
+    data = render("report.html", context).encode()
+    write_bytes(path, data)
+    return {"report": str(path), "bytes": len(data), "missing": missing(metrics, audit is not None, str(run.folder))}
+
+
+def evaluated(run: Run) -> dict[str, Any]:
+    """What evaluate measured of a run.
+
+    Raises:
+        RunError: It was not evaluated.
+    """
+    run.description()  # a folder that is no run says so first
+    metrics = run.metrics()
+    if metrics is None:
+        raise RunError(
+            f"the run {run.folder} was not evaluated", f"run: edgeser evaluate {run.folder} --full --baselines"
+        )
+    return metrics
+
+
+def missing(metrics: Mapping[str, Any], audited: bool, folder: str) -> dict[str, str]:
+    """What the page could show and was not measured, with the command that measures it of the run in ``folder``."""
+    run = shlex.quote(folder)
+    absent = {
+        "full": (metrics.get("full"), f"edgeser evaluate {run} --full"),
+        "baselines": (metrics.get("baselines"), f"edgeser evaluate {run} --baselines"),
+        "details": (metrics.get("details"), f"edgeser evaluate {run} --full --baselines"),
+        "convergence": (metrics.get("convergence"), f"edgeser evaluate {run} --full --convergence"),
+        "cross_corpus": (metrics.get("cross_corpus"), f"edgeser evaluate {run} --on DIR --corpus NAME"),
+        "audit": (audited, f"edgeser audit {run}"),
+    }
+    return {name: command for name, (there, command) in absent.items() if not there}
+
+
+def without_speakers(metrics: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with numbers for the names of speakers, where a corpus is one's own."""
+    details = metrics.get("details")
+    if not details or not is_own(description["corpus"]["name"]):
+        return dict(metrics)
+    names = stand_in_names(next(iter(details.values()))["speakers"])
+    renamed = {
+        row: {**each, "speakers": {names[name]: found for name, found in each["speakers"].items()}}
+        for row, each in details.items()
+    }
+    return {**metrics, "details": renamed}
+
+
+def _results(metrics: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables and figures of what evaluate measured."""
+    rows, names = rows_of(metrics), description["labels"]
+    beside = compared(rows)
+    detailed = [row for row in beside if row.details]
+    curves = metrics.get("convergence")
+    return {
+        "rows": rows,
+        "singles": single_rows(metrics),
+        "beside": beside,
+        "detailed": detailed,
+        "names": names,
+        "speakers": list(detailed[0].details["speakers"]) if detailed else [],
+        "confusions": [(row, confusion_shares(row.details["confusion"])) for row in detailed],
+        "summary": sentences(rows, description, metrics),
+        "uar_chart": charts.uar_chart(rows, len(names)),
+        "class_chart": charts.class_chart(beside, names),
+        "speaker_chart": charts.speaker_chart(detailed) if detailed and detailed[0].name == "distilled" else "",
+        "convergence_chart": charts.convergence_chart(curves) if curves else "",
+        "convergence_words": convergence_words(curves) if curves else "",
+        "curves": curves,
+        "cross_corpus": metrics.get("cross_corpus") or [],
+    }
+
+
+def confusion_shares(counts: Sequence[Sequence[int]]) -> list[list[tuple[float, int]]]:
+    """For each true class the share and the count of each answer; shares are 0 where the class does not occur."""
+    table = np.asarray(counts)
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+    return [
+        [(float(share), int(count)) for share, count in zip(*row, strict=True)]
+        for row in zip(shares, table, strict=True)
+    ]
+
+
+def _kit(run: Run) -> dict[str, Any]:
+    """Size of the kit and of its members; or why there is none."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            report = pack_kit(run.folder, TARGET, Path(folder) / "measured.edgeser")
+    except EdgeserError as error:
+        return {"reason": error.message}
+    members = dict(sorted(report.members.items(), key=lambda item: -item[1]))
+    return {**report.to_json(), "target": TARGET, "members": members}
+
+
+def _origin(settings: Settings) -> str:
+    """What the items are made of."""
+    return "are log-mels of recordings" if settings.method in CHOSEN else BEGAN_AS[settings.start_from]
+
+
+def _provenance(run: Run, description: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What was made of what, with what, on what; without folders of this machine."""
+    corpus, student, machine = description["corpus"], description["student"], metrics["machine"]
+    took = run.took()
+    parts = {
+        part: f"{len(found['speakers'])} speakers, {found['utterances']:,} clips"
+        for part, found in ((name, description["split"][name]) for name in ("train", "dev", "test"))
+    }
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if name != "edgeser")
+    rows = {
+        "corpus": f"{corpus['title']} ({corpus['name']})",
+        "licence": corpus.get("licence"),
+        "cite": corpus.get("citation"),
+        "kind of emotion": corpus.get("kind"),
+        "consent": corpus.get("consent"),
+        "notes": corpus.get("notes"),
+        "fingerprint of the corpus": corpus.get("fingerprint"),
+        f"split {description['split']['name']}": "; ".join(f"{part}: {words}" for part, words in parts.items()),
+        "student": f"{student['architecture']} at width {student['width']:g}, {student['parameters']:,} parameters, "
+        f"{student['multiply_accumulates']:,} multiply-accumulates a window",
+        "method": f"{description['method']}, seed {description['seed']}",
+        "SHA-256 of the set": sha256((run.folder / "distilled.safetensors").read_bytes()).hexdigest(),
+        "made with": f"edgeser {description['edgeser']}",
+        "making it took": f"{took['total_seconds']:.0f} s" if took["total_seconds"] else None,
+        "memory for it": f"{took['peak_rss_mb']:.0f} MB" if took["peak_rss_mb"] else None,
+        "evaluated with": f"edgeser {metrics['edgeser']}, seeds {', '.join(map(str, metrics['seeds']))}",
+        "evaluated on": f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}",
+        "packages there": packages,
+    }
+    return {name: str(value) for name, value in rows.items() if value}

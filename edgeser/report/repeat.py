@@ -1,0 +1,61 @@
+"""The commands that repeat a run and what was measured of it.
+
+for line in commands(run, metrics, audit):
+    ...                                         # edgeser distill DIR --corpus ravdess --ipc 6 --out RUN
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from edgeser.distill.table import settings_for
+from edgeser.rows import BASELINES
+from edgeser.settings import Settings
+
+FLAGS = {"start_from": "--from"}
+"""Settings whose flag is not called as they are."""
+RUN, FOLDER = "RUN", "DIR"
+"""Stand for the run's folder and the corpus's, which lie elsewhere on another machine."""
+
+
+def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[str]:
+    """What to type, in this order.
+
+    Args:
+        settings: Of the run.
+        metrics: What evaluate measured.
+        audit: What audit found, or None.
+    """
+    lines = [distill_command(settings), evaluate_command(metrics)]
+    if audit is not None:
+        lines.append(str(audit["command"]))
+    return [*lines, shlex.join(["edgeser", "report", RUN]), shlex.join(["edgeser", "pack", RUN, "--target", "rpi4"])]
+
+
+def distill_command(settings: Settings) -> str:
+    """The command that makes a run of these settings; only what differs from the defaults is named."""
+    own = asdict(settings)
+    usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1))
+    usual |= {"ipc": 0, "method": Settings("demo", ipc=1).method}
+    given = {
+        name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")
+    }
+    words = ["edgeser", "distill", *([FOLDER] if settings.folder else []), "--corpus", settings.corpus]
+    for name, value in given.items():
+        words += [FLAGS.get(name, f"--{name.replace('_', '-')}"), str(value)]
+    return shlex.join([*words, "--out", RUN])
+
+
+def evaluate_command(metrics: Mapping[str, Any]) -> str:
+    """The command that measures the same rows with the same seeds."""
+    words = ["edgeser", "evaluate", RUN]
+    words += [f"--{row.replace('_', '-')}" for row in ("full", "full_best", "full_soft") if metrics.get(row)]
+    if set(metrics.get("baselines") or {}) & set(BASELINES):
+        words.append("--baselines")
+    words += [word for name in metrics.get("transfer") or {} for word in ("--arch", name)]
+    if metrics.get("convergence"):
+        words.append("--convergence")
+    return shlex.join([*words, "--seeds", str(len(metrics["seeds"]))])

@@ -1,0 +1,63 @@
+"""The commands of the page make what the run is."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import pytest
+from typer.main import get_command
+
+from edgeser.cli import app
+from edgeser.commands.host import _settings
+from edgeser.distill.table import METHODS, settings_for
+from edgeser.report.repeat import commands, distill_command, evaluate_command
+from edgeser.settings import Settings
+
+
+def read_back(command: str) -> Settings:
+    """What the program makes of a command."""
+    program, verb, *words = shlex.split(command)
+    assert (program, verb) == ("edgeser", "distill")
+    distill = get_command(app).commands["distill"]
+    return _settings(distill.make_context("distill", words).params, None, None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_command_gives_the_settings_of_the_run(method: str) -> None:
+    settings = settings_for(method, corpus="demo", ipc=6)
+    assert read_back(distill_command(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ipc": 0, "share": 0.0561234567},
+        {"peak_rate": 0.00123456789, "weight_decay": 1e-7, "start_from": "real", "label_arch": "cnn6"},
+        {"split": "fold:3", "seed": 17, "width": 0.25, "views": 128, "labels": "soft", "candidates": 4},
+    ],
+)
+def test_settings_that_differ_are_named_exactly(changed: dict[str, object]) -> None:
+    settings = replace(settings_for("mtt", corpus="demo", ipc=6), **changed)
+    assert read_back(distill_command(settings)) == settings
+
+
+def test_defaults_are_not_named_and_folders_neither() -> None:
+    settings = settings_for(Settings("demo", ipc=1).method, corpus="ravdess", folder="/some/where", ipc=6)
+    assert distill_command(settings) == "edgeser distill DIR --corpus ravdess --ipc 6 --out RUN"
+
+
+def test_an_evaluation_is_repeated_with_its_rows() -> None:
+    metrics = {"seeds": [0, 1, 2], "full": {"uar_mean": 0.5}, "full_best": None, "baselines": {"random": {}}}
+    assert evaluate_command(metrics) == "edgeser evaluate RUN --full --baselines --seeds 3"
+    metrics |= {"convergence": {}, "transfer": {"cnn6:0.25": {}}, "baselines": {}}
+    assert evaluate_command(metrics) == "edgeser evaluate RUN --full --arch cnn6:0.25 --seeds 3"
+    metrics |= {"convergence": {"target": 0.5}}
+    assert "--convergence" in evaluate_command(metrics)
+
+
+def test_all_commands_are_known() -> None:
+    known = set(get_command(app).commands)
+    lines = commands(Settings("demo", ipc=6), {"seeds": [0]}, {"command": "edgeser audit RUN --shadows 8"})
+    assert [shlex.split(line)[1] for line in lines] == ["distill", "evaluate", "audit", "report", "pack"]
+    assert {shlex.split(line)[1] for line in lines} <= known
