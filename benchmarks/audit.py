@@ -2,7 +2,7 @@
 
     python benchmarks/audit.py CORPORA --corpus ravdess --ipc 6 --methods mtt invert:noise --set experts=2
 
-A method is a column, METHOD or METHOD:START. Every method is distilled on all training clips and on the same halves of
+A method is a column, METHOD, METHOD:START or METHOD:SETTING=VALUE. Every method is distilled on all training clips and on the same halves of
 them; what does not depend on the method is made once for all: the label experts of every half, and the sets of random
 recordings and of noise. ``--unshadowed`` names methods that are attacked without shadow runs: all but membership, in
 minutes. All results are kept in ``--out`` and what is there is not made again, so a table can be
@@ -157,7 +157,8 @@ def audit_of(label: str, settings: Settings, shadows: int, request: Request) -> 
 
 def name_of(label: str, settings: Settings) -> str:
     """A name for a column's files."""
-    return f"{settings.corpus}-{label.replace(':', '-')}-{fingerprint(asdict(settings))}"
+    plain = label.replace(":", "-").replace("=", "-")
+    return f"{settings.corpus}-{plain}-{fingerprint(asdict(settings))}"
 
 
 def halves_name(settings: Settings, run: Run) -> str:
@@ -170,8 +171,8 @@ def halves_name(settings: Settings, run: Run) -> str:
 
 def settings_of(label: str, arguments: argparse.Namespace, request: Request) -> Settings:
     """The settings of a column."""
-    method, _, start = label.partition(":")
-    own = {"start_from": start} if start else {}
+    method, *parts = label.split(":")
+    own = overrides_of([part if "=" in part else f"start_from={part}" for part in parts])
     folder = str((request.corpora / arguments.corpus).resolve()) if arguments.corpus != "demo" else ""
     return settings_for(
         method, corpus=arguments.corpus, folder=folder, ipc=arguments.ipc, **{**request.overrides, **own}
@@ -220,10 +221,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("folder", type=Path, metavar="CORPORA", help="folder with one folder a corpus")
     made.add_argument("--corpus", default="ravdess", help="which of them; demo needs none")
     made.add_argument("--ipc", type=int, default=6, help="items a class")
-    made.add_argument("--methods", nargs="+", default=["invert"], metavar="METHOD[:START]", help="a column each")
-    made.add_argument(
-        "--unshadowed", nargs="+", default=[], metavar="METHOD[:START]", help="columns without membership"
-    )
+    made.add_argument("--methods", nargs="+", default=["invert"], metavar="METHOD[:PART]", help="a column each")
+    made.add_argument("--unshadowed", nargs="+", default=[], metavar="METHOD[:PART]", help="columns without membership")
     made.add_argument("--shadows", type=int, default=16, help="shadow runs of each method")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all methods")
     made.add_argument("--out", type=Path, default=Path("audit-results"), metavar="DIR", help="where results are kept")
