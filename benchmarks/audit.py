@@ -2,10 +2,10 @@
 
     python benchmarks/audit.py CORPORA --corpus ravdess --ipc 6 --methods mtt invert:noise --set experts=2
 
-A method is a column, METHOD, METHOD:START or METHOD:SETTING=VALUE. Every method is distilled on all training clips and on the same halves of
-them; what does not depend on the method is made once for all: the label experts of every half, and the sets of random
-recordings and of noise. ``--unshadowed`` names methods that are attacked without shadow runs: all but membership, in
-minutes. All results are kept in ``--out`` and what is there is not made again, so a table can be
+A method is a column: METHOD, METHOD:START or METHOD:SETTING=VALUE. Every method is distilled on all training clips and
+on the same halves of them; what does not depend on the method is made once for all: the label experts of every half,
+and the sets of random recordings and of noise. ``--unshadowed`` names methods that are attacked without shadow runs: all
+but membership, in minutes. All results are kept in ``--out`` and what is there is not made again, so a table can be
 stopped at any time. JSON is printed on stdout, the tables on stderr; ``--markdown`` writes a page. The exit code is 1
 where an attack misses the planted leak.
 """
@@ -143,7 +143,7 @@ def audit_of(label: str, settings: Settings, shadows: int, request: Request) -> 
     say(f"{label}: distilling")
     distil([run], 1, request.workers.jobs)
     keep_experts(run, experts_folder(run.settings(), request))
-    plan = AuditPlan(shadows, resume=True)
+    plan = AuditPlan(shadows, resume=True, sounds=False)
     opened, shadow_plan = prepare_audit(run, plan, request.workers)
     halves = Halves(request.out / "halves" / halves_name(shadow_plan.settings, run), shadows)
     halves.lend(shadow_plan)

@@ -53,6 +53,7 @@ class AuditPlan:
         resume: Whether shadows of an earlier call are used.
         overrides: Settings of the shadows that differ from the run's; names of ``OVERRIDES``.
         folder: Where the corpus is now, if it was moved.
+        sounds: Whether WAV files are written.
 
     Raises:
         SettingsError: An impossible number of shadows, a start that does not exist, or that the method has not.
@@ -63,6 +64,7 @@ class AuditPlan:
     resume: bool = False
     overrides: Mapping[str, int] | None = None
     folder: str = ""
+    sounds: bool = True
 
     def __post_init__(self) -> None:
         if self.shadows and (self.shadows < FEWEST_SHADOWS or self.shadows % 2):
@@ -106,7 +108,7 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
     note("copies, speakers, sounds")
     sets = real_sets(opened, plan.starts, shadows.folder, workers)
     copies, nearest, distances = _copies(opened, sets)
-    inversion = _inversion(opened, nearest, distances)
+    inversion = _inversion(opened, nearest, distances, plan)
     speakers = linkage_figures(opened.voices, with_voices(sets))
     utterances = opened.material.features.train.utterances
     classes = _classes(opened)
@@ -233,7 +235,7 @@ def _copies(
 
 
 def _inversion(
-    opened: Opened, nearest: list[int], distances: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
+    opened: Opened, nearest: list[int], distances: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]], plan: AuditPlan
 ) -> dict[str, Any]:
     items = opened.distilled.items()
     everything = opened.assignment.task.clips[:, 0]
@@ -244,7 +246,9 @@ def _inversion(
     return {
         "words": "Griffin and Lim, from the log-mels of the items and of the recordings nearest to them",
         "picture": picture,
-        "sounds": write_sounds(items, clips, classes, opened.distilled.frontend, opened.run.folder),
+        "sounds": write_sounds(items, clips, classes, opened.distilled.frontend, opened.run.folder)
+        if plan.sounds
+        else [],
     }
 
 
