@@ -4,8 +4,8 @@
 
 A method is a column: METHOD, METHOD:START or METHOD:SETTING=VALUE. Every method is distilled on all training clips and
 on the same halves of them; what does not depend on the method is made once for all: the label experts of every half,
-and the sets of random recordings and of noise. ``--unshadowed`` names methods that are attacked without shadow runs: all
-but membership, in minutes. All results are kept in ``--out`` and what is there is not made again, so a table can be
+and the sets of random recordings and of noise. ``--unshadowed`` names methods that are attacked without shadow runs:
+all but membership, in minutes. All results are kept in ``--out`` and what is there is not made again, so a table can be
 stopped at any time. JSON is printed on stdout, the tables on stderr; ``--markdown`` writes a page. The exit code is 1
 where an attack misses the planted leak.
 """
