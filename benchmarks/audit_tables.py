@@ -86,7 +86,7 @@ def page(result: Mapping[str, Any]) -> str:
         *_control_parts(result["methods"]),
     ]
     for sheet in sheets(result):
-        parts += [f"## {sheet.title[0].upper()}{sheet.title[1:]}", sheet.markdown()]
+        parts += [f"## {sheet.title}", sheet.markdown()]
     return "\n\n".join(parts) + "\n"
 
 
