@@ -130,7 +130,7 @@ def summary_table(summary: Summary) -> Group:
     table = Table(title="edgeser on its synthetic demo corpus", show_header=False, min_width=72)
     rows = {
         "training recordings -> kit": f"{summary.corpus_bytes / 1e6:.2f} MB -> {summary.kit_bytes / 1e6:.2f} MB",
-        "distilled items": f"{summary.items} log-mels ({summary.share:.1%} of the training items)",
+        "distilled items": f"{summary.items} items ({summary.share:.1%} as many as training clips)",
         "UAR, all real clips": f"{summary.uar['full']:.3f}",
         "UAR, distilled set": f"{summary.uar['distilled']:.3f}",
         "UAR, as many random clips": f"{summary.uar['random']:.3f}",

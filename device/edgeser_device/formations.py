@@ -164,7 +164,7 @@ def _values(levels: Levels, bits: int) -> Levels:
 def _bytes(values: Levels, bits: int) -> Levels:
     """The inverse of :func:`_values`, in one dimension."""
     flat = values.reshape(-1)
-    return flat if bits == 8 else flat[0::2] | (flat[1::2] << 4)
+    return flat if bits == 8 else np.bitwise_or(flat[0::2], np.left_shift(flat[1::2], np.uint8(4)))
 
 
 def _neighbours(count: int, factor: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
