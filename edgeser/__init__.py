@@ -7,11 +7,17 @@ to a kit). What runs on the board is in ``edgeser_device``, what writes model fi
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("edgeser")
-except PackageNotFoundError:  # the sources are on the path, but the distribution is not installed
-    __version__ = "0+unknown"
-
+__version__: str
 __all__ = ["__version__"]
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Asked for when it is needed: the package costs 4 MB and a tenth of a second, on a board at each start.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("edgeser")
+    except PackageNotFoundError:  # the sources are on the path, but the distribution is not installed
+        return "0+unknown"

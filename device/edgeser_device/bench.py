@@ -155,8 +155,8 @@ def _is_wanted(row: Runtime, asked: str | None) -> bool:
 def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:
     if not row.installed:
         return {"error": f"{row.name} is not installed"}
-    command = [sys.executable, "-P", "-m", "edgeser_device.bench_child", str(model.folder), "--format", name]
-    command += ["--runtime", row.name, "--threads", str(threads), "--repeat", str(repeat)]
+    words = [str(model.folder), name, row.name, str(threads), str(repeat)]
+    command = [sys.executable, "-P", "-m", "edgeser_device.bench_child", *words]
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:

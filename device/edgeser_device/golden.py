@@ -7,7 +7,6 @@ runs before every training and stops it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, TrainingError
 from edgeser_device.trainer import TrainingSession, begin
 from edgeser_device.views import render
+from edgeser_export.digest import sha256
 from edgeser_export.graph import Graph, Weights
 from edgeser_export.reference import run_reference
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.golden import Golden
 from edgeser_device.manifest import check_manifest, is_text
 from edgeser_device.signature import PublicKey, require_signature
+from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError
 from edgeser_export.graph import Graph
 

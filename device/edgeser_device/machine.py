@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,8 @@ CGROUPS = (
 
 def describe_machine() -> dict[str, Any]:
     """Model, system, processor, memory, versions, governor, temperature and throttle flags of this machine."""
+    import platform  # what training and inference do without
+
     memory = memory_total_mb()
     return {
         "model": _device_tree_model() or _text("/sys/class/dmi/id/product_name") or "unknown",
@@ -51,6 +51,8 @@ def describe_machine() -> dict[str, Any]:
 
 def installed_versions() -> dict[str, str]:
     """Versions of the packages that matter, of those that are installed."""
+    from importlib import metadata  # 4 MB, which no training needs
+
     found = {}
     for package in PACKAGES:
         try:
@@ -150,10 +152,14 @@ def _cpu() -> str | None:
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model"):
             return value.strip()
+    import platform
+
     return platform.processor() or None
 
 
 def _system() -> str:
+    import platform
+
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import CARD, DISTILLED, read_weights
 from edgeser_device.lock import only_writer
+from edgeser_export.digest import sha256
 from edgeser_export.files import new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
@@ -244,6 +243,8 @@ def _copy(source: Path, target: Path) -> None:
             try:
                 os.link(path, target / path.name)
             except OSError:
+                import shutil
+
                 shutil.copy2(path, target / path.name)
 
 

@@ -38,7 +38,7 @@ class Recogniser:
 
         Args:
             model: The model folder.
-            format_name: A row of the table of formats; by default the first one that a runtime here runs.
+            format_name: A row of the table of formats; by default what :func:`choose_format` says.
             runtime: A row of the table of runtimes; by default the first installed one.
             threads: Of one call.
 
@@ -76,7 +76,9 @@ class Recogniser:
 
 
 def choose_format(model: Model, runtime: str | None = None) -> str:
-    """The first of the model's formats for which ``runtime``, or any installed runtime, exists.
+    """The model's format for ``runtime``, or the one whose installed runtime takes least memory.
+
+    LiteRT's process is 15 MB smaller than onnxruntime's, and no slower; float32 comes before int8.
 
     Raises:
         ModelError: The model has no file at all.
@@ -97,4 +99,4 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
     ]
     if not usable:
         choose_runtime(FORMATS[model.formats[0]].kind)
-    return usable[0]
+    return min(usable, key=lambda name: (FORMATS[name].precision == "int8", FORMATS[name].kind != "tflite"))

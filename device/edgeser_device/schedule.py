@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from math import cos, pi
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import DistilledSetError
+from edgeser_device.pcg64 import raw_words
 
 MOST_RATES = 10_000
 """Learning rates in one schedule."""
@@ -111,10 +113,15 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     )
 
 
+@lru_cache(maxsize=2)
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of ``count`` views for one epoch, the same on every version: the ranks of raw words of PCG64."""
-    words = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(count)
-    return np.argsort(words, kind="stable")
+    """A permutation of ``count`` views for one epoch, the same on every version: the ranks of raw words of PCG64.
+
+    It cannot be written to: the steps of an epoch share it.
+    """
+    order = np.argsort(raw_words((seed, epoch), count), kind="stable")
+    order.flags.writeable = False
+    return order
 
 
 def batch_indices(count: int, batch: int, seed: int, step: int) -> NDArray[np.int64]:

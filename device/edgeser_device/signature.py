@@ -18,11 +18,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from edgeser_device.errors import KeyFileError, KitUntrusted
+from edgeser_export.digest import sha256
 from edgeser_export.errors import MissingExtra
 from edgeser_export.files import write_bytes
 

@@ -7,7 +7,6 @@ The whole tree is drawn in :mod:`edgeser.errors`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 
@@ -80,6 +79,8 @@ class ModelFileError(ExportError):
 
 def choice_hint(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not in a table: the nearest one, or all of them."""
+    from difflib import get_close_matches  # half a megabyte, for mistakes only
+
     names = list(known)
     near = get_close_matches(name.lower(), names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"

@@ -15,7 +15,6 @@ should) or 2, and one JSON line on stderr: {"kind", "message", "hint"}.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -184,6 +183,8 @@ def _run_child(request: Path, flags: Sequence[str], threads: int, timeout: float
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The child's command line; returns its exit code."""
+    import argparse  # a megabyte, which only the child pays
+
     parser = argparse.ArgumentParser(
         prog="python -m edgeser_export.export", description="Write a student as files and compare them with it."
     )

@@ -15,8 +15,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -115,7 +113,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             replace_folder(draft, path)
     finally:
         os.close(descriptor)
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove_tree(draft)
 
 
 @contextmanager
@@ -152,7 +150,7 @@ def replace_folder(draft: Path, path: Path) -> None:
         os.replace(draft, path)
     elif _exchange(draft, path):
         sync_folder(path.parent)
-        shutil.rmtree(draft, ignore_errors=True)  # it now holds what stood at path
+        _remove_tree(draft)  # it now holds what stood at path
     else:
         older = _draft_name(path, ".old")
         os.replace(path, older)
@@ -161,7 +159,7 @@ def replace_folder(draft: Path, path: Path) -> None:
         except BaseException:
             os.replace(older, path)
             raise
-        shutil.rmtree(older, ignore_errors=True)
+        _remove_tree(older)
     sync_folder(path.parent)
 
 
@@ -190,7 +188,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _draft_name(path: Path, ending: str) -> Path:
-    return path.parent / f".{path.name}.{secrets.token_hex(6)}{ending}"
+    return path.parent / f".{path.name}.{os.urandom(6).hex()}{ending}"
 
 
 def _new_draft(path: Path, *, folder: bool) -> tuple[Path, int]:
@@ -222,12 +220,18 @@ def _remove_abandoned(path: Path) -> None:
                 _remove_unheld(path.parent / name)
 
 
+def _remove_tree(folder: Path) -> None:
+    import shutil  # with its compressors half a megabyte, for what inference never does
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _remove_unheld(draft: Path) -> None:
     descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
+            _remove_tree(draft)
         else:
             draft.unlink()
     finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -17,8 +16,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, MissingRuntime
+from edgeser_export.digest import sha256
+from edgeser_export.errors import ExportError, MissingRuntime, choice_hint
 from edgeser_export.graph import Graph, Weights
+from edgeser_export.lowering import InferenceGraph, lower
 from edgeser_export.runtimes import Kind
 
 Items: TypeAlias = NDArray[np.float32]
@@ -62,9 +63,7 @@ def find_format(name: str) -> Format:
         ExportError: There is no such format.
     """
     if name not in FORMATS:
-        near = get_close_matches(name.lower(), FORMATS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(FORMATS)}"
-        raise ExportError(f"there is no format {name!r}", hint)
+        raise ExportError(f"there is no format {name!r}", choice_hint(name, FORMATS))
     return FORMATS[name]
 
 
@@ -89,12 +88,31 @@ def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Item
 
 
 def _onnx_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
-    return bytes(_writer("edgeser_export.onnx_int8", "onnx").write_onnx_int8(graph, weights, metadata, items))
+    writer = _writer("edgeser_export.onnx_int8", "onnx")
+    lowered = lower(graph, weights)
+    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
 
 
 def _tflite_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
     writer = _writer("edgeser_export.tflite_int8", "ai-edge-litert")
-    return bytes(writer.write_tflite_int8(graph, weights, metadata, items))
+    lowered = lower(graph, weights)
+    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
+
+
+def _plan(lowered: InferenceGraph, items: Items) -> Any:
+    """The plan of a student; the last one is kept, because a model has several int8 files."""
+    digest = sha256(items.tobytes())
+    for name in sorted(lowered.weights):
+        digest.update(lowered.weights[name].tobytes())
+    key = (lowered.graph, items.shape, digest.digest())
+    if key not in _PLANS:
+        found = _writer("edgeser_export.calibrate", "onnx").plan_int8(lowered, items)
+        _PLANS.clear()
+        _PLANS[key] = found
+    return _PLANS[key]
+
+
+_PLANS: dict[Any, Any] = {}
 
 
 def _writer(module: str, package: str) -> Any:

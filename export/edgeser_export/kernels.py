@@ -44,8 +44,11 @@ InputGradient = Callable[[Nodes, Geometry, str, str], str]
 
 
 def by_columns(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:
-    """All shifted copies side by side, one matrix product an image."""
-    return _by_copies(nodes, geometry, source, gradient, len(geometry.offsets))
+    """The shifted copies of a row of the kernel side by side, one matrix product an image.
+
+    All rows at once are no faster, and their copies are the largest tensors of a step.
+    """
+    return _by_copies(nodes, geometry, source, gradient, geometry.conv.kernel)
 
 
 def by_shifts(nodes: Nodes, geometry: Geometry, source: str, gradient: str) -> str:

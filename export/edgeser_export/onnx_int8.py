@@ -1,10 +1,11 @@
 """An op graph as an ONNX file for inference in eight bits: tensors quantised and dequantised around every operation.
 
-    data = write_onnx_int8(graph, weights, {"labels": "[]"}, items)
+    lowered = lower(graph, weights)
+    data = write_plan(lowered, plan_int8(lowered, items), {"labels": "[]"})
 
 Names, inputs and outputs are those of :mod:`edgeser_export.onnx`, in float32: the file takes the place of the other.
 Between a QuantizeLinear and a DequantizeLinear onnxruntime computes in int8, activations and weights signed, as ARM's
-kernels like it best.
+kernels like it best. What is no map any more stays in float32 there: it has no kernels for sixteen bits.
 """
 
 from __future__ import annotations
@@ -17,35 +18,25 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgeser_export.graph import INPUT, Conv, Graph, Linear, Op, Weights, sources
-from edgeser_export.lowering import LOGITS, PROBABILITIES, InferenceGraph, lower, merged_relus
+from edgeser_export.graph import INPUT, Conv, Linear, Op, sources
+from edgeser_export.lowering import LOGITS, PROBABILITIES, InferenceGraph, merged_relus
 from edgeser_export.onnx import attributes_of, inference_model
-from edgeser_export.quantize import Affine, Int8Plan, plan_int8
+from edgeser_export.quantize import Affine, Int8Plan, is_wide
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def write_onnx_int8(
-    graph: Graph, weights: Weights, metadata: Mapping[str, str] = NOTHING, items: NDArray[np.float32] | None = None
-) -> bytes:
-    """Write ``graph`` with ``weights`` as an int8 ONNX model, calibrated on ``items``.
+def write_plan(lowered: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
+    """Write a student as an int8 ONNX model.
 
     Args:
-        graph: The op graph, with or without batch normalisation.
-        weights: Its parameters and running statistics.
+        lowered: The student, without batch normalisation.
+        plan: How it is rounded.
         metadata: Stored as the model's ``metadata_props``, sorted by key.
-        items: Float32 (items, channels, height, width).
 
     Returns:
         The content of the file.
-
-    Raises:
-        GraphError: The weights do not fit the graph, or the graph is none for inference.
-        ExportError: There are no items.
-        MissingRuntime: onnxruntime, which calibrates, is missing.
     """
-    lowered = lower(graph, weights)
-    plan = plan_int8(lowered, np.zeros((0, *graph.input_shape), np.float32) if items is None else items)
     return _Writer(lowered, plan).write(metadata)
 
 
@@ -61,8 +52,8 @@ class _Writer:
         self._rounded(INPUT, INPUT)
         for op in graph.ops:
             self._operation(op)
-            if op.name not in merged:
-                self._rounded(op.name, f"{op.name}.exact", LOGITS if op.name == graph.output else "")
+            if op.name not in merged and not is_wide(graph.shapes[op.name]):
+                self._rounded(op.name, f"{op.name}.exact")
         self.nodes.append(helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=1))
         return inference_model(self.lowered, self.nodes, list(self.constants.values()), metadata)
 
@@ -70,15 +61,19 @@ class _Writer:
         kind, attributes = attributes_of(op)
         # A ReLU that is merged reads what its operation computes, unrounded.
         merged = {relu: name for name, relu in merged_relus(self.lowered.graph).items()}
-        inputs = [f"{merged[op.name]}.exact"] if op.name in merged else [f"{name}.rounded" for name in sources(op)]
+        inputs = [f"{merged[op.name]}.exact"] if op.name in merged else [self._read(name) for name in sources(op)]
         if isinstance(op, Conv | Linear):
             inputs += self._parameters(op)
-        self.nodes.append(helper.make_node(kind, inputs, [f"{op.name}.exact"], name=op.name, **attributes))
+        output = LOGITS if op.name == self.lowered.graph.output else f"{op.name}.exact"
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=op.name, **attributes))
 
-    def _rounded(self, name: str, source: str, into: str = "") -> None:
+    def _read(self, name: str) -> str:
+        return f"{name}.exact" if is_wide(self.lowered.graph.shapes[name]) else f"{name}.rounded"
+
+    def _rounded(self, name: str, source: str) -> None:
         pair = self._affine(name, self.plan.activations[name])
         self.nodes.append(helper.make_node("QuantizeLinear", [source, *pair], [f"{name}.steps"]))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.steps", *pair], [into or f"{name}.rounded"]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.steps", *pair], [f"{name}.rounded"]))
 
     def _affine(self, name: str, how: Affine) -> list[str]:
         scale = self._constant(f"{name}.scale", np.array(how.scale, np.float32))

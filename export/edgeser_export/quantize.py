@@ -1,13 +1,15 @@
 """Numbers in eight bits: how a trained student's tensors are rounded, decided once for every int8 format.
 
-    plan = plan_int8(lower(graph, weights), items)          # calibrated on items
+    plan = plan_int8(lower(graph, weights), items)          # edgeser_export.calibrate: calibrated on items
     plan.activations["relu1"].scale, plan.activations["relu1"].zero
     plan.parameters["conv1"].weight                         # int8, as the op graph lays it out
 
-A number is stored as round(x / scale) + zero (Jacob et al. 2018, arXiv 1712.05877). Activations are rounded over the
-range that the calibration items span; weights of a convolution over each output channel's largest weight, those of a
-dense layer over its largest; biases are int32 in units of their product. Operations that only choose or move numbers
-keep the scale of what they read.
+A number is stored as round(x / scale) + zero (Jacob et al. 2018, arXiv 1712.05877). Maps, which nearly all of the
+computing reads and writes, are rounded to eight bits over the range that the calibration items span; the few numbers
+that are left when maps have been reduced keep sixteen bits, or more where a runtime has no such kernels. Weights are
+int8, of a convolution in units of each output channel's largest weight, of a dense layer in units of its largest;
+biases are int32 in units of their product. Operations that only choose or move numbers keep the scale of what they
+read.
 """
 
 from __future__ import annotations
@@ -18,29 +20,40 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError
 from edgeser_export.graph import INPUT, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Shape, sources
 from edgeser_export.lowering import InferenceGraph, merged_relus
 from edgeser_export.reference import compute
 
 LOWEST, HIGHEST = -128, 127
-BATCH = 8
-"""Items that are calibrated at once."""
+WIDE_BITS = 16
+WIDENING = 128
+"""An eight-bit number times this, in units of the 128th part of its scale, is the same number in sixteen bits."""
+HEADROOM = 2.0
+"""Of sixteen-bit numbers over what the calibration items reach: there are steps enough, and nothing is cut off."""
+MAP_AXES = 3
+"""Channels, height and width."""
 DIGITS = 12
 """Binary digits of a scale: the last bits of float32 sums differ between processors, and a scale should not."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """How a tensor is rounded: x is about scale (q - zero), q from -128 to 127."""
+    """How a tensor is rounded: x is about scale (q - zero), q a signed whole number of ``bits`` bits."""
 
     scale: np.float32
     zero: int
+    bits: int = 8
 
     def rounded(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """The nearest numbers that can be stored."""
-        steps = np.clip(np.rint(values / np.float64(self.scale)) + self.zero, LOWEST, HIGHEST)
+        highest = 2 ** (self.bits - 1) - 1
+        steps = np.clip(np.rint(values / np.float64(self.scale)) + self.zero, -highest - 1, highest)
         return np.asarray((steps - self.zero) * np.float64(self.scale))
+
+    @property
+    def widened(self) -> Affine:
+        """The same numbers, exactly, in sixteen bits."""
+        return Affine(np.float32(self.scale / WIDENING), 0, WIDE_BITS)
 
 
 @dataclass(frozen=True)
@@ -73,53 +86,26 @@ class Int8Plan:
     parameters: Mapping[str, Parameters]
 
 
-def plan_int8(lowered: InferenceGraph, items: NDArray[np.float32]) -> Int8Plan:
-    """Calibrate a student.
-
-    Args:
-        lowered: Without batch normalisation.
-        items: What it will see, float32 (items, channels, height, width), at least one.
-
-    Raises:
-        ExportError: There are no items.
-        MissingRuntime: onnxruntime is missing.
-    """
-    if not len(items):
-        raise ExportError("nothing to calibrate int8 on", "give at least one item")
-    graph = lowered.graph
-    ranges = joined_ranges(graph, measured_ranges(lowered, items))
-    activations = {name: affine(*span) for name, span in ranges.items()}
-    parameters = {
-        op.name: _parameters(op, lowered, activations[op.source].scale)
-        for op in graph.ops
-        if isinstance(op, Conv | Linear)
-    }
-    return Int8Plan(activations, parameters)
+def is_wide(shape: Shape) -> bool:
+    """Whether a tensor of this shape keeps more than eight bits: it is no map any more."""
+    return len(shape) < MAP_AXES
 
 
 def affine(lowest: float, highest: float) -> Affine:
     """The rounding of a range; zero, which pads images, can always be stored exactly."""
     lowest, highest = min(lowest, 0.0), max(highest, 0.0)
-    exact = max((highest - lowest) / (HIGHEST - LOWEST), 1e-9)
-    mantissa, exponent = np.frexp(exact)
-    scale = np.float32(np.ldexp(np.ceil(mantissa * 2**DIGITS) / 2**DIGITS, exponent))
+    scale = _scale((highest - lowest) / (HIGHEST - LOWEST))
     return Affine(scale, int(np.clip(np.rint(LOWEST - lowest / scale), LOWEST, HIGHEST)))
 
 
-def measured_ranges(lowered: InferenceGraph, items: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
-    """Lowest and highest value of every tensor over ``items``, computed by onnxruntime in float32."""
-    from edgeser_export.onnx import write_every_tensor
-    from edgeser_export.runtimes import open_onnx
+def wide_affine(lowest: float, highest: float) -> Affine:
+    """The rounding of a range to sixteen bits, which the runtimes want symmetric."""
+    return Affine(_scale(HEADROOM * max(-lowest, highest) / (2 ** (WIDE_BITS - 1) - 1)), 0, WIDE_BITS)
 
-    names = [op.name for op in lowered.graph.ops]
-    session = open_onnx(write_every_tensor(lowered), threads=1)
-    found = {INPUT: (float(items.min()), float(items.max()))}
-    for start in range(0, len(items), BATCH):
-        tensors = session.run([lowered.names[name] for name in names], {INPUT: items[start : start + BATCH]})
-        for name, tensor in zip(names, tensors, strict=True):
-            low, high = found.get(name, (np.inf, -np.inf))
-            found[name] = (min(low, float(tensor.min())), max(high, float(tensor.max())))
-    return found
+
+def _scale(exact: float) -> np.float32:
+    mantissa, exponent = np.frexp(max(exact, 1e-12))
+    return np.float32(np.ldexp(np.ceil(mantissa * 2**DIGITS) / 2**DIGITS, exponent))
 
 
 def joined_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -144,8 +130,8 @@ def joined_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> di
 
 
 def keeps_scale(op: Op) -> bool:
-    """Whether an operation only chooses or moves numbers, or averages them as the runtimes do: in the same scale."""
-    return isinstance(op, Pool | Concat) or (isinstance(op, Reduce) and op.how == "max")
+    """Whether an operation only chooses or moves numbers, so that they stay in the same scale."""
+    return isinstance(op, Concat) or (isinstance(op, Pool | Reduce) and op.how == "max")
 
 
 def run_int8(lowered: InferenceGraph, plan: Int8Plan, items: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -172,15 +158,3 @@ def run_int8(lowered: InferenceGraph, plan: Int8Plan, items: NDArray[np.float32]
 
 def _with_bias(op: Op) -> Op:
     return replace(op, bias=True) if isinstance(op, Conv | Linear) else op
-
-
-def _parameters(op: Conv | Linear, lowered: InferenceGraph, read: np.float32) -> Parameters:
-    weight = lowered.weights[f"{op.name}.weight"].astype(np.float64)
-    bias = lowered.weights.get(f"{op.name}.bias", np.zeros(len(weight), np.float32)).astype(np.float64)
-    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim))) if isinstance(op, Conv) else np.abs(weight).max()
-    scales = np.maximum(np.atleast_1d(largest) / HIGHEST, 1e-9).astype(np.float32)
-    steps = np.rint(weight / scales.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)))
-    units = np.broadcast_to(scales * read, len(weight)).astype(np.float32)
-    limits = np.iinfo(np.int32)
-    rounded = np.clip(np.rint(bias / units.astype(np.float64)), limits.min, limits.max)
-    return Parameters(np.clip(steps, -HIGHEST, HIGHEST).astype(np.int8), scales, rounded.astype(np.int32), units)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError
+from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint
 from edgeser_export.graph import INPUT
 from edgeser_export.lowering import OUTPUTS
 from edgeser_export.quiet import silenced
@@ -94,6 +93,8 @@ class Runtime:
     @property
     def version(self) -> str | None:
         """The installed version, or None."""
+        from importlib import metadata  # 4 MB, which no inference needs
+
         for package in self.packages:
             try:
                 return metadata.version(package)
@@ -159,9 +160,7 @@ def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
                 return row
         raise MissingRuntime(f"no runtime for {kind} files is installed", _how_to_install(rows[0]))
     if name not in RUNTIMES:
-        near = get_close_matches(name, RUNTIMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(RUNTIMES)}"
-        raise ExportError(f"there is no runtime {name!r}", hint)
+        raise ExportError(f"there is no runtime {name!r}", choice_hint(name, RUNTIMES))
     row = RUNTIMES[name]
     if row.kind != kind:
         fitting = ", ".join(other.name for other in RUNTIMES.values() if other.kind == kind)

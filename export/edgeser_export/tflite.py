@@ -79,8 +79,18 @@ class Float32:
         """The logits as they leave the file."""
         return number
 
-    def version(self, code: int) -> int:  # noqa: ARG002  other types of numbers need it
-        """Version of the operator ``code``."""
+    def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:  # noqa: ARG002
+        """The tensor ``number``, which is the op graph's ``source``, as ``op`` reads it."""
+        return number
+
+    def mean_pool(self, file: TfliteFile, op: Pool, number: int, output: int, channels: int) -> None:  # noqa: ARG002
+        """Add the operator that averages the tensor ``number`` into ``output``."""
+        window = {"filterHeight": op.size, "filterWidth": op.size, "strideH": op.size, "strideW": op.size}
+        code = BuiltinOperator.AVERAGE_POOL_2D
+        file.operator(code, [number], output, "Pool2DOptions", 1, padding=Padding.VALID, **window)
+
+    def version(self, code: int, of: str) -> int:  # noqa: ARG002  other types of numbers need it
+        """Version of the operator ``code`` that computes the op graph's tensor ``of``."""
         return 1
 
 
@@ -113,7 +123,7 @@ class _Writer:
         return self.file.finish([entrance], [logits, probabilities])
 
     def _operation(self, op: Op) -> None:
-        inputs = [self.numbers_of[source] for source in sources(op)]
+        inputs = [self.numbers.read(self.file, self.numbers_of[source], source, op) for source in sources(op)]
         match op:
             case Conv():
                 self._convolution(op)
@@ -121,24 +131,30 @@ class _Writer:
                 parameters = self._parameters(op)
                 self._activated("FULLY_CONNECTED", op, inputs + parameters, "FullyConnectedOptions")
             case Add():
-                self._activated("ADD", op, inputs, "AddOptions")
+                self._activated("ADD", op, inputs, "AddOptions", potScaleInt16=False)
             case Relu():
-                self._operator("RELU", inputs, self._activation(op.name))
+                self._operator("RELU", op, inputs, self._activation(op.name))
             case Pool():
-                code = "AVERAGE_POOL_2D" if op.how == "mean" else "MAX_POOL_2D"
-                window = {"filterHeight": op.size, "filterWidth": op.size, "strideH": op.size, "strideW": op.size}
-                output = self._activation(op.name)
-                self._operator(code, inputs, output, "Pool2DOptions", padding=Padding.VALID, **window)
+                self._pool(op, inputs[0])
             case Reduce():
                 # Channels last: axis 1 is still the first after the item, and so on.
                 axes = self.file.constant(f"{op.name}.axes", np.array(op.axes, dtype=np.int32))
                 code = "MEAN" if op.how == "mean" else "REDUCE_MAX"
-                self._operator(code, [*inputs, axes], self._activation(op.name), "ReducerOptions", keepDims=False)
+                self._operator(code, op, [*inputs, axes], self._activation(op.name), "ReducerOptions", keepDims=False)
             case Concat():
                 last = len(self.graph.shapes[op.name])
-                self._operator("CONCATENATION", inputs, self._activation(op.name), "ConcatenationOptions", axis=last)
+                output = self._activation(op.name)
+                self._operator("CONCATENATION", op, inputs, output, "ConcatenationOptions", axis=last)
             case _:
                 raise TypeError(f"no TFLite operator is written for {op}")
+
+    def _pool(self, op: Pool, source: int) -> None:
+        output = self._activation(op.name)
+        if op.how == "mean":
+            self.numbers.mean_pool(self.file, op, source, output, self.graph.shapes[op.name][0])
+            return
+        window = {"filterHeight": op.size, "filterWidth": op.size, "strideH": op.size, "strideW": op.size}
+        self._operator("MAX_POOL_2D", op, [source], output, "Pool2DOptions", padding=Padding.VALID, **window)
 
     def _convolution(self, op: Conv) -> None:
         source, padding = self.numbers_of[op.source], Padding.VALID
@@ -155,7 +171,7 @@ class _Writer:
         _, height, width, channels = channels_last(self.graph.shapes[op.source])
         shape = (1, height + 2 * op.padding, width + 2 * op.padding, channels)
         output = self.numbers.activation(self.file, f"{op.name}.padded", op.source, shape)
-        self._operator("PAD", [source, margins], output, "PadOptions")
+        self._operator("PAD", op, [source, margins], output, "PadOptions")
         return output
 
     def _parameters(self, op: Conv | Linear) -> list[int]:
@@ -170,11 +186,11 @@ class _Writer:
         relu = self.fused.get(op.name)
         function = ActivationFunctionType.RELU if relu else ActivationFunctionType.NONE
         output = self._activation(relu or op.name)
-        self._operator(code, inputs, output, options, fusedActivationFunction=function, **settings)
+        self._operator(code, op, inputs, output, options, fusedActivationFunction=function, **settings)
 
-    def _operator(self, code: str, inputs: list[int], output: int, options: str = "", **settings: Any) -> None:
+    def _operator(self, code: str, op: Op, inputs: list[int], output: int, options: str = "", **settings: Any) -> None:
         number = getattr(BuiltinOperator, code)
-        self.file.operator(number, inputs, output, options, self.numbers.version(number), **settings)
+        self.file.operator(number, inputs, output, options, self.numbers.version(number, op.name), **settings)
 
     def _activation(self, name: str) -> int:
         shape = channels_last(self.graph.shapes[name])

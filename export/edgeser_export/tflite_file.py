@@ -27,6 +27,7 @@ in place and some kernels fail on the misaligned ones."""
 TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.int16): schema.TensorType.INT16,
     np.dtype(np.int8): schema.TensorType.INT8,
 }
 LAST_ONE_BYTE_CODE = 127

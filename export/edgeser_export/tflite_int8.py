@@ -1,9 +1,11 @@
 """An op graph as a TFLite file for inference in eight bits.
 
-    data = write_tflite_int8(graph, weights, {"labels": "[]"}, items)
+    lowered = lower(graph, weights)
+    data = write_plan(lowered, plan_int8(lowered, items), {"labels": "[]"})
 
 Input and outputs are those of :mod:`edgeser_export.tflite`, in float32: the file takes the place of the other. It
-rounds its input, computes in int8 throughout, and turns the logits into float32 again before the softmax.
+rounds its input, computes with whole numbers throughout, and turns the logits into float32 again before the softmax.
+Maps have eight bits, what is left of them when they have been reduced sixteen; weights have eight everywhere.
 """
 
 from __future__ import annotations
@@ -12,55 +14,48 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
-from ai_edge_litert.schema_py_generated import BuiltinOperator
+from ai_edge_litert.schema_py_generated import BuiltinOperator, Padding
 from numpy.typing import NDArray
 
-from edgeser_export.graph import INPUT, Conv, Graph, Linear, Shape, Weights
-from edgeser_export.lowering import lower
-from edgeser_export.quantize import Affine, Int8Plan, plan_int8
+from edgeser_export.graph import INPUT, Conv, Linear, Op, Pool, Shape
+from edgeser_export.lowering import InferenceGraph
+from edgeser_export.quantize import Affine, Int8Plan, is_wide, keeps_scale
 from edgeser_export.tflite import Float32, write_lowered
 from edgeser_export.tflite_file import Quantisation, TfliteFile
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
-VERSIONS: Mapping[int, int] = MappingProxyType(
-    {BuiltinOperator.CONV_2D: 3, BuiltinOperator.FULLY_CONNECTED: 4, BuiltinOperator.QUANTIZE: 1}
-)
+VERSIONS: Mapping[int, int] = MappingProxyType({BuiltinOperator.CONV_2D: 3, BuiltinOperator.FULLY_CONNECTED: 4})
 """First versions of the operators that take int8; of all others it is 2."""
+WIDE_VERSIONS: Mapping[int, int] = MappingProxyType({BuiltinOperator.FULLY_CONNECTED: 7})
+"""First versions of the operators that take int16, with scales of any size; of all others it is 3."""
+POOL_STEP = 64
+"""What stands for one share of a mean in the weights of a pool; the unit is as much smaller."""
 
 
-def write_tflite_int8(
-    graph: Graph, weights: Weights, metadata: Mapping[str, str] = NOTHING, items: NDArray[np.float32] | None = None
-) -> bytes:
-    """Write ``graph`` with ``weights`` as an int8 TFLite model, calibrated on ``items``.
+def write_plan(lowered: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
+    """Write a student as an int8 TFLite model.
 
     Args:
-        graph: The op graph, with or without batch normalisation.
-        weights: Its parameters and running statistics.
+        lowered: The student, without batch normalisation.
+        plan: How it is rounded.
         metadata: Stored as one JSON object in the metadata entry ``edgeser``.
-        items: Float32 (items, channels, height, width).
 
     Returns:
         The content of the file.
-
-    Raises:
-        GraphError: The weights do not fit the graph, or the graph is none for inference.
-        ExportError: There are no items.
-        MissingRuntime: onnxruntime, which calibrates, is missing.
     """
-    lowered = lower(graph, weights)
-    plan = plan_int8(lowered, np.zeros((0, *graph.input_shape), np.float32) if items is None else items)
-    return write_lowered(lowered, Int8(plan), metadata)
+    return write_lowered(lowered, Int8(lowered, plan), metadata)
 
 
 class Int8(Float32):
-    """Numbers in eight bits, as a plan rounds them."""
+    """Whole numbers, as a plan rounds them."""
 
-    def __init__(self, plan: Int8Plan) -> None:
-        self.plan = plan
+    def __init__(self, lowered: InferenceGraph, plan: Int8Plan) -> None:
+        """Join what is written with how it is rounded."""
+        self.plan, self.shapes = plan, lowered.graph.shapes
 
     def activation(self, file: TfliteFile, name: str, of: str, shape: Shape) -> int:
         """Add a tensor that the runtime computes."""
-        return file.tensor(f"{name}.steps", shape, np.int8, _steps(self.plan.activations[of]))
+        return _tensor(file, f"{name}.steps", shape, self.plan.activations[of])
 
     def entered(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:
         """The input, rounded."""
@@ -71,8 +66,33 @@ class Int8(Float32):
     def left(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:
         """The logits in float32."""
         plain = file.tensor(name, shape)
-        file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", 2)
+        version = 3 if is_wide(shape[1:]) else 2
+        file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", version)
         return plain
+
+    def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:
+        """The tensor itself, or in sixteen bits where those are computed from eight."""
+        if is_wide(self.shapes[source]) or not is_wide(self.shapes[op.name]):
+            return number
+        how = self.plan.activations[op.name] if keeps_scale(op) else self.plan.activations[source].widened
+        channels, *rest = self.shapes[source]
+        wide = _tensor(file, f"{source}.wide", (1, *rest, channels), how)
+        file.operator(BuiltinOperator.QUANTIZE, [number], wide, "QuantizeOptions", 2)
+        return wide
+
+    def mean_pool(self, file: TfliteFile, op: Pool, number: int, output: int, channels: int) -> None:
+        """A convolution of each channel with equal weights: a pool of TFLite's could not change the scale."""
+        share = np.float32(1 / (POOL_STEP * op.size**2))
+        read = self.plan.activations[op.source].scale
+        weight = np.full((1, op.size, op.size, channels), POOL_STEP, np.int8)
+        inputs = [
+            number,
+            file.constant(f"{op.name}.shares", weight, Quantisation(np.array([share]))),
+            file.constant(f"{op.name}.zeros", np.zeros(channels, np.int32), Quantisation(np.array([share * read]))),
+        ]
+        settings = {"padding": Padding.VALID, "strideH": op.size, "strideW": op.size, "depthMultiplier": 1}
+        code = BuiltinOperator.DEPTHWISE_CONV_2D
+        file.operator(code, inputs, output, "DepthwiseConv2DOptions", 3, **settings)
 
     def parameters(
         self,
@@ -90,10 +110,11 @@ class Int8(Float32):
             file.constant(f"{op.name}.bias", parts.bias, Quantisation(units)),
         )
 
-    def version(self, code: int) -> int:
-        """Version of the operator ``code``."""
-        return VERSIONS.get(code, 2)
+    def version(self, code: int, of: str) -> int:
+        """Version of the operator ``code`` that computes the op graph's tensor ``of``."""
+        return WIDE_VERSIONS.get(code, 3) if is_wide(self.shapes[of]) else VERSIONS.get(code, 2)
 
 
-def _steps(how: Affine) -> Quantisation:
-    return Quantisation(np.array([how.scale], np.float32), how.zero)
+def _tensor(file: TfliteFile, name: str, shape: Shape, how: Affine) -> int:
+    steps = Quantisation(np.array([how.scale], np.float32), how.zero)
+    return file.tensor(name, shape, np.int16 if how.bits > 8 else np.int8, steps)

@@ -11,17 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeser import students
+from edgeser_export.calibrate import measured_ranges, plan_int8
 from edgeser_export.errors import ExportError
 from edgeser_export.export import INT8_FORMATS, export_in_child, export_student
 from edgeser_export.formats import FORMATS, find_format, format_of
 from edgeser_export.lowering import lower, merged_relus
-from edgeser_export.quantize import HIGHEST, LOWEST, Affine, affine, joined_ranges, keeps_scale, plan_int8, run_int8
+from edgeser_export.quantize import (
+    HIGHEST,
+    LOWEST,
+    Affine,
+    affine,
+    is_wide,
+    joined_ranges,
+    keeps_scale,
+    run_int8,
+    wide_affine,
+)
 from edgeser_export.reference import run_reference
 from edgeser_export.runtimes import load
 from edgeser_export.tflite import read_tflite_metadata
 
-STEPS = 4
-"""Of the logits: how far a runtime's rounding may lead away from the plan's, over all layers."""
+ROUNDING = 0.02
+"""Of the largest logit: how far a runtime's rounding of ties may lead away from the plan's, over all layers."""
 INT8 = [row for row in FORMATS.values() if row.precision == "int8"]
 
 
@@ -33,8 +44,8 @@ def test_the_runtimes_compute_what_the_plan_says(name, row, weigh, draw_items):
     lowered = lower(graph, weights)
     plan = plan_int8(lowered, items)
     found = load(row.write(graph, weights, {}, items))(items)
-    step = float(plan.activations[lowered.graph.output].scale)
-    assert np.abs(found.logits - run_int8(lowered, plan, items)).max() <= STEPS * step
+    expected = run_int8(lowered, plan, items)
+    assert np.abs(found.logits - expected).max() <= ROUNDING * np.abs(expected).max()
     reference = run_reference(graph, weights, items)
     assert np.abs(found.logits - reference).max() < row.bound * np.abs(reference).max()
 
@@ -44,9 +55,9 @@ def test_every_operation(row, small, weigh, draw_items):
     weights, items = weigh(small), draw_items(small, 8)
     lowered = lower(small, weights)
     plan = plan_int8(lowered, items)
-    step = float(plan.activations[lowered.graph.output].scale)
+    expected = run_int8(lowered, plan, items)
     found = load(row.write(small, weights, {}, items))(items).logits
-    assert np.abs(found - run_int8(lowered, plan, items)).max() <= STEPS * step
+    assert np.abs(found - expected).max() <= ROUNDING * np.abs(expected).max()
 
 
 @given(st.floats(-1e4, 1e4), st.floats(0, 1e4))
@@ -77,7 +88,7 @@ def test_tensors_that_are_only_moved_share_a_scale(small, weigh, draw_items):
             for source in op.sources if hasattr(op, "sources") else (op.source,):
                 assert plan.activations[source] == plan.activations[op.name]
                 checked += 1
-    assert checked >= 6
+    assert checked >= 5
     assert not set(merged_relus(lowered.graph)) & set(plan.activations)
 
 
@@ -94,11 +105,47 @@ def test_weights_use_their_whole_range(small, weigh, draw_items):
     lowered = lower(small, weigh(small))
     plan = plan_int8(lowered, draw_items(small, 4))
     convolution, dense = plan.parameters["conv2"], plan.parameters["hidden"]
-    assert (np.abs(convolution.weight.astype(int)).max(axis=(1, 2, 3)) == 127).all()
+    assert (np.abs(convolution.weight.astype(int)).max(axis=(1, 2, 3)) > 110).all()
     assert convolution.scales.shape == (4,)
-    assert np.abs(dense.weight.astype(int)).max() == 127
+    assert np.abs(dense.weight.astype(int)).max() > 110
     assert dense.scales.shape == (1,)
     assert dense.bias.dtype == np.int32
+
+
+def test_maps_have_eight_bits_and_the_rest_sixteen(small, weigh, draw_items):
+    lowered = lower(small, weigh(small))
+    plan = plan_int8(lowered, draw_items(small, 4))
+    bits = {name: how.bits for name, how in plan.activations.items()}
+    assert {bits[name] for name in ("x", "pool1", "sum", "pool2")} == {8}
+    assert {bits[name] for name in ("frequency", "mean", "max", "features", "last")} == {16}
+    assert all((how.bits == 16) == is_wide(lowered.graph.shapes[name]) for name, how in plan.activations.items())
+
+
+def test_sixteen_bits_hold_what_eight_hold_exactly():
+    how = affine(-1.0, 3.0)
+    values = how.rounded(np.linspace(-2, 4, 100))
+    assert (how.widened.rounded(values) == values).all()
+    wide = wide_affine(-1.0, 3.0)
+    assert wide.rounded(np.array([5.9, -5.9])) == pytest.approx([5.9, -5.9], abs=2e-4)
+
+
+@pytest.mark.parametrize("row", INT8, ids=lambda row: row.name)
+def test_the_mean_of_each_logit_is_the_students(row, weigh, draw_items):
+    graph = students.build("edgenet", 6, 1.0, (1, 32, 32))
+    weights, items = weigh(graph), draw_items(graph, 32)
+    reference = run_reference(graph, weights, items)
+    found = load(row.write(graph, weights, {}, items))(items).logits
+    missing = np.abs((reference - found).mean(axis=0)).max()
+    assert missing < 0.1 * np.abs(reference - found).max()
+    assert missing < 2e-3 * np.abs(reference).max()
+
+
+def test_ranges_and_logits_are_measured(small, weigh, draw_items):
+    weights, items = weigh(small), draw_items(small, 20)
+    ranges, logits = measured_ranges(lower(small, weights), items)
+    assert ranges["x"] == (items.min(), items.max())
+    np.testing.assert_allclose(logits, run_reference(small, weights, items), atol=1e-4)
+    assert ranges["last"] == (logits.min(), logits.max())
 
 
 def test_nothing_to_calibrate_on(small, weigh):

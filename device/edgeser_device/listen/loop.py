@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import ListenError
+from edgeser_device.listen.edges import REACH_SECONDS, Edges
 from edgeser_device.listen.events import Event, State
-from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, power_db
+from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, power_db
 from edgeser_device.listen.level import Loudness
 from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
 from edgeser_device.listen.utterance import Utterance
@@ -85,8 +86,12 @@ class Listener:
         self._chunk = np.empty(round(CHUNK_SECONDS * self._spec.rate), np.float32)
         self._filled = 0
         self._boundaries = Boundaries(settings.speech)
-        self._before: deque[NDArray[np.float32]] = deque(maxlen=self._boundaries.kept_before)
-        longest = round((settings.speech.longest + 2 * settings.speech.margin + 1) * self._spec.rate)
+        self._edges = Edges(self._spec.trim_db)
+        reach = round(REACH_SECONDS / CHUNK_SECONDS)
+        self._before: deque[NDArray[np.float32]] = deque(maxlen=self._boundaries.kept_before + reach)
+        speech = settings.speech
+        seconds = REACH_SECONDS + speech.longest + speech.tail + 2 * speech.margin + 1
+        longest = round(seconds * self._spec.rate)
         self._utterance = Utterance(recogniser, longest)
         self._loudness = Loudness(self._spec, settings.gain_db)
         self._answer = np.full(len(self._labels), 1 / len(self._labels))
@@ -131,9 +136,8 @@ class Listener:
         if self._filled:
             self._hear(self._chunk[: self._filled], events, skip=True)
             self._filled = 0
-        begin = self._boundaries.finish()
-        if begin is not None:
-            self._open(begin)
+        if self._boundaries.finish() is not None:
+            self._open(since=1)
         if self._boundaries.open:
             events.append(self._close(self._boundaries.close()))
         elif not self._told and self._samples:
@@ -156,6 +160,7 @@ class Listener:
             self._before.clear()
             self._gate.reset()
             self._boundaries.restart()
+            self._edges.restart()
         elif self._samples >= self._every:
             events.append(self._quiet())
         return zeros
@@ -167,11 +172,12 @@ class Listener:
         self._energy += float(np.dot(chunk, chunk))
         sounds = np.flatnonzero(chunk)
         self._zeros = len(chunk) - 1 - int(sounds[-1]) if sounds.size else self._zeros + len(chunk)
-        turn = self._boundaries.push(self._gate(np.pad(chunk, (0, len(self._chunk) - len(chunk)))))
+        sounding = self._edges.push(level_db(chunk))
+        turn = self._boundaries.push(self._gate(np.pad(chunk, (0, len(self._chunk) - len(chunk)))), sounding)
         self._before.append(chunk.copy())
         due = False
         if isinstance(turn, Begin):
-            due = self._open(turn)
+            due = self._open(self._boundaries.onset)
         elif self._boundaries.open or isinstance(turn, End):
             due = self._utterance.push(chunk)
         if isinstance(turn, End):
@@ -182,7 +188,8 @@ class Listener:
         elif self._samples >= self._every:
             events.append(self._quiet())
 
-    def _open(self, turn: Begin) -> bool:
+    def _open(self, since: int) -> bool:
+        turn = self._boundaries.reach_back(self._edges.reach_back(since, self._boundaries.pause))
         self._utterance.clear()
         known = list(self._before)[-(self._boundaries.number - turn.chunk) :]
         self._began = self._position - sum(len(chunk) for chunk in known)

@@ -2,7 +2,7 @@
 
     boundaries = Boundaries(SpeechSettings())
     for number, probability in enumerate(...):
-        turn = boundaries.push(probability)         # None, Begin(first chunk) or End(last chunk, chunks that are kept)
+        turn = boundaries.push(probability, sounding)   # None, Begin(first chunk) or End(first, last and next chunk)
 
 Pure counting, without sound and without a clock.
 """
@@ -24,6 +24,7 @@ class SpeechSettings:
         threshold: Probability of speech, above 0 to 1, with which it begins; it goes on down to 0.15 less.
         onset: Seconds above the threshold before it is believed.
         pause: Seconds below before speech has ended: longer pauses cut, shorter ones do not.
+        tail: Seconds after the last speech within which a sound that fades still belongs to it.
         margin: Seconds kept before the first and after the last of it; the silence in them is trimmed again as in
             every recording.
         longest: Seconds after which speech without a pause is judged and begun anew.
@@ -32,6 +33,7 @@ class SpeechSettings:
     threshold: float = 0.5
     onset: float = 0.096
     pause: float = 0.448
+    tail: float = 0.48
     margin: float = 0.448
     longest: float = 10.0
 
@@ -67,6 +69,8 @@ class End:
 
 
 Turn: TypeAlias = Begin | End
+FADED = 3
+"""Chunks without sound after which a fading one is over: a recording's silence is found by frames of four."""
 HYSTERESIS = 0.15
 """How far below the threshold a probability may fall inside of speech; Silero's own example uses the same."""
 
@@ -76,14 +80,14 @@ class Boundaries:
 
     def __init__(self, settings: SpeechSettings) -> None:
         self.settings = settings
-        self._onset, self._pause, self._margin, self._longest = (
+        self._onset, self._pause, self._tail, self._margin, self._longest = (
             max(1, round(seconds / CHUNK_SECONDS))
-            for seconds in (settings.onset, settings.pause, settings.margin, settings.longest)
+            for seconds in (settings.onset, settings.pause, settings.tail, settings.margin, settings.longest)
         )
         self.number = 0
         """Chunks so far."""
         self._above = 0
-        self._last = -1
+        self._last, self._heard = -1, -1
         self._first: int | None = None
         self._earliest = 0
 
@@ -93,23 +97,36 @@ class Boundaries:
         return self._first is not None
 
     @property
+    def onset(self) -> int:
+        """Chunks of speech before it is believed."""
+        return self._onset
+
+    @property
+    def pause(self) -> int:
+        """Chunks without speech that end it."""
+        return self._pause
+
+    @property
     def kept_before(self) -> int:
-        """Chunks that must be remembered while nobody speaks."""
+        """Chunks that must be remembered while nobody speaks, besides those that :meth:`reach_back` is given."""
         return self._margin + self._onset
 
-    def push(self, probability: float) -> Turn | None:
-        """Take the next chunk's probability of speech."""
+    def push(self, probability: float, sounding: bool = False) -> Turn | None:
+        """Take the next chunk's probability of speech, and whether it sounds: :mod:`edgeser_device.listen.edges`."""
         number, self.number = self.number, self.number + 1
         settings = self.settings
         if self._first is None:
             self._above = self._above + 1 if probability >= settings.threshold else 0
             if self._above < self._onset:
                 return None
-            self._first, self._last = max(self._earliest, number + 1 - self._onset - self._margin), number
-            return Begin(self._first)
+            return self._begin(number + 1 - self._onset, number)
         if probability >= max(0.01, settings.threshold - HYSTERESIS):
+            self._last = self._heard = number
+        elif sounding and number - self._heard <= self._tail:
             self._last = number
-        if number - self._last >= self._pause or number + 1 - self._first >= self._longest:
+        # A sound that fades within the pause costs no time; one that goes on is waited for, but not for a pause more.
+        ended = number - self._heard >= self._pause and number - self._last >= FADED
+        if ended or number + 1 - self._first >= self._longest:
             return self.close()
         return None
 
@@ -123,7 +140,15 @@ class Boundaries:
         """Speech that began in the last chunks, too late to be believed before the sound ended."""
         if self._first is not None or not self._above:
             return None
-        self._first, self._last = max(self._earliest, self.number - self._above - self._margin), self.number - 1
+        return self._begin(self.number - self._above, self.number - 1)
+
+    def reach_back(self, chunks: int) -> Begin:
+        """The speech that has just begun began ``chunks`` earlier than the gate says."""
+        self._first = max(self._earliest, (self._first or 0) - chunks)
+        return Begin(self._first)
+
+    def _begin(self, first: int, last: int) -> Begin:
+        self._first, self._last, self._heard = max(self._earliest, first - self._margin), last, last
         return Begin(self._first)
 
     def restart(self) -> None:

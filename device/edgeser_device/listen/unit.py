@@ -41,6 +41,9 @@ RestartSec=5
 WatchdogSec=60
 TimeoutStartSec={patience}
 MemoryMax=300M
+# Recording must not wait for other programs; all of it takes a few percent of a core.
+Nice=-5
+LimitNICE=-11
 # What it does not need it cannot do.
 NoNewPrivileges=yes
 ProtectSystem=strict

@@ -88,10 +88,10 @@ class PersonalReport:
     def require_installed(self) -> None:
         """Raise GateFailed where the old model was kept."""
         if not self.installed:
-            raise GateFailed(
-                f"the old model was kept: {self.reason}",
-                "record more clips, and clearer ones; or allow more with --max-forget",
-            )
+            hint = "record more clips, and clearer ones"
+            if self.trial.better:  # it forgot too much
+                hint += "; or allow more with --max-forget"
+            raise GateFailed(f"the old model was kept: {self.reason}", hint)
 
 
 def is_of(kit: Kit, folder: Path) -> bool:

@@ -47,7 +47,7 @@ class AdaptSettings:
 PARTS: Mapping[str, AdaptSettings] = MappingProxyType(
     {
         "full": AdaptSettings(part="full", steps=100, rate=1e-3),
-        "tail": AdaptSettings(),
+        "tail": AdaptSettings(share=0.6),
         "head": AdaptSettings(part="head", steps=320, rate=1e-2, own_share=0.5, share=0.5),
     }
 )

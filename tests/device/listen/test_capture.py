@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import pytest
 
 from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture.backend import Attempt, attempts, open_first
-from edgeser_device.listen.capture.blocks import BlockQueue
+from edgeser_device.listen.capture.blocks import NICENESS, BlockQueue, prefer_this_thread
 from edgeser_device.listen.capture.clock import ClockCheck
 from edgeser_device.listen.capture.microphone import Microphone
 from edgeser_device.listen.counters import NAMES, Counters, prometheus_text
@@ -145,3 +146,33 @@ def test_prometheus_reads_the_counters() -> None:
     assert "# TYPE edgeser_level_db gauge\nedgeser_level_db -20.5\n" in text
     assert text.endswith("\n")
     assert len([line for line in text.splitlines() if not line.startswith("#")]) == len(NAMES)
+
+
+def test_a_block_wakes_who_waits():
+    queue = BlockQueue(Counters())
+    recorder = threading.Timer(0.2, lambda: queue.put(block(7), 16000))
+    recorder.start()
+    began, taken = time.monotonic(), []
+    while not taken and time.monotonic() - began < 10:
+        taken = queue.take(5.0)
+    assert [found.samples[0, 0] for found in taken] == [7]
+    assert time.monotonic() - began < 5
+    assert queue.take(0.01) == []
+
+
+def test_the_recording_thread_goes_before_others_where_it_may():
+    found: list[tuple[bool, int]] = []
+
+    def record() -> None:
+        granted = prefer_this_thread()
+        found.append((granted, os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    thread = threading.Thread(target=record)
+    thread.start()
+    thread.join()
+    ((granted, niceness),) = found
+    assert niceness == (NICENESS if granted else before)
+    assert granted or os.geteuid() != 0
+    BlockQueue(Counters()).put(block(1), 16000)  # from the main thread, which works all the time
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before

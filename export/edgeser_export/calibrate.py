@@ -1,0 +1,140 @@
+"""From a trained student and items that it will see to a plan of its rounding.
+
+    plan = plan_int8(lower(graph, weights), items)
+
+Ranges are the items' own; weights are rounded so that the sums over these items change least
+(:mod:`edgeser_export.rounding`); what then still is too much or too little in each logit, in the mean of the items,
+goes into the last bias (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_export.errors import ExportError
+from edgeser_export.graph import INPUT, Conv, Linear
+from edgeser_export.lowering import InferenceGraph
+from edgeser_export.quantize import (
+    HIGHEST,
+    Affine,
+    Int8Plan,
+    Parameters,
+    affine,
+    is_wide,
+    joined_ranges,
+    wide_affine,
+)
+from edgeser_export.rounding import LARGEST, input_count, nearest_weights, round_weights, summed_rows
+
+BATCH = 8
+"""Items that are calibrated at once."""
+LIMITS = np.iinfo(np.int32)
+Items = NDArray[np.float32]
+Moments = Mapping[str, NDArray[np.float64]]
+
+
+def plan_int8(lowered: InferenceGraph, items: Items) -> Int8Plan:
+    """Calibrate a student.
+
+    Args:
+        lowered: Without batch normalisation.
+        items: What it will see, float32 (items, channels, height, width), at least one.
+
+    Raises:
+        ExportError: There are no items.
+        MissingRuntime: onnxruntime is missing.
+    """
+    if not len(items):
+        raise ExportError("nothing to calibrate int8 on", "give at least one item")
+    graph = lowered.graph
+    ranges, logits = measured_ranges(lowered, items)
+    activations = {
+        name: (wide_affine if is_wide(graph.shapes[name]) else affine)(*span)
+        for name, span in joined_ranges(graph, ranges).items()
+    }
+    moments = measured_moments(lowered, items, activations)
+    parameters = {
+        op.name: rounded_parameters(op, lowered, activations[op.source].scale, moments)
+        for op in graph.ops
+        if isinstance(op, Conv | Linear)
+    }
+    return corrected(lowered, Int8Plan(activations, parameters), items, logits)
+
+
+def measured_ranges(
+    lowered: InferenceGraph, items: Items
+) -> tuple[dict[str, tuple[float, float]], NDArray[np.float32]]:
+    """Lowest and highest value of every tensor over ``items``, computed by onnxruntime in float32; and the logits."""
+    found = {INPUT: (float(items.min()), float(items.max()))}
+    logits = []
+    for tensors in _tensors(lowered, items):
+        for name, tensor in tensors.items():
+            low, high = found.get(name, (np.inf, -np.inf))
+            found[name] = (min(low, float(tensor.min())), max(high, float(tensor.max())))
+        logits.append(tensors[lowered.graph.output])
+    return found, np.concatenate(logits)
+
+
+def measured_moments(lowered: InferenceGraph, items: Items, activations: Mapping[str, Affine]) -> Moments:
+    """Second moments of what convolutions and dense layers read, rounded; of those that are not too large."""
+    chosen = [
+        op
+        for op in lowered.graph.ops
+        if isinstance(op, Conv | Linear) and input_count(lowered.weights[f"{op.name}.weight"]) <= LARGEST
+    ]
+    sums: dict[str, NDArray[np.float64]] = {}
+    for tensors in _tensors(lowered, items):
+        for op in chosen:
+            rows = activations[op.source].rounded(summed_rows(op, tensors[op.source])).astype(np.float32)
+            sums[op.name] = sums.get(op.name, 0.0) + (rows.T @ rows).astype(np.float64)
+    return sums
+
+
+def rounded_parameters(op: Conv | Linear, lowered: InferenceGraph, read: np.float32, moments: Moments) -> Parameters:
+    """A layer's weight and bias as whole numbers; ``read`` is the scale of what it reads."""
+    weight = lowered.weights[f"{op.name}.weight"].astype(np.float64)
+    bias = lowered.weights.get(f"{op.name}.bias", np.zeros(len(weight), np.float32)).astype(np.float64)
+    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim))) if isinstance(op, Conv) else np.abs(weight).max()
+    scales = np.maximum(np.atleast_1d(largest) / HIGHEST, 1e-9).astype(np.float32)
+    if op.name in moments:
+        steps = round_weights(weight, scales, moments[op.name])
+    else:
+        steps = nearest_weights(weight, scales)
+    units = np.broadcast_to(scales * read, len(weight)).astype(np.float32)
+    return Parameters(steps, scales, _whole(bias / units.astype(np.float64)), units)
+
+
+def corrected(lowered: InferenceGraph, plan: Int8Plan, items: Items, logits: NDArray[np.float32]) -> Int8Plan:
+    """The plan whose logits over ``items`` have the mean of ``logits``, where a dense layer computes them."""
+    name = lowered.graph.output
+    if name not in plan.parameters:
+        return plan
+    from edgeser_export.onnx_int8 import write_plan
+    from edgeser_export.runtimes import load
+
+    found = load(write_plan(lowered, plan))(items).logits
+    missing = (logits.astype(np.float64) - found).mean(axis=0)
+    last = plan.parameters[name]
+    bias = _whole(last.bias + missing / last.bias_scales)
+    return replace(plan, parameters={**plan.parameters, name: replace(last, bias=bias)})
+
+
+def _tensors(lowered: InferenceGraph, items: Items) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The input and the output of every operation in float32, a few items at a time."""
+    from edgeser_export.onnx import write_every_tensor
+    from edgeser_export.runtimes import open_onnx
+
+    names = [op.name for op in lowered.graph.ops]
+    session = open_onnx(write_every_tensor(lowered), threads=1)
+    for start in range(0, len(items), BATCH):
+        given = items[start : start + BATCH]
+        found = session.run([lowered.names[name] for name in names], {INPUT: given})
+        yield {INPUT: given, **dict(zip(names, found, strict=True))}
+
+
+def _whole(values: NDArray[np.floating]) -> NDArray[np.int32]:
+    return np.asarray(np.clip(np.rint(values), LIMITS.min, LIMITS.max), np.int32)
