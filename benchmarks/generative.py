@@ -58,7 +58,9 @@ def main() -> None:
         if arguments.picture:
             check_picture(arguments.picture)
         request = request_of(arguments)
-        result = measure(arguments.corpora_names, arguments.distillations, arguments.ablation, request)
+        draws = draws_of(arguments.sets)
+        asked = arguments.corpora_names, arguments.distillations, arguments.ablation, draws, arguments.beside
+        result = measure(*asked, request)
         if arguments.picture or arguments.wav:
             opened = open_cell(Cell(arguments.corpora_names[0], "all", 0), request)
             illustrate(opened, arguments.picture, arguments.wav)
@@ -70,15 +72,22 @@ def main() -> None:
         console.print(sheet.rich())
 
 
-def measure(corpora: Sequence[str], distillations: int, ablation: int, request: Request) -> dict[str, Any]:
+def measure(
+    corpora: Sequence[str],
+    distillations: int,
+    ablation: int,
+    draws: Sequence[Draw],
+    budgets: Sequence[str],
+    request: Request,
+) -> dict[str, Any]:
     """All figures as one JSON object, kept after each corpus."""
     found: dict[str, Any] = {"machine": describe_machine(), "seeds": request.seeds, "corpora": {}}
     for corpus in corpora:
         cells = [open_cell(Cell(corpus, "all", seed), request) for seed in range(distillations)]
         found["corpora"][corpus] = {
-            "sets": {draw.name: together([measure_draw(cell, draw, request) for cell in cells]) for draw in DRAWS},
-            "beside": {budget: beside(corpus, budget, request) for budget in SHARES},
-            "ablation": {loss: ablated(corpus, loss, ablation, request) for loss in LOSSES},
+            "sets": {draw.name: together([measure_draw(cell, draw, request) for cell in cells]) for draw in draws},
+            "beside": {budget: beside(corpus, budget, request) for budget in budgets},
+            "ablation": {loss: ablated(corpus, loss, ablation, request) for loss in LOSSES if ablation},
             "generator": measure_generator(cells[0], request),
             "speakers": {budget: speakers(cells[0], Draw(budget), request) for budget in (SHARES[0], POINTS[0])},
         }
@@ -132,17 +141,43 @@ def sheets_of(result: Mapping[str, Any]) -> list[Sheet]:
     """The tables in words."""
     sheets = []
     for corpus, found in result["corpora"].items():
-        full = found["beside"][SHARES[0]].get("full", {}).get("uar_mean")
+        full = next((rows["full"]["uar_mean"] for rows in found["beside"].values() if "full" in rows), None)
+        size, made = found["generator"]["corpus_bytes"], found["generator"]
         lines = [
-            (name, f"{row['share']:.1%}", uar(row), ratio(row, full), f"{row['bytes'] / 1000:.0f} kB")
+            (name, f"{row['share']:.1%}", uar(row), ratio(row, full), *weight(row["bytes"], size))
             for name, row in found["sets"].items()
         ]
+        lines.append(
+            ("generator and experts", "", "", "", *weight(made["generator_bytes"] + made["expert_bytes"], size))
+        )
         for budget, rows in found["beside"].items():
-            lines += [(f"{name} ({budget})", "", uar(row), ratio(row, full), "") for name, row in rows.items()]
-        sheets.append(Sheet(f"{corpus}: UAR on test speakers", ("set", "share", "UAR", "ratio", "size"), lines, 1))
+            lines += [(f"{name} ({budget})", "", uar(row), ratio(row, full), "", "") for name, row in rows.items()]
+        titles = ("set", "share", "UAR", "ratio", "size", "storage saved")
+        saved = f"training saved against full_best, in steps: {made['training_saved']:.0%}"
+        sheets.append(Sheet(f"{corpus}: UAR on test speakers; {saved}", titles, lines, 1))
         ablation = [(loss, *(uar(row) for row in rows.values())) for loss, rows in found["ablation"].items()]
-        sheets.append(Sheet(f"{corpus}: ablation", ("losses", *(draw.name for draw in ABLATED)), ablation, 1))
+        if ablation:
+            sheets.append(Sheet(f"{corpus}: ablation", ("losses", *(draw.name for draw in ABLATED)), ablation, 1))
+        told = [(name, *speaker_cells(row)) for name, row in found["speakers"].items()]
+        sheets.append(Sheet(f"{corpus}: what items tell of speakers", SPEAKER_TITLES, told, 1))
     return sheets
+
+
+SPEAKER_TITLES = (
+    "points", "items", "chance", "real clips", "sure of: sampled", "real subset", "other half", "retrained on: sampled",
+    "real subset",
+)  # fmt: skip
+
+
+def speaker_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line of the table of speakers."""
+    shares = (row["chance"], row["real"], *row["applied"].values(), *row["retrained"].values())
+    return str(row["items"]), *(f"{share:.2f}" for share in shares)
+
+
+def weight(size: int, corpus: int) -> tuple[str, str]:
+    """Bytes, and what they save of the recordings."""
+    return f"{size / 1000:.0f} kB", f"{1 - size / corpus:.1%}"
 
 
 def uar(row: Mapping[str, Any]) -> str:
@@ -153,6 +188,19 @@ def uar(row: Mapping[str, Any]) -> str:
 def ratio(row: Mapping[str, Any], full: float | None) -> str:
     """To full data."""
     return f"{row['uar_mean'] / full:.2f}" if full else ""
+
+
+def draws_of(names: Sequence[str]) -> tuple[Draw, ...]:
+    """The sets of these names; all where none is named.
+
+    Raises:
+        SettingsError: There is no such set.
+    """
+    known = {draw.name: draw for draw in DRAWS}
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"there is no set {name!r}", f"known are: {', '.join(known)}")
+    return tuple(draw for name, draw in known.items() if name in names or not names)
 
 
 def request_of(arguments: argparse.Namespace) -> Request:
@@ -180,9 +228,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--corpora", dest="corpora_names", nargs="+", default=["ravdess", "emodb", "urdu"], metavar="NAME"
     )
+    made.add_argument("--beside", nargs="*", default=list(SHARES), metavar="SHARE", help="budgets of real rows")
     made.add_argument("--seeds", type=int, default=5, help="trainings of each row")
     made.add_argument("--distillations", type=int, default=2, help="generators of each corpus")
-    made.add_argument("--ablation", type=int, default=1, help="generators of each line of the ablation")
+    made.add_argument(
+        "--ablation", type=int, default=1, help="generators of each line of the ablation; 0 leaves it out"
+    )
+    made.add_argument("--sets", nargs="+", default=[], metavar="NAME", help='measure these only: "0.056 bank balanced"')
     made.add_argument("--settings", nargs="+", default=[], metavar="KEY=VALUE", help="of all runs")
     made.add_argument("--picture", type=Path, metavar="FILE", help="draw sampled items beside clips")
     made.add_argument("--wav", type=Path, metavar="DIR", help="render them as sound (Griffin and Lim)")

@@ -34,7 +34,7 @@ from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish
 from edgeser.distill.table import decided, settings_for
 from edgeser.evaluate import Shelf, open_bench, summary
-from edgeser.rows import Bench, measure
+from edgeser.rows import BEST_STEPS, Bench, measure
 from edgeser.run import Run
 from edgeser.scoring import score
 from edgeser.settings import Settings
@@ -227,6 +227,7 @@ def measure_generator(opened: Opened, request: Request) -> dict[str, Any]:
         "sampling_seconds": round(wall, 3),
         "sampling_processor_seconds": round(processor, 3),
         "training_seconds": run.took()["seconds"],
+        "training_saved": 1 - opened.bench.distilled.schedule.steps / BEST_STEPS,
         "machine": describe_machine(),
     }
     write_json(path, found)

@@ -87,7 +87,13 @@ class Run:
             raise RunError(f"{self.folder}/init.safetensors is damaged: {error}", "run distill again") from error
 
     def distilled(self) -> DistilledSet:
-        """The distilled set."""
+        """The distilled set.
+
+        Raises:
+            RunError: The run holds vectors, or is not finished.
+        """
+        if self.settings().corpus == "features":
+            raise RunError(f"the run {self.folder} holds vectors, not log-mels", "only evaluate and compare read it")
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
 
     def generator(self) -> dict[str, bytes]:

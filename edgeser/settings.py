@@ -64,9 +64,9 @@ class Settings:
         label_rate: Learning rate of the logits of the items' labels in a match; 0 keeps hard labels (mtt).
         gate: Loss above which an update is skipped (mtt).
         item_average: Decay of the moving average of the items that is shipped; 0 ships the items themselves (mtt).
-        latent: Random numbers for one generated item (gan).
-        pretraining: Share of the iterations in which the generator is an autoencoder's decoder (gan).
-        generator_rate: Learning rate of the generator; half of it while the critics play (gan).
+        latent: Random numbers for one generated item, and bases of each class; 0 decides by the classes (gan).
+        pretraining: Share of the iterations in which the generator learns its bases alone (gan).
+        generator_rate: Learning rate of the generator; a tenth of it while the critics play (gan).
         critic_rate: Learning rate of the critics (gan).
         critic_steps: Steps of a critic before one of the generator (gan).
         penalty_weight: Weight of the critics' gradient penalty (gan).
@@ -130,13 +130,13 @@ class Settings:
     label_rate: float = 0.0
     gate: float = 1.0
     item_average: float = 0.0
-    latent: int = 64
-    pretraining: float = 0.5
-    generator_rate: float = 2e-3
+    latent: int = 0
+    pretraining: float = 0.75
+    generator_rate: float = 3e-3
     critic_rate: float = 1e-3
     critic_steps: int = 2
     penalty_weight: float = 10.0
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.02
     feature_weight: float = 1.0
     probability_weight: float = 0.3
     diversity_weight: float = 0.3
@@ -217,7 +217,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "label_rate": (0, 10),
     "gate": (1e-3, 1e6),
     "item_average": (0, 0.9999),
-    "latent": (1, 1024),
+    "latent": (0, 1024),
     "pretraining": (0, 1),
     "generator_rate": (1e-6, 10),
     "critic_rate": (1e-6, 10),

@@ -12,6 +12,7 @@ from edgeser.commands.common import say
 
 if TYPE_CHECKING:
     from edgeser.across import Other
+    from edgeser.evaluate import Plan
     from edgeser.run import Run
     from edgeser.workers import Workers
 
@@ -58,8 +59,31 @@ def open_elsewhere(
     return other
 
 
-def measure_elsewhere(run: Run, other: Other, seeds: Sequence[int], workers: Workers, folder: str) -> dict[str, Any]:
-    """The run's metrics with what it reaches on another corpus."""
-    from edgeser.across import keep_entries, measure_across
+def measure_there(
+    run: Run,
+    plan: Plan,
+    elsewhere: tuple[Path | None, str | None, Sequence[str]],
+    workers: Workers,
+    folder: str,
+) -> dict[str, Any]:
+    """The run's metrics: of its own test speakers, or of them where nothing is known yet and of the corpus elsewhere.
 
-    return keep_entries(run, measure_across(run, [other], seeds, workers, folder))
+    Args:
+        run: A finished run.
+        plan: What to measure.
+        elsewhere: What ``--on``, ``--corpus`` and ``--map`` say.
+        workers: Where students are trained.
+        folder: Where the run's own corpus is now, if it was moved.
+
+    Raises:
+        EdgeserError: What is wrong with the other corpus shows before anything is trained.
+    """
+    from edgeser.across import keep_entries, measure_across
+    from edgeser.evaluate import evaluate
+
+    other = open_elsewhere(run, *elsewhere, workers)
+    if other is None:
+        return evaluate(run, plan, workers, folder)
+    if run.metrics() is None or len(plan.rows) > 1 or plan.transfer or plan.convergence:
+        evaluate(run, plan, workers, folder)
+    return keep_entries(run, measure_across(run, [other], plan.seeds, workers, folder))

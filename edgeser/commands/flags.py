@@ -22,6 +22,14 @@ Picture: TypeAlias = Annotated[
 Corpus: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")
 ]
+Features: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="FILE",
+        help="Vectors of utterances, .npz or .safetensors with features, labels and speakers, instead of a corpus.",
+    ),
+]
 Method: TypeAlias = Annotated[
     str | None,
     typer.Option(help="invert (default), match, mtt, unroll, gan, random, herding, kcenter."),
@@ -118,9 +126,11 @@ LabelWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of th
 UnrollWindow: TypeAlias = Annotated[
     int | None, typer.Option(help="Steps of the student through which one iteration differentiates (unroll).")
 ]
-Latent: TypeAlias = Annotated[int | None, typer.Option(help="Random numbers for one generated item (gan).")]
+Latent: TypeAlias = Annotated[
+    int | None, typer.Option(help="Random numbers for one generated item, and bases of a class; 0 decides (gan).")
+]
 Pretraining: TypeAlias = Annotated[
-    float | None, typer.Option(help="Share of the iterations in which the generator is a decoder (gan).")
+    float | None, typer.Option(help="Share of the iterations in which the generator learns its bases alone (gan).")
 ]
 GeneratorRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the generator (gan).")]
 CriticRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the critics (gan).")]

@@ -12,9 +12,13 @@ from edgeser.commands import across, flags
 from edgeser.commands.common import Json, print_json, print_rich, say
 
 if TYPE_CHECKING:
+    from edgeser.evaluate import Plan
+    from edgeser.run import Run
     from edgeser.settings import Settings
     from edgeser.workers import Workers
 
+VECTORS = "features"
+"""Name of the corpus in the settings of a run of vectors; ``--features`` gives its file."""
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
 
 
@@ -51,6 +55,7 @@ def distill(
     context: typer.Context,
     folder: flags.Folder = None,
     corpus: flags.Corpus = None,
+    features: flags.Features = None,
     method: flags.Method = None,
     arch: flags.Arch = None,
     ipc: flags.Ipc = None,
@@ -128,6 +133,9 @@ def distill(
     watch = Stopwatch.of_program()
     settings = _settings(context.params, config, out if resume else None)
     workers = workers_of(jobs, backend)
+    if settings.corpus == VECTORS:
+        _distil_vectors(settings, out, resume, dry_run, as_json)
+        return
     if dry_run:
         description = describe(prepare(settings, workers))
         workers.release()
@@ -140,13 +148,30 @@ def distill(
             typer.echo("no run was written")
         return
     run = run_distillation(settings, out, workers, resume, say, watch)
-    size = (run.folder / "distilled.safetensors").stat().st_size
-    description = run.description()
-    result = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
-    result |= run.took()
+    result, description = _outcome(run), run.description()
     if "dp" in description:
         result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
     print_json(result) if as_json else _print_outcome(result)
+
+
+def _distil_vectors(settings: Settings, out: Path, resume: bool, dry_run: bool, as_json: bool) -> None:
+    """The verb for a file of vectors; it takes seconds, so a dry run only checks."""
+    from edgeser.vectors.pipeline import describe_vectors, distil_vectors, prepare_vectors
+
+    if dry_run:
+        description = describe_vectors(prepare_vectors(settings))
+        print_json(description) if as_json else typer.echo(f"{_plan_text(description)}\nno run was written")
+        return
+    result = _outcome(distil_vectors(settings, out, resume))
+    print_json(result) if as_json else _print_outcome(result)
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    """What distill says of a finished run."""
+    description = run.description()
+    size = (run.folder / "distilled.safetensors").stat().st_size
+    own = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
+    return own | run.took()
 
 
 def evaluate(
@@ -186,7 +211,6 @@ def evaluate(
     from edgeser import pictures
     from edgeser.curves import SHARES
     from edgeser.evaluate import Plan, other_students
-    from edgeser.evaluate import evaluate as measure
     from edgeser.rows import BASELINES
     from edgeser.run import Run
     from edgeser.students import STUDENTS
@@ -194,17 +218,17 @@ def evaluate(
 
     if picture is not None:
         pictures.check_picture(picture)
+    place = str(folder.expanduser().resolve()) if folder else ""
+    of_vectors = Run(run).settings().corpus == VECTORS
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
     students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
-    place = str(folder.expanduser().resolve()) if folder else ""
-    workers = workers_of(jobs, backend)
-    other = across.open_elsewhere(Run(run), on, corpus, labels or (), workers)  # what is wrong there shows first
-    result = Run(run).metrics() if other else None
-    if result is None or len(rows) > 1 or students or convergence:
-        result = measure(Run(run), plan, workers, place)
-    result = across.measure_elsewhere(Run(run), other, plan.seeds, workers, place) if other else result
+    if of_vectors and on is None and corpus is None:
+        result = _of_vectors(run, plan, place)
+    else:
+        elsewhere = (on, corpus, labels or ())
+        result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
@@ -241,12 +265,36 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
     from dataclasses import fields
 
     from edgeser.distill.table import defaults_of
+    from edgeser.errors import SettingsError
     from edgeser.settings import Settings, resolve
 
     chosen = {field.name: given.get(field.name) for field in fields(Settings)}
     chosen["folder"] = str(given["folder"]) if given["folder"] else None
+    if given["features"]:
+        if chosen["folder"] or chosen["corpus"]:
+            raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
+        method = chosen["method"] or (None if config else "gan")  # the default of recordings moves log-mels
+        chosen |= {"corpus": VECTORS, "folder": str(given["features"]), "method": method}
     own = begun / "config.toml" if begun is not None else None
     return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
+
+
+def _of_vectors(run: Path, plan: Plan, place: str) -> dict[str, Any]:
+    """What evaluate measures of a run of vectors, always with all rows that there are.
+
+    Raises:
+        SettingsError: Something is asked for that such a run has not.
+    """
+    from edgeser.errors import SettingsError
+    from edgeser.run import Run
+    from edgeser.vectors.evaluate import evaluate_vectors
+
+    if plan.transfer or plan.convergence or "full_best" in plan.rows:
+        raise SettingsError(
+            "a run of vectors has one student and one length of training",
+            "leave out --arch, --transfer, --convergence and --full-best",
+        )
+    return evaluate_vectors(Run(run), plan.seeds, place)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

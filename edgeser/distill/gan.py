@@ -1,16 +1,17 @@
 """Generative distillation: a small conditional generator that stands for the data set (after arXiv 2406.02963).
 
-The generator first learns as the decoder of a variational autoencoder (Kingma and Welling 2014, arXiv 1312.6114) of
-mixtures of clips of one class, so that it soon makes what looks like speech:
+The generator first learns its bases and its decoder without random numbers: each basis b of a class has to make one
+mixture x of three voices of that class (generative latent optimisation, Bojanowski et al. 2018, arXiv 1707.05776):
 
-    loss = mean (G(z, y) - x)^2 + 0.1 mean (f(G(z, y)) - f(x))^2 + 0.001 KL(q(z|x) || N(0, 1)),   z ~ q(z|x)
+    loss = mean (G(b) - x)^2
 
-Then random numbers take the place of the encoder, and it plays against a critic D (WGAN-GP, Gulrajani et al. 2017,
-arXiv 1704.00028) that sees the features f of the label experts instead of the log-mel (projected GAN, Sauer et al.
-2021, arXiv 2111.01007), one expert and its own critic an iteration:
+An autoencoder of ever new mixtures makes means of them instead, and what is blurred teaches little. Then random
+numbers mix the bases, and the generator plays against a critic D (WGAN-GP, Gulrajani et al. 2017, arXiv 1704.00028)
+that sees the features f of the label experts instead of the log-mel (projected GAN, Sauer et al. 2021, arXiv
+2111.01007), one expert and its own critic an iteration:
 
     critic:     E D(f(G), y) - E D(f(x), y) + w_GP L_GP
-    generator:  -w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
+    generator:  100 mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
 
 The losses stand in :mod:`edgeser.distill.gan_losses`. The moving average of the generator is what is kept. When a
 critic's gradients grow far beyond the length that the penalty asks for, or a loss is not finite, everything stays as it
@@ -21,14 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import cos, isfinite, pi
+from math import cos, isfinite, pi, prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeser.distill import invert
+from edgeser.distill import invert, starts
 from edgeser.distill.adam import adam_step, with_moments
 from edgeser.distill.gan_losses import (
     SPREAD,
@@ -39,10 +40,11 @@ from edgeser.distill.gan_losses import (
     probability_matching,
 )
 from edgeser.distill.gan_networks import (
+    VectorShape,
     critic_shapes,
     criticise,
-    encode,
-    encoder_shapes,
+    decode,
+    fitted,
     generate,
     initial,
     one_hot,
@@ -58,44 +60,50 @@ PER_CLASS = 8
 """Clips of a class in one batch; classes with fewer have no distribution to learn."""
 CLASSES = 8
 """Classes in one batch at most, drawn anew in each."""
-SOURCES = 3
-"""Clips in a mixture at most; see :mod:`edgeser.distill.starts`."""
+MIXTURES = 32
+"""Mixtures in one batch at most."""
+BASES, LARGEST = 16, 400_000
+"""Bases of each class, unless together they have more numbers than this: a generator stays below a megabyte."""
 SHIFT = 12
 """Largest circular shift of clips and items, in frames, as the experts' augmentation."""
-PERCEPTUAL, DIVERGENCE = 0.1, 1e-3
-"""Weights of the autoencoder's features and of its divergence from the normal distribution."""
 AVERAGE = 0.98
 """Decay of the moving average of the generator."""
 DECAY = (0.5, 0.99)
 """Of Adam's moments while the critics play: long memories make the game swing."""
 LAST_RATE = 0.02
 """Of the learning rate, at the end of each half of the training."""
+FIDELITY = 100.0
+"""Weight of the difference between mixtures and what their bases make, while the critics play."""
 STEEPEST = 10.0
 """Mean length of a critic's gradient that counts as diverged; the penalty pulls it to 1."""
-GENERATOR, ENCODER, KEPT = "generator.", "encoder.", "kept."
+GENERATOR, KEPT = "generator.", "kept."
 """Beginnings of names in the state; the critic of expert k has ``critic-k.``."""
 STOPPED = "stopped"
 """Number of the iteration that was not made, and its loss; absent while all is well."""
-DEFAULTS = {"iterations": 700}
+MIXED = "mixtures"
+"""Name in the state: what the bases have to make, float32 (classes x bases, mels, frames)."""
+FAR = 0x10001
+"""Between the seeds of one round of mixtures and the next."""
+DEFAULTS = {"iterations": 400}
 
 
 def begin(assignment: Assignment) -> State:
-    """Untrained networks, empty moments, and the scale of each expert's features."""
+    """Bases near their mixtures, untrained critics, empty moments, and the scale of each expert's features."""
     random = np.random.default_rng([assignment.settings.seed, 0x6A0])
-    shape = shape_of(assignment)
-    learnt = _prefixed(GENERATOR, initial(shape.weights, random))
-    learnt |= _prefixed(ENCODER, initial(encoder_shapes(shape), random))
+    shape, wanted = shape_of(assignment), mixtures(assignment)
+    near = {} if isinstance(shape, VectorShape) else fitted(shape, wanted)
+    learnt = _prefixed(GENERATOR, {**initial(shape.weights, random), **near})
     scales: Arrays = {}
     for number, member in enumerate(assignment.ensemble.members):
         middle, spread = _scale(assignment, to_tensors(member))
         scales |= {f"scale-{number}.mean": middle, f"scale-{number}.spread": spread}
         learnt |= _prefixed(_critic(number), initial(critic_shapes(len(middle), shape.classes), random))
     kept = _prefixed(KEPT, part(learnt, GENERATOR))
-    return {**with_moments(learnt, list(learnt)), **scales, **kept}
+    return {**with_moments(learnt, list(learnt)), **scales, **kept, MIXED: wanted}
 
 
 def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
-    """One step of the autoencoder, or one of the generator after some of a critic; none after a divergence."""
+    """One step of the decoder, or one of the generator after some of a critic; none after a divergence."""
     if STOPPED in state:
         return state, {"loss": float(state[STOPPED][1]), STOPPED: float(state[STOPPED][0])}
     if iteration < pretraining(assignment):
@@ -133,14 +141,19 @@ def polished(assignment: Assignment, made: NDArray[np.float32]) -> NDArray[np.fl
     return np.asarray(state["items"], dtype=np.float32)
 
 
-def shape_of(assignment: Assignment) -> GeneratorShape:
-    """The generator of an assignment."""
-    mels, frames = assignment.task.clips.shape[2:]
-    return GeneratorShape(assignment.settings.latent, assignment.task.classes, mels, frames)
+def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
+    """The generator of an assignment: of log-mels, or of vectors where the clips are maps of one by one."""
+    task, latent = assignment.task, assignment.settings.latent
+    channels, mels, frames = task.clips.shape[1:]
+    if (mels, frames) == (1, 1):
+        return VectorShape(latent or BASES, task.classes, channels)
+    one = GeneratorShape(1, task.classes, mels, frames)
+    fitting = max(2, LARGEST // prod(one.weights["bases"]))
+    return replace(one, latent=latent or min(BASES, fitting))
 
 
 def pretraining(assignment: Assignment) -> int:
-    """Iterations of the autoencoder."""
+    """Iterations of the decoder alone."""
     return round(assignment.settings.pretraining * assignment.settings.iterations)
 
 
@@ -150,23 +163,20 @@ def part(state: State, prefix: str) -> Arrays:
 
 
 def _decode(assignment: Assignment, state: State, iteration: int) -> tuple[State, dict[str, float]]:
-    """One step of the autoencoder."""
-    settings, shape = assignment.settings, shape_of(assignment)
+    """One step of bases and decoder."""
+    settings, share = assignment.settings, iteration / pretraining(assignment)
     random = np.random.default_rng([settings.seed, iteration, 0x6A7])
-    x, classes = mixtures(assignment, random)
-    learnt = _leaves(state, (GENERATOR, ENCODER))
-    mean, spread = encode(_of(learnt, ENCODER), x)
-    z = mean + torch.exp(spread / 2) * _normal(random, len(x), shape.latent)
-    made = generate(shape, _of(learnt, GENERATOR), z, one_hot(classes, shape.classes))[:, None]
-    apart = (made - x).square().mean()
-    eye = _eye(assignment, state, random)
-    unlike = (eye.look(made)[0] - eye.look(x)[0].detach()).square().mean()
-    divergence = (mean.square() + spread.exp() - 1 - spread).sum(1).mean() / 2
-    loss = apart + PERCEPTUAL * unlike + DIVERGENCE * divergence
-    rate = _rate(settings.generator_rate, iteration / pretraining(assignment))
-    changed = _stepped(state, learnt, loss, rate, iteration + 1)
-    values = {"loss": loss.item(), "apart": apart.item(), "unlike": unlike.item(), "divergence": divergence.item()}
-    return {**state, **changed, **_prefixed(KEPT, part(changed, GENERATOR))}, values
+    learnt = _leaves(state, (GENERATOR,))
+    loss = _apart(assignment, state, _of(learnt, GENERATOR), random)
+    changed = _stepped(state, learnt, loss, _rate(settings.generator_rate, share), iteration + 1)
+    return {**state, **changed, **_prefixed(KEPT, part(changed, GENERATOR))}, {"loss": loss.item()}
+
+
+def _apart(assignment: Assignment, state: State, weights: Tensors, random: np.random.Generator) -> Tensor:
+    """Mean squared difference between some mixtures and what their bases make."""
+    chosen = torch.from_numpy(np.sort(random.permutation(len(state[MIXED]))[:MIXTURES]))
+    made = decode(shape_of(assignment), weights, weights["bases"][chosen])
+    return (made - torch.from_numpy(state[MIXED])[chosen]).square().mean()
 
 
 def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, dict[str, float]]:
@@ -184,7 +194,7 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
     learnt = _leaves(state, (GENERATOR,))
     x, classes = clips(assignment, random)
     labels = one_hot(classes, shape.classes)
-    made = generate(shape, _of(learnt, GENERATOR), _normal(random, len(x), shape.latent), labels)[:, None]
+    made = generate(shape, _of(learnt, GENERATOR), _normal(random, len(x), shape.latent), labels).view_as(x)
     moved = roll_each(made, random.integers(-SHIFT, SHIFT + 1, len(x)))
     with torch.no_grad():
         real, truth = eye.look(x)
@@ -197,14 +207,22 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
         "probability": torch.stack([probability_matching(truth[at], logits[at]) for at in groups]).mean(),
         "diversity": torch.stack([lack_of_diversity(real[at], ours[at]) for at in groups]).mean(),
     }
-    loss = torch.stack([getattr(settings, f"{name}_weight") * value for name, value in losses.items()]).sum()
-    changed = _stepped(state, learnt, loss, _rate(settings.generator_rate / 2, rate), iteration + 1, DECAY)
+    apart = _apart(assignment, state, _of(learnt, GENERATOR), random)
+    weighted = [getattr(settings, f"{name}_weight") * value for name, value in losses.items()]
+    loss = torch.stack([FIDELITY * apart, *weighted]).sum()
+    before = _without_moments(state, learnt) if iteration == first else state
+    changed = _stepped(before, learnt, loss, _rate(settings.generator_rate / 10, rate), iteration - first + 1, DECAY)
     kept = {
         name: (AVERAGE * array + (1 - AVERAGE) * changed[GENERATOR + name]).astype(np.float32)
         for name, array in part(state, KEPT).items()
     }
-    values |= {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
+    values |= {"loss": loss.item(), "apart": apart.item(), **{name: value.item() for name, value in losses.items()}}
     return {**state, **changed, **_prefixed(KEPT, kept)}, values
+
+
+def _without_moments(state: State, learnt: Tensors) -> State:
+    """The state with empty moments of Adam: those of one loss make the first steps of another too long."""
+    return with_moments({**state}, list(learnt))
 
 
 def _criticised(
@@ -216,7 +234,7 @@ def _criticised(
     labels = one_hot(classes, shape.classes)
     with torch.no_grad():
         generator = to_tensors(part(state, GENERATOR))
-        made = generate(shape, generator, _normal(random, len(x), shape.latent), labels)[:, None]
+        made = generate(shape, generator, _normal(random, len(x), shape.latent), labels).view_as(x)
         moved = roll_each(made, random.integers(-SHIFT, SHIFT + 1, len(x)))
         real, ours = eye.look(torch.cat([x, moved]))[0].chunk(2)
     learnt = _leaves(state, (_critic(eye.number),))
@@ -266,36 +284,48 @@ def _scale(assignment: Assignment, member: Tensors) -> tuple[NDArray[np.float32]
     return features.mean(0).numpy(), features.std(0).clamp_min(SPREAD).numpy()
 
 
-def clips(assignment: Assignment, random: np.random.Generator, sources: int = 1) -> tuple[Tensor, NDArray[np.int64]]:
-    """A batch of clips, (batch, 1, mels, frames), and their classes; as many of each class, shifted circularly.
-
-    With more ``sources`` each is a mixture of one to that many clips of its class; the weights of a mixture are uniform
-    before they sum to one, and it is widened about its mean by their square sum to the power of -1/4: sums vary less
-    than clips do.
-    """
+def clips(assignment: Assignment, random: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
+    """A batch of clips, (batch, 1, mels, frames), and their classes; as many of each class, shifted circularly."""
     task = assignment.task
-    classes = np.repeat(np.sort(random.permutation(task.classes)[:CLASSES]), PER_CLASS)
-    weights = random.uniform(0.1, 1, (len(classes), sources))
-    weights *= np.arange(sources) < random.integers(1, sources + 1, (len(classes), 1))
-    weights /= weights.sum(1, keepdims=True)
-    total = torch.zeros(len(classes), *task.clips.shape[1:])
-    for source in range(sources):
-        chosen = np.concatenate(
-            [random.permutation(assignment.clips_of_class(number))[:PER_CLASS] for number in classes[::PER_CLASS]]
-        )
-        moved = roll_each(torch.from_numpy(task.clips[chosen]), random.integers(-SHIFT, SHIFT + 1, len(classes)))
-        total += _column(weights[:, source]) * moved
-    middle = total.mean((1, 2, 3), keepdim=True)
-    return middle + (total - middle) * _column((weights**2).sum(1) ** -0.25), classes
+    numbers = np.sort(random.permutation(task.classes)[:CLASSES])
+    chosen = np.concatenate([random.permutation(assignment.clips_of_class(number))[:PER_CLASS] for number in numbers])
+    moved = roll_each(torch.from_numpy(task.clips[chosen]), random.integers(-SHIFT, SHIFT + 1, len(chosen)))
+    return moved, np.repeat(numbers, PER_CLASS)
 
 
-def mixtures(assignment: Assignment, random: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
-    """A batch of mixtures of up to three clips of a class."""
-    return clips(assignment, random, SOURCES)
+def mixtures(assignment: Assignment) -> NDArray[np.float32]:
+    """What the bases have to make, in their order: mixtures of clips of one class, float32 (bases, ...).
+
+    Of a class with fewer clips than bases some clips come first in several mixtures.
+    """
+    task, wanted = assignment.task, shape_of(assignment).latent
+    at_once = min(wanted, task.fewest_clips)
+    mix = mixed_vectors if isinstance(shape_of(assignment), VectorShape) else starts.mix
+    rounds = []
+    for number in range(-(-wanted // at_once)):
+        seed = (assignment.settings.seed + FAR * number) % (1 << 31)
+        own = replace(assignment.settings, ipc=at_once, formations=1, ratio="balanced", seed=seed)
+        made = mix(replace(assignment, settings=own))
+        rounds.append(made.reshape(task.classes, at_once, *made.shape[1:]))
+    return np.concatenate(np.concatenate(rounds, axis=1)[:, :wanted])
 
 
-def _column(values: NDArray[np.float64]) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32))[:, None, None, None]
+def mixed_vectors(assignment: Assignment) -> NDArray[np.float32]:
+    """Sums of three vectors of a class by different speakers, as far from the class's mean as one of them is.
+
+    Float32 (classes x per_class, size). Weights w are uniform between 0.5 and 1.5 before they sum to one; a mean of
+    independent vectors varies less than they do, by the root of the sum of w^2.
+    """
+    random = np.random.default_rng([assignment.settings.seed, 0x3117])
+    made = []
+    for number, drawn in enumerate(starts.draws(assignment, starts.SOURCES)):
+        middle = assignment.task.clips[assignment.clips_of_class(number)].mean(0)[:, 0, 0]
+        for row in drawn:
+            weights = random.uniform(0.5, 1.5, len(row))
+            weights /= weights.sum()
+            apart = weights @ (assignment.task.clips[row, :, 0, 0] - middle)
+            made.append(middle + apart / np.sqrt((weights**2).sum()))
+    return np.stack(made).astype(np.float32)
 
 
 def _stepped(

@@ -12,7 +12,9 @@ import numpy as np
 
 from edgeser.distill.bank import finish
 from edgeser.distill.gan import KEPT, items, part, shape_of
+from edgeser.distill.gan_networks import VectorShape
 from edgeser.distill.method import Assignment, State
+from edgeser.errors import SettingsError
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name
@@ -27,6 +29,8 @@ def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[
     """The files by their names in the run; weights are stored as float16."""
     task, ensemble, settings = assignment.task, assignment.ensemble, assignment.settings
     shape = shape_of(assignment)
+    if isinstance(shape, VectorShape):
+        raise SettingsError("only generators of log-mels are shipped", "use --ship items")
     description = Description(
         latent=shape.latent,
         labellers=len(ensemble.members),

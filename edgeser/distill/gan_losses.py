@@ -4,6 +4,7 @@ For one expert, f(x) are the mean and standard deviation over the map of every c
 normalisations, its last features, and the texture of x: every band's mean, standard deviation and root mean square
 differences to 1, 2 and 4 frames later and to the next band. All are in standard deviations of the real clips; p(x) is
 the softmax of the logits. Without the texture, stripes that no clip has serve an expert as well as speech does.
+Of a vector, a map of one by one, f(x) has the vector itself instead, and spreads over the map are zero.
 
     L_GP   = E (|grad_f D(f, y)| - 1)^2                              between real and generated f (arXiv 1704.00028)
     L_FM   = mean over classes of |mean f(x) - mean f(G)|^2 + |sd f(x) - sd f(G)|^2
@@ -41,7 +42,7 @@ class Look(NamedTuple):
 
 def look(graph: Graph, weights: Tensors, x: Tensor) -> Look:
     """Projected features and logits of ``x`` (batch, 1, mels, frames), the expert in inference."""
-    seen = list(texture(x[:, 0]))
+    seen = list(texture(x[:, 0])) if x.shape[3] > 1 else [x[:, :, 0, 0]]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
     features = forward(graph, weights, x, _noting(weights, seen), last.source)
     logits = functional.linear(features, weights[f"{last.name}.weight"], weights[f"{last.name}.bias"])

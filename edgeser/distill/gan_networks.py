@@ -1,7 +1,7 @@
 """The networks of the generative distiller in torch, pure functions of weights and input.
 
     items = generate(shape, weights, z, labels)         # (batch, mels, frames)
-    mean, spread = encode(weights, x)                   # of the random numbers that would have made x
+    items = decode(shape, weights, weights["bases"])    # what each basis alone makes
     scores = criticise(weights, features, labels)
 
 What the generator is stands in :mod:`edgeser_export.generator`, which writes it for the board.
@@ -10,6 +10,7 @@ What the generator is stands in :mod:`edgeser_export.generator`, which writes it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod, sqrt
 
@@ -21,16 +22,43 @@ from torch.nn import functional
 
 from edgeser.network import Tensors
 from edgeser.training import Arrays
-from edgeser_export.generator import EPSILON, SLOPE, GeneratorShape
+from edgeser_export.generator import EPSILON, SHARPNESS, SLOPE, GeneratorShape
 
-ENCODER_CHANNELS = (16, 32, 48, 64)
 CRITIC_WIDTHS = (128, 64)
-LOWEST_SPREAD, HIGHEST_SPREAD = -8.0, 4.0
-"""Bounds of the logarithm of a latent number's variance, so that its exponential is finite."""
+BASIS = 0.5
+"""Standard deviation of the numbers of a basis before training."""
 
 
-def generate(shape: GeneratorShape, weights: Tensors, z: Tensor, labels: Tensor) -> Tensor:
-    """Items, float32 (batch, mels, frames).
+@dataclass(frozen=True)
+class VectorShape:
+    """Sizes of a generator of vectors.
+
+    Attributes:
+        latent: Random numbers for one vector, and bases of each class.
+        classes: Number of classes.
+        size: Numbers of a vector.
+        hidden: Of a basis, and of the layer between.
+    """
+
+    latent: int
+    classes: int
+    size: int
+    hidden: int = 128
+
+    @property
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of all weights by name."""
+        return {
+            "bases": (self.classes * self.latent, self.hidden),
+            "dense.weight": (self.hidden, self.hidden),
+            "dense.bias": (self.hidden,),
+            "last.weight": (self.size, self.hidden),
+            "last.bias": (self.size,),
+        }
+
+
+def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, labels: Tensor) -> Tensor:
+    """Items, float32 (batch, mels, frames), or (batch, size) of vectors.
 
     Args:
         shape: Sizes.
@@ -38,42 +66,38 @@ def generate(shape: GeneratorShape, weights: Tensors, z: Tensor, labels: Tensor)
         z: Standard normal, float32 (batch, latent).
         labels: One-hot, float32 (batch, classes).
     """
-    x = functional.linear(torch.cat([z, labels], 1), weights["dense.weight"], weights["dense.bias"])
-    x = _styled(x.view(-1, *shape.first_map), weights, labels, 0)
+    shares = functional.softmax(SHARPNESS * z, dim=1)
+    chosen = (labels[:, :, None] * shares[:, None, :]).flatten(1)
+    return decode(shape, weights, chosen @ weights["bases"])
+
+
+def decode(shape: GeneratorShape | VectorShape, weights: Tensors, sums: Tensor) -> Tensor:
+    """Items of sums of bases (batch, numbers): float32 (batch, mels, frames), or (batch, size) of vectors."""
+    return decode_vectors(weights, sums) if isinstance(shape, VectorShape) else decode_maps(shape, weights, sums)
+
+
+def decode_maps(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor:
+    """Log-mels: patches and detail, see :mod:`edgeser_export.generator`."""
+    x = sums.view(-1, *shape.first_map)
+    coarse = functional.conv2d(x, weights["patches.weight"], weights["patches.bias"])
+    coarse = functional.pixel_shuffle(coarse, 2 ** len(shape.channels))
     for number in range(1, len(shape.channels)):
         x = functional.interpolate(x, scale_factor=2, mode="nearest")
         x = functional.conv2d(x, weights[f"conv{number}.weight"], weights[f"conv{number}.bias"], padding=1)
-        x = _styled(x, weights, labels, number)
+        x = _rectified(x)
     x = functional.conv2d(x, weights["last.weight"], weights["last.bias"], padding=1)
-    return functional.pixel_shuffle(x, 2)[:, 0]
+    return (coarse + functional.pixel_shuffle(x, 2))[:, 0]
 
 
-def _styled(x: Tensor, weights: Tensors, labels: Tensor, number: int) -> Tensor:
+def decode_vectors(weights: Tensors, sums: Tensor) -> Tensor:
+    """Vectors: two dense layers."""
+    x = _rectified(functional.linear(sums, weights["dense.weight"], weights["dense.bias"]))
+    return functional.linear(x, weights["last.weight"], weights["last.bias"])
+
+
+def _rectified(x: Tensor) -> Tensor:
     x = functional.leaky_relu(x, SLOPE)
-    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPSILON)
-    scale, shift = (labels @ weights[f"{part}{number}.weight"].T for part in ("scale", "shift"))
-    return x * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-
-
-def encoder_shapes(shape: GeneratorShape) -> dict[str, tuple[int, ...]]:
-    """Shapes of the encoder's weights."""
-    channels = (1, *ENCODER_CHANNELS)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for number, (before, after) in enumerate(pairwise(channels)):
-        shapes |= {f"conv{number}.weight": (after, before, 4, 4), f"conv{number}.bias": (after,)}
-    factor = 2 ** len(ENCODER_CHANNELS)
-    flat = channels[-1] * (shape.height // factor) * (shape.width // factor)
-    return shapes | {"dense.weight": (2 * shape.latent, flat), "dense.bias": (2 * shape.latent,)}
-
-
-def encode(weights: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and logarithm of the variance of the latent numbers of ``x`` (batch, 1, mels, frames)."""
-    for number in range(len(ENCODER_CHANNELS)):
-        x = functional.conv2d(x, weights[f"conv{number}.weight"], weights[f"conv{number}.bias"], stride=2, padding=1)
-        x = functional.leaky_relu(x, SLOPE)
-    both = functional.linear(x.flatten(1), weights["dense.weight"], weights["dense.bias"])
-    mean, spread = both.chunk(2, 1)
-    return mean, spread.clamp(LOWEST_SPREAD, HIGHEST_SPREAD)
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPSILON)
 
 
 def critic_shapes(features: int, classes: int) -> dict[str, tuple[int, ...]]:
@@ -95,13 +119,36 @@ def criticise(weights: Tensors, features: Tensor, labels: Tensor) -> Tensor:
 
 
 def initial(shapes: Mapping[str, tuple[int, ...]], random: np.random.Generator) -> Arrays:
-    """Weights before training: normal with variance 2 / fan in; biases and the numbers of the classes are zero."""
+    """Weights before training: normal with variance 2 / fan in, the bases' ``BASIS`` squared; biases are zero."""
     weights: Arrays = {}
     for name, shape in shapes.items():
-        zero = len(shape) == 1 or name.startswith(("scale", "shift", "class"))
-        spread = 0.0 if zero else sqrt(2 / prod(shape[1:]))
+        zero = len(shape) == 1 or name.startswith("class")
+        spread = 0.0 if zero else BASIS if name == "bases" else sqrt(2 / prod(shape[1:]))
         weights[name] = (spread * random.standard_normal(shape)).astype(np.float32)
     return weights
+
+
+def fitted(shape: GeneratorShape, wanted: NDArray[np.float32]) -> Arrays:
+    """Bases and patches that come nearest to ``wanted`` (bases, mels, frames) without any detail.
+
+    The principal components of its patches, as many as a basis has channels, each of the spread ``BASIS`` in the bases.
+    """
+    channels, rows, columns = shape.first_map
+    side = 2 ** len(shape.channels)
+    cut = wanted.astype(np.float64).reshape(-1, rows, side, columns, side).transpose(0, 1, 3, 2, 4)
+    flat = cut.reshape(-1, side * side)
+    middle = flat.mean(0)
+    _, _, components = np.linalg.svd(flat - middle, full_matrices=False)
+    found = (flat - middle) @ components[:channels].T
+    unit = np.maximum(found.std(0), 1e-6) / BASIS
+    maps = (found / unit).reshape(len(wanted), rows, columns, channels).transpose(0, 3, 1, 2)
+    patches = (components[:channels] * unit[:, None]).T
+    return {
+        "bases": np.ascontiguousarray(maps.reshape(len(wanted), -1), dtype=np.float32),
+        "patches.weight": np.ascontiguousarray(patches[:, :, None, None], dtype=np.float32),
+        "patches.bias": middle.astype(np.float32),
+        "last.weight": np.zeros(shape.weights["last.weight"], dtype=np.float32),
+    }
 
 
 def one_hot(numbers: NDArray[np.integer], classes: int) -> Tensor:

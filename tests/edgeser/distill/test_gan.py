@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from safetensors.numpy import load
 
 from edgeser.distill import gan
@@ -26,7 +27,7 @@ LOSSES = ("adversarial", "feature", "probability", "diversity")
 
 @pytest.fixture
 def given(assignment: Assignment) -> Assignment:
-    own = settings_for("gan", corpus="demo", ipc=2, latent=8, iterations=20, pretraining=0.5, views=4)
+    own = settings_for("gan", corpus="demo", ipc=2, latent=10, iterations=20, pretraining=0.5, views=4)
     return replace(assignment, settings=own)
 
 
@@ -40,7 +41,7 @@ def learn(given: Assignment, state: State, numbers: range) -> tuple[State, list[
 
 def test_an_iteration_is_pure(given: Assignment) -> None:
     state = gan.begin(given)
-    for number in (0, 15):  # one of the autoencoder, one of the game
+    for number in (0, 15):  # one of the decoder, one of the game
         before = {name: value.copy() for name, value in state.items()}
         (one, logged), (other, again) = (gan.improve(given, state, number) for _ in range(2))
         assert all(np.array_equal(before[name], state[name]) for name in state)
@@ -61,10 +62,42 @@ def test_what_it_makes_comes_to_look_like_the_clips(given: Assignment) -> None:
     longer = replace(given, settings=replace(given.settings, iterations=60, generator_rate=5e-3))
     _, logged = learn(longer, gan.begin(longer), range(60))
     decoding, game = logged[:30], logged[30:]
-    first, last = (np.mean([values["apart"] for values in decoding[at]]) for at in (slice(3), slice(27, 30)))
+    first, last = (np.mean([values["loss"] for values in decoding[at]]) for at in (slice(3), slice(27, 30)))
     assert last < first
     early, late = (np.mean([values["feature"] for values in game[at]]) for at in (slice(5), slice(25, 30)))
     assert late < 0.8 * early
+
+
+def test_bases_have_to_make_mixtures_of_their_class_and_no_clip(given: Assignment) -> None:
+    wanted = gan.mixtures(given)
+    clips = given.task.clips[:, 0]
+    assert wanted.shape == (30, *clips.shape[1:])
+    assert np.array_equal(wanted, gan.mixtures(given))
+    flat = wanted.reshape(30, -1)
+    apart = np.abs(flat[:, None] - flat[None]).mean(2)[~np.eye(30, dtype=bool)]
+    assert apart.min() > 0.05  # ten of each class, from eight clips
+    moved = np.stack([np.roll(clips, shift, axis=2) for shift in range(clips.shape[2])])
+    assert min(np.abs(moved - item).mean((2, 3)).min() for item in wanted[:4]) > 0.05
+
+
+def test_the_first_generator_is_near_its_mixtures_already(given: Assignment) -> None:
+    free = replace(given, settings=replace(given.settings, latent=0))
+    state = gan.begin(free)
+    weights = {name: torch.from_numpy(array) for name, array in gan.part(state, gan.KEPT).items()}
+    shape, wanted = gan.shape_of(free), state[gan.MIXED]
+    apart = (gan.decode(shape, weights, weights["bases"]).numpy() - wanted) ** 2
+    assert apart.mean() < 0.5 * wanted.var()  # the clips are noise, of which few components hold little
+    for side, other in ((0, 0), (8, 16)):  # what linear patches of noise leave is spread evenly
+        assert apart[:, side : side + 8, other : other + 8].mean() < 0.7 * wanted.var()
+    assert np.std(weights["bases"].numpy()) == pytest.approx(0.5, rel=0.2)
+
+
+def test_a_generator_of_many_classes_has_fewer_bases(given: Assignment) -> None:
+    free = replace(given, settings=replace(given.settings, latent=0))
+    assert gan.shape_of(free).latent == 16
+    many = gan.shape_of(replace(free, task=replace(free.task, classes=30)))
+    assert many.latent == 4
+    assert 2 * sum(int(np.prod(size)) for size in many.weights.values()) < 1_000_000
 
 
 def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignment) -> None:
@@ -72,7 +105,7 @@ def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignme
     kept = files(given, state, SPEC)
     session = onnxruntime.InferenceSession(kept[GENERATOR])
     labels = np.eye(3, dtype=np.float32)[given.classes]
-    z = latent_numbers(given.settings.seed, 0, len(labels), 8)
+    z = latent_numbers(given.settings.seed, 0, len(labels), 10)
     made = session.run(["items"], {"z": z, "labels": labels})[0]
     assert np.allclose(made, gan.items(given, state), atol=1e-4)
     points = Points(kept, 1)
@@ -92,7 +125,7 @@ def test_the_probe_has_an_item_of_each_class(given: Assignment) -> None:
 @pytest.mark.parametrize("fault", ["critic", "generator"])
 def test_a_divergence_keeps_the_generator_before_it(given: Assignment, fault: str) -> None:
     state, _ = learn(given, gan.begin(given), range(12))
-    name, factor = ("critic-0.score.weight", 1e6) if fault == "critic" else ("generator.dense.weight", np.nan)
+    name, factor = ("critic-0.score.weight", 1e6) if fault == "critic" else ("generator.last.weight", np.nan)
     broken = {**state, name: state[name] * np.float32(factor)}
     stopped, values = gan.improve(given, broken, 12)
     assert values["stopped"] == 13
@@ -113,11 +146,12 @@ def test_each_loss_can_be_off(given: Assignment, name: str) -> None:
     off = replace(given, settings=replace(given.settings, **{f"{name}_weight": 0.0}))
     (one, both), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
     for settings, found in ((given.settings, both), (off.settings, values)):
-        expected = sum(getattr(settings, f"{each}_weight") * found[each] for each in LOSSES)
+        game = sum(getattr(settings, f"{each}_weight") * found[each] for each in LOSSES)
+        expected = gan.FIDELITY * found["apart"] + game
         assert found["loss"] == pytest.approx(expected, rel=1e-4)
-    same = np.array_equal(one["generator.dense.weight"], other["generator.dense.weight"])
+    same = np.array_equal(one["generator.bases"], other["generator.bases"])
     assert same == (values[name] == 0)
-    assert not np.array_equal(state["generator.dense.weight"], other["generator.dense.weight"])
+    assert not np.array_equal(state["generator.bases"], other["generator.bases"])
     assert ("slope" in values) == (name != "adversarial")
 
 

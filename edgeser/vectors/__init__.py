@@ -1,0 +1,1 @@
+"""Utterance vectors instead of recordings: one vector a clip, computed elsewhere, and a small dense student."""

@@ -1,0 +1,143 @@
+"""A file of utterance vectors with labels and speakers, and its split by speakers.
+
+    vectors = read_vectors(Path("wavlm.npz"))
+    parts = split_vectors(vectors, "quick")         # indices of train, dev and test
+
+An npz file has the arrays ``features`` (N x D numbers), ``labels`` and ``speakers`` (N words or whole numbers each). A
+safetensors file has the same with whole numbers; the words that they stand for may stand in its metadata, as JSON lists
+under ``labels`` and ``speakers``.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser.corpora.cards import UNSTATED
+from edgeser.corpora.corpus import Corpus, Utterance
+from edgeser.corpora.errors import CorpusNotFound, UnreadableLabels
+from edgeser.corpora.splits import PARTS, Split, make_split
+
+NAME = "features"
+"""What a run of vectors has as the name of its corpus."""
+ARRAYS = ("features", "labels", "speakers")
+FORMS = (".npz", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One vector an utterance.
+
+    Attributes:
+        path: The file.
+        x: Float32 (utterances, size), finite.
+        labels: Class of each, int64 (utterances,), counted in the order of ``names``.
+        speakers: Speaker of each.
+        names: The classes, in alphabetical order.
+    """
+
+    path: Path
+    x: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    speakers: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def corpus(self) -> Corpus:
+        """A corpus of as many utterances, whose paths are their numbers below the file."""
+        utterances = tuple(
+            Utterance(self.path / str(number), self.names[label], speaker)
+            for number, (label, speaker) in enumerate(zip(self.labels, self.speakers, strict=True))
+        )
+        card = replace(UNSTATED, title=f"vectors of {self.path.name}")
+        return Corpus(NAME, self.path.parent, utterances, self.names, card)
+
+
+def read_vectors(path: Path) -> Vectors:
+    """Read a file of vectors.
+
+    Raises:
+        CorpusNotFound: There is no such file.
+        UnreadableLabels: It is no such file; an array is missing, empty, of another length or shape, or not finite.
+    """
+    if not path.is_file():
+        raise CorpusNotFound(NAME, path, f"file ({' or '.join(FORMS)})")
+    arrays = {name: _array(path, found, name) for found in (_read(path),) for name in ARRAYS}
+    x = arrays["features"]
+    if x.ndim != 2 or x.dtype.kind not in "fiu" or 0 in x.shape:
+        raise UnreadableLabels(path, f"features are {x.dtype} {x.shape}, not numbers of N utterances x D")
+    for name in ARRAYS[1:]:
+        if arrays[name].shape != x.shape[:1]:
+            raise UnreadableLabels(path, f"{len(x)} features, but {name} have the shape {arrays[name].shape}")
+    with np.errstate(over="ignore"):  # what single precision does not hold is said below
+        x = np.asarray(x, dtype=np.float32)
+    broken = np.flatnonzero(~np.isfinite(x).all(1))
+    if len(broken):
+        raise UnreadableLabels(path, f"{len(broken)} of the features are not finite, the first in row {broken[0]}")
+    names, labels = np.unique(arrays["labels"].astype(str), return_inverse=True)
+    speakers = tuple(arrays["speakers"].astype(str).tolist())
+    return Vectors(path, x, labels.astype(np.int64), speakers, tuple(names.tolist()))
+
+
+def split_vectors(vectors: Vectors, name: str) -> tuple[Split, dict[str, NDArray[np.int64]]]:
+    """The split by speakers of that name (quick, fold:K, seed:N; empty for seed:0), and the rows of each part.
+
+    Raises:
+        CorpusError: As :func:`edgeser.corpora.splits.make_split`.
+    """
+    split = make_split(vectors.corpus, name or None)
+    rows = {part: np.array([int(each.path.name) for each in split.part(part)], dtype=np.int64) for part in PARTS}
+    return split, rows
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    if path.suffix not in FORMS:
+        raise UnreadableLabels(path, f"is neither {' nor '.join(FORMS)}")
+    try:
+        return _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, RecursionError) as error:
+        raise UnreadableLabels(path, f"cannot be read ({error})") from error
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as found:
+        return {name: found[name] for name in found.files if name in ARRAYS}
+
+
+def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as found:
+            arrays = {name: found.get_tensor(name) for name in ARRAYS if name in set(found.keys())}
+            metadata: Mapping[str, str] = found.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    for name in ARRAYS[1:]:
+        if name in metadata and name in arrays:
+            arrays[name] = _words(arrays[name], json.loads(metadata[name]), name)
+    return arrays
+
+
+def _words(numbers: NDArray[Any], words: Any, name: str) -> NDArray[np.str_]:
+    whole = numbers.dtype.kind in "iu" and numbers.size > 0
+    listed = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    if not listed or not whole or numbers.min() < 0 or numbers.max() >= len(words):
+        raise ValueError(f"{name} are no numbers of the words in the metadata")
+    found: NDArray[np.str_] = np.array(words)[numbers]
+    return found
+
+
+def _array(path: Path, found: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    if name not in found:
+        raise UnreadableLabels(path, f"holds no array {name!r}; needed are {', '.join(ARRAYS)}")
+    if name != "features" and found[name].dtype.kind not in "iuU":
+        raise UnreadableLabels(path, f"{name} are {found[name].dtype}, neither words nor whole numbers")
+    return found[name]
