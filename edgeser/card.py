@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from edgeser.audit.digest import digest_lines
+
 SYNTHETIC = "synthetic"
 """The kind of a corpus in which nobody speaks."""
 CHOSEN = ("random", "herding", "kcenter")
@@ -41,9 +43,12 @@ than real emotion. Measure on recordings of your own before relying on anything:
 """
 
 
+BY_AUDIT = (
+    "which recordings the items were made of (membership): edgeser audit",
+    "how near single items are to single recordings: edgeser audit",
+)
+"""What ``edgeser audit`` measures of a run before it is packed."""
 NOT_AUDITED = (
-    "whether a listener can tell which recordings the items were made of (membership)",
-    "how near single items are to single recordings",
     "whether the student does better for women than for men, or for one accent than for another",
     "the board itself: figures here are of the machine that is named",
 )
@@ -192,7 +197,13 @@ def _audited(manifest: Mapping[str, Any]) -> list[str]:
             f" {len(cost['seeds'])} seeds against 32 bits; both students give the same answer to"
             f" {cost['agreement']:.1%} of the test clips"
         )
-    absent = [*NOT_AUDITED] if cost else ["what storing the items as bytes costs", *NOT_AUDITED]
+    found = manifest["results"].get("audit")
+    lines += [f"- {line}" for line in digest_lines(found)] if found else []
+    absent = [
+        *([] if cost else ["what storing the items as bytes costs"]),
+        *([] if found and found["shadows"] else BY_AUDIT[: 1 if found else 2]),
+        *NOT_AUDITED,
+    ]
     return [*lines, "", "Not audited:", *(f"- {what}" for what in absent), ""]
 
 

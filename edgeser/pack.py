@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from edgeser.audit.digest import read_digest
 from edgeser.card import write_card
 from edgeser.corpora.cards import UNSTATED
 from edgeser.errors import RunError
@@ -186,6 +187,8 @@ def read_parts(folder: Path) -> Parts:
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
     if (cost := read_cost(folder)) is not None:
         results["payload"] = cost
+    if (audited := read_digest(folder)) is not None:
+        results["audit"] = audited
     return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled, generator)
 
 

@@ -23,6 +23,8 @@ def evaluation_tables(result: Mapping[str, Any]) -> Group:
         tables.append(transfer_table(result))
     if result["convergence"]:
         tables.append(convergence_table(result["convergence"]))
+    if result.get("cross_corpus"):
+        tables.append(across_table(result["cross_corpus"]))
     return Group(*tables)
 
 
@@ -88,6 +90,34 @@ def convergence_words(curves: Mapping[str, Any]) -> str:
         return f"{start}full data does not reach it"
     times = f"{curves['ratio']['steps']:.2g} times the steps, {curves['ratio']['seconds']:.2g} times the seconds"
     return f"{start}full {full['steps']} steps, {full['seconds']:.1f} s: {times}"
+
+
+def across_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    """The same student on other corpora: what the set reaches, what all real clips do, and what the set costs."""
+    table = Table(
+        title="on other corpora, shared emotions only, all speakers (interval of 95 % over them)",
+        min_width=72,
+        caption="\n".join(f"{entry['corpus']}: {map_words(entry['labels'])}" for entry in entries),
+    )
+    _add_columns(table, "corpus", "speakers", "clips", "chance", "distilled", "full", "ratio", "difference")
+    for entry in entries:
+        cells = (with_interval(entry[row]["uar_mean"], entry[row]) for row in ("distilled", "full"))
+        cost = with_interval(entry["difference"]["value"], entry["difference"], sign="+")
+        counts = (str(entry["speakers"]), str(entry["clips"]), f"{entry['chance']:.2f}")
+        table.add_row(entry["corpus"], *counts, *cells, f"{entry['ratio']:.2f}", cost)
+    return table
+
+
+def map_words(labels: Mapping[str, str]) -> str:
+    """A label map in words: what has one name in both corpora is named once."""
+    return ", ".join(own if own == their else f"{own} = {their}" for own, their in labels.items())
+
+
+def with_interval(value: float, interval: Mapping[str, Any], sign: str = "") -> str:
+    """A figure and its interval, where there is one."""
+    low, high = interval["low"], interval["high"]
+    bounds = "" if low is None else f" ({low:{sign}.2f} to {high:{sign}.2f})"
+    return f"{value:{sign}.3f}{bounds}"
 
 
 def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:

@@ -25,12 +25,14 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
       "sets": {name: {"words", "items"}},
       "copies": {                                     threat model "set"
         "words": how it is measured,
-        "spaces": {                                   "log_mel", "features"
+        "spaces": {                                   "log_mel", "patterns", "features"
           space: {
-            "unit": "dB" or "standard deviations",
+            "unit": "dB", "1 - correlation" or "standard deviations",
             "real": {"same_speaker": spread, "other_speaker": spread},     of a real clip to its nearest real clip
             "sets": {set: {
               "nearest": spread,                      of an item to its nearest real clip
+              "source": null or {"count", "of", "value", "low", "high", "chance"},     items whose nearest real clip
+                                                      is one that they are or began as; null where none is known
               "below_least": {"count", "of", "value", "low", "high"},      items nearer than any clip is to another's
               "below_lower": {... the same ...},      items nearer than 5 % of the clips are
               "relative": {"items": spread, "other_speaker": spread, "below_least": {...}, "below_lower": {...}}
@@ -38,7 +40,7 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
           }
         }
       },
-      "nearest": [{"item", "class", "clip", "speaker", "log_mel": dB, "features"}],          of the distilled set
+      "nearest": [{"item", "class", "clip", "speaker", "log_mel": dB, "patterns", "features"}],     of the distilled set
       "membership": null or {
         "words": ..., "shadows": N, "speakers": S,
         "sets": {set: {threat model: {
@@ -61,8 +63,11 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
       "inversion": {"words": ..., "picture": "audit/items.png",
                     "sounds": [{"item", "class", "sound": "audit/sounds/00-anger.wav", "nearest": "...wav"}]},
       "dp": null or {"epsilon", "delta", "noise_multiplier", "unit", "covered": [...], "not_covered": [...]},
-      "summary": [{"set", "attack", "threat_model", "figure", "chance", "words"}]           the lines of the table
+      "controls": [{"attack", "threat_model", "finds_the_leak", "finds_noise"}],            intervals against chance
+      "summary": [{"set", "attack", "threat_model", "figure", "chance", "worse", "words"}]  the lines of the table
     }
 
-Paths are relative to the run. ``summary`` is what a reader needs first: it can be shown as it is.
+Paths are relative to the run. ``summary`` is what a reader needs first: it can be shown as it is; "worse" is the side
+of chance that tells of a leak, "more", "less" or "". An attack that does not find the planted leak says nothing of the
+other sets.
 """

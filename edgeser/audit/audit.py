@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from edgeser import __version__
-from edgeser.audit.copies import copy_figures, plain_distances, shifted_distances
+from edgeser.audit.copies import Bands, copy_figures, pattern_distances, plain_distances, shifted_distances
 from edgeser.audit.halves import speaker_numbers
 from edgeser.audit.inversion import aligned, write_picture, write_sounds
+from edgeser.audit.lines import CONTROL, LEAK, control_lines
 from edgeser.audit.material import Opened, open_audit, real_sets, with_voices
 from edgeser.audit.membership import membership_figures
 from edgeser.audit.shadows import FROM, THREATS, ShadowPlan, attack_shadow, observations
@@ -40,7 +41,6 @@ FEWEST_SHADOWS = 4
 """With fewer no shadow is left that tells how a statistic is distributed with a clip and without."""
 OVERRIDES = ("experts", "expert_steps", "iterations")
 """Settings that shadows may have other ones of than the run, to be quicker; the figures are then of another run."""
-SUBSET, NOISE = "real_subset", "noise"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class AuditPlan:
         resume: Whether shadows of an earlier call are used.
         overrides: Settings of the shadows that differ from the run's; names of ``OVERRIDES``.
         folder: Where the corpus is now, if it was moved.
+        sounds: Whether WAV files are written.
 
     Raises:
         SettingsError: An impossible number of shadows, a start that does not exist, or that the method has not.
@@ -63,6 +64,7 @@ class AuditPlan:
     resume: bool = False
     overrides: Mapping[str, int] | None = None
     folder: str = ""
+    sounds: bool = True
 
     def __post_init__(self) -> None:
         if self.shadows and (self.shadows < FEWEST_SHADOWS or self.shadows % 2):
@@ -106,7 +108,7 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
     note("copies, speakers, sounds")
     sets = real_sets(opened, plan.starts, shadows.folder, workers)
     copies, nearest, distances = _copies(opened, sets)
-    inversion = _inversion(opened, nearest, distances)
+    inversion = _inversion(opened, nearest, distances, plan)
     speakers = linkage_figures(opened.voices, with_voices(sets))
     utterances = opened.material.features.train.utterances
     classes = _classes(opened)
@@ -136,6 +138,7 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
         "inversion": inversion,
         "dp": run.description().get("dp"),
     }
+    found["controls"] = control_lines(found)
     found["summary"] = summary_lines(found)
     found["seconds"] = round(time.monotonic() - begun, 1)
     write_json(run.folder / "audit.json", found)
@@ -209,34 +212,43 @@ def _copies(
         return np.asarray(infer(graph, member, items[:, None], last).astype(np.float64) / spread)
 
     mels = {name: decibels * shifted_distances(linked.items, clips) for name, linked in sets.items()}
-    looks = {name: plain_distances(seen(linked.items), features / spread) for name, linked in sets.items()}
+    bands, own_features = Bands.of(clips), features / spread
+    patterns = {name: pattern_distances(linked.items, clips, bands) for name, linked in sets.items()}
+    looks = {name: plain_distances(seen(linked.items), own_features) for name, linked in sets.items()}
+    measured = {
+        "log_mel": ("dB", decibels * shifted_distances(clips, clips), mels),
+        "patterns": ("1 - correlation", pattern_distances(clips, clips, bands), patterns),
+        "features": ("standard deviations", plain_distances(own_features, own_features), looks),
+    }
+    sources = {name: linked.sources for name, linked in sets.items()}
     spaces = {
-        "log_mel": copy_figures("dB", decibels * shifted_distances(clips, clips), voices.speakers, mels),
-        "features": copy_figures(
-            "standard deviations", plain_distances(features / spread, features / spread), voices.speakers, looks
-        ),
+        space: copy_figures(unit, real, voices.speakers, found, sources)
+        for space, (unit, real, found) in measured.items()
     }
     words = (
-        "root mean square difference of log-mels at the same mean level and at the best circular shift; features: the "
-        "last hidden layer of the first label expert"
+        "root mean square difference of log-mels at the same mean level and at the best circular shift; patterns: "
+        "1 - correlation, at the best shift, of what stands out of its surroundings in time and frequency; features: "
+        "the last hidden layer of the first label expert"
     )
-    own = {"log_mel": mels["distilled"], "features": looks["distilled"]}
-    return {"words": words, "spaces": spaces}, own["log_mel"].argmin(1).tolist(), own
+    own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": looks["distilled"]}
+    return {"words": words, "spaces": spaces}, own["patterns"].argmin(1).tolist(), own
 
 
 def _inversion(
-    opened: Opened, nearest: list[int], distances: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
+    opened: Opened, nearest: list[int], distances: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]], plan: AuditPlan
 ) -> dict[str, Any]:
     items = opened.distilled.items()
-    clips = aligned(items, opened.assignment.task.clips[nearest, 0])
+    everything = opened.assignment.task.clips[:, 0]
+    clips = aligned(items, everything[nearest], Bands.of(everything))
     classes = _classes(opened)
     picture = "audit/items.png"
-    near = distances["log_mel"].min(1)
-    write_picture(items, clips, classes, near, opened.run.folder / picture)
+    write_picture(items, clips, classes, 1 - distances["patterns"].min(1), opened.run.folder / picture)
     return {
         "words": "Griffin and Lim, from the log-mels of the items and of the recordings nearest to them",
         "picture": picture,
-        "sounds": write_sounds(items, clips, classes, opened.distilled.frontend, opened.run.folder),
+        "sounds": write_sounds(items, clips, classes, opened.distilled.frontend, opened.run.folder)
+        if plan.sounds
+        else [],
     }
 
 
@@ -264,14 +276,14 @@ def _sets_in_words(opened: Opened, sets: Mapping[str, Linked], plan: AuditPlan) 
     words = {
         "distilled": f"the run's own: {settings.method}",
         "random_bank": "random real clips, labelled by the experts; member: a clip that the experts learnt",
-        SUBSET: "random real clips; member: a clip that is stored; the planted leak",
-        NOISE: "smooth noise with hard labels, of no recording; the control",
+        LEAK: "random real clips; member: a clip that is stored; the planted leak",
+        CONTROL: "smooth noise with hard labels, of no recording; the control",
         **{FROM + start: f"{settings.method} from {start}" for start in plan.starts},
     }
     if find_method(settings.method).improve is not None:
         words["distilled"] += f" from {settings.start_from}"
     counts = {name: len(linked.items) for name, linked in sets.items()}
-    return {name: {"words": text, "items": counts.get(name, counts[SUBSET])} for name, text in words.items()}
+    return {name: {"words": text, "items": counts.get(name, counts[LEAK])} for name, text in words.items()}
 
 
 def _digest(opened: Opened, settings: Settings) -> str:

@@ -5,10 +5,16 @@
 Log-mels are compared at the best circular shift and at the same mean level, because both are what views vary. An item
 that is blurred is near to everything; so the nearest distance is also divided by the mean of the ``NEIGHBOURS`` nearest
 ones: of a copy alone one clip is nearer than all others (as in Carlini et al. 2023, arXiv 2301.13188).
+
+Most of a log-mel is what all speech has in common, and of a mixture only a part is one recording's. So patterns are
+compared too: what stands out of its surroundings in time and frequency, every band as loud as the others. A source of a
+mixture of three is told from other recordings by its log-mel with an area of 0.87 to 0.88, by its patterns with 0.99
+to 1.00 (EMO-DB, 24 sources, with and without noise of 0.6 standard deviations).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +26,9 @@ NEIGHBOURS = 20
 """Nearest clips that a nearest distance is divided by the mean of."""
 LOWER = 0.05
 """Quantile of the clips' distances below which as many items are expected where nothing is copied."""
+AROUND_FRAMES, AROUND_BANDS = 9, 5
+"""Surroundings that patterns stand out of: 0.3 s, a syllable or two, and a twelfth of the bands."""
+NO_SOURCES = np.zeros((0, 0), dtype=np.int64)
 ROWS = 64
 """Pictures compared with all others at once: some hundred megabytes."""
 
@@ -47,6 +56,52 @@ def shifted_distances(first: NDArray[np.float32], second: NDArray[np.float32]) -
     return np.asarray(np.sqrt(np.maximum(np.concatenate(rows), 0) / size), dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Bands:
+    """How loud each band is and how much it varies in a corpus: what patterns are measured against.
+
+    Attributes:
+        mean: float64 (mels, 1).
+        spread: float64 (mels, 1), above zero.
+    """
+
+    mean: Floats
+    spread: Floats
+
+    @classmethod
+    def of(cls, clips: NDArray[np.float32]) -> Bands:
+        """Those of clips (n, mels, frames)."""
+        return cls(clips.mean((0, 2), dtype=np.float64)[:, None], clips.std((0, 2), dtype=np.float64)[:, None] + 1e-6)
+
+    def patterns(self, log_mels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What stands out of its surroundings, at mean 0 and spread 1, float32 (n, mels, frames)."""
+        levels = (log_mels - self.mean) / self.spread
+        for axis, width in ((2, AROUND_FRAMES), (1, AROUND_BANDS)):
+            levels = levels - _mean_around(levels, width, axis)
+        return np.asarray(levels / np.maximum(levels.std((1, 2), keepdims=True), 1e-6), dtype=np.float32)
+
+
+def pattern_distances(first: NDArray[np.float32], second: NDArray[np.float32], bands: Bands) -> Floats:
+    """1 - correlation of the patterns of every two log-mels, at the circular shift where it is least.
+
+    Args:
+        first: (n, mels, frames).
+        second: (m, mels, frames).
+        bands: Of the corpus.
+
+    Returns:
+        (n, m), from 0 for a copy to about 1 for what has nothing in common.
+    """
+    return shifted_distances(bands.patterns(first), bands.patterns(second)) ** 2 / 2
+
+
+def _mean_around(levels: Floats, width: int, axis: int) -> Floats:
+    """Mean of the ``width`` values around each along an axis, as if that were a circle."""
+    from scipy.ndimage import uniform_filter1d
+
+    return np.asarray(uniform_filter1d(levels, width, axis=axis, mode="wrap"))
+
+
 def plain_distances(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> Floats:
     """Root mean square difference of every two rows of features, (n, features) and (m, features) to (n, m)."""
     from scipy.spatial.distance import cdist
@@ -54,7 +109,13 @@ def plain_distances(first: NDArray[np.floating[Any]], second: NDArray[np.floatin
     return np.asarray(cdist(first, second) / np.sqrt(first.shape[1]))
 
 
-def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dict[str, Floats]) -> dict[str, Any]:
+def copy_figures(
+    unit: str,
+    real: Floats,
+    speakers: NDArray[np.int64],
+    sets: dict[str, Floats],
+    sources: dict[str, NDArray[np.int64]],
+) -> dict[str, Any]:
     """The copy test in one space.
 
     Args:
@@ -62,6 +123,7 @@ def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dic
         real: Between the clips, (clips, clips).
         speakers: Of each clip, (clips,).
         sets: From the items of each set to the clips, (items, clips).
+        sources: Clips that each item of a set is or began as, (items, sources), where that is known.
 
     Returns:
         One entry of ``spaces``; see :mod:`edgeser.audit`.
@@ -76,6 +138,7 @@ def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dic
         "sets": {
             name: {
                 "nearest": _spread(found.min(1)),
+                "source": source_figures(found, sources.get(name, NO_SOURCES)),
                 **_compared(found.min(1), nearest),
                 "relative": {
                     "items": _spread(_relative(found)),
@@ -86,6 +149,22 @@ def copy_figures(unit: str, real: Floats, speakers: NDArray[np.int64], sets: dic
             for name, found in sets.items()
         },
     }
+
+
+def source_figures(distances: Floats, sources: NDArray[np.int64]) -> dict[str, float] | None:
+    """How many items have one of their own sources as the nearest of all clips, and how many had by chance.
+
+    Args:
+        distances: Of items to clips, (items, clips).
+        sources: Clips that each item is or began as, (items, sources).
+
+    Returns:
+        A share with its interval, and ``chance``; None where no source is known.
+    """
+    if not sources.size:
+        return None
+    found = (distances.argmin(1)[:, None] == sources).any(1)
+    return {**share_of(int(found.sum()), len(found)), "chance": round(sources.shape[1] / distances.shape[1], 6)}
 
 
 def _compared(found: Floats, reference: Floats) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.audit.copies import Bands
 from edgeser.pictures import save
 from edgeser.sounds import sound_of, wav_bytes
 from edgeser_device.frontend import FrontendSpec
@@ -61,7 +62,7 @@ def write_picture(
     items: NDArray[np.float32],
     nearest: NDArray[np.float32],
     classes: Sequence[str],
-    distances: NDArray[np.float64],
+    correlations: NDArray[np.float64],
     path: Path,
 ) -> None:
     """Draw items above the recordings nearest to them, the latter shifted circularly to where they are nearest."""
@@ -79,7 +80,7 @@ def write_picture(
         row, column = 2 * (number // columns), number % columns
         pair = (
             (items[place], f"item {place}, {classes[place]}"),
-            (nearest[place], f"nearest clip, {distances[place]:.1f} dB"),
+            (nearest[place], f"nearest clip, {correlations[place]:.2f}"),
         )
         for offset, (picture, title) in enumerate(pair):
             axes = grid[row + offset, column]
@@ -89,9 +90,9 @@ def write_picture(
     save(figure, path)
 
 
-def aligned(items: NDArray[np.float32], clips: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each clip, (items, mels, frames), shifted circularly to where it correlates most with its item."""
-    waves = np.fft.rfft(items) * np.conj(np.fft.rfft(clips))
+def aligned(items: NDArray[np.float32], clips: NDArray[np.float32], bands: Bands) -> NDArray[np.float32]:
+    """Each clip, (items, mels, frames), shifted circularly to where its patterns correlate most with its item's."""
+    waves = np.fft.rfft(bands.patterns(items)) * np.conj(np.fft.rfft(bands.patterns(clips)))
     shifts = np.fft.irfft(waves, n=items.shape[2]).sum(1).argmax(1)
     return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.audit.copies import shifted_distances
-from edgeser.audit.shadows import FROM, make_distilled, noise_items, reference
+from edgeser.audit.shadows import FROM, make_distilled, noise_items, reference, started
 from edgeser.audit.speakers import Linked, Voices
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.coresets import random_choice
@@ -128,9 +128,8 @@ def _linked(opened: Opened, items: NDArray[np.float32], start: str) -> Linked:
     voices = 0 if method.items is not None else VOICES[start]
     if not voices:
         return Linked(items, np.zeros((len(items), 0), dtype=np.int64), "none: no item began as a recording")
-    own = replace(assignment, settings=replace(assignment.settings, start_from=start))
     with one_thread():
-        sources = np.concatenate(draws(own, voices))
+        sources = np.concatenate(draws(started(assignment, start), voices))
     clips = "the clip" if voices == 1 else f"the {voices} clips"
     speaker = "speaker" if voices == 1 else "speakers"
     return Linked(items, sources, f"the {speaker} of {clips} that the item began as")
@@ -143,8 +142,8 @@ def _with_start(opened: Opened, start: str, folder: Path, workers: Workers) -> D
         task, settings = opened.assignment.task, opened.assignment.settings
         trained = train_experts(opened.run, task, needed_experts(settings, task), workers)
         workers.release()
-        own = replace(settings, start_from=start, check_every=0, candidates=1)
-        whole = with_experts(task, opened.distilled.names, own, trained)
+        own = replace(settings, check_every=0, candidates=1)
+        whole = started(with_experts(task, opened.distilled.names, own, trained), start)
         place = Run(folder / f"{FROM}{start}")
         place.folder.mkdir(parents=True, exist_ok=True)
         with one_thread():

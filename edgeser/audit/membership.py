@@ -5,6 +5,9 @@ is of it) is compared with what it is in shadow runs with the clip and in shadow
 
     score = log N(x; m_in, s_in) - log N(x; m_out, s_out)
 
+held between -``SUREST`` and ``SUREST``, because tails are not normal and one clip must not outweigh all others of its
+speaker. The scores of several statistics are added, as if they were independent.
+
 Each shadow is attacked in turn and the others, without its complement, tell how the statistic is distributed. Means are
 the clip's own, the spreads are common to all clips, as for few shadows there. Of few shadows the distance of the two
 means is not known for each clip: it is drawn towards that of all clips,
@@ -27,25 +30,33 @@ from edgeser.audit.figures import Decisions, Floats, attack_figures
 
 PRIOR = 4.0
 """Shadows that the common distance of the means counts as."""
+SUREST = 10.0
+"""Largest logarithm of a ratio: 22,000 to 1."""
 WHOLE_OUT, WHOLE_IN, SPLIT = 0, 1, 2
 """What a shadow has of a speaker: nothing, every clip, or half of the clips."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """One statistic of every clip in every shadow; shadows 2k and 2k + 1 are complements.
+    """Statistics of every clip in every shadow; shadows 2k and 2k + 1 are complements.
 
     Attributes:
-        statistic: Larger where the clip was more likely used, float64 (shadows, clips), finite.
+        statistics: Larger where the clip was more likely used, float64 (statistics, shadows, clips), finite.
         members: Whether it was, bool (shadows, clips).
         speakers: Of each clip, int64 (clips,), from 0.
         standing: What each shadow has of each speaker, int64 (shadows, speakers): a value above.
     """
 
-    statistic: Floats
+    statistics: Floats
     members: NDArray[np.bool_]
     speakers: NDArray[np.int64]
     standing: NDArray[np.int64]
+
+    @property
+    def plain(self) -> Floats:
+        """The statistics, each at mean 0 and spread 1, added, (shadows, clips): what a threshold is put on."""
+        apart = self.statistics - self.statistics.mean((1, 2), keepdims=True)
+        return np.asarray((apart / (self.statistics.std((1, 2), keepdims=True) + 1e-12)).sum(0))
 
 
 def membership_figures(observed: Observations) -> dict[str, Any]:
@@ -54,7 +65,7 @@ def membership_figures(observed: Observations) -> dict[str, Any]:
     Utterances are those of speakers of whom a shadow has half: that a speaker is known does not help. Speakers are
     those of whom it has all or nothing; the score of a speaker is the mean of the clips'.
     """
-    scores = {"likelihood_ratio": likelihood_ratios(observed), "threshold": observed.statistic}
+    scores = {"likelihood_ratio": likelihood_ratios(observed), "threshold": observed.plain}
     return {
         level: _level({name: decide(observed, values) for name, values in scores.items()})
         for level, decide in (("utterance", utterance_decisions), ("speaker", speaker_decisions))
@@ -63,10 +74,15 @@ def membership_figures(observed: Observations) -> dict[str, Any]:
 
 def likelihood_ratios(observed: Observations) -> Floats:
     """The score of every clip in every shadow, (shadows, clips), each from the shadows that are not of its pair."""
-    shadows = np.arange(len(observed.statistic))
-    return np.stack(
-        [_ratios(observed.statistic[shadow], *_others(observed, shadows // 2 != shadow // 2)) for shadow in shadows]
-    )
+    shadows = np.arange(len(observed.members))
+    rows = []
+    for shadow in shadows:
+        others = shadows // 2 != shadow // 2
+        seen = [
+            _ratios(statistic[shadow], statistic[others], observed.members[others]) for statistic in observed.statistics
+        ]
+        rows.append(np.sum(seen, axis=0))
+    return np.stack(rows)
 
 
 def utterance_decisions(observed: Observations, scores: Floats) -> Decisions | None:
@@ -96,10 +112,6 @@ def _level(decisions: Mapping[str, Decisions | None]) -> dict[str, Any] | None:
     return {"decisions": len(first.members), "members": int(first.members.sum()), **figures}
 
 
-def _others(observed: Observations, chosen: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
-    return observed.statistic[chosen], observed.members[chosen]
-
-
 def _ratios(target: Floats, statistic: Floats, members: NDArray[np.bool_]) -> Floats:
     """Scores of one shadow's statistics (clips,) from other shadows' (others, clips)."""
     count_in, mean_in = _means(statistic, members)
@@ -116,7 +128,8 @@ def _ratios(target: Floats, statistic: Floats, members: NDArray[np.bool_]) -> Fl
         spread_out = float(np.std(apart[both] - shift) / np.sqrt(2)) if both.any() else 0.0
     floor = 1e-3 * float(np.std(statistic)) + 1e-12
     spread_in, spread_out = max(spread_in or spread_out, floor), max(spread_out, floor)
-    return np.asarray(_log_normal(target, pulled, spread_in) - _log_normal(target, mean_out, spread_out))
+    ratios = _log_normal(target, pulled, spread_in) - _log_normal(target, mean_out, spread_out)
+    return np.asarray(np.clip(ratios, -SUREST, SUREST))
 
 
 def _means(statistic: Floats, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Floats]:

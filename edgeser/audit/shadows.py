@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.audit.copies import shifted_distances
+from edgeser.audit.copies import Bands, pattern_distances
 from edgeser.audit.halves import Half, draw_half, speaker_numbers
 from edgeser.audit.membership import Observations
 from edgeser.distill.bank import finish
@@ -31,7 +31,7 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import with_experts
 from edgeser.distill.shipping import ship
 from edgeser.distill.starts import smooth_noise
-from edgeser.distill.table import find_method
+from edgeser.distill.table import find_method, formations_of, takes_clips
 from edgeser.errors import AuditError, RunError
 from edgeser.experts import Task, load_trajectory
 from edgeser.network import infer
@@ -44,8 +44,9 @@ from edgeser_device.progress import ignore_progress
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
 
-STUDENTS = 2
-"""Students that are trained on each set: the first as a board does it, the others with other orders of the views."""
+STUDENTS = 1
+"""Students that are trained on each set, the first as a board does it: a kit determines it, so its owner has it too.
+More of them, with other orders of the views, cost as much again each."""
 SHIFTS = (-8, 0, 8)
 """Frames by which a clip is shifted when a student is asked about it; the answers are averaged."""
 FROM = "from_"
@@ -95,7 +96,8 @@ class ShadowPlan:
         Raises:
             AuditError: One has not.
         """
-        wanted = max(self.settings.ipc * self.settings.formations, find_method(self.settings.method).fewest_clips)
+        taken = self.settings.formations if takes_clips(self.settings) else 1
+        wanted = max(self.settings.ipc * taken, find_method(self.settings.method).fewest_clips)
         for number in range(shadows):
             counts = np.bincount(self.task.labels[self.half(number).chosen], minlength=self.task.classes)
             if counts.min() < wanted:
@@ -149,6 +151,15 @@ def reference(assignment: Assignment, **changes: Any) -> Assignment:
     return replace(assignment, settings=replace(assignment.settings, ratio="balanced", formations=1, **changes))
 
 
+def started(assignment: Assignment, start: str) -> Assignment:
+    """The assignment with items that begin as ``start``; where each log-mel takes a clip, no more than there are."""
+    settings = replace(assignment.settings, start_from=start)
+    if start != assignment.settings.start_from and takes_clips(settings):
+        formations = min(settings.formations, formations_of(settings, assignment.task.fewest_clips))
+        settings = replace(settings, formations=formations)
+    return replace(assignment, settings=settings)
+
+
 def noise_items(assignment: Assignment) -> NDArray[np.float32]:
     """Smooth noise of mean 0 and spread 1, as many items as the assignment's, (items, mels, frames)."""
     random = np.random.default_rng([assignment.settings.seed, 0xAD17])
@@ -172,10 +183,10 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
         own = Run(run.folder / name)
         own.folder.mkdir(exist_ok=True)
         made = _make(name, own, assignment, plan.frontend, number)
-        distances, sure = look_at(made.distilled, task.graph, assignment.init, plan.task)
+        apart, sure = look_at(made.distilled, task.graph, assignment.init, plan.task)
         stored = np.zeros(len(plan.task.clips), dtype=np.float32)
         stored[chosen[made.stored]] = 1
-        write_bytes(path, safetensors_bytes({"distances": distances, "sure": sure, "stored": stored}))
+        write_bytes(path, safetensors_bytes({"patterns": apart, "sure": sure, "stored": stored}))
     return number
 
 
@@ -191,10 +202,11 @@ def look_at(
         task: The clips that he asks about.
 
     Returns:
-        Distance of each clip to the nearest item of its class, (clips,); how sure each student is of its class, log
-        odds averaged over ``SHIFTS``, (students, clips). Float32.
+        Distance of each clip's patterns to those of the nearest item of its class, (clips,); how sure each student is
+        of its class, log odds averaged over ``SHIFTS``, (students, clips). Float32.
     """
-    apart = shifted_distances(task.clips[:, 0], distilled.items())
+    clips = task.clips[:, 0]
+    apart = pattern_distances(clips, distilled.items(), Bands.of(clips))
     same = task.labels[:, None] == distilled.item_classes().astype(np.int64)[None]
     distances = np.where(same, apart, np.inf).min(1)
     students = [train_on_set(graph, init, distilled, seed) for seed in range(STUDENTS)]
@@ -237,18 +249,16 @@ def observations(plan: ShadowPlan, shadows: int) -> dict[str, dict[str, Observat
     found = {}
     for name in plan.sets:
         cells = [_read(plan.cell(number, name)) for number in range(shadows)]
-        seen = {
-            "set": np.stack([-cell["distances"] for cell in cells]),
-            "set_and_labels": np.stack([cell["sure"].mean(0) for cell in cells]),
-            "model": np.stack([cell["sure"][0] for cell in cells]),
-        }
+        near = np.stack([-cell["patterns"] for cell in cells])
+        sure = np.stack([cell["sure"] for cell in cells])
+        seen = {"set": (near,), "set_and_labels": (near, sure.mean(1)), "model": (sure[:, 0],)}
         truths = {name: np.stack([half.chosen for half in halves])}
         if name == "random_bank":
             truths["real_subset"] = np.stack([cell["stored"] for cell in cells]).astype(bool)
         for truth, members in truths.items():
             found[truth] = {
-                threat: Observations(statistic.astype(np.float64), members, speakers, standing)
-                for threat, statistic in seen.items()
+                threat: Observations(np.stack(statistics).astype(np.float64), members, speakers, standing)
+                for threat, statistics in seen.items()
             }
     return found
 
@@ -257,8 +267,7 @@ def _make(name: str, run: Run, assignment: Assignment, frontend: FrontendSpec, n
     """The set of a name: a row of ``MAKERS``, or the run's method with another start."""
     if name in MAKERS:
         return MAKERS[name](run, assignment, frontend, number)
-    settings = replace(assignment.settings, start_from=name.removeprefix(FROM))
-    return make_distilled(run, replace(assignment, settings=settings), frontend, number)
+    return make_distilled(run, started(assignment, name.removeprefix(FROM)), frontend, number)
 
 
 def _with_experts(run: Run, task: Task, names: tuple[str, ...], settings: Settings) -> Assignment:
@@ -278,6 +287,6 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
         cell = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} cannot be read: {error}", "remove it and run audit again with --resume") from error
-    if set(cell) != {"distances", "sure", "stored"}:
+    if set(cell) != {"patterns", "sure", "stored"}:
         raise RunError(f"{path} is no cell of an audit", "remove it and run audit again with --resume")
     return cell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,9 +39,8 @@ def audit(
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Updates of a shadow's items, if not the run's number.")
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
-    ] = None,
+    folder: flags.Moved = None,
+    sounds: Annotated[bool, typer.Option("--sounds/--no-sounds", help="Write items as WAV files.")] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Use the shadows that are there, and make what is missing.")
     ] = False,
@@ -66,7 +64,7 @@ def audit(
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
     chosen = {name: value for name, value in overrides.items() if value is not None}
     place = str(folder.expanduser().resolve()) if folder else ""
-    plan = AuditPlan(shadows, tuple(start or ()), resume or dry_run, chosen, place)
+    plan = AuditPlan(shadows, tuple(start or ()), resume or dry_run, chosen, place, sounds)
     if dry_run:
         _foretell(Run(run), plan, jobs, backend, as_json)
         return
@@ -75,7 +73,8 @@ def audit(
         print_json(found)
         return
     print_rich(audit_table(found))
-    say(f"wrote {run / 'audit.json'}, {run / found['inversion']['picture']}, {run / 'audit' / 'sounds'}")
+    places = [run / "audit.json", run / found["inversion"]["picture"], *([run / "audit" / "sounds"] if sounds else [])]
+    say(f"wrote {', '.join(map(str, places))}")
 
 
 def _foretell(run: Run, plan: AuditPlan, jobs: int | None, backend: str, as_json: bool) -> None:

@@ -1,4 +1,7 @@
-"""The flags of ``edgeser distill``, one for each setting; one not given leaves the default or the file as it is."""
+"""The flags of ``edgeser distill``, one for each setting, and some that verbs share.
+
+A setting that is not given leaves the default or the file as it is.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,12 @@ import typer
 
 Folder: TypeAlias = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for the demo corpus.")
+]
+Moved: TypeAlias = Annotated[
+    Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
+]
+Picture: TypeAlias = Annotated[
+    Path | None, typer.Option("--picture", metavar="FILE", help="Draw what is measured, as SVG, PNG or PDF.")
 ]
 Corpus: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.commands import flags
+from edgeser.commands import across, flags
 from edgeser.commands.common import Json, print_json, print_rich, say
 
 if TYPE_CHECKING:
@@ -197,22 +197,20 @@ def evaluate(
     convergence: Annotated[
         bool, typer.Option("--convergence", help="Also for shorter trainings, the set against all real clips.")
     ] = False,
-    picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE", help="Draw what is measured, as SVG, PNG or PDF.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
-    ] = None,
+    picture: flags.Picture = None,
+    folder: flags.Moved = None,
+    on: across.On = None,
+    corpus: across.OnCorpus = None,
+    labels: across.Maps = None,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
 ) -> None:
-    """Measure what a distilled set is worth on the test speakers."""
+    """Measure what a distilled set is worth on the test speakers, or on another corpus."""
     require_host()
     from edgeser import pictures
     from edgeser.curves import SHARES
     from edgeser.evaluate import Plan, other_students
-    from edgeser.evaluate import evaluate as measure
     from edgeser.rows import BASELINES
     from edgeser.run import Run
     from edgeser.students import STUDENTS
@@ -226,7 +224,11 @@ def evaluate(
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
     students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
-    result = _of_vectors(run, plan, place) if of_vectors else measure(Run(run), plan, workers_of(jobs, backend), place)
+    if of_vectors and on is None and corpus is None:
+        result = _of_vectors(run, plan, place)
+    else:
+        elsewhere = (on, corpus, labels or ())
+        result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))

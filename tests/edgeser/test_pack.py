@@ -123,6 +123,28 @@ def test_the_card_names_baselines_intervals_and_what_was_not_audited(tmp_path: P
     assert report.payload is not None
 
 
+def test_the_card_says_what_an_audit_found(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    found = json.loads((Path(__file__).parent / "audit" / "example.json").read_text())
+    (run / "audit.json").write_text(json.dumps(found))
+    packed = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path)
+    area = max(
+        found["membership"]["sets"]["distilled"][threat]["utterance"][attack]["auc"]["value"]
+        for threat in found["threat_models"]
+        for attack in ("likelihood_ratio", "threshold")
+    )
+    assert f"AUC {area:.3f}, " in packed.card
+    assert f"{found['membership']['shadows']} shadow runs" in packed.card
+    nearer = found["copies"]["spaces"]["patterns"]["sets"]["distilled"]["below_least"]["count"]
+    assert f"{nearer} by patterns" in packed.card
+    assert "(membership): edgeser audit" not in packed.card
+    (run / "audit.json").write_text(json.dumps({**found, "membership": None}))
+    assert "(membership): edgeser audit" in read_kit(pack_kit(run, "rpi4", tmp_path / "other").path).card
+    (run / "audit.json").write_text('{"copies": 3}')
+    with pytest.raises(RunError, match="cannot be understood"):
+        pack_kit(run, "rpi4", tmp_path / "third")
+
+
 def test_the_archive_is_plain(packed: PackReport) -> None:
     with zipfile.ZipFile(packed.path) as archive:
         entries = archive.infolist()

@@ -100,7 +100,8 @@ def test_the_table_has_a_line_an_attack_and_a_column_a_set(found: dict[str, Any]
     assert [str(column.header) for column in table.columns][2:] == [*found["sets"], "chance"]
     attacks = {line["attack"] for line in found["summary"]}
     assert any(attack.startswith("member (utterance)") for attack in attacks)
-    assert all(set(line) == {"set", "attack", "threat_model", "figure", "chance", "words"} for line in found["summary"])
+    wanted = {"set", "attack", "threat_model", "figure", "chance", "worse", "words"}
+    assert all(set(line) == wanted for line in found["summary"])
     assert table.row_count >= len(attacks)
 
 

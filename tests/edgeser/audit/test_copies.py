@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edgeser.audit.copies import copy_figures, plain_distances, shifted_distances
+from edgeser.audit.copies import (
+    Bands,
+    copy_figures,
+    pattern_distances,
+    plain_distances,
+    shifted_distances,
+    source_figures,
+)
+from edgeser.distill.method import Assignment
+from edgeser.distill.pipeline import prepare
+from edgeser.distill.starts import SOURCES, draws, mix
+from edgeser.experts import Ensemble
+from edgeser.settings import Settings
+from edgeser.workers import Workers
 
 RANDOM = np.random.default_rng(0)
 SPEAKERS = np.repeat(np.arange(8), 20)
@@ -43,7 +58,7 @@ def test_distances_of_features_are_root_mean_squares() -> None:
 
 def figures(clips: np.ndarray, items: np.ndarray) -> dict[str, object]:
     sets = {"it": shifted_distances(items, clips)}
-    return copy_figures("dB", shifted_distances(clips, clips), SPEAKERS, sets)["sets"]["it"]
+    return copy_figures("dB", shifted_distances(clips, clips), SPEAKERS, sets, {})["sets"]["it"]
 
 
 def test_copies_are_found_shifted_louder_and_a_little_noisy(clips: np.ndarray) -> None:
@@ -72,6 +87,36 @@ def test_a_blurred_mean_is_near_to_all_and_a_copy_of_none(clips: np.ndarray) -> 
 
 def test_clips_of_one_speaker_do_not_set_the_scale(clips: np.ndarray) -> None:
     twice = np.concatenate([clips, clips[:1]])  # one recording under two names, as some corpora have
-    found = copy_figures("dB", shifted_distances(twice, twice), np.append(SPEAKERS, SPEAKERS[0]), {})
+    found = copy_figures("dB", shifted_distances(twice, twice), np.append(SPEAKERS, SPEAKERS[0]), {}, {})
     assert found["real"]["same_speaker"]["least"] == pytest.approx(0, abs=1e-3)
     assert found["real"]["other_speaker"]["least"] > 0.3
+
+
+def test_patterns_do_not_depend_on_level_slope_and_shift(clips: np.ndarray) -> None:
+    bands = Bands.of(clips)
+    slope = np.linspace(-3, 3, clips.shape[1], dtype=np.float32)[:, None]
+    changed = 2 * np.roll(clips[:6], 11, axis=2) + slope + 4
+    found = pattern_distances(changed, clips, bands)
+    assert found.argmin(1).tolist() == list(range(6))
+    assert found.min(1).max() < 0.15
+    np.testing.assert_allclose(np.diag(pattern_distances(clips[:6], clips[:6], bands)), 0, atol=1e-5)
+
+
+def test_patterns_find_the_sources_of_mixtures(tiny: Settings) -> None:
+    material = prepare(replace(tiny, ipc=8), Workers(1))
+    task = material.task
+    nobody = Ensemble(task.graph, ())
+    assignment = Assignment(task, material.corpus.labels, material.settings, {}, nobody)
+    items, sources, real = mix(assignment), np.concatenate(draws(assignment, SOURCES)), task.clips[:, 0]
+    found = source_figures(pattern_distances(items, real, Bands.of(real)), sources)
+    assert found is not None
+    assert found["low"] > 0.8
+    assert found["chance"] == pytest.approx(SOURCES / len(real), abs=1e-6)
+    by_lot = np.random.default_rng(6).permutation(len(real))[: sources.size].reshape(sources.shape)
+    control = source_figures(pattern_distances(items, real, Bands.of(real)), by_lot)
+    assert control is not None
+    assert control["low"] <= control["chance"]
+
+
+def test_items_of_no_known_source_have_no_such_figure(clips: np.ndarray) -> None:
+    assert source_figures(shifted_distances(clips[:2], clips), np.zeros((2, 0), dtype=np.int64)) is None

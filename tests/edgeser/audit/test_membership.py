@@ -28,7 +28,7 @@ def observed(strength: float, seed: int, shadows: int = SHADOWS) -> Observations
     members = np.stack([half.chosen for half in halves])
     level = 3 * random.standard_normal(len(speakers))
     statistic = level + strength * members + random.standard_normal(members.shape)
-    return Observations(statistic, members, speakers, np.stack([half.standing for half in halves]))
+    return Observations(statistic[None], members, speakers, np.stack([half.standing for half in halves]))
 
 
 def test_a_planted_leak_is_found_in_utterances_and_speakers() -> None:
@@ -68,7 +68,7 @@ def test_the_halves_alone_tell_nothing(shadows: int) -> None:
 
 def test_a_statistic_that_never_varies_is_at_chance() -> None:
     nothing = observed(strength=0.0, seed=3)
-    constant = Observations(np.zeros_like(nothing.statistic), nothing.members, nothing.speakers, nothing.standing)
+    constant = Observations(np.zeros_like(nothing.statistics), nothing.members, nothing.speakers, nothing.standing)
     decided = utterance_decisions(constant, likelihood_ratios(constant))
     assert decided is not None
     found = area(decided)
@@ -78,8 +78,8 @@ def test_a_statistic_that_never_varies_is_at_chance() -> None:
 
 def test_utterances_are_of_split_speakers_and_speakers_are_the_others() -> None:
     seen = observed(strength=0.0, seed=4)
-    utterances = utterance_decisions(seen, seen.statistic)
-    whole = speaker_decisions(seen, seen.statistic)
+    utterances = utterance_decisions(seen, seen.statistics[0])
+    whole = speaker_decisions(seen, seen.statistics[0])
     assert utterances is not None
     assert whole is not None
     assert set(zip(utterances.rounds, utterances.speakers, strict=True)) == set(
@@ -94,6 +94,17 @@ def test_a_leak_of_few_stored_clips_is_found() -> None:
     seen = observed(strength=0.0, seed=5)
     random = np.random.default_rng(5)
     stored = seen.members & (random.random(seen.members.shape) < 0.1)
-    statistic = np.where(stored, 0.0, -8 + seen.statistic / 4)
+    statistic = np.where(stored, 0.0, -8 + seen.statistics / 4)
     found = membership_figures(Observations(statistic, stored, seen.speakers, seen.standing))
     assert found["utterance"]["likelihood_ratio"]["auc"]["value"] > 0.99
+    assert found["speaker"]["likelihood_ratio"]["auc"]["value"] > 0.99, "clips that are not stored do not outweigh it"
+
+
+def test_two_statistics_tell_more_than_one() -> None:
+    first, second = observed(strength=1.0, seed=6), observed(strength=1.0, seed=7)
+    members = first.members
+    shifted = second.statistics + members - second.members  # as strong, about the members of the first
+    both = Observations(np.concatenate([first.statistics, shifted]), members, first.speakers, first.standing)
+    for attack in ("likelihood_ratio", "threshold"):
+        alone, together = (membership_figures(seen)["utterance"][attack]["auc"]["value"] for seen in (first, both))
+        assert together > alone + 0.02, attack

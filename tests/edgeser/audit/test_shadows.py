@@ -44,9 +44,9 @@ def lots(assignment: Assignment) -> Assignment:
 def areas(lots: Assignment, items: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
     """Area and lower bound of the attack on each threat model; the first half of the clips are members."""
     distilled = finish(lots, items, FrontendSpec())
-    distances, sure = look_at(distilled, lots.task.graph, lots.init, lots.task)
+    apart, sure = look_at(distilled, lots.task.graph, lots.init, lots.task)
     assert sure.shape == (STUDENTS, CLIPS)
-    seen = {"set": -distances, "set_and_labels": sure.mean(0), "model": sure[0]}
+    seen = {"set": -apart, "model": sure[0]}
     members = np.arange(CLIPS) < CLIPS // 2
     found = {}
     for threat, statistic in seen.items():
@@ -106,11 +106,11 @@ def test_what_was_seen_is_read_with_both_truths(plan: ShadowPlan) -> None:
     seen = observations(plan, 2)
     assert set(seen) == {"distilled", "random_bank", "real_subset", "noise"}
     subset, bank = seen["real_subset"]["set"], seen["random_bank"]["set"]
-    assert (subset.statistic == bank.statistic).all()
+    assert (subset.statistics == bank.statistics).all()
     items = plan.settings.ipc * plan.task.classes
     assert subset.members.sum(1).tolist() == [items, items]
     assert not (subset.members & ~bank.members).any(), "a stored clip is one of the half"
-    stored, others = subset.statistic[subset.members], subset.statistic[~subset.members]
+    stored, others = (subset.statistics[0][which] for which in (subset.members, ~subset.members))
     assert stored.min() > others.max(), "a stored clip is nearer than any other"
     assert (bank.members[0] ^ bank.members[1]).all()
 
