@@ -31,7 +31,7 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import with_experts
 from edgeser.distill.shipping import ship
 from edgeser.distill.starts import smooth_noise
-from edgeser.distill.table import find_method, formations_of, takes_clips
+from edgeser.distill.table import as_many_as_clips, find_method, takes_clips
 from edgeser.errors import AuditError, RunError
 from edgeser.experts import Task, load_trajectory
 from edgeser.network import infer
@@ -155,7 +155,7 @@ def started(assignment: Assignment, start: str) -> Assignment:
     """The assignment with items that begin as ``start``; where each log-mel takes a clip, no more than there are."""
     settings = replace(assignment.settings, start_from=start)
     if start != assignment.settings.start_from and takes_clips(settings):
-        formations = min(settings.formations, formations_of(settings, assignment.task.fewest_clips))
+        formations = as_many_as_clips(settings.ipc, settings.formations, assignment.task.fewest_clips)
         settings = replace(settings, formations=formations)
     return replace(assignment, settings=settings)
 

@@ -112,7 +112,12 @@ def formations_of(settings: Settings, share: float, rarest: int) -> int:
     wanted = MANY if share < SMALL_SHARE else FEW
     if not takes_clips(settings):
         return wanted
-    return max((number for number in FORMATS if number <= wanted and settings.ipc * number <= rarest), default=1)
+    return as_many_as_clips(settings.ipc, wanted, rarest)
+
+
+def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
+    """The most log-mels in an item, ``wanted`` at most, with which ``ipc`` items need no more than ``rarest`` clips."""
+    return max((number for number in FORMATS if number <= wanted and ipc * number <= rarest), default=1)
 
 
 def takes_clips(settings: Settings) -> bool:
