@@ -3,7 +3,8 @@
     python benchmarks/torch_training.py KIT OUT --steps 600
 
 The same start, views, order, schedule and statistics as ``train-on-device``, by the host's own trainer: eager mode, one
-thread, convolutions in channels-last order. ``OUT`` receives the weights (safetensors). Prints one JSON object.
+thread, convolutions in channels-last order. More threads add the same numbers in another order. ``OUT`` receives the
+weights (safetensors). Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ def main() -> None:
     parser.add_argument("kit", type=Path, metavar="KIT")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--steps", type=int, help="instead of the kit's")
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    print(json.dumps(train(given.kit, given.out, given.steps)))
+    print(json.dumps(train(given.kit, given.out, given.steps, given.threads)))
 
 
-def train(path: Path, out: Path, steps: int | None) -> dict[str, float]:
+def train(path: Path, out: Path, steps: int | None, threads: int) -> dict[str, float]:
     """Train and write the weights; seconds of steps and statistics, and from the start to the first step's end."""
     import torch
 
     from edgeser.training import train_on_set
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     kit, first, began = read_kit(path), [], time.monotonic()
     schedule = replace(kit.distilled.schedule, steps=steps or kit.distilled.schedule.steps)
 

@@ -1,12 +1,14 @@
 """Golden values: what a kit's own first views, outputs and losses must be, computed where the kit was packed.
 
 A board that renders other views, or whose first losses differ, would train another student without a word. The check
-runs before every training and stops it.
+runs before every training and stops it. Its steps are the first ones of the kit's own schedule, so that a training by
+that schedule goes on from them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from edgeser_device.archive import read_arrays, write_arrays
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, TrainingError
-from edgeser_device.trainer import TrainingSession, begin
+from edgeser_device.machine import seconds_since_start
+from edgeser_device.trainer import TrainingSession, TrainingState, begin
 from edgeser_device.views import render
 from edgeser_export.digest import sha256
 from edgeser_export.graph import Graph, Weights
@@ -86,16 +89,36 @@ def first_logits(graph: Graph, weights: Weights, distilled: DistilledSet, count:
     return run_reference(graph, weights, render(distilled.items(), distilled.recipes, indices)).astype(np.float32)
 
 
-def first_losses(
+@dataclass(frozen=True)
+class FirstSteps:
+    """The first steps of the kit's own schedule from the initial weights.
+
+    Attributes:
+        state: What a training goes on from, in memory of its own.
+        losses: Of the steps, float32 (steps,).
+        first_step_s: Seconds from the start of the program to the end of the first step.
+        seconds: Of all steps.
+    """
+
+    state: TrainingState
+    losses: NDArray[np.float32]
+    first_step_s: float
+    seconds: float
+
+
+def first_steps(
     session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet, count: int = STEPS
-) -> NDArray[np.float32]:
-    """Losses of the first training steps from the initial weights, float32 (count,)."""
+) -> FirstSteps:
+    """Make the first training steps."""
     state, items = begin(graph, weights, distilled.schedule.optimiser), distilled.items()
-    losses = []
+    began, first_step_s, losses = time.monotonic(), 0.0, []
     for _ in range(count):
         state, loss = session.step(state, distilled, items, distilled.schedule, SEED)
         losses.append(loss)
-    return np.array(losses, np.float32)
+        first_step_s = first_step_s or seconds_since_start()
+    # What the session returned lies in its memory, and would keep that from being used again.
+    kept = replace(state, values={name: value.copy() for name, value in state.values.items()})
+    return FirstSteps(kept, np.array(losses, np.float32), first_step_s, time.monotonic() - began)
 
 
 def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet) -> Golden:
@@ -103,7 +126,7 @@ def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, dis
     return Golden(
         views_digest(distilled),
         first_logits(graph, weights, distilled),
-        first_losses(session, graph, weights, distilled),
+        first_steps(session, graph, weights, distilled).losses,
     )
 
 
@@ -132,10 +155,11 @@ def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: D
 
 def check_losses(
     golden: Golden, session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet
-) -> None:
-    """Compare the losses of the first steps, at the set's own batch; TrainingError where they differ."""
-    found = first_losses(session, graph, weights, distilled, len(golden.losses))
-    _compare("losses", found, golden.losses, LOSS_TOLERANCE)
+) -> FirstSteps:
+    """Make the first steps, at the set's own batch, and compare their losses; TrainingError where they differ."""
+    found = first_steps(session, graph, weights, distilled, len(golden.losses))
+    _compare("losses", found.losses, golden.losses, LOSS_TOLERANCE)
+    return found
 
 
 def _compare(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float) -> None:

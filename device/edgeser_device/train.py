@@ -2,7 +2,8 @@
 
     report = train(read_kit(Path("emotions.edgeser")), Path("model"), Settings(threads=4))
 
-The kit's golden values are checked first. Checkpoints lie beside the model folder; an interrupted training goes on with
+The kit's golden values are checked first; the steps made for it are the first ones of a training by the kit's own
+schedule, and are not made twice. Checkpoints lie beside the model folder; an interrupted training goes on with
 ``resume`` and ends bit-identical. The files for the runtimes are written and compared by a child process, and the new
 model replaces the older one only when all of that was good; the older one is kept for rollback.
 """
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 from edgeser_device.calibration import fit_student
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from edgeser_device.distilled import first_views
-from edgeser_device.errors import GateFailed, KitError, TrainingError
+from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.generated import Drawing, Source, open_source, with_set
-from edgeser_device.golden import check_inference, check_losses
+from edgeser_device.golden import SEED, FirstSteps
 from edgeser_device.kit import CARD, DISTILLED, Kit
 from edgeser_device.lock import only_writer
 from edgeser_device.machine import (
@@ -45,9 +46,10 @@ from edgeser_device.model import (
     previous_path,
     require_replaceable,
 )
-from edgeser_device.progress import Advance, ignore_progress, note
+from edgeser_device.opening import open_checked
+from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
-from edgeser_device.steps import StepPlan, choose_plan, give_back_memory, step_files, with_batch
+from edgeser_device.steps import choose_plan, give_back_memory, with_batch
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
 from edgeser_export.errors import GraphError
 from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
@@ -158,8 +160,13 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     schedule = with_batch(schedule, plan.batch)
     start = _start(kit, model, schedule, settings, threads)
     saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
-    session, files, plan = open_checked(kit, plan, threads)
+    resumed_at = start[0].done
+    opened = open_checked(kit, plan, threads)
     source = open_source(kit, settings.drawing, schedule, settings.seed, threads)
+    if opened.first is not None and _begins_with(opened.first, kit, start[0], schedule, source):
+        start = _gone_on(opened.first, start[0], advance)
+    session, files, plan = opened.session, opened.files, opened.plan
+    del opened
     state, made = _make_steps(session, start, saver, schedule, source, advance)
     began = time.monotonic()
     kit = with_set(kit, source.at(schedule.steps - 1)[0])
@@ -178,7 +185,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         threads=threads,
         seed=settings.seed,
         kit_sha256=kit.sha256,
-        resumed_at=start[0].done,
+        resumed_at=resumed_at,
         batch=plan.batch,
         plain=plan.plain,
         drawing=settings.drawing.words(kit),
@@ -277,37 +284,18 @@ def _shapes(state: TrainingState) -> dict[str, tuple[int, ...]]:
     return {name: value.shape for name, value in state.values.items()}
 
 
-def open_checked(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSession, Mapping[str, bytes], StepPlan]:
-    """A session that computes what the kit says, its files, and the plan that was followed.
-
-    Where the kit's step computes other losses here, or the runtime refuses it, plain operators take its place. With
-    another batch than the kit's there are no losses to compare with: views and outputs are.
-
-    Raises:
-        TrainingError: This machine computes something else, with plain operators too.
-        KitError: The runtime refuses the step, and the plain one too.
-        ExportError: A step could not be written.
-        MissingRuntime: onnxruntime is missing, or onnx where a step has to be written.
-    """
-    check_inference(kit.golden, kit.graph, kit.weights, kit.distilled)
-    give_back_memory()
-    try:
-        return _open_plan(kit, plan, threads)
-    except (TrainingError, KitError) as error:
-        first = error
-    note(f"{first.message}; trying plain operators")
-    try:
-        return _open_plan(kit, replace(plan, plain=True), threads)
-    except (TrainingError, KitError):
-        raise first from None
+def _begins_with(first: FirstSteps, kit: Kit, fresh: Checkpoint, schedule: Schedule, source: Source) -> bool:
+    """Whether a training makes the very steps that were compared: same views, order, rates, and none made before."""
+    own = fresh.done == 0 and fresh.seed == SEED and schedule == kit.distilled.schedule
+    return own and first.state.done <= schedule.steps and source.at(0)[0] is kit.distilled
 
 
-def _open_plan(kit: Kit, plan: StepPlan, threads: int) -> tuple[TrainingSession, Mapping[str, bytes], StepPlan]:
-    files = step_files(kit, plan)
-    session = TrainingSession(files["step"], threads)
-    if plan.batch == kit.distilled.schedule.batch:
-        check_losses(kit.golden, session, kit.graph, kit.weights, kit.distilled)
-    return session, files, plan
+def _gone_on(first: FirstSteps, fresh: Checkpoint, advance: Advance) -> tuple[Checkpoint, TrainingState]:
+    """The training after the steps that were compared."""
+    for done, loss in enumerate(first.losses, start=1):
+        advance(done, f"loss {loss:.3f}")
+    made = replace(fresh, done=first.state.done, loss=float(first.losses[-1]), seconds=first.seconds)
+    return replace(made, first_step_s=first.first_step_s), first.state
 
 
 def _make_steps(

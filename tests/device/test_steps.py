@@ -14,6 +14,7 @@ from edgeser_device.errors import TrainingError
 from edgeser_device.kit import Kit, step_name
 from edgeser_device.machine import peak_rss_mb
 from edgeser_device.model import load_model
+from edgeser_device.opening import open_checked
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import (
     SMALLEST_BATCH,
@@ -25,7 +26,7 @@ from edgeser_device.steps import (
     step_files,
     with_batch,
 )
-from edgeser_device.train import Settings, open_checked, train
+from edgeser_device.train import Settings, train
 
 
 def test_the_kits_batch_where_it_fits(kit: Kit) -> None:
@@ -61,9 +62,10 @@ def test_the_kits_own_files_are_taken_as_they_are(kit: Kit) -> None:
 
 def test_files_of_a_smaller_batch(kit: Kit) -> None:
     plan = StepPlan(8)
-    _, files, used = open_checked(kit, plan, threads=1)
-    assert used == plan
-    shape = next(entry for entry in onnx.load_from_string(files["step"]).graph.input if entry.name == "labels")
+    opened = open_checked(kit, plan, threads=1)
+    assert opened.plan == plan
+    assert opened.first is None
+    shape = next(entry for entry in onnx.load_from_string(opened.files["step"]).graph.input if entry.name == "labels")
     assert [size.dim_value for size in shape.type.tensor_type.shape.dim] == [8, 3]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
 from edgeser_device.steps import SMALLEST_BATCH, least_memory_mb, require_memory
 from edgeser_device.train import Settings, train
-from edgeser_device.trainer import TrainingSession, begin, running_statistics
+from edgeser_device.trainer import TrainingSession, TrainingState, begin, running_statistics
 
 ONE = Settings(threads=1)
 
@@ -102,6 +103,46 @@ def test_the_statistics_are_the_averages_of_the_batches(kit: Kit) -> None:
         found["norm1.running_mean"], np.mean([mean for mean, _ in total], axis=0), rtol=1e-3, atol=1e-5
     )
     np.testing.assert_allclose(found["norm1.running_var"], np.mean([var for _, var in total], axis=0), rtol=1e-3)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the steps that are made, in their order."""
+    numbers: list[int] = []
+    step = TrainingSession.step
+
+    def counted(session: TrainingSession, state: TrainingState, *given: Any) -> tuple[TrainingState, float]:
+        numbers.append(state.done)
+        return step(session, state, *given)
+
+    monkeypatch.setattr(TrainingSession, "step", counted)
+    return numbers
+
+
+def test_the_compared_steps_are_not_made_twice(
+    kit: Kit, tmp_path: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are those of a training that makes every step itself, and every step is told."""
+    told: list[tuple[int, str]] = []
+    report = train(kit, tmp_path / "one", ONE, lambda done, words: told.append((done, words)))
+    assert made == list(range(40))
+    monkeypatch.setattr("edgeser_device.train._begins_with", lambda *given: False)
+    again: list[tuple[int, str]] = []
+    train(kit, tmp_path / "two", ONE, lambda done, words: again.append((done, words)))
+    assert made == [*range(40), *range(3), *range(40)]
+    assert told == again
+    assert report.resumed_at == 0
+    assert (tmp_path / "one" / "weights.safetensors").read_bytes() == (
+        tmp_path / "two" / "weights.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"steps": 41}, {"steps": 2}])
+def test_another_training_makes_all_its_steps_itself(
+    kit: Kit, tmp_path: Path, made: list[int], other: dict[str, int]
+) -> None:
+    report = train(kit, tmp_path / "model", replace(ONE, **other))
+    assert made == [*range(3), *range(report.steps)]
 
 
 # Interruption --------------------------------------------------------------------------------------------------------
