@@ -71,13 +71,18 @@ class Int8(Float32):
         return plain
 
     def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:
-        """The tensor itself, or in sixteen bits where those are computed from eight."""
+        """The tensor itself, or in sixteen bits where those are computed from eight.
+
+        By way of float32, which holds both exactly: tflite_runtime 2.14 has no direct way.
+        """
         if is_wide(self.shapes[source]) or not is_wide(self.shapes[op.name]):
             return number
         how = self.plan.activations[op.name] if keeps_scale(op) else self.plan.activations[source].widened
         channels, *rest = self.shapes[source]
+        plain = file.tensor(f"{source}.plain", (1, *rest, channels))
+        file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", 2)
         wide = _tensor(file, f"{source}.wide", (1, *rest, channels), how)
-        file.operator(BuiltinOperator.QUANTIZE, [number], wide, "QuantizeOptions", 2)
+        file.operator(BuiltinOperator.QUANTIZE, [plain], wide, "QuantizeOptions")
         return wide
 
     def mean_pool(self, file: TfliteFile, op: Pool, number: int, output: int, channels: int) -> None:

@@ -26,8 +26,9 @@ pytestmark = [
 ]
 
 PACKAGES = ("tflite-runtime==2.14.0", "numpy==1.26.4", "safetensors", "soundfile", "soxr", "typer", "rich")
-LOGIT_TOLERANCE = {"tflite": 2e-5}
-"""As a share of the largest logit, against ai_edge_litert: sums in another order."""
+LOGIT_TOLERANCE = {"tflite": 2e-5, "tflite-int8": 2e-2}
+"""As a share of the largest logit, against ai_edge_litert: sums in another order, and in eight bits two or three steps
+of the 255 where kernels round halves in other directions (a share of 0.008 was seen on 512 views)."""
 VIEWS = 8
 LOGITS = f"""
 import json, sys
@@ -37,7 +38,7 @@ from edgeser_device.model import load_model
 from edgeser_export.runtimes import load
 model = load_model(Path(sys.argv[1]))
 views = first_views(model.distilled, {VIEWS})
-print(json.dumps({{name: load(model.file(name))(views).logits.tolist() for name in ("tflite",)}}))
+print(json.dumps({{name: load(model.file(name))(views).logits.tolist() for name in ("tflite", "tflite-int8")}}))
 """
 
 
@@ -73,15 +74,13 @@ def test_predict(python: Path, model: Model, recording: Path) -> None:
 def test_bench(python: Path, model: Model) -> None:
     found = json.loads(said(python, "-m", "edgeser", "bench", model.folder, "--threads", 1, "--repeat", 5, "--json"))
     rows = {row["format"]: row for row in found["results"]}
-    assert set(rows) == {"tflite"}
+    assert set(rows) == {"tflite", "tflite-int8"}
     for row in rows.values():
         assert (row["runtime"], row["runtime_version"]) == ("tflite_runtime", "2.14.0")
         assert row["model_ms_p50"] > 0
         assert row["agreement"] > 0.9
     reasons = {row["format"]: row["reason"] for row in found["skipped"]}
-    assert set(reasons) == {"onnx", "onnx-int8", "tflite-int8"}  # it has no way from eight bits to sixteen
-    assert reasons["onnx"] == reasons["onnx-int8"] == "onnxruntime is not installed"
-    assert reasons["tflite-int8"]
+    assert reasons == dict.fromkeys(("onnx", "onnx-int8"), "onnxruntime is not installed")
 
 
 def test_the_outputs_are_those_of_its_successor(python: Path, model: Model) -> None:
