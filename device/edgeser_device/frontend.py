@@ -148,30 +148,29 @@ def mel_filters(spec: FrontendSpec) -> NDArray[np.float64]:
     return filters
 
 
+AT_ONCE = 1 << 15
+"""Samples of the frames that are computed together, overlaps counted twice: 32 frames of 1,024. Calling numpy for each
+frame takes several times as long as the arithmetic, and the numbers of more frames leave the processor's cache."""
+
+
 class FrontendStream:
     """Turns pieces of audio of any length into log-mel frames.
 
-    Frame k covers samples k * hop to k * hop + n_fft. Computing one allocates nothing with numpy 2: scratch space is
-    made once. The filters are summed over their non-zero bins one after the other, so that neither the number of
-    frames nor the number of threads can change a bit.
+    Frame k covers samples k * hop to k * hop + n_fft. Computing frames allocates nothing but the result with numpy 2:
+    scratch space is made once. Each frame is a row of its own and each filter is summed by itself, so that neither the
+    number of frames nor the number of threads can change a bit.
     """
 
     def __init__(self, spec: FrontendSpec) -> None:
         """Prepare scratch space for ``spec``."""
         self.spec = spec
-        filters = mel_filters(spec)
-        bands, self._bins = np.nonzero(filters)
-        self._weights = filters[bands, self._bins]
-        self._starts = np.searchsorted(bands, np.arange(spec.mels))
+        self._filters, self._starts = _in_two_rows(mel_filters(spec))
         self._window = hann_window(spec.n_fft)
-        self._pending = np.zeros(spec.n_fft, dtype=np.float32)
+        self._most = max(1, min(32, AT_ONCE // spec.n_fft))
+        self._pending = np.zeros((self._most - 1) * spec.hop + spec.n_fft)
         self._held = 0
-        self._framed = np.empty(spec.n_fft)
-        self._spectrum = np.empty(spec.n_fft // 2 + 1, dtype=np.complex128)
-        self._power = np.empty(spec.n_fft // 2 + 1)
-        self._square = np.empty(spec.n_fft // 2 + 1)
-        self._products = np.empty(self._bins.size)
-        self._bands = np.empty(spec.mels)
+        self._scratch = _Scratch.of(self._pending, spec, self._most)
+        self._of_count: dict[int, _Scratch] = {}
         self._transform = _transform_into if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else _transform_and_copy
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -183,35 +182,96 @@ class FrontendStream:
         Returns:
             Level in dB, shape (mels, completed frames), float32, not normalised.
         """
-        n_fft, hop = self.spec.n_fft, self.spec.hop
-        total = self._held + len(samples)
-        frames = np.empty((max(0, (total - n_fft) // hop + 1), self.spec.mels), dtype=np.float32)
-        taken = 0
-        for frame in frames:
-            need = n_fft - self._held
-            self._pending[self._held :] = samples[taken : taken + need]
-            taken += need
-            self._compute(frame)
-            self._pending[: n_fft - hop] = self._pending[hop:]
-            self._held = n_fft - hop
-        rest = len(samples) - taken
-        self._pending[self._held : self._held + rest] = samples[taken:]
-        self._held += rest
+        hop = self.spec.hop
+        frames = np.empty((self._complete(self._held + len(samples)), self.spec.mels), dtype=np.float32)
+        done = taken = 0
+        while taken < len(samples):
+            piece = samples[taken : taken + len(self._pending) - self._held]
+            self._pending[self._held : self._held + len(piece)] = piece
+            taken += len(piece)
+            self._held += len(piece)
+            count = self._complete(self._held)
+            if count:
+                self._compute(count, frames[done : done + count])
+                done += count
+                rest = self._held - count * hop
+                self._pending[:rest] = self._pending[count * hop : self._held]
+                self._held = rest
         return frames.T
 
-    def _compute(self, out: NDArray[np.float32]) -> None:
-        np.multiply(self._pending, self._window, out=self._framed)
-        self._transform(self._framed, self._spectrum)
-        np.multiply(self._spectrum.real, self._spectrum.real, out=self._power)
-        np.multiply(self._spectrum.imag, self._spectrum.imag, out=self._square)
-        np.add(self._power, self._square, out=self._power)
-        np.take(self._power, self._bins, out=self._products, mode="clip")
-        np.multiply(self._products, self._weights, out=self._products)
-        np.add.reduceat(self._products, self._starts, out=self._bands)
-        np.maximum(self._bands, self.spec.floor, out=self._bands)
-        np.log10(self._bands, out=self._bands)
-        np.multiply(self._bands, 10.0, out=self._bands)
-        out[:] = self._bands
+    def _complete(self, samples: int) -> int:
+        return max(0, (samples - self.spec.n_fft) // self.spec.hop + 1)
+
+    def _compute(self, count: int, out: NDArray[np.float32]) -> None:
+        space = self._of_count.get(count)
+        if space is None:
+            space = self._of_count[count] = self._scratch.first(count)
+        np.multiply(space.overlapping, self._window, out=space.framed)
+        self._transform(space.framed, space.spectrum)
+        np.multiply(space.squares, space.squares, out=space.squares)
+        np.add(space.squares[:, ::2], space.squares[:, 1::2], out=space.power)
+        np.multiply(space.power[:, None], self._filters, out=space.products)
+        np.add.reduceat(space.products.reshape(count, -1), self._starts, axis=1, out=space.bands)
+        np.maximum(space.bands, self.spec.floor, out=space.bands)
+        np.log10(space.bands, out=space.bands)
+        even = -(-self.spec.mels // 2)
+        np.multiply(space.bands[:, :even], 10.0, out=out[:, ::2])
+        np.multiply(space.bands[:, even:], 10.0, out=out[:, 1::2])
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """Where some frames are computed; ``framed`` and ``products`` are the same memory, so are the spectrum's two views.
+
+    Attributes:
+        overlapping: The frames as they lie in the waiting samples, (frames, n_fft).
+        framed: The same under the window.
+        spectrum: Complex (frames, bins).
+        squares: Its parts as real numbers, (frames, 2 x bins).
+        power: (frames, bins).
+        products: With the filters in two rows, (frames, 2, bins).
+        bands: Filters with an even number, then the others, (frames, mels).
+    """
+
+    overlapping: NDArray[np.float64]
+    framed: NDArray[np.float64]
+    spectrum: NDArray[np.complex128]
+    squares: NDArray[np.float64]
+    power: NDArray[np.float64]
+    products: NDArray[np.float64]
+    bands: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pending: NDArray[np.float64], spec: FrontendSpec, most: int) -> _Scratch:
+        """For as many frames as are computed together."""
+        bins = spec.n_fft // 2 + 1
+        spectrum, shared = np.empty((most, bins), np.complex128), np.empty(most * 2 * bins)
+        return cls(
+            overlapping=np.lib.stride_tricks.sliding_window_view(pending, spec.n_fft)[:: spec.hop],
+            framed=shared[: most * spec.n_fft].reshape(most, spec.n_fft),
+            spectrum=spectrum,
+            squares=spectrum.view(np.float64),
+            power=np.empty((most, bins)),
+            products=shared.reshape(most, 2, bins),
+            bands=np.empty((most, spec.mels)),
+        )
+
+    def first(self, count: int) -> _Scratch:
+        """For fewer frames."""
+        return _Scratch(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+
+
+def _in_two_rows(filters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Filters with an even number in one row, the others in a second.
+
+    Every bin lies in at most two filters, which are neighbours, so that those of a row do not overlap.
+
+    Returns:
+        Weights, shape (2, bins), and where each filter begins when the second row follows the first, shape (mels,).
+    """
+    begins, bins = (filters > 0).argmax(axis=1), filters.shape[1]
+    rows = np.stack([filters[::2].sum(axis=0), filters[1::2].sum(axis=0)])
+    return rows, np.concatenate([begins[::2], begins[1::2] + bins])
 
 
 def _transform_into(framed: NDArray[np.float64], spectrum: NDArray[np.complex128]) -> None:
