@@ -51,7 +51,7 @@ class Row:
 ROWS = (
     Row("installed", installed_sizes),
     Row("training edgenet", partial(whole_training, student=None, steps=None)),
-    Row("training cnn6", partial(whole_training, student=CNN6, steps=40)),
+    Row("training cnn6", partial(whole_training, student=CNN6, steps=None)),
     Row("step edgenet", partial(step_times, name="edgenet", width=1.0)),
     Row("step cnn6", partial(step_times, name="cnn6", width=0.25)),
     Row("first steps resnet9", partial(first_steps, name="resnet9")),

@@ -31,8 +31,6 @@ from edgeser_device.distilled import DistilledSet
 from edgeser_device.generated import PROBE
 from edgeser_device.golden import compute_golden
 from edgeser_device.kit import (
-    CARD,
-    DISTILLED,
     FRONTEND,
     GOLDEN,
     INITIAL,
@@ -47,6 +45,7 @@ from edgeser_device.kit import (
     statistics_name,
     step_name,
 )
+from edgeser_device.names import CARD, DISTILLED
 from edgeser_device.signature import ALGORITHM, PrivateKey, sign
 from edgeser_device.steps import least_memory_mb
 from edgeser_device.trainer import TrainingSession

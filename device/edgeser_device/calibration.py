@@ -11,14 +11,15 @@ Hard labels say nothing here: a student is as sure as it likes of what it was tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.views import render
 from edgeser_export.runtimes import load
+
+if TYPE_CHECKING:
+    from edgeser_device.distilled import DistilledSet
 
 VIEWS = 512
 """Views that are asked, spread over all items."""
@@ -44,6 +45,8 @@ def fit_student(distilled: DistilledSet, file: bytes, provenance: Mapping[str, A
     Raises:
         MissingRuntime: Nothing here runs the file.
     """
+    from edgeser_device.views import render  # not needed where a model is only run
+
     step = max(1, len(distilled.recipes) // VIEWS)
     chosen = np.arange(0, len(distilled.recipes), step)
     config = provenance.get("config")

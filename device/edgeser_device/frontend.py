@@ -13,7 +13,7 @@ the tests is librosa: melspectrogram(center=False) and power_to_db(ref=1, amin=f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -132,25 +132,30 @@ def mel_filters(spec: FrontendSpec) -> NDArray[np.float64]:
     Raises:
         FrontendError: A band is narrower than the distance of two Fourier bins, so that it would always be silent.
     """
-    lowest, highest = hertz_to_mel(np.array([spec.fmin, spec.fmax]))
-    edges = mel_to_hertz(np.linspace(lowest, highest, spec.mels + 2))
-    bins = np.arange(spec.n_fft // 2 + 1) * spec.rate / spec.n_fft
-    rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]
-    filters = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-    silent = np.flatnonzero(filters.max(axis=1) == 0)
-    if silent.size:
-        raise FrontendError(
-            f"mel band {silent[0]} of {spec.mels} holds no Fourier bin at n_fft {spec.n_fft}",
-            "use fewer mels or a larger n_fft",
-        )
+    filters = np.stack(list(_each_filter(spec)))
     filters.flags.writeable = False
     return filters
 
 
-AT_ONCE = 1 << 15
-"""Samples of the frames that are computed together, overlaps counted twice: 32 frames of 1,024. Calling numpy for each
-frame takes several times as long as the arithmetic, and the numbers of more frames leave the processor's cache."""
+def _each_filter(spec: FrontendSpec) -> Iterator[NDArray[np.float64]]:
+    """One filter after the other, so that a stream need not hold them all."""
+    lowest, highest = hertz_to_mel(np.array([spec.fmin, spec.fmax]))
+    edges = mel_to_hertz(np.linspace(lowest, highest, spec.mels + 2))
+    bins = np.arange(spec.n_fft // 2 + 1) * spec.rate / spec.n_fft
+    for band, (low, middle, high) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+        rising, falling = (bins - low) / (middle - low), (high - bins) / (high - middle)
+        found = np.maximum(0, np.minimum(rising, falling)) * (2 / (high - low))
+        if found.max() == 0:
+            raise FrontendError(
+                f"mel band {band} of {spec.mels} holds no Fourier bin at n_fft {spec.n_fft}",
+                "use fewer mels or a larger n_fft",
+            )
+        yield found
+
+
+AT_ONCE = 1 << 14
+"""Samples of the frames that are computed together, overlaps counted twice: 16 frames of 1,024. Calling numpy for each
+frame takes several times as long as the arithmetic; more at once gain a tenth and take twice the memory."""
 
 
 class FrontendStream:
@@ -164,7 +169,7 @@ class FrontendStream:
     def __init__(self, spec: FrontendSpec) -> None:
         """Prepare scratch space for ``spec``."""
         self.spec = spec
-        self._filters, self._starts = _in_two_rows(mel_filters(spec))
+        self._filters, self._starts = _in_two_rows(spec)
         self._window = hann_window(spec.n_fft)
         self._most = max(1, min(32, AT_ONCE // spec.n_fft))
         self._pending = np.zeros((self._most - 1) * spec.hop + spec.n_fft)
@@ -261,7 +266,7 @@ class _Scratch:
         return _Scratch(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
 
 
-def _in_two_rows(filters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _in_two_rows(spec: FrontendSpec) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Filters with an even number in one row, the others in a second.
 
     Every bin lies in at most two filters, which are neighbours, so that those of a row do not overlap.
@@ -269,8 +274,11 @@ def _in_two_rows(filters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
     Returns:
         Weights, shape (2, bins), and where each filter begins when the second row follows the first, shape (mels,).
     """
-    begins, bins = (filters > 0).argmax(axis=1), filters.shape[1]
-    rows = np.stack([filters[::2].sum(axis=0), filters[1::2].sum(axis=0)])
+    bins = spec.n_fft // 2 + 1
+    rows, begins = np.zeros((2, bins)), np.empty(spec.mels, dtype=np.int64)
+    for band, found in enumerate(_each_filter(spec)):
+        rows[band % 2] += found
+        begins[band] = (found > 0).argmax()
     return rows, np.concatenate([begins[::2], begins[1::2] + bins])
 
 

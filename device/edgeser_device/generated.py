@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError
 from edgeser_device.formations import quantise
-from edgeser_device.kit import DISTILLED, Kit
+from edgeser_device.kit import Kit
+from edgeser_device.names import DISTILLED
 from edgeser_device.schedule import Schedule
 from edgeser_device.trainer import compute, open_session
 from edgeser_device.views import mixed_recipes, render

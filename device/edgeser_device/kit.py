@@ -32,6 +32,7 @@ from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.golden import Golden
 from edgeser_device.manifest import check_manifest, is_text
+from edgeser_device.names import CARD, DISTILLED
 from edgeser_device.signature import PublicKey, require_signature
 from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError
@@ -43,8 +44,8 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 """Stands beside the manifest without being listed in it: 64 bytes, Ed25519 over the manifest's bytes."""
 MAX_MANIFEST_BYTES = 1 << 20
-DISTILLED, INITIAL, STUDENT = "distilled.safetensors", "init.safetensors", "student.json"
-FRONTEND, GOLDEN, CARD, INSTALL = "frontend.npz", "golden.npz", "card.md", "install.sh"
+INITIAL, STUDENT = "init.safetensors", "student.json"
+FRONTEND, GOLDEN, INSTALL = "frontend.npz", "golden.npz", "install.sh"
 REQUIRED = (DISTILLED, INITIAL, STUDENT, FRONTEND, GOLDEN, CARD, INSTALL)
 WHEELS = "wheels/"
 """Members below this are for the installation: their hashes are compared, and they are never held in memory."""

@@ -15,20 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.kit import CARD, DISTILLED, read_weights
 from edgeser_device.lock import only_writer
+from edgeser_device.names import CARD, DISTILLED
 from edgeser_export.digest import sha256
 from edgeser_export.files import new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
+
+if TYPE_CHECKING:
+    from edgeser_device.distilled import DistilledSet
 
 SCHEMA = 1
 """Version of the folder's format."""
@@ -75,11 +77,15 @@ class Model:
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The trained weights."""
+        from edgeser_device.kit import read_weights  # what reads kits takes 1 MB, which no inference needs
+
         return read_weights(self.read(WEIGHTS), self.graph, WEIGHTS)
 
     @cached_property
     def distilled(self) -> DistilledSet:
         """What the student was trained on."""
+        from edgeser_device.distilled import DistilledSet
+
         return DistilledSet.from_bytes(self.read(DISTILLED))
 
     def file(self, name: str) -> bytes:

@@ -27,7 +27,7 @@ from edgeser_device.distilled import first_views
 from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.generated import Drawing, Source, open_source, with_set
 from edgeser_device.golden import SEED, FirstSteps
-from edgeser_device.kit import CARD, DISTILLED, Kit
+from edgeser_device.kit import Kit
 from edgeser_device.lock import only_writer
 from edgeser_device.machine import (
     available_cores,
@@ -46,6 +46,7 @@ from edgeser_device.model import (
     previous_path,
     require_replaceable,
 )
+from edgeser_device.names import CARD, DISTILLED
 from edgeser_device.opening import open_checked
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
