@@ -226,15 +226,15 @@ class FrontendStream:
 
 @dataclass(frozen=True)
 class _Scratch:
-    """Where some frames are computed; ``framed`` and ``products`` are the same memory, so are the spectrum's two views.
+    """Where some frames are computed, in two pieces of memory, each of which holds one thing after another.
 
     Attributes:
         overlapping: The frames as they lie in the waiting samples, (frames, n_fft).
-        framed: The same under the window.
-        spectrum: Complex (frames, bins).
+        framed: The same under the window; the first piece.
+        spectrum: Complex (frames, bins); the second piece.
         squares: Its parts as real numbers, (frames, 2 x bins).
-        power: (frames, bins).
-        products: With the filters in two rows, (frames, 2, bins).
+        power: (frames, bins); the first piece again.
+        products: With the filters in two rows, (frames, 2, bins); the second piece again.
         bands: Filters with an even number, then the others, (frames, mels).
     """
 
@@ -250,14 +250,14 @@ class _Scratch:
     def of(cls, pending: NDArray[np.float64], spec: FrontendSpec, most: int) -> _Scratch:
         """For as many frames as are computed together."""
         bins = spec.n_fft // 2 + 1
-        spectrum, shared = np.empty((most, bins), np.complex128), np.empty(most * 2 * bins)
+        framed, spectrum = np.empty((most, spec.n_fft)), np.empty((most, bins), np.complex128)
         return cls(
             overlapping=np.lib.stride_tricks.sliding_window_view(pending, spec.n_fft)[:: spec.hop],
-            framed=shared[: most * spec.n_fft].reshape(most, spec.n_fft),
+            framed=framed,
             spectrum=spectrum,
             squares=spectrum.view(np.float64),
-            power=np.empty((most, bins)),
-            products=shared.reshape(most, 2, bins),
+            power=framed.reshape(-1)[: most * bins].reshape(most, bins),
+            products=spectrum.view(np.float64).reshape(most, 2, bins),
             bands=np.empty((most, spec.mels)),
         )
 
