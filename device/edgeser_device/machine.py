@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from edgeser_export.errors import MissingRuntime
 
 PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "onnx", "soxr", "soundfile")
 """Packages whose version changes a number."""
@@ -24,6 +27,21 @@ CGROUPS = (
     ),
 )
 """Version 2 and 1: limit, use, statistics, and the field there for cached files that can be given back."""
+
+
+def require_64_bit() -> None:
+    """Refuse a 32-bit system before anything else is tried there.
+
+    What counts is Python: a 64-bit kernel may run a 32-bit system, as Raspberry Pi OS did.
+
+    Raises:
+        MissingRuntime: No runtime is built for it.
+    """
+    if sys.maxsize <= 2**32:
+        raise MissingRuntime(
+            "this system is 32-bit, for which neither onnxruntime nor LiteRT is built",
+            "install the 64-bit Raspberry Pi OS; edgeser doctor says what else is missing",
+        )
 
 
 def describe_machine() -> dict[str, Any]:

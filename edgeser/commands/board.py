@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeser.commands.common import Json, Trust, print_json, print_rich, say
+from edgeser_device.machine import require_64_bit
 
 if TYPE_CHECKING:
     from edgeser.device_test import TestPart
@@ -95,6 +96,7 @@ def train_on_device(
     as_json: Json = False,
 ) -> None:
     """Train a kit's student on this machine, without torch; with --clips, then on its owner's voice."""
+    require_64_bit()
     from edgeser.commands.personal import learn_clips, require_personal
     from edgeser.commands.tables import training_lines
     from edgeser_device.generated import Drawing
@@ -158,6 +160,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a model's file for a runtime, compared with its weights before it appears."""
+    require_64_bit()
     from edgeser_device.model import load_model
     from edgeser_device.reexport import Drop, agreement, export_model
     from edgeser_export.formats import format_of
@@ -197,6 +200,7 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one row a recording.")] = False,
 ) -> None:
     """Name the emotion of recordings."""
+    require_64_bit()
     from edgeser.commands.tables import print_predictions
     from edgeser_device.errors import AudioError
     from edgeser_device.model import load_model
@@ -245,6 +249,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure latency, memory and size on this machine; with --test also UAR."""
+    require_64_bit()
     from edgeser.commands.tables import bench_table
     from edgeser_device.bench import check_budget, run_bench, with_recommendation
     from edgeser_device.machine import available_cores

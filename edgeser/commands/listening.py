@@ -9,6 +9,7 @@ import typer
 
 from edgeser.commands.common import Json, print_json, say
 from edgeser.commands.kits import HOME, Folder, device_app
+from edgeser_device.machine import require_64_bit
 
 if TYPE_CHECKING:
     pass
@@ -117,6 +118,7 @@ def listen(
     print_unit: PrintUnit = False,
 ) -> None:
     """Follow the emotion of speech twice a second, from a microphone or a recording."""
+    require_64_bit()
     from edgeser_device.listen.loop import ListenSettings
     from edgeser_device.listen.program import Plan, listen_to
     from edgeser_device.listen.speech import SpeechSettings

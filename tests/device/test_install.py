@@ -89,6 +89,22 @@ def test_an_old_python_is_refused(tmp_path: Path, stick: Path) -> None:
     assert not (tmp_path / "edgeser").exists()
 
 
+def test_a_32_bit_system_is_refused(tmp_path: Path, stick: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    smaller = (
+        f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.maxsize = 2**31 - 1; $2"\nexit 3\n'
+    )
+    (tmp_path / "bin" / "python3").write_text(smaller)
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    done = boards.install(tmp_path, None, stick / "one.edgeser")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: this system is 32-bit, for which onnxruntime is not built",
+        "hint: install the 64-bit Raspberry Pi OS",
+    ]
+    assert not (tmp_path / "edgeser").exists()
+
+
 def test_edgeser_is_asked_of_no_index(tmp_path: Path, stick: Path) -> None:
     kit = tmp_path / "alone.edgeser"
     kit.write_bytes((stick / "one.edgeser").read_bytes())

@@ -246,6 +246,56 @@ def test_flags_of_own_clips(flags: tuple[str, ...], words: str, folder: Path, ru
     assert len(done.stderr.strip().splitlines()) == 2
 
 
+@pytest.mark.parametrize("content", [b"garbage", b"", b"RIFF\x24\0\0\0WAVEfmt "])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_clip_that_cannot_be_read_stops_before_anything_is_written(
+    content: bytes, trained: bool, folder: Path, tmp_path: Path, run_edgeser: Run
+) -> None:
+    for label in ("anger", "sadness"):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for number in (1, 2):
+            clip = DEMO.joinpath(f"f1_{label}_0{number}.ogg")
+            (tmp_path / "clips" / label / clip.name).write_bytes(clip.read_bytes())
+    (tmp_path / "clips" / "anger" / "mine.wav").write_bytes(content)
+    if trained:
+        shutil.copytree(folder / "model", tmp_path / "model")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    done = run_edgeser("train-on-device", folder / "test.edgeser", "--out", "model", "--clips", "clips")
+    assert (done.returncode, done.stdout) == (2, "")
+    problem, hint = done.stderr.splitlines()
+    assert problem.startswith("error: ")
+    assert "mine.wav" in problem
+    assert hint.startswith("hint: ")
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train-on-device", "test.edgeser", "--out", "new"),
+        ("predict", "model", "noise.wav"),
+        ("bench", "model"),
+        ("export", "model", "--format", "onnx", "--out", "new"),
+        ("listen", "model", "--wav", "noise.wav"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_32_bit_system_is_named_before_anything_is_tried(words: tuple[str, ...], folder: Path) -> None:
+    """The whole program, in a Python whose largest size is that of a 32-bit one, without the packages missing there."""
+    program = (
+        "import sys; from edgeser.cli import main; sys.maxsize = 2**31 - 1\n"
+        "for name in ('onnxruntime', 'ai_edge_litert', 'onnx', 'safetensors'): sys.modules[name] = None\n"
+        "main(sys.argv[1:])"
+    )
+    before = sorted(folder.rglob("*"))
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    problem, hint = done.stderr.splitlines()
+    assert problem == "error: this system is 32-bit, for which neither onnxruntime nor LiteRT is built"
+    assert hint.startswith("hint: install the 64-bit Raspberry Pi OS")
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_the_names_in_the_help_are_those_of_the_tables() -> None:
     def listed(names: str) -> list[str]:
         return names.replace(" or ", ", ").split(", ")
