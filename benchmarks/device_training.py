@@ -294,21 +294,25 @@ def same_student(
                 train_torch(path, weights, *words, *more)
             sides[name] = partial(_logits, kit, load_file(weights))
         line = judge(place, "ravdess", kit, sides)
-        torch = judge(place, "ravdess", kit, {name: sides[name] for name in ("torch", OTHER_ORDER)})
-        lines.append({**line, "agreement": {**line["agreement"], ITSELF: torch["agreement"][OTHER_ORDER]}})
+        itself = judge(place, "ravdess", kit, {name: sides[name] for name in ("torch", OTHER_ORDER)})
+        agreement = {
+            "board with torch": line["agreement"]["torch"],
+            "torch with itself": itself["agreement"][OTHER_ORDER],
+        }
+        lines.append({"UAR": line["uar"], "agreement": agreement, "clips": line["clips"]})
+    return {"each": lines, **{what: _spreads([line[what] for line in lines]) for what in ("UAR", "agreement")}}
+
+
+OTHER_ORDER = "torch, two threads"
+
+
+def _spreads(lines: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation of each figure, the latter 0 of a single line."""
+    found = {name: [line[name] for line in lines] for name in lines[0]}
     return {
-        "each": lines,
-        "uar": {name: spread([line["uar"][name] for line in lines]) for name in ("board", "torch", OTHER_ORDER)},
-        "agreement": {name: spread([line["agreement"][name] for line in lines]) for name in ("torch", ITSELF)},
+        name: {"mean": float(np.mean(each)), "std": float(np.std(each, ddof=1)) if len(each) > 1 else 0.0}
+        for name, each in found.items()
     }
-
-
-OTHER_ORDER, ITSELF = "torch, two threads", "torch with itself"
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation, the latter 0 of a single value."""
-    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
 
 
 def _logits(kit: Kit, weights: dict[str, np.ndarray], windows: np.ndarray) -> np.ndarray:

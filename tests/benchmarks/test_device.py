@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,13 +14,26 @@ import pytest
 from device.kits import synthetic_set, write_run
 from device_claims import CLAIMS, Claim, sheets_of
 from device_files import frontends, rounded
-from device_training import Place, closure, first_steps, size_mb, step_times, train_board, train_torch, watched
+from device_training import (
+    Place,
+    closure,
+    first_steps,
+    same_student,
+    size_mb,
+    step_times,
+    train_board,
+    train_torch,
+    watched,
+)
 from safetensors.numpy import load_file
 
-from edgeser_device.kit import read_kit
+from edgeser_device.distilled import first_views
+from edgeser_device.kit import Kit, read_kit
 from edgeser_device.model import load_model
 from edgeser_export.formats import FORMATS
 
+LOSS_TOLERANCE = 0.02
+"""Of twenty steps of large students: sums in another order grow from step to step, in torch's own float32 too."""
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "device.py"
 
 
@@ -81,6 +95,32 @@ def test_the_first_steps_are_those_of_torch(place: Place) -> None:
     assert found["distance"]["float64"] == 0
     assert found["agreement"]["board"] == 1
     assert found["stable"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet9", "vgg15"])
+def test_large_students_train_stably_and_agree_with_torch(place: Place, name: str) -> None:
+    """Twenty steps of a quarter of the width: what torch's own float32 loses against float64 is the measure."""
+    found = first_steps(place, name, steps=20)
+    assert found["stable"]
+    assert found["losses"]["board"] == pytest.approx(found["losses"]["torch"], rel=LOSS_TOLERANCE)
+    assert found["distance"]["board"] <= max(2 * found["distance"]["torch"], 1e-4)
+    assert min(found["agreement"].values()) >= 0.98
+
+
+@pytest.mark.slow
+def test_torch_is_compared_with_itself_too(place: Place) -> None:
+    def judge(_: Place, corpus: str, kit: Kit, sides: Mapping[str, Any]) -> dict[str, Any]:
+        classes = {name: outputs(first_views(kit.distilled, 32)).argmax(1) for name, outputs in sides.items()}
+        first = next(iter(classes.values()))
+        agreement = {name: float((each == first).mean()) for name, each in classes.items()}
+        return {"uar": dict.fromkeys(sides, 0.5), "agreement": agreement, "clips": 32}
+
+    found = same_student(place, None, None, judge)
+    assert set(found["UAR"]) == {"board", "torch", "torch, two threads"}
+    assert set(found["agreement"]) == {"board with torch", "torch with itself"}
+    assert all(each["mean"] > 0.9 for each in found["agreement"].values())  # after four steps
+    assert len(found["each"]) == 2
 
 
 @pytest.mark.slow
