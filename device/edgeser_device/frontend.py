@@ -266,6 +266,7 @@ class _Scratch:
         return _Scratch(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
 
 
+@lru_cache(maxsize=8)
 def _in_two_rows(spec: FrontendSpec) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Filters with an even number in one row, the others in a second.
 
@@ -279,7 +280,9 @@ def _in_two_rows(spec: FrontendSpec) -> tuple[NDArray[np.float64], NDArray[np.in
     for band, found in enumerate(_each_filter(spec)):
         rows[band % 2] += found
         begins[band] = (found > 0).argmax()
-    return rows, np.concatenate([begins[::2], begins[1::2] + bins])
+    starts = np.concatenate([begins[::2], begins[1::2] + bins])
+    rows.flags.writeable = starts.flags.writeable = False
+    return rows, starts
 
 
 def _transform_into(framed: NDArray[np.float64], spectrum: NDArray[np.complex128]) -> None:
