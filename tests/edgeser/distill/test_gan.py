@@ -59,13 +59,13 @@ def test_it_goes_on_from_a_checkpoint_with_the_same_bits(given: Assignment) -> N
 
 
 def test_what_it_makes_comes_to_look_like_the_clips(given: Assignment) -> None:
-    longer = replace(given, settings=replace(given.settings, iterations=60, generator_rate=5e-3))
-    _, logged = learn(longer, gan.begin(longer), range(60))
-    decoding, game = logged[:30], logged[30:]
-    first, last = (np.mean([values["loss"] for values in decoding[at]]) for at in (slice(3), slice(27, 30)))
+    longer = replace(given, settings=replace(given.settings, iterations=100, generator_rate=5e-3))
+    _, logged = learn(longer, gan.begin(longer), range(100))
+    decoding, game = logged[:50], logged[50:]
+    first, last = (np.mean([values["loss"] for values in decoding[at]]) for at in (slice(3), slice(47, 50)))
     assert last < first
-    early, late = (np.mean([values["feature"] for values in game[at]]) for at in (slice(5), slice(25, 30)))
-    assert late < 0.8 * early
+    early, late = (np.mean([values["feature"] for values in game[at]]) for at in (slice(5), slice(45, 50)))
+    assert late < 0.9 * early  # the targets have come some of the way already
 
 
 def test_bases_have_to_make_mixtures_of_their_class_and_no_clip(given: Assignment) -> None:
@@ -80,11 +80,21 @@ def test_bases_have_to_make_mixtures_of_their_class_and_no_clip(given: Assignmen
     assert min(np.abs(moved - item).mean((2, 3)).min() for item in wanted[:4]) > 0.05
 
 
-def test_the_first_generator_is_near_its_mixtures_already(given: Assignment) -> None:
+def test_targets_are_mixtures_that_the_experts_doubt_less(given: Assignment) -> None:
+    mixed, wanted = gan.mixtures(given), gan.targets(given)
+    classes = np.repeat(np.arange(3), 10)
+    before, after = (
+        given.ensemble.soft_labels(made[:, None], 1.0)[np.arange(30), classes].mean() for made in (mixed, wanted)
+    )
+    assert after > before + 0.05
+    assert np.array_equal(wanted, gan.targets(given))
+
+
+def test_the_first_generator_is_near_its_targets_already(given: Assignment) -> None:
     free = replace(given, settings=replace(given.settings, latent=0))
     state = gan.begin(free)
     weights = {name: torch.from_numpy(array) for name, array in gan.part(state, gan.KEPT).items()}
-    shape, wanted = gan.shape_of(free), state[gan.MIXED]
+    shape, wanted = gan.shape_of(free), state[gan.WANTED]
     apart = (gan.decode(shape, weights, weights["bases"]).numpy() - wanted) ** 2
     assert apart.mean() < 0.5 * wanted.var()  # the clips are noise, of which few components hold little
     for side, other in ((0, 0), (8, 16)):  # what linear patches of noise leave is spread evenly
