@@ -48,7 +48,7 @@ DRAWS = (
     Draw("0.056", polish=50),
 )
 ABLATED = (Draw("0.056"), Draw("50"))
-"""What is drawn from the generators of the ablation."""
+"""What is drawn from the generators of the ablation, where --sets does not leave it out."""
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def measure(
         found["corpora"][corpus] = {
             "sets": {draw.name: together([measure_draw(cell, draw, request) for cell in cells]) for draw in draws},
             "beside": {budget: beside(corpus, budget, request) for budget in budgets},
-            "ablation": {loss: ablated(corpus, loss, ablation, request) for loss in LOSSES if ablation},
+            "ablation": {loss: ablated(corpus, loss, ablation, draws, request) for loss in LOSSES if ablation},
             "generator": measure_generator(cells[0], request),
             "speakers": {budget: speakers(cells[0], Draw(budget), request) for budget in (SHARES[0], POINTS[0])},
         }
@@ -103,10 +103,10 @@ def beside(corpus: str, budget: str, request: Request) -> dict[str, Any]:
     return {**kept, Settings.method: together(measure_group(group, request))}
 
 
-def ablated(corpus: str, loss: str, distillations: int, request: Request) -> dict[str, Any]:
-    """The sets of the ablation's line."""
+def ablated(corpus: str, loss: str, distillations: int, draws: Sequence[Draw], request: Request) -> dict[str, Any]:
+    """The sets of the ablation's line, of those that are measured."""
     cells = [open_cell(Cell(corpus, loss, seed), request) for seed in range(distillations)]
-    return {draw.name: together([measure_draw(cell, draw, request) for cell in cells]) for draw in ABLATED}
+    return {draw.name: together([measure_draw(cell, draw, request) for cell in cells]) for draw in ABLATED if draw in draws}
 
 
 def speakers(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
@@ -157,7 +157,8 @@ def sheets_of(result: Mapping[str, Any]) -> list[Sheet]:
         sheets.append(Sheet(f"{corpus}: UAR on test speakers; {saved}", titles, lines, 1))
         ablation = [(loss, *(uar(row) for row in rows.values())) for loss, rows in found["ablation"].items()]
         if ablation:
-            sheets.append(Sheet(f"{corpus}: ablation", ("losses", *(draw.name for draw in ABLATED)), ablation, 1))
+            titles = ("losses", *next(iter(found["ablation"].values())))
+            sheets.append(Sheet(f"{corpus}: ablation", titles, ablation, 1))
         told = [(name, *speaker_cells(row)) for name, row in found["speakers"].items()]
         sheets.append(Sheet(f"{corpus}: what items tell of speakers", SPEAKER_TITLES, told, 1))
     return sheets

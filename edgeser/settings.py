@@ -315,9 +315,13 @@ def with_budget(settings: Settings, train_items: int, classes: int) -> Settings:
 
 
 def with_views(settings: Settings, classes: int) -> Settings:
-    """The settings with ``views`` decided: few items have more each, so that a student does not see them too often."""
-    most = MOST_VIEWS * settings.formations
-    views = min(most, max(FEWEST_VIEWS, VIEWS // (settings.ipc * classes)))
+    """The settings with ``views`` decided: few items have more each, so that a student does not see them too often.
+
+    Many have no more together than the student has steps for.
+    """
+    items, most = settings.ipc * classes, MOST_VIEWS * settings.formations
+    seen = max(1, settings.steps * settings.batch // items)
+    views = min(most, max(min(FEWEST_VIEWS, seen), VIEWS // items))
     return replace(settings, views=settings.views or views)
 
 

@@ -167,7 +167,7 @@ def test_a_share_is_rounded_to_the_nearest_and_never_to_nothing(share: float, it
     assert (found.ipc, found.share) == (ipc, 0.0)
 
 
-@pytest.mark.parametrize(("ipc", "views"), [(1, 256), (2, 128), (3, 85), (6, 64), (100, 64)])
+@pytest.mark.parametrize(("ipc", "views"), [(1, 256), (2, 128), (3, 85), (6, 64), (37, 64), (100, 24), (5000, 1)])
 def test_few_items_have_more_views_each(ipc: int, views: int) -> None:
     assert with_views(replace(GOOD, ipc=ipc, formations=1), 8).views == views
     assert with_views(replace(GOOD, ipc=ipc, formations=8), 8).views == max(views, 2048 // (8 * ipc))
