@@ -106,7 +106,9 @@ def beside(corpus: str, budget: str, request: Request) -> dict[str, Any]:
 def ablated(corpus: str, loss: str, distillations: int, draws: Sequence[Draw], request: Request) -> dict[str, Any]:
     """The sets of the ablation's line, of those that are measured."""
     cells = [open_cell(Cell(corpus, loss, seed), request) for seed in range(distillations)]
-    return {draw.name: together([measure_draw(cell, draw, request) for cell in cells]) for draw in ABLATED if draw in draws}
+    return {
+        draw.name: together([measure_draw(cell, draw, request) for cell in cells]) for draw in ABLATED if draw in draws
+    }
 
 
 def speakers(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
