@@ -5,8 +5,9 @@ is of it) is compared with what it is in shadow runs with the clip and in shadow
 
     score = log N(x; m_in, s_in) - log N(x; m_out, s_out)
 
-held between -``SUREST`` and ``SUREST``, because tails are not normal and one clip must not outweigh all others of its
-speaker. The scores of several statistics are added, as if they were independent.
+bent to stay between -``SUREST`` and ``SUREST``, because tails are not normal and one clip must not outweigh all others
+of its speaker; bent and not cut, because equal scores at the end would be taken for members all or none. The scores of
+several statistics are added, as if they were independent.
 
 Each shadow is attacked in turn and the others, without its complement, tell how the statistic is distributed. Means are
 the clip's own, the spreads are common to all clips, as for few shadows there. Of few shadows the distance of the two
@@ -129,7 +130,7 @@ def _ratios(target: Floats, statistic: Floats, members: NDArray[np.bool_]) -> Fl
     floor = 1e-3 * float(np.std(statistic)) + 1e-12
     spread_in, spread_out = max(spread_in or spread_out, floor), max(spread_out, floor)
     ratios = _log_normal(target, pulled, spread_in) - _log_normal(target, mean_out, spread_out)
-    return np.asarray(np.clip(ratios, -SUREST, SUREST))
+    return np.asarray(ratios / (1 + np.abs(ratios) / SUREST))
 
 
 def _means(statistic: Floats, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Floats]:

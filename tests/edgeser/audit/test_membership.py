@@ -108,3 +108,10 @@ def test_two_statistics_tell_more_than_one() -> None:
     for attack in ("likelihood_ratio", "threshold"):
         alone, together = (membership_figures(seen)["utterance"][attack]["auc"]["value"] for seen in (first, both))
         assert together > alone + 0.02, attack
+
+
+def test_sure_scores_are_bounded_and_still_in_an_order() -> None:
+    # Equal scores are taken for members all or none, which would make the rate at few false positives zero.
+    scores = likelihood_ratios(observed(strength=40.0, seed=3))
+    assert np.abs(scores).max() < 10
+    assert len(np.unique(scores)) > 0.99 * scores.size
