@@ -21,6 +21,13 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
     }
 )
 """By start, what the items of the other methods are made of."""
+MADE_BY: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(CHOSEN, "are log-mels of recordings of the corpus"),
+        "gan": "were drawn from a generator that learnt mixtures of several recordings",
+    }
+)
+"""By method, what the items are made of where it reads no start."""
 FROM_RECORDINGS = (
     " From a log-mel, speech can roughly be made audible again:"
     " pass this kit on only as the licence lets you pass on the recordings."
@@ -134,10 +141,14 @@ def _replaced(manifest: Mapping[str, Any], payload_bytes: int | None) -> list[st
 
 def _origin(provenance: Mapping[str, Any]) -> tuple[str, str]:
     """What the items are made of, and what follows where a recording may be heard in them."""
-    if provenance["method"] in CHOSEN:
-        return "are log-mels of recordings of the corpus", FROM_RECORDINGS
-    start = provenance["config"].get("start_from", "real")
-    return BEGAN_AS[start], FROM_RECORDINGS if start == "real" else " How near they are to recordings was not measured."
+    method, start = provenance["method"], provenance["config"].get("start_from", "real")
+    heard = method in CHOSEN or (method not in MADE_BY and start == "real")
+    return origin(method, start), FROM_RECORDINGS if heard else " How near they are to recordings was not measured."
+
+
+def origin(method: str, start: str) -> str:
+    """What the items of a method are made of, as the rest of a sentence about them."""
+    return MADE_BY[method] if method in MADE_BY else BEGAN_AS[start]
 
 
 def _student(manifest: Mapping[str, Any]) -> list[str]:

@@ -24,8 +24,9 @@ from edgeser.audit.membership import membership_figures
 from edgeser.audit.shadows import FROM, THREATS, ShadowPlan, attack_shadow, observations
 from edgeser.audit.speakers import Linked, linkage_figures, sex_figures
 from edgeser.audit.tables import summary_lines
+from edgeser.card import MADE_BY
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import find_method
+from edgeser.distill.table import has_starts
 from edgeser.errors import AuditError, SettingsError
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.network import infer
@@ -153,8 +154,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
     """
     opened = open_audit(run, workers, plan.folder)
     settings = opened.material.settings
-    method = find_method(settings.method)
-    if plan.starts and (method.improve is None or method.items is not None or settings.dp):
+    if plan.starts and (not has_starts(settings) or settings.dp):
         raise SettingsError(f"items of --method {settings.method} in this run have no other start", "leave out --from")
     for name in plan.overrides or {}:
         if name not in OVERRIDES:
@@ -263,7 +263,7 @@ def _described(opened: Opened) -> dict[str, Any]:
     return {
         "corpus": description["corpus"]["name"],
         "method": settings.method,
-        "start_from": settings.start_from,
+        "start_from": settings.start_from if has_starts(settings) else None,
         "labels": settings.labels,
         **{key: budget[key] for key in ("ipc", "items", "share", "train_items")},
         "speakers": len(set(opened.assignment.task.speakers)),
@@ -280,8 +280,9 @@ def _sets_in_words(opened: Opened, sets: Mapping[str, Linked], plan: AuditPlan) 
         CONTROL: "smooth noise with hard labels, of no recording; the control",
         **{FROM + start: f"{settings.method} from {start}" for start in plan.starts},
     }
-    if find_method(settings.method).improve is not None:
-        words["distilled"] += f" from {settings.start_from}"
+    words["distilled"] += (
+        f" from {settings.start_from}" if has_starts(settings) else f"; its items {MADE_BY[settings.method]}"
+    )
     counts = {name: len(linked.items) for name, linked in sets.items()}
     return {name: {"words": text, "items": counts.get(name, counts[LEAK])} for name, text in words.items()}
 

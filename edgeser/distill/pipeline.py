@@ -27,8 +27,7 @@ from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish as finish
 from edgeser.distill.shipping import student_schedule as student_schedule
-from edgeser.distill.starts import find_start
-from edgeser.distill.table import decided, find_method, takes_clips
+from edgeser.distill.table import decided, find_method, require_start, takes_clips
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
@@ -88,7 +87,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         )
     if settings.ship != "items" and settings.formations > 1:
         raise SettingsError(f"--ship {settings.ship} makes whole log-mels", "use --formations 1")
-    find_start(settings.start_from)
+    require_start(settings)
     find_memory(settings.memory)
     if settings.labels not in LABELS:
         raise SettingsError(f"there is no kind of labels {settings.labels!r}", choice_hint(settings.labels, LABELS))

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
+from edgeser.distill.starts import find_start
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings, with_budget, with_views
 from edgeser_device.formations import FORMATS
@@ -118,6 +119,23 @@ def formations_of(settings: Settings, share: float, rarest: int) -> int:
 def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
     """The most log-mels in an item, ``wanted`` at most, with which ``ipc`` items need no more than ``rarest`` clips."""
     return max((number for number in FORMATS if number <= wanted and ipc * number <= rarest), default=1)
+
+
+def has_starts(settings: Settings) -> bool:
+    """Whether items begin as what ``start_from`` says; chosen and generated ones do not."""
+    method = find_method(settings.method)
+    return method.improve is not None and method.items is None
+
+
+def require_start(settings: Settings) -> None:
+    """Check that the items' beginning exists, and that nobody asks for one that the method does not read.
+
+    Raises:
+        SettingsError: There is no such start, or the method makes its items of something else.
+    """
+    find_start(settings.start_from)
+    if find_method(settings.method).items is not None and settings.start_from != Settings.start_from:
+        raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
 
 
 def takes_clips(settings: Settings) -> bool:

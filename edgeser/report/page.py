@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeser.card import BEGAN_AS, CHOSEN, SYNTHETIC
+from edgeser.card import SYNTHETIC, origin
 from edgeser.errors import RunError
 from edgeser.fingerprint import is_own
 from edgeser.pack import pack_kit, without_paths
@@ -27,7 +27,6 @@ from edgeser.report.rows import compared, rows_of, single_rows
 from edgeser.report.summary import sentences
 from edgeser.report.template import render
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.tables import convergence_words
 from edgeser.workers import Workers
 from edgeser_device.progress import note
@@ -77,7 +76,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
     workers.release()
     note("pictures, sounds")
     gallery = make_gallery(distilled, recordings, plan.items)
-    audit = read_audit(run)
+    audit, settings = read_audit(run), run.settings()
     note("kit")
     context = {
         **_results(metrics if plan.recordings else without_speakers(metrics, description), description),
@@ -86,13 +85,13 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "metrics": metrics,
         "synthetic": description["corpus"].get("kind") == SYNTHETIC,
         "gallery": gallery,
-        "origin": _origin(run.settings()),
+        "origin": origin(settings.method, settings.start_from),
         "with_recordings": plan.recordings,
         "audit": audit,
         "kit": _kit(run),
         "provenance": _provenance(run, description, metrics),
-        "settings": without_paths(asdict(run.settings())),
-        "commands": commands(run.settings(), metrics, audit.found if audit else None),
+        "settings": without_paths(asdict(settings)),
+        "commands": commands(settings, metrics, audit.found if audit else None),
         "missing": missing(metrics, audit is not None, RUN),
     }
     path = plan.out or run.folder / "report.html"
@@ -187,11 +186,6 @@ def _kit(run: Run) -> dict[str, Any]:
         return {"reason": error.message}
     members = dict(sorted(report.members.items(), key=lambda item: -item[1]))
     return {**report.to_json(), "target": TARGET, "members": members}
-
-
-def _origin(settings: Settings) -> str:
-    """What the items are made of."""
-    return "are log-mels of recordings" if settings.method in CHOSEN else BEGAN_AS[settings.start_from]
 
 
 def _provenance(run: Run, description: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from edgeser.corpora.splits import Split
 from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.loop import iterations_done, run_method
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.table import find_method, settings_for
+from edgeser.distill.table import find_method, require_start, settings_for
 from edgeser.errors import DistilledSetError, SettingsError
 from edgeser.experts import Ensemble, Task
 from edgeser.rows import REAL_CLIPS
@@ -97,6 +97,7 @@ def prepare_vectors(settings: Settings) -> Material:
         raise SettingsError(f"--method {settings.method} does not work on vectors", f"use one of: {', '.join(METHODS)}")
     if settings.ship != "items" or settings.polish or settings.formations > 1:
         raise SettingsError("vectors are shipped as items, as they are", "leave out --ship, --polish and --formations")
+    require_start(settings)
     vectors = read_vectors(Path(settings.folder))
     split, rows = split_vectors(vectors, settings.split)
     train = vectors.x[rows["train"]]

@@ -17,10 +17,14 @@ import onnxruntime
 import pytest
 from device.kits import CARD, synthetic_set, write_run
 
+from edgeser.card import BEGAN_AS, MADE_BY, origin
+from edgeser.distill.starts import STARTS
+from edgeser.distill.table import METHODS, has_starts
 from edgeser.errors import RunError, SettingsError, StorageError
 from edgeser.fingerprint import speaker_hashes
 from edgeser.pack import PackReport, pack_kit, without_paths
 from edgeser.run import Run
+from edgeser.settings import Settings
 from edgeser.targets import TARGETS, find_target
 from edgeser_device.kit import MANIFEST, read_kit
 from edgeser_device.known_bad import KNOWN_BAD_AARCH64
@@ -237,6 +241,7 @@ def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: 
         ("mtt", "real", "The items began as log-mels of recordings"),
         ("invert", "mix", "The items began as sums of the powers"),
         ("match", "noise", "The items began as noise"),
+        ("gan", "mix", "The items were drawn from a generator that learnt mixtures"),
     ],
 )
 def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, start: str, words: str) -> None:
@@ -255,6 +260,13 @@ def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
     assert "- distilled: 0.900\n" in card
     assert "Seeds 7 (one training" in card
+
+
+def test_methods_that_read_no_start_say_themselves_what_items_are() -> None:
+    without = {method for method in METHODS if not has_starts(Settings("demo", method=method, ipc=1))}
+    assert without == set(MADE_BY)
+    assert set(STARTS) == set(BEGAN_AS)
+    assert {origin(method, start) for method in METHODS for start in STARTS} == {*MADE_BY.values(), *BEGAN_AS.values()}
 
 
 PEOPLE = {part: {"speakers": [f"{name}-surname"]} for part, name in zip(("train", "dev", "test"), "abc", strict=True)}

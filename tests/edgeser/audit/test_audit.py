@@ -153,6 +153,20 @@ def test_methods_that_choose_clips_have_no_other_start(tmp_path: Path) -> None:
         audit(run, AuditPlan(0, starts=("noise",)), Workers(1))
 
 
+@pytest.fixture(scope="module")
+def drawn(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose items are drawn from a generator."""
+    settings = replace(tiny, method="gan", ipc=4, iterations=4, pretraining=0.5, latent=8, expert_steps=2)
+    return distill(settings, tmp_path_factory.mktemp("drawn") / "run", Workers(1), resume=False, warn=lambda _: None)
+
+
+def test_the_audit_of_generated_items_names_no_start(drawn: Run) -> None:
+    found = audit(drawn, AuditPlan(0, sounds=False), Workers(1))
+    assert found["run"]["start_from"] is None
+    assert "learnt mixtures of several recordings" in found["sets"]["distilled"]["words"]
+    assert "from mix" not in found["sets"]["distilled"]["words"]
+
+
 def test_bad_input_is_one_line_and_one_hint(run_edgeser: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
     done = run_edgeser("audit", tmp_path / "none", "--shadows", "3")
     assert done.returncode == 2

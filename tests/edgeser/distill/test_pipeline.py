@@ -227,6 +227,12 @@ def test_a_name_that_does_not_exist_is_refused(tiny: Settings, change: dict[str,
         prepare(replace(tiny, **change), ALONE)
 
 
+def test_generated_items_have_no_other_start(tiny: Settings) -> None:
+    with pytest.raises(SettingsError, match="--method gan has no other start") as caught:
+        prepare(replace(tiny, method="gan", start_from="noise"), Workers(1))
+    assert caught.value.hint == "leave out --from"
+
+
 def test_a_finished_run_is_not_touched(tiny_run: Run, tiny: Settings) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny_run.folder.rglob("*.safetensors")}
     distill(tiny, tiny_run.folder, ALONE, resume=True, warn=silent)

@@ -45,6 +45,12 @@ def settings(file: Path, **changed: object) -> Settings:
     )
 
 
+def test_generated_vectors_have_no_other_start(file: Path) -> None:
+    with pytest.raises(SettingsError, match="--method gan has no other start") as caught:
+        prepare_vectors(settings(file, start_from="real"))
+    assert caught.value.hint == "leave out --from"
+
+
 def test_the_student_is_a_dense_network() -> None:
     graph = mlp(SIZE, 3)
     assert graph.parameter_count == 64 * SIZE + 2 * 64 + 64 * 3 + 3
