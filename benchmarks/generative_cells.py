@@ -170,7 +170,7 @@ def bench_of(opened: Opened, draw: Draw) -> Bench:
     assignment = assignment_of(opened.bench.assignment, draw)
     made = generated_items(assignment, opened.state)
     distilled = finish(assignment, made, opened.bench.distilled.frontend)
-    return replace(opened.bench, assignment=assignment, distilled=distilled)
+    return replace(opened.bench, assignment=assignment, distilled=distilled, generator={})
 
 
 def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:

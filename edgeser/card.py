@@ -32,6 +32,10 @@ FROM_RECORDINGS = (
     " From a log-mel, speech can roughly be made audible again:"
     " pass this kit on only as the licence lets you pass on the recordings."
 )
+FROM_GENERATOR = (
+    " What it draws was not compared with recordings, and experts can be asked which recordings they learnt:"
+    " pass this kit on only as the licence lets you pass on the recordings."
+)
 
 USES = """\
 ## Intended uses
@@ -56,6 +60,11 @@ BY_AUDIT = (
     "how near single items are to single recordings: edgeser audit",
 )
 """What ``edgeser audit`` measures of a run before it is packed."""
+OF_A_GENERATOR = (
+    "which recordings the generator and its label experts were made of (membership)",
+    "how near what the generator draws is to single recordings",
+)
+"""What nothing measures of a kit that draws its items."""
 NOT_AUDITED = (
     "whether the student does better for women than for men, or for one accent than for another",
     "the board itself: figures here are of the machine that is named",
@@ -85,12 +94,16 @@ STUDENT_T = (
 """97.5 % point of Student's distribution for 1, 2, ... degrees of freedom; beyond, the last one, a little too large."""
 
 
-def write_card(manifest: Mapping[str, Any], payload_bytes: int | None = None) -> str:
+def write_card(
+    manifest: Mapping[str, Any], payload_bytes: int | None = None, generator: Mapping[str, int] | None = None
+) -> str:
     """The card in Markdown.
 
     Args:
         manifest: Without its list of members.
         payload_bytes: Packed size of what training needs, to compare with the recordings.
+        generator: Of a kit that draws its items: ``labellers``, ``points`` a class where nothing else is asked for,
+            and ``bytes`` of generator and label experts.
     """
     parts = [f"# Speech emotion recogniser: {', '.join(manifest['labels'])}", ""]
     if manifest["provenance"]["corpus"].get("kind") == SYNTHETIC:
@@ -99,12 +112,14 @@ def write_card(manifest: Mapping[str, Any], payload_bytes: int | None = None) ->
             " It shows that everything works; it says nothing about people.",
             "",
         ]
-    data = [*_data(manifest), *_replaced(manifest, payload_bytes), ""]
-    return "\n".join([*parts, *data, *_student(manifest), *_results(manifest), *_audited(manifest), USES])
+    made = _generator(manifest, generator) if generator else _items(manifest)
+    data = [*_data(manifest), *made, *_replaced(manifest, payload_bytes), ""]
+    audited = _audited(manifest, OF_A_GENERATOR if generator else BY_AUDIT)
+    return "\n".join([*parts, *data, *_student(manifest), *_results(manifest), *audited, USES])
 
 
 def _data(manifest: Mapping[str, Any]) -> list[str]:
-    provenance, budgets = manifest["provenance"], manifest["budgets"]
+    provenance = manifest["provenance"]
     corpus, split = provenance["corpus"], provenance["split"]
     lines = ["## Data", f"- Corpus: {corpus.get('title') or corpus['name']} (`{corpus['name']}`)"]
     licence = str(corpus.get("licence") or "not stated")
@@ -119,13 +134,32 @@ def _data(manifest: Mapping[str, Any]) -> list[str]:
     if any(speakers.values()):
         counts = ", ".join(f"{count} {part}" for part, count in speakers.items())
         lines.append(f"- Split `{split.get('name', 'unknown')}`, no speaker in two parts: {counts} speakers")
+    return lines
+
+
+def _items(manifest: Mapping[str, Any]) -> list[str]:
+    """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
+    provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
-    lines.append(
-        f"- Distilled by `{provenance['method']}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
-        f" {budgets['views']} views, {budgets['distilled_bytes']:,} bytes"
-    )
-    origin, warning = _origin(provenance)
-    return [*lines, f"- **The items {origin}.**{warning}"]
+    method, start = provenance["method"], provenance["config"].get("start_from", "real")
+    heard = method in CHOSEN or (method not in MADE_BY and start == "real")
+    unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
+    return [
+        f"- Distilled by `{method}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
+        f" {budgets['views']} views, {budgets['distilled_bytes']:,} bytes",
+        f"- **The items {origin(method, start)}.**{FROM_RECORDINGS if heard else unknown}",
+    ]
+
+
+def _generator(manifest: Mapping[str, Any], generator: Mapping[str, int]) -> list[str]:
+    """What a kit holds that draws its items."""
+    return [
+        f"- Distilled by `{manifest['provenance']['method']}` to a generator and {generator['labellers']} label experts,"
+        f" {generator['bytes']:,} bytes; a board draws {generator['points']} items a class where nothing else is"
+        " asked for",
+        "- **The kit holds no items of the run: it holds a generator that learnt mixtures of several recordings, and"
+        f" label experts that were trained directly on the recordings.**{FROM_GENERATOR}",
+    ]
 
 
 def _replaced(manifest: Mapping[str, Any], payload_bytes: int | None) -> list[str]:
@@ -137,13 +171,6 @@ def _replaced(manifest: Mapping[str, Any], payload_bytes: int | None) -> list[st
         f"- Stands for {budgets['corpus_bytes'] / 1e6:.1f} MB of training recordings{count} with"
         f" {payload_bytes / 1e6:.2f} MB: 1/{budgets['corpus_bytes'] / payload_bytes:.1f} of them"
     ]
-
-
-def _origin(provenance: Mapping[str, Any]) -> tuple[str, str]:
-    """What the items are made of, and what follows where a recording may be heard in them."""
-    method, start = provenance["method"], provenance["config"].get("start_from", "real")
-    heard = method in CHOSEN or (method not in MADE_BY and start == "real")
-    return origin(method, start), FROM_RECORDINGS if heard else " How near they are to recordings was not measured."
 
 
 def origin(method: str, start: str) -> str:
@@ -199,7 +226,7 @@ def _figure(row: Mapping[str, Any], seeds: int) -> str:
     return f"{mean:.3f} ± {spread:.3f}, {mean - half:.3f} to {mean + half:.3f}"
 
 
-def _audited(manifest: Mapping[str, Any]) -> list[str]:
+def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> list[str]:
     """What was measured of the kit besides its scores, and what was not."""
     lines, cost = ["## Audited"], manifest["results"].get("payload")
     lines.append("- Speakers: none stands in two parts of the split")
@@ -213,7 +240,7 @@ def _audited(manifest: Mapping[str, Any]) -> list[str]:
     lines += [f"- {line}" for line in digest_lines(found)] if found else []
     absent = [
         *([] if cost else ["what storing the items as bytes costs"]),
-        *([] if found and found["shadows"] else BY_AUDIT[: 1 if found else 2]),
+        *([] if found and found["shadows"] else unless_audited[: 1 if found else 2]),
         *NOT_AUDITED,
     ]
     return [*lines, "", "Not audited:", *(f"- {what}" for what in absent), ""]

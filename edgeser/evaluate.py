@@ -28,6 +28,7 @@ from edgeser.settings import Settings
 from edgeser.students import build, initial_weights, parse_student
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.generated import DESCRIPTION, PROBE, Description
 from edgeser_device.machine import describe_machine
 from edgeser_device.progress import progress_bar
 from edgeser_export.files import write_json
@@ -153,7 +154,7 @@ def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, 
         init=run.init(),
         ensemble=label_ensemble(settings, task, trained),
     )
-    return Bench(assignment, distilled, dev, test), description["split"]
+    return Bench(assignment, distilled, dev, test, run.generator()), description["split"]
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,7 @@ class Examination:
             "distilled": {
                 **rows["distilled"],
                 "share": description["budget"]["share"],
-                "ipc": bench.distilled.per_class,
-                "bytes": (self.run.folder / "distilled.safetensors").stat().st_size,
+                **shipped_size(self.run, bench),
             },
             "init": {"uar": start.uar},
             "experts": {
@@ -221,7 +221,8 @@ class Examination:
             "details": self.details(scores) | self._detailed({"init": [start], "experts": [experts]}),
             "split": self.split,
             "seeds": list(self.plan.seeds),
-            "varies": "order of training; for baselines also the choice of items",
+            "varies": "order of training; for baselines also the choice of items"
+            + ("; for the generator the items that are drawn" if bench.generator else ""),
             "student": description["student"],
             "method": description["method"],
             "schedule": bench.distilled.schedule.to_json(),
@@ -277,6 +278,15 @@ def other_students(run: Run, names: Sequence[str]) -> tuple[str, ...]:
             seen.add(student)
             others.append(name)
     return tuple(others)
+
+
+def shipped_size(run: Run, bench: Bench) -> dict[str, int]:
+    """Items per class and bytes of the set; of a generator what is drawn of each class, its bytes, and all items."""
+    if not bench.generator:
+        return {"ipc": bench.distilled.per_class, "bytes": (run.folder / "distilled.safetensors").stat().st_size}
+    points = Description.from_bytes(bench.generator[DESCRIPTION]).points
+    size = sum(len(data) for name, data in bench.generator.items() if name != PROBE)
+    return {"ipc": points, "bytes": size, "drawn": points * bench.task.classes}
 
 
 def bank_size(row: str, bench: Bench) -> dict[str, int]:

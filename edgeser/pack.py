@@ -28,7 +28,7 @@ from edgeser.targets import Target, find_target
 from edgeser.wheels import Wheels
 from edgeser_device.archive import join, pack, write_arrays, write_json_bytes
 from edgeser_device.distilled import DistilledSet
-from edgeser_device.generated import PROBE
+from edgeser_device.generated import DESCRIPTION, PROBE, Description
 from edgeser_device.golden import compute_golden
 from edgeser_device.kit import (
     FRONTEND,
@@ -182,13 +182,21 @@ def read_parts(folder: Path) -> Parts:
         ) from error
     if list(distilled.names) != description["labels"]:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
+    results = _measured(run, bool(generator))
+    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled, generator)
+
+
+def _measured(run: Run, draws: bool) -> dict[str, Any]:
+    """What was measured of what the kit holds; of a kit that ``draws`` its items nothing that is of the run's own."""
     evaluated = run.metrics() or {}
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
-    if (cost := read_cost(folder)) is not None:
+    if draws:
+        return results if "drawn" in results.get("distilled", {}) else {}
+    if (cost := read_cost(run.folder)) is not None:
         results["payload"] = cost
-    if (audited := read_digest(folder)) is not None:
+    if (audited := read_digest(run.folder)) is not None:
         results["audit"] = audited
-    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled, generator)
+    return results
 
 
 def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels: Wheels | None = None) -> bytes:
@@ -210,7 +218,7 @@ def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels:
         manifest["wheels"] = wheels.to_json()
     packed = {name: pack(name, data) for name, data in sorted(members.items())}
     payload = sum(len(stored) for name, (_, stored) in packed.items() if not name.startswith(WHEELS))
-    members[CARD] = write_card(manifest, payload).encode()
+    members[CARD] = write_card(manifest, payload, _drawn(run.generator)).encode()
     packed[CARD] = pack(CARD, members[CARD])
     manifest["members"] = {name: _listed(members[name], stored) for name, (_, stored) in sorted(packed.items())}
     content = write_json_bytes(manifest)
@@ -268,6 +276,18 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
             "config": run.config,
         },
         "results": results,
+    }
+
+
+def _drawn(generator: Mapping[str, bytes]) -> dict[str, int]:
+    """What the card says of a generator; nothing where the kit holds items."""
+    if not generator:
+        return {}
+    known = Description.from_bytes(generator[DESCRIPTION])
+    return {
+        "points": known.points,
+        "labellers": known.labellers,
+        "bytes": sum(len(data) for data in generator.values()),
     }
 
 

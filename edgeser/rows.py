@@ -9,7 +9,7 @@ choice of items.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -26,6 +26,7 @@ from edgeser.scoring import Clips, Score, average_by_clip, probabilities, score,
 from edgeser.settings import BOUNDS
 from edgeser.training import Arrays, train_on_clips, train_on_set, with_statistics
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.generated import Drawing, Drawn, Points
 from edgeser_device.schedule import Schedule, statistics_batches
 from edgeser_device.views import render
 from edgeser_export.graph import Graph, Weights
@@ -50,17 +51,25 @@ class Bench:
         distilled: The run's set.
         dev: Clips of the dev speakers.
         test: Clips of the test speakers.
+        generator: Files of the generator that is shipped instead of the set, by name; empty where the set is.
     """
 
     assignment: Assignment
     distilled: DistilledSet
     dev: Clips
     test: Clips
+    generator: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def task(self) -> Task:
         """The real clips."""
         return self.assignment.task
+
+    def shipped(self, seed: int) -> DistilledSet:
+        """What a board trains on: the set, or what it draws with a seed from the generator, as it does by default."""
+        if not self.generator:
+            return self.distilled
+        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed).at(0)[0]
 
     def with_steps(self, steps: int) -> Bench:
         """The same bench for students that are trained for ``steps`` steps, on a schedule of that length."""
@@ -91,8 +100,8 @@ Row: TypeAlias = Callable[[Bench, Graph, Weights, int], Arrays]
 
 
 def train_distilled(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On the views of the distilled set."""
-    return train_on_set(graph, start, bench.distilled, seed)
+    """On the views of the distilled set; where a generator is shipped, of items that are drawn from it."""
+    return train_on_set(graph, start, bench.shipped(seed), seed)
 
 
 def train_full(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:

@@ -152,6 +152,11 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
     Raises:
         EdgeserError: As :func:`audit`.
     """
+    if run.settings().ship == "generator":
+        raise AuditError(
+            f"the kit of {run.folder} draws its items from a generator: an audit would be of items that are not in it",
+            "distil with --ship items and audit that",
+        )
     opened = open_audit(run, workers, plan.folder)
     settings = opened.material.settings
     if plan.starts and (not has_starts(settings) or settings.dp):

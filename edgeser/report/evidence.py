@@ -58,13 +58,13 @@ class Audit:
 
 
 def read_audit(run: Run) -> Audit | None:
-    """The audit of a run; None where it has none.
+    """The audit of a run; None where it has none, or ships a generator: it would be of items that are not shipped.
 
     Raises:
         RunError: audit.json is damaged, or of another version.
     """
     path = run.folder / FILE
-    if not path.is_file():
+    if not path.is_file() or run.settings().ship == "generator":
         return None
     try:
         return _audit(json.loads(path.read_bytes()))

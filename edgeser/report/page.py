@@ -9,6 +9,7 @@ import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
     note("pictures, sounds")
     gallery = make_gallery(distilled, recordings, plan.items)
     audit, settings = read_audit(run), run.settings()
+    draws = settings.ship == "generator"
+    absent = partial(missing, metrics, audit is not None or draws)
     note("kit")
     context = {
         **_results(metrics if plan.recordings else without_speakers(metrics, description), description),
@@ -86,18 +89,19 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "synthetic": description["corpus"].get("kind") == SYNTHETIC,
         "gallery": gallery,
         "origin": origin(settings.method, settings.start_from),
+        "draws": draws,
         "with_recordings": plan.recordings,
         "audit": audit,
         "kit": _kit(run),
         "provenance": _provenance(run, description, metrics),
         "settings": without_paths(asdict(settings)),
         "commands": commands(settings, metrics, audit.found if audit else None),
-        "missing": missing(metrics, audit is not None, RUN),
+        "missing": absent(RUN),
     }
     path = plan.out or run.folder / "report.html"
     data = render("report.html", context).encode()
     write_bytes(path, data)
-    return {"report": str(path), "bytes": len(data), "missing": missing(metrics, audit is not None, str(run.folder))}
+    return {"report": str(path), "bytes": len(data), "missing": absent(str(run.folder))}
 
 
 def evaluated(run: Run) -> dict[str, Any]:
@@ -124,7 +128,7 @@ def missing(metrics: Mapping[str, Any], audited: bool, folder: str) -> dict[str,
         "details": (metrics.get("details"), f"edgeser evaluate {run} --full --baselines"),
         "convergence": (metrics.get("convergence"), f"edgeser evaluate {run} --full --convergence"),
         "cross_corpus": (metrics.get("cross_corpus"), f"edgeser evaluate {run} --on DIR --corpus NAME"),
-        "audit": (audited, f"edgeser audit {run}"),
+        "audit": (audited, f"edgeser audit {run}"),  # of a run that ships a generator there is none to make
     }
     return {name: command for name, (there, command) in absent.items() if not there}
 

@@ -20,6 +20,7 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     own, classes = by_name["distilled"], len(description["labels"])
     speakers = len(description["split"]["test"]["speakers"])
     items, holds = _count(budget["items"], "item", "items"), budget.get("formations", 1)
+    items += " drawn from the generator that is shipped" if "drawn" in metrics["distilled"] else ""
     lines = [
         f"A student trained on {items}, in number {budget['share']:.1%} of the {budget['train_items']:,} training "
         f"clips, reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was "
