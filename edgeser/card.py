@@ -153,8 +153,9 @@ def _items(manifest: Mapping[str, Any]) -> list[str]:
 
 def _generator(manifest: Mapping[str, Any], generator: Mapping[str, int]) -> list[str]:
     """What a kit holds that draws its items."""
+    experts = f"{generator['labellers']} label experts"
     return [
-        f"- Distilled by `{manifest['provenance']['method']}` to a generator and {generator['labellers']} label experts,"
+        f"- Distilled by `{manifest['provenance']['method']}` to a generator and {experts},"
         f" {generator['bytes']:,} bytes; a board draws {generator['points']} items a class where nothing else is"
         " asked for",
         "- **The kit holds no items of the run: it holds a generator that learnt mixtures of several recordings, and"

@@ -32,7 +32,8 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
             "sets": {set: {
               "nearest": spread,                      of an item to its nearest real clip
               "source": null or {"count", "of", "value", "low", "high", "chance"},     items whose nearest real clip
-                                                      is one that they are or began as; null where none is known
+                                                      is one that they are or began as; null where none is known;
+                                                      chance: where items of a class exchange their sources
               "below_least": {"count", "of", "value", "low", "high"},      items nearer than any clip is to another's
               "below_lower": {... the same ...},      items nearer than 5 % of the clips are
               "relative": {"items": spread, "other_speaker": spread, "below_least": {...}, "below_lower": {...}}

@@ -227,7 +227,7 @@ def _copies(
     }
     sources = {name: linked.sources for name, linked in sets.items()}
     spaces = {
-        space: copy_figures(unit, real, voices.speakers, found, sources)
+        space: copy_figures(unit, real, voices.speakers, task.labels, found, sources)
         for space, (unit, real, found) in measured.items()
     }
     words = (

@@ -113,6 +113,7 @@ def copy_figures(
     unit: str,
     real: Floats,
     speakers: NDArray[np.int64],
+    labels: NDArray[np.int64],
     sets: dict[str, Floats],
     sources: dict[str, NDArray[np.int64]],
 ) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def copy_figures(
         unit: Of the distances.
         real: Between the clips, (clips, clips).
         speakers: Of each clip, (clips,).
+        labels: Class of each clip, (clips,).
         sets: From the items of each set to the clips, (items, clips).
         sources: Clips that each item of a set is or began as, (items, sources), where that is known.
 
@@ -138,7 +140,7 @@ def copy_figures(
         "sets": {
             name: {
                 "nearest": _spread(found.min(1)),
-                "source": source_figures(found, sources.get(name, NO_SOURCES)),
+                "source": source_figures(found, sources.get(name, NO_SOURCES), labels),
                 **_compared(found.min(1), nearest),
                 "relative": {
                     "items": _spread(_relative(found)),
@@ -151,20 +153,33 @@ def copy_figures(
     }
 
 
-def source_figures(distances: Floats, sources: NDArray[np.int64]) -> dict[str, float] | None:
+def source_figures(distances: Floats, sources: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float] | None:
     """How many items have one of their own sources as the nearest of all clips, and how many had by chance.
+
+    An item is near to clips of its class whatever it began as, and some clips are near to many. So chance is what is
+    found where the items of a class exchange their sources: the mean over all exchanges that leave none its own; and
+    no less than what clips of the class drawn by lot would find.
 
     Args:
         distances: Of items to clips, (items, clips).
         sources: Clips that each item is or began as, (items, sources).
+        labels: Class of each clip, (clips,).
 
     Returns:
         A share with its interval, and ``chance``; None where no source is known.
     """
     if not sources.size:
         return None
-    found = (distances.argmin(1)[:, None] == sources).any(1)
-    return {**share_of(int(found.sum()), len(found)), "chance": round(sources.shape[1] / distances.shape[1], 6)}
+    near, classes = distances.argmin(1), labels[sources[:, 0]]
+    found = (near[:, None] == sources).any(1)
+    exchanged = np.zeros(len(sources))
+    for label in np.unique(classes):
+        rows = np.flatnonzero(classes == label)
+        hits = (near[rows, None, None] == sources[rows]).any(2)
+        exchanged[rows] = (hits.sum(1) - np.diag(hits)) / max(1, len(rows) - 1)
+    by_lot = np.minimum(1, sources.shape[1] / np.bincount(labels)[classes])
+    chance = max(float(exchanged.mean()), float(by_lot.mean()))
+    return {**share_of(int(found.sum()), len(found)), "chance": round(chance, 6)}
 
 
 def _compared(found: Floats, reference: Floats) -> dict[str, Any]:

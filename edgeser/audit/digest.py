@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeser.audit.lines import THREAT_WORDS, Found, attack_lines, control_lines
+from edgeser.audit.tables import figure_words
 from edgeser.errors import RunError
 
 
@@ -34,8 +35,8 @@ def audit_digest(found: Found) -> dict[str, Any]:
 
     Returns:
         ``{"shadows", "membership": null or {"value", "low", "high", "attack", "threat_model"}, "items", "nearer": items
-        nearer to a recording than recordings of two speakers are, by space, "sources": null or {"count", "of"} in
-        patterns, "controls": {"found", "of"}}``
+        nearer to a recording than recordings of two speakers are, by space, "sources": null or {"count", "of", "chance"}
+        in patterns, "controls": {"found", "of"}}``
     """
     spaces, controls = found["copies"]["spaces"], control_lines(found)
     source = spaces["patterns"]["sets"]["distilled"]["source"]
@@ -44,7 +45,7 @@ def audit_digest(found: Found) -> dict[str, Any]:
         "membership": largest_area(found, "distilled"),
         "items": found["run"]["items"],
         "nearer": {name: space["sets"]["distilled"]["below_least"]["count"] for name, space in spaces.items()},
-        "sources": {key: source[key] for key in ("count", "of")} if source else None,
+        "sources": {key: source[key] for key in ("count", "of", "chance")} if source else None,
         "controls": {"found": sum(line["finds_the_leak"] for line in controls), "of": len(controls)},
     }
 
@@ -72,8 +73,8 @@ def digest_lines(digest: Mapping[str, Any]) -> list[str]:
     nearer = ", ".join(f"{count} by {name.replace('_', '-')}" for name, count in digest["nearer"].items())
     lines.append(f"Of {digest['items']} items, nearer to a recording than recordings of two speakers are: {nearer}")
     if digest["sources"]:
-        count, of = digest["sources"]["count"], digest["sources"]["of"]
-        lines.append(f"{count} of {of} items have a recording that they are or began as for their nearest (patterns)")
+        found = figure_words(digest["sources"])
+        lines.append(f"For {found} items the nearest recording is one that they are or began as (patterns)")
     controls = digest["controls"]
     lines.append(f"{controls['found']} of {controls['of']} figures of these attacks find a leak that was planted")
     return lines

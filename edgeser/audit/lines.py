@@ -32,8 +32,8 @@ class Line:
     Attributes:
         attack: In words.
         threat: What the attacker has, a key of ``THREAT_WORDS``.
-        figures: Of each set; None where counts do not allow it.
-        chance: The figure of an attack that knows nothing; None where there is none.
+        figures: Of each set; None where counts do not allow it. A figure may have a ``chance`` of its own.
+        chance: The figure of an attack that knows nothing; None where there is none, or one for each set.
         worse: "more" or "less" where a figure on that side of chance tells of a leak; empty where none does.
     """
 
@@ -45,10 +45,14 @@ class Line:
 
     def tells(self, name: str) -> bool | None:
         """Whether the whole interval of a set is on the leak's side of chance; None where that cannot be said."""
-        figure = self.figures.get(name)
-        if not figure or "low" not in figure or self.chance is None or not self.worse:
+        figure, chance = self.figures.get(name), self.chance_of(name)
+        if not figure or "low" not in figure or chance is None or not self.worse:
             return None
-        return bool(figure["low"] > self.chance if self.worse == "more" else figure["high"] < self.chance)
+        return bool(figure["low"] > chance if self.worse == "more" else figure["high"] < chance)
+
+    def chance_of(self, name: str) -> float | None:
+        """What an attack that knows nothing finds in a set."""
+        return (self.figures.get(name) or {}).get("chance", self.chance)
 
 
 def attack_lines(found: Found) -> Iterator[Line]:
@@ -108,8 +112,7 @@ def _copy_lines(copies: Found) -> Iterator[Line]:
         attack = f"least distance to a recording, {where} ({found['unit']}; chance: other speakers')"
         yield Line(attack, "set", own, least)
         linked = _with_bank({name: each["source"] for name, each in sets.items()})
-        chance = max((figure["chance"] for figure in linked.values() if figure), default=None)
-        yield Line(f"items nearest to a recording that they are or began as, {where}", "set", linked, chance, "more")
+        yield Line(f"items nearest to a recording that they are or began as, {where}", "set", linked, None, "more")
         for relative, words in ((False, "nearer than"), (True, "nearer for its neighbourhood than")):
             for key, title, chance in (("below_least", "all", None), ("below_lower", "95 % of", 0.05)):
                 figures = {name: (each["relative"] if relative else each)[key] for name, each in sets.items()}

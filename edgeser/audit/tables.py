@@ -19,7 +19,7 @@ def summary_lines(found: Found) -> list[dict[str, Any]]:
             "attack": line.attack,
             "threat_model": line.threat,
             "figure": figure,
-            "chance": line.chance,
+            "chance": line.chance_of(name),
             "worse": line.worse,
             "words": figure_words(figure),
         }
@@ -54,9 +54,13 @@ def audit_table(found: Found) -> Table:
 
 
 def figure_words(figure: Mapping[str, float]) -> str:
-    """A figure with its interval, or a count."""
+    """A figure with its interval, or a count, with its chance where that is its own."""
     if "count" in figure:
-        return f"{figure['count']} of {figure['of']}"
+        return f"{figure['count']} of {figure['of']}" + _chance(figure)
     if "low" not in figure:
         return f"{figure['value']:.3g}"
     return f"{figure['value']:.3f} ({figure['low']:.2f} to {figure['high']:.2f})"
+
+
+def _chance(figure: Mapping[str, float]) -> str:
+    return f" (chance {100 * figure['chance']:.1f} %)" if "chance" in figure else ""

@@ -81,7 +81,8 @@ def _audit(found: Mapping[str, Any]) -> Audit:
         lines.setdefault((line["attack"], line["threat_model"]), {})[line["set"]] = line
     attacks = []
     for (words, threat), by_set in lines.items():
-        chance = next(iter(by_set.values()))["chance"]
+        chances = {line["chance"] for line in by_set.values()}
+        chance = chances.pop() if len(chances) == 1 else None  # each of its own stands in its cell
         cells = tuple(by_set[name]["words"] if name in by_set else "" for name in sets)
         attacks.append(Attack(words, KNOWS.get(threat, threat), cells, "" if chance is None else f"{chance:.3g}"))
     areas = _membership_areas(found.get("membership"))

@@ -15,6 +15,7 @@ from edgeser.audit import audit as whole
 from edgeser.audit import shadows, speakers
 from edgeser.audit.audit import AuditPlan, audit
 from edgeser.audit.lines import CONTROL, LEAK, THREAT_WORDS, Line, attack_lines, control_lines, control_words
+from edgeser.audit.tables import figure_words
 from edgeser.distill.pipeline import distill
 from edgeser.run import Run
 from edgeser.settings import Settings
@@ -129,6 +130,13 @@ def test_a_line_tells_where_its_interval_is_beyond_chance(
     figure: dict[str, float] | None, worse: str, tells: bool | None
 ) -> None:
     assert Line("an attack", "set", {LEAK: figure}, 0.5, worse).tells(LEAK) is tells
+
+
+def test_a_figure_may_have_a_chance_of_its_own() -> None:
+    found = {"count": 5, "of": 40, "value": 0.125, "low": 0.04, "high": 0.27}
+    line = Line("an attack", "set", {LEAK: {**found, "chance": 0.06}, CONTROL: {**found, "chance": 0.03}}, None, "more")
+    assert (line.tells(LEAK), line.tells(CONTROL)) == (False, True)
+    assert figure_words(line.figures[LEAK] or {}) == "5 of 40 (chance 6.0 %)"
 
 
 @pytest.mark.slow

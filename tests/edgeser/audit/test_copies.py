@@ -24,6 +24,7 @@ from edgeser.workers import Workers
 
 RANDOM = np.random.default_rng(0)
 SPEAKERS = np.repeat(np.arange(8), 20)
+LABELS = np.tile(np.arange(4), 40)
 
 
 def speech_like(count: int, random: np.random.Generator) -> np.ndarray:
@@ -58,7 +59,7 @@ def test_distances_of_features_are_root_mean_squares() -> None:
 
 def figures(clips: np.ndarray, items: np.ndarray) -> dict[str, object]:
     sets = {"it": shifted_distances(items, clips)}
-    return copy_figures("dB", shifted_distances(clips, clips), SPEAKERS, sets, {})["sets"]["it"]
+    return copy_figures("dB", shifted_distances(clips, clips), SPEAKERS, LABELS, sets, {})["sets"]["it"]
 
 
 def test_copies_are_found_shifted_louder_and_a_little_noisy(clips: np.ndarray) -> None:
@@ -87,7 +88,9 @@ def test_a_blurred_mean_is_near_to_all_and_a_copy_of_none(clips: np.ndarray) -> 
 
 def test_clips_of_one_speaker_do_not_set_the_scale(clips: np.ndarray) -> None:
     twice = np.concatenate([clips, clips[:1]])  # one recording under two names, as some corpora have
-    found = copy_figures("dB", shifted_distances(twice, twice), np.append(SPEAKERS, SPEAKERS[0]), {}, {})
+    found = copy_figures(
+        "dB", shifted_distances(twice, twice), np.append(SPEAKERS, SPEAKERS[0]), np.append(LABELS, LABELS[0]), {}, {}
+    )
     assert found["real"]["same_speaker"]["least"] == pytest.approx(0, abs=1e-3)
     assert found["real"]["other_speaker"]["least"] > 0.3
 
@@ -108,15 +111,48 @@ def test_patterns_find_the_sources_of_mixtures(tiny: Settings) -> None:
     nobody = Ensemble(task.graph, ())
     assignment = Assignment(task, material.corpus.labels, material.settings, {}, nobody)
     items, sources, real = mix(assignment), np.concatenate(draws(assignment, SOURCES)), task.clips[:, 0]
-    found = source_figures(pattern_distances(items, real, Bands.of(real)), sources)
+    found = source_figures(pattern_distances(items, real, Bands.of(real)), sources, task.labels)
     assert found is not None
     assert found["low"] > 0.8
-    assert found["chance"] == pytest.approx(SOURCES / len(real), abs=1e-6)
+    assert SOURCES * task.classes / len(real) <= found["chance"] < 0.25
     by_lot = np.random.default_rng(6).permutation(len(real))[: sources.size].reshape(sources.shape)
-    control = source_figures(pattern_distances(items, real, Bands.of(real)), by_lot)
+    control = source_figures(pattern_distances(items, real, Bands.of(real)), by_lot, task.labels)
     assert control is not None
     assert control["low"] <= control["chance"]
 
 
 def test_items_of_no_known_source_have_no_such_figure(clips: np.ndarray) -> None:
-    assert source_figures(shifted_distances(clips[:2], clips), np.zeros((2, 0), dtype=np.int64)) is None
+    assert source_figures(shifted_distances(clips[:2], clips), np.zeros((2, 0), dtype=np.int64), LABELS) is None
+
+
+def test_chance_is_that_of_the_class(clips: np.ndarray) -> None:
+    """Items near to clips of half of their class at random: where chance is the share of all clips, that is a leak."""
+    random, found, of_all = np.random.default_rng(7), [], 1 / len(clips)
+    halves = np.stack([np.flatnonzero(LABELS == label)[:20] for label in range(4)])
+    for _ in range(40):
+        nearest, sources = (random.permuted(halves, axis=1).ravel() for _ in range(2))
+        apart = np.ones((len(nearest), len(clips)))
+        apart[np.arange(len(nearest)), nearest] = 0
+        figure = source_figures(apart, sources[:, None], LABELS)
+        assert figure is not None
+        found.append((figure["value"], figure["chance"], figure["low"]))
+    values, chances, lows = np.array(found).T
+    assert values.mean() == pytest.approx(chances.mean(), abs=0.01)
+    assert (lows > of_all).mean() > 0.25
+    assert (lows > chances).mean() <= 0.05
+
+
+def test_clips_that_are_near_to_everything_raise_chance() -> None:
+    hub = np.ones((8, 40))
+    hub[:, 3] = 0
+    sources = np.array([[3, 0], [3, 1], [3, 2], [3, 4], [3, 5], [6, 7], [8, 9], [10, 11]])
+    figure = source_figures(hub, sources, np.zeros(40, dtype=np.int64))
+    assert figure is not None
+    assert figure["count"] == 5
+    assert figure["chance"] == pytest.approx(5 / 8, abs=1e-6)
+
+
+def test_a_single_item_of_a_class_has_the_chance_of_a_lot() -> None:
+    figure = source_figures(np.eye(4, 40), np.array([[5], [6], [7], [8]]), np.arange(40) % 4)
+    assert figure is not None
+    assert figure["chance"] == pytest.approx(0.1)
