@@ -21,6 +21,7 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
       "schema": 1,
       "edgeser": version, "machine": {...}, "seconds": of this call, "command": what repeats it,
       "run": {"corpus", "method", "start_from", "labels", "ipc", "items", "share", "train_items", "speakers", "seed"},
+                                                      "start_from" is null where the method has none
       "threat_models": {name: in words},
       "sets": {name: {"words", "items"}},
       "copies": {                                     threat model "set"
@@ -51,16 +52,17 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
           }
         }}}
       },
-      "speakers": {
+      "speakers": null where too few clips are left to learn from, or {
         "words": ..., "speakers": S, "chance": {"top_1": 1 / S, "equal_error": 0.5},
         "real": {"top_1", "equal_error"},             the classifier on real clips that it never saw
         "sets": {set: {"link": what connects item and speaker, "sources": clips in an item, "chance": top-1 by guessing,
                        "applied": {"top_1", "equal_error"},      learnt from real clips, asked about items
                        "retrained": {"top_1", "equal_error"}}}   learnt from items, asked about real clips
       },
-      "sex": null where the corpus does not tell, or {
+      "sex": null where the corpus does not tell, and where "speakers" is, or {
         "words": ..., "real": {"accuracy", "auc"}, "sets": {set: {"applied": {"accuracy", "auc"}, "items"}}
       },
+      "left_out": [what was not asked, and why],       a sentence each
       "inversion": {"words": ..., "picture": "audit/items.png",
                     "sounds": [{"item", "class", "sound": "audit/sounds/00-anger.wav", "nearest": "...wav"}]},
       "dp": null or {"epsilon", "delta", "noise_multiplier", "unit", "covered": [...], "not_covered": [...]},

@@ -19,7 +19,7 @@ from edgeser.audit.copies import Bands, copy_figures, pattern_distances, plain_d
 from edgeser.audit.halves import speaker_numbers
 from edgeser.audit.inversion import aligned, write_picture, write_sounds
 from edgeser.audit.lines import CONTROL, LEAK, control_lines
-from edgeser.audit.material import Opened, open_audit, real_sets, with_voices
+from edgeser.audit.material import Opened, left_out, open_audit, real_sets, with_voices
 from edgeser.audit.membership import membership_figures
 from edgeser.audit.shadows import FROM, THREATS, ShadowPlan, attack_shadow, observations
 from edgeser.audit.speakers import Linked, linkage_figures, sex_figures
@@ -110,7 +110,7 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
     sets = real_sets(opened, plan.starts, shadows.folder, workers)
     copies, nearest, distances = _copies(opened, sets)
     inversion = _inversion(opened, nearest, distances, plan)
-    speakers = linkage_figures(opened.voices, with_voices(sets))
+    asked = "speakers" not in opened.left_out
     utterances = opened.material.features.train.utterances
     classes = _classes(opened)
     found: dict[str, Any] = {
@@ -134,8 +134,9 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
             for place, clip in enumerate(nearest)
         ],
         "membership": membership,
-        "speakers": speakers,
-        "sex": sex_figures(opened.voices, with_voices(sets)),
+        "speakers": linkage_figures(opened.voices, with_voices(sets)) if asked else None,
+        "sex": sex_figures(opened.voices, with_voices(sets)) if asked else None,
+        "left_out": list(opened.left_out.values()),
         "inversion": inversion,
         "dp": run.description().get("dp"),
     }
@@ -174,7 +175,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
         raise AuditError(
             f"{folder} holds shadows of an earlier audit", "add --resume to use them and make what is missing"
         )
-    return opened, shadows
+    return replace(opened, left_out=left_out(opened, plan.starts)), shadows
 
 
 def _membership(shadows: ShadowPlan, plan: AuditPlan, workers: Workers) -> dict[str, Any] | None:

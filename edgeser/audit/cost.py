@@ -37,6 +37,7 @@ def foretell(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
         "missing": missing,
         "shadow_seconds": round(shadow, 1),
         "jobs": together,
+        "left_out": list(opened.left_out.values()),
         "total_seconds": round(shadow * -(-missing // together), 1),
     }
 

@@ -120,7 +120,9 @@ def _copy_lines(copies: Found) -> Iterator[Line]:
                 yield Line(attack, "set", _with_bank(figures), chance, "more")
 
 
-def _speaker_lines(speakers: Found) -> Iterator[Line]:
+def _speaker_lines(speakers: Found | None) -> Iterator[Line]:
+    if speakers is None:
+        return
     sets = speakers["sets"]
     for name, words in (("applied", "speaker of an item"), ("retrained", "speaker of a recording, learnt from items")):
         own = _with_bank({key: each[name]["top_1"] for key, each in sets.items()})

@@ -7,7 +7,7 @@ sets = real_sets(opened, starts=("real",), folder)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeser.audit.copies import shifted_distances
 from edgeser.audit.shadows import FROM, make_distilled, noise_items, reference, started
-from edgeser.audit.speakers import Linked, Voices
+from edgeser.audit.speakers import Linked, Voices, too_few_clips
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.coresets import random_choice
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, needed_experts, train_experts
@@ -30,6 +30,10 @@ from edgeser.workers import Workers, one_thread
 from edgeser_device.distilled import DistilledSet
 from edgeser_export.files import write_bytes
 
+OF_NOBODY = "no item began as a single recording or as a few"
+GENERATED = "its items are drawn from a generator that learnt mixtures of recordings, and whose voices are in one is not recorded"
+"""Why items have no sources."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -41,6 +45,7 @@ class Opened:
         assignment: As its method had it; without trajectories.
         judges: Its label experts, trained for this where the run had none.
         distilled: Its set.
+        left_out: What cannot be asked, with the reason; see :func:`left_out`.
     """
 
     run: Run
@@ -48,6 +53,7 @@ class Opened:
     assignment: Assignment
     judges: Ensemble
     distilled: DistilledSet
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def voices(self) -> Voices:
@@ -94,23 +100,45 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
 
 def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Workers) -> dict[str, Linked]:
     """The run's set and those beside it, made of all training clips; the slow ones are kept in ``folder``."""
-    assignment = opened.assignment
-    items = opened.distilled.items()
-    plain = reference(assignment)
-    chosen = random_choice(plain)
-    drawn = np.random.default_rng([assignment.settings.seed, 0x107]).permutation(len(assignment.task.clips))
-    by_lot = np.resize(drawn, len(chosen))[:, None]
+    task, plain = opened.assignment.task, reference(opened.assignment)
+    chosen, by_lot = _beside(plain)
     sets = {
-        "distilled": _linked(opened, items, assignment.settings.start_from),
-        "real_subset": Linked(
-            assignment.task.clips[chosen, 0], chosen[:, None], "the speaker of the clip that the item is"
-        ),
-        "noise": Linked(noise_items(plain), by_lot, "none: a speaker drawn by lot, as a control"),
+        "distilled": Linked(opened.distilled.items(), *_sources(opened, opened.assignment.settings.start_from)),
+        "real_subset": Linked(task.clips[chosen, 0], chosen[:, None], "the speaker of the clip that the item is"),
+        "noise": Linked(noise_items(plain), by_lot[:, None], "none: a speaker drawn by lot, as a control"),
     }
     for start in starts:
         made = _with_start(opened, start, folder, workers)
-        sets[FROM + start] = _linked(opened, made.items(), start)
+        sets[FROM + start] = Linked(made.items(), *_sources(opened, start))
     return sets
+
+
+def left_out(opened: Opened, starts: tuple[str, ...]) -> dict[str, str]:
+    """What an audit cannot ask, with the reason, before anything is made of the clips.
+
+    Returns:
+        ``speakers`` where too few clips are left for an attacker to learn from, and the sets whose items have no
+        sources; nothing where everything can be asked.
+    """
+    known = {
+        "distilled": _sources(opened, opened.assignment.settings.start_from),
+        **{FROM + start: _sources(opened, start) for start in starts},
+    }
+    used = np.concatenate([*_beside(reference(opened.assignment)), *(clips.ravel() for clips, _ in known.values())])
+    reason = too_few_clips(opened.voices.speakers, used)
+    without = {
+        name: f"sources, speakers and sex of {name} were not asked about: {link.removeprefix('none: ')}"
+        for name, (clips, link) in known.items()
+        if not clips.size
+    }
+    return {**({"speakers": reason} if reason else {}), **without}
+
+
+def _beside(plain: Assignment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The clips of the planted leak, and as many drawn by lot for noise."""
+    chosen = random_choice(plain)
+    drawn = np.random.default_rng([plain.settings.seed, 0x107]).permutation(len(plain.task.clips))
+    return chosen, np.resize(drawn, len(chosen))
 
 
 def with_voices(sets: Mapping[str, Linked]) -> dict[str, Linked]:
@@ -118,21 +146,22 @@ def with_voices(sets: Mapping[str, Linked]) -> dict[str, Linked]:
     return {name: linked for name, linked in sets.items() if linked.sources.shape[1]}
 
 
-def _linked(opened: Opened, items: NDArray[np.float32], start: str) -> Linked:
-    """Items of the run's method with the clips that each is or began as."""
+def _sources(opened: Opened, start: str) -> tuple[NDArray[np.int64], str]:
+    """The clips that each item of the run's method is or began as, (items, sources), and the same in words."""
     assignment = opened.assignment
     method = find_method(assignment.settings.method)
     if method.improve is None:
-        nearest = shifted_distances(items, assignment.task.clips[:, 0]).argmin(1)
-        return Linked(items, nearest[:, None], "the speaker of the clip that the item is")
+        nearest = shifted_distances(opened.distilled.items(), assignment.task.clips[:, 0]).argmin(1)
+        return nearest[:, None], "the speaker of the clip that the item is"
     voices = 0 if method.items is not None else VOICES[start]
     if not voices:
-        return Linked(items, np.zeros((len(items), 0), dtype=np.int64), "none: no item began as a recording")
+        why = OF_NOBODY if method.items is None else GENERATED
+        return np.zeros((len(opened.distilled.items()), 0), dtype=np.int64), f"none: {why}"
     with one_thread():
         sources = np.concatenate(draws(started(assignment, start), voices))
     clips = "the clip" if voices == 1 else f"the {voices} clips"
     speaker = "speaker" if voices == 1 else "speakers"
-    return Linked(items, sources, f"the {speaker} of {clips} that the item began as")
+    return sources, f"the {speaker} of {clips} that the item began as"
 
 
 def _with_start(opened: Opened, start: str, folder: Path, workers: Workers) -> DistilledSet:

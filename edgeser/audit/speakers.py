@@ -17,6 +17,8 @@ from edgeser.audit.figures import Decisions, Floats, area, equal_error, mean_ove
 
 INVERSE_PENALTY = 1.0
 """Of the logistic regression (C): the best of 0.01, 0.1 and 1 on clips that it did not learn."""
+FEWEST_FREE = 4
+"""Clips of every speaker that no item is or began as: two to learn from, and two to ask about."""
 FLOOR = 1e-9
 """Least probability of a speaker, also of one that a classifier never saw."""
 
@@ -62,6 +64,23 @@ def voice_features(log_mels: NDArray[np.float32]) -> Floats:
     return np.concatenate([levels.mean(2), levels.std(2)], axis=1)
 
 
+def too_few_clips(speakers: NDArray[np.int64], sources: NDArray[np.int64]) -> str:
+    """Why speakers cannot be asked about; empty where every one has clips enough.
+
+    Args:
+        speakers: Of each clip, (clips,), from 0.
+        sources: Clips that items are or began as, in any order.
+    """
+    free = np.bincount(np.delete(speakers, np.unique(sources)), minlength=int(speakers.max()) + 1)
+    if free.min() >= FEWEST_FREE:
+        return ""
+    short = int((free < FEWEST_FREE).sum())
+    return (
+        f"speakers and sex were not asked about: of {short} of {len(free)} speakers fewer than {FEWEST_FREE} recordings "
+        "are left that no item is or began as, and the attacker learns from those"
+    )
+
+
 def linkage_figures(voices: Voices, sets: dict[str, Linked]) -> dict[str, Any]:
     """Top-1 and equal error rate of the classifier; see :mod:`edgeser.audit`.
 
@@ -95,8 +114,11 @@ def sex_figures(voices: Voices, sets: dict[str, Linked]) -> dict[str, Any] | Non
         females = voices.females[linked.sources].mean(1)
         clear = females != 0.5
         if clear.any():
-            probability = known(voice_features(linked.items[clear]))[:, 1]
-            found[name] = {"items": int(clear.sum()), "applied": _two_sided(probability, females[clear] > 0.5)}
+            probability, truth = known(voice_features(linked.items[clear]))[:, 1], females[clear] > 0.5
+            sources = linked.sources[clear]
+            likely = (voices.females[sources] == truth[:, None]).argmax(1)  # the first source of the sex of most
+            groups = voices.speakers[sources[np.arange(len(sources)), likely]]
+            found[name] = {"items": len(truth), "applied": _two_sided(probability, truth, groups)}
     return {
         "words": "the same classifier for the sex that the corpus states; of an item, of most of its sources",
         "real": _two_sided(known(features[asked])[:, 1], voices.females[asked], voices.speakers[asked]),
@@ -144,26 +166,25 @@ def _probabilities(features: Floats, shares: Floats) -> _Judge:
 
 
 def _figures(probabilities: Floats, targets: NDArray[np.int64]) -> dict[str, Any]:
-    """Top-1 against any of the ``targets`` (rows, sources), and the equal error rate over pairs of row and speaker."""
+    """Top-1 against any of the ``targets`` (rows, sources), and the equal error rate over pairs of row and speaker.
+
+    What has a voice of one speaker is alike: rows are drawn together by the speaker of their first source.
+    """
     rows, count = probabilities.shape
     right = (probabilities.argmax(1)[:, None] == targets).any(1)
     linked = np.zeros((rows, count), dtype=bool)
     linked[np.arange(rows)[:, None], targets] = True
-    # clips of one speaker are alike, items are not: an item is its own group
-    groups = targets[:, 0] if targets.shape[1] == 1 and rows > count * 4 else np.arange(rows)
+    groups = targets[:, 0]
     pairs = np.repeat(groups, count)
     scores = np.log(probabilities) - np.log1p(-np.minimum(probabilities, 1 - 1e-12))
     decisions = Decisions(scores.ravel(), linked.ravel(), pairs, np.zeros(rows * count, dtype=np.int64))
     return {"top_1": mean_over(right.astype(np.float64), groups), "equal_error": equal_error(decisions)}
 
 
-def _two_sided(
-    probability: Floats, truth: NDArray[np.bool_], groups: NDArray[np.int64] | None = None
-) -> dict[str, Any]:
-    own = np.arange(len(truth)) if groups is None else groups
+def _two_sided(probability: Floats, truth: NDArray[np.bool_], speakers: NDArray[np.int64]) -> dict[str, Any]:
     right = ((probability > 0.5) == truth).astype(np.float64)
-    decisions = Decisions(probability, truth, own, np.zeros(len(truth), dtype=np.int64))
-    return {"accuracy": mean_over(right, own), "auc": area(decisions)}
+    decisions = Decisions(probability, truth, speakers, np.zeros(len(truth), dtype=np.int64))
+    return {"accuracy": mean_over(right, speakers), "auc": area(decisions)}
 
 
 def _halves(speakers: NDArray[np.int64], without: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -39,7 +39,8 @@ def audit_table(found: Found) -> Table:
         title=f"{run['corpus']}, {found['sets']['distilled']['words'].partition(': ')[2]}, {run['items']} items "
         f"({run['share']:.1%}), {run['speakers']} speakers, {shadows}",
         caption="value (interval of 95 %). real_subset is the planted leak, noise the control: "
-        f"{control_words(found['controls'])}. {found['machine'].get('cpu') or ''}",
+        f"{control_words(found['controls'])}. {found['machine'].get('cpu') or ''}"
+        + "".join(f"\n{line}" for line in found.get("left_out", ())),
     )
     table.add_column("attack")
     table.add_column("attacker has")

@@ -28,7 +28,9 @@ def audit(
     ] = 16,
     start: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="START", help="Also the same method from real, mix, crowd or noise; may be repeated."),
+        typer.Option(
+            "--from", metavar="START", help="Also the same method from real, mix, crowd or noise; may be repeated."
+        ),
     ] = None,
     experts: Annotated[
         int | None, typer.Option(min=1, max=64, help="Experts of a shadow, if not the run's number.")
@@ -89,3 +91,5 @@ def _foretell(run: Run, plan: AuditPlan, jobs: int | None, backend: str, as_json
         f"{cost['missing']} of {plan.shadows} shadows to make, {in_words(cost['shadow_seconds'])} each, "
         f"{cost['jobs']} side by side: {in_words(cost['total_seconds'])}"
     )
+    for line in cost["left_out"]:
+        say(line)

@@ -18,6 +18,7 @@ from edgeser.audit.cost import foretell
 from edgeser.audit.tables import audit_table
 from edgeser.distill.pipeline import distill
 from edgeser.errors import AuditError, RunError, SettingsError
+from edgeser.report.evidence import read_audit
 from edgeser.run import Run
 from edgeser.settings import Settings
 from edgeser.workers import Workers
@@ -165,6 +166,27 @@ def test_the_audit_of_generated_items_names_no_start(drawn: Run) -> None:
     assert found["run"]["start_from"] is None
     assert "learnt mixtures of several recordings" in found["sets"]["distilled"]["words"]
     assert "from mix" not in found["sets"]["distilled"]["words"]
+    (line,) = found["left_out"]
+    assert "distilled were not asked about: its items are drawn from a generator" in line
+    assert "distilled" not in found["speakers"]["sets"]
+    assert line in str(audit_table(found).caption)
+
+
+def test_where_every_clip_is_a_source_speakers_are_not_asked_about(tiny: Settings, tmp_path: Path) -> None:
+    settings = replace(tiny, method="invert", ipc=6, formations=8, iterations=1, expert_steps=2, steps=2)
+    run = distill(settings, tmp_path / "run", Workers(1), resume=False, warn=lambda _: None)
+    found = audit(run, AuditPlan(0, sounds=False), Workers(1))
+    assert json.loads((run.folder / "audit.json").read_text()) == found
+    assert (found["speakers"], found["sex"]) == (None, None)
+    (line,) = found["left_out"]
+    assert line.startswith("speakers and sex were not asked about: of 6 of 6 speakers fewer than 4 recordings")
+    assert line in str(audit_table(found).caption)
+    assert not any("speaker of" in each["attack"] for each in found["summary"])
+    assert foretell(run, AuditPlan(0), Workers(1))["left_out"] == [line]
+    read = read_audit(run)
+    assert read is not None
+    assert read.found["left_out"] == [line]
+    assert not any("speaker of" in attack.words for attack in read.attacks)
 
 
 def test_bad_input_is_one_line_and_one_hint(run_edgeser: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:

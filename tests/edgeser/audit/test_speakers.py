@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeser.audit.speakers import Linked, Voices, linkage_figures, sex_figures
+from edgeser.audit import figures
+from edgeser.audit import speakers as speakers_module
+from edgeser.audit.speakers import Linked, Voices, linkage_figures, sex_figures, too_few_clips
 
 SPEAKERS, EACH = 6, 30
 
@@ -72,6 +74,47 @@ def test_sex_is_inferred_where_the_corpus_tells_it(voices: Voices) -> None:
     assert found["sets"]["subset"]["applied"]["auc"]["low"] > 0.9
     noisy = found["sets"]["noise"]["applied"]["auc"]
     assert noisy["low"] <= 0.5 <= noisy["high"]
+
+
+def test_intervals_draw_whole_speakers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that hears who speaks and knows nothing of sex: 95 % intervals miss chance in few corpora of many."""
+    monkeypatch.setattr(speakers_module, "_probabilities", lambda *_: _by_level)
+    monkeypatch.setattr(figures, "REPEATS", 200)
+    random, count, each, missed = np.random.default_rng(5), 14, 24, 0
+    speakers = np.repeat(np.arange(count), each)
+    for _ in range(60):
+        levels = 2 * random.standard_normal(count)[speakers] + 0.2 * random.standard_normal(len(speakers))
+        clips = np.broadcast_to(levels[:, None, None], (len(speakers), 2, 2)).astype(np.float32)
+        females = random.permutation(np.arange(count) % 2 == 1)[speakers]
+        chosen = np.flatnonzero(np.arange(len(speakers)) % each < 12)[:, None]
+        found = sex_figures(Voices(clips, speakers, females), {"it": Linked(clips[chosen[:, 0]], chosen, "is")})
+        assert found is not None
+        area = found["sets"]["it"]["applied"]["auc"]
+        missed += not area["low"] <= 0.5 <= area["high"]
+    assert missed <= 10
+
+
+def _by_level(features: np.ndarray) -> np.ndarray:
+    sure = 1 / (1 + np.exp(-features[:, 0]))
+    return np.stack([1 - sure, sure], axis=1)
+
+
+def test_items_of_one_speaker_are_drawn_together() -> None:
+    """Top-1 is right for all items of half of the speakers: as uncertain as that many speakers are, not as items."""
+    speakers = np.repeat(np.arange(8), 12)
+    said = np.where(speakers % 2, speakers, (speakers + 1) % 8)
+    others = np.stack([speakers, (speakers + 2) % 8], axis=1)
+    for targets in (speakers[:, None], others):
+        found = speakers_module._figures(np.eye(8)[said] * 0.9 + 0.0125, targets)["top_1"]
+        assert found["value"] == 0.5
+        assert found["high"] - found["low"] > 0.5
+
+
+def test_speakers_without_clips_of_their_own_are_counted() -> None:
+    speakers = np.repeat(np.arange(3), 8)
+    assert too_few_clips(speakers, np.array([0, 1, 2, 3, 3, 8])) == ""
+    assert "of 1 of 3 speakers fewer than 4" in too_few_clips(speakers, np.arange(5))
+    assert "of 3 of 3 speakers" in too_few_clips(speakers, np.arange(24))
 
 
 def test_where_the_corpus_does_not_tell_there_is_no_figure(voices: Voices) -> None:
