@@ -40,6 +40,8 @@ from edgeser_export.graph import Linear
 
 FEWEST_SHADOWS = 4
 """With fewer no shadow is left that tells how a statistic is distributed with a clip and without."""
+UNNAMED = "0.1.0"
+"""The version that began to audit, which is not in the names of its shadows' folders; that of every later one is."""
 OVERRIDES = ("experts", "expert_steps", "iterations")
 """Settings that shadows may have other ones of than the run, to be quicker; the figures are then of another run."""
 
@@ -301,6 +303,7 @@ def _digest(opened: Opened, settings: Settings) -> str:
     defaults = {field.name: field.default for field in fields(Settings)}
     chosen = {name: value for name, value in asdict(settings).items() if value != defaults[name] and name != "folder"}
     known = [chosen, corpus_fingerprint(opened.material.corpus), opened.material.split.describe()]
+    known += [__version__] if __version__ != UNNAMED else []
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -35,8 +35,8 @@ def audit_digest(found: Found) -> dict[str, Any]:
 
     Returns:
         ``{"shadows", "membership": null or {"value", "low", "high", "attack", "threat_model"}, "items", "nearer": items
-        nearer to a recording than recordings of two speakers are, by space, "sources": null or {"count", "of", "chance"}
-        in patterns, "controls": {"found", "of"}}``
+        nearer to a recording than recordings of two speakers are, by space, "sources": in patterns, null or {"count",
+        "of", "chance"}, "controls": {"found", "of"}}``
     """
     spaces, controls = found["copies"]["spaces"], control_lines(found)
     source = spaces["patterns"]["sets"]["distilled"]["source"]

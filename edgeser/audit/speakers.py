@@ -76,8 +76,8 @@ def too_few_clips(speakers: NDArray[np.int64], sources: NDArray[np.int64]) -> st
         return ""
     short = int((free < FEWEST_FREE).sum())
     return (
-        f"speakers and sex were not asked about: of {short} of {len(free)} speakers fewer than {FEWEST_FREE} recordings "
-        "are left that no item is or began as, and the attacker learns from those"
+        f"speakers and sex were not asked about: of {short} of {len(free)} speakers fewer than {FEWEST_FREE} "
+        "recordings are left that no item is or began as, and the attacker learns from those"
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeser.audit.digest import largest_area
 from edgeser.errors import RunError
 from edgeser.report.charts import figure_chart
 from edgeser.run import Run
@@ -45,7 +46,7 @@ class Audit:
         sets: Names of the sets that were attacked, with what each is.
         attacks: Lines of the table.
         chart: Membership as a picture, or empty.
-        worst: The highest membership AUC of the run's own set, or None.
+        worst: The highest AUC of any membership attack about recordings on the run's own set, or None.
         silent: Attacks that did not find the planted leak, in words; they say nothing of the other sets.
     """
 
@@ -53,7 +54,7 @@ class Audit:
     sets: Mapping[str, str]
     attacks: Sequence[Attack]
     chart: str
-    worst: Mapping[str, float] | None
+    worst: Mapping[str, Any] | None
     silent: Sequence[str]
 
 
@@ -86,9 +87,8 @@ def _audit(found: Mapping[str, Any]) -> Audit:
         cells = tuple(by_set[name]["words"] if name in by_set else "" for name in sets)
         attacks.append(Attack(words, KNOWS.get(threat, threat), cells, "" if chance is None else f"{chance:.3g}"))
     areas = _membership_areas(found.get("membership"))
-    own = [figure for words, figure in areas if words.startswith("distilled")]
     chart = figure_chart("membership", areas, 0.5, "AUC; dotted: chance") if areas else ""
-    worst = max(own, key=lambda figure: figure["value"], default=None)
+    worst = largest_area(found, "distilled")
     silent = [
         f"{line['attack']} ({KNOWS.get(line['threat_model'], line['threat_model'])})"
         for line in found.get("controls") or []

@@ -30,6 +30,7 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
         audit: What audit found, or None.
     """
     lines = [distill_command(settings), evaluate_command(metrics)]
+    lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]
     if audit is not None:
         lines.append(str(audit["command"]))
     return [*lines, shlex.join(["edgeser", "report", RUN]), shlex.join(["edgeser", "pack", RUN, "--target", "rpi4"])]
@@ -59,3 +60,14 @@ def evaluate_command(metrics: Mapping[str, Any]) -> str:
     if metrics.get("convergence"):
         words.append("--convergence")
     return shlex.join([*words, "--seeds", str(len(metrics["seeds"]))])
+
+
+def across_command(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """The command that scores the student on another corpus, with the same emotions; DIR-NAME is where that lies."""
+    labels, corpus = entry["labels"], entry["corpus"]
+    maps = {own: their for own, their in labels.items() if own != their}
+    maps |= {own: "" for own in metrics.get("distilled", {}).get("recalls", {}) if own not in labels}
+    place = [] if corpus == "demo" else ["--on", f"{FOLDER}-{corpus}"]
+    words = ["edgeser", "evaluate", RUN, *place, "--corpus", corpus]
+    words += [word for own, their in maps.items() for word in ("--map", f"{own}={their}")]
+    return shlex.join([*words, "--seeds", str(len(entry.get("seeds", metrics["seeds"])))])

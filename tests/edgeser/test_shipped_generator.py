@@ -1,4 +1,4 @@
-"""A run that ships a generator: what is measured and said of it is of what boards draw, never of the run's own items."""
+"""A run that ships a generator: what is measured and said of it is of what boards draw, not of the run's items."""
 
 from __future__ import annotations
 

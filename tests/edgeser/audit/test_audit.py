@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import soundfile
 
-from edgeser.audit.audit import AuditPlan, audit
+from edgeser.audit import audit as whole
+from edgeser.audit.audit import AuditPlan, audit, prepare_audit
 from edgeser.audit.cost import foretell
 from edgeser.audit.tables import audit_table
 from edgeser.distill.pipeline import distill
@@ -116,6 +117,15 @@ def test_shadows_that_are_there_are_used_only_if_asked_for(found: dict[str, Any]
     assert cost["missing"] == 6 - 4
     assert cost["jobs"] == 2
     assert cost["total_seconds"] == pytest.approx(cost["shadow_seconds"], abs=0.2)
+
+
+def test_shadows_of_another_version_are_not_used(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+    for version in (whole.UNNAMED, whole.UNNAMED, "9.8.7", "9.8.8"):
+        monkeypatch.setattr(whole, "__version__", version)
+        folders.append(prepare_audit(tiny_run, AuditPlan(4), Workers(1))[1].folder)
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
 
 
 @pytest.mark.parametrize("shadows", [1, 2, 3, 7])

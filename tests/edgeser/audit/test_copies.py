@@ -128,7 +128,7 @@ def test_items_of_no_known_source_have_no_such_figure(clips: np.ndarray) -> None
 def test_chance_is_that_of_the_class(clips: np.ndarray) -> None:
     """Items near to clips of half of their class at random: where chance is the share of all clips, that is a leak."""
     random, found, of_all = np.random.default_rng(7), [], 1 / len(clips)
-    halves = np.stack([np.flatnonzero(LABELS == label)[:20] for label in range(4)])
+    halves = np.stack([np.flatnonzero(label == LABELS)[:20] for label in range(4)])
     for _ in range(40):
         nearest, sources = (random.permuted(halves, axis=1).ravel() for _ in range(2))
         apart = np.ones((len(nearest), len(clips)))

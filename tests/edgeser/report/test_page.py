@@ -18,9 +18,11 @@ import soundfile
 from PIL import Image
 
 from edgeser.audit.copies import shifted_distances
+from edgeser.audit.digest import largest_area
 from edgeser.distill.pipeline import prepare
 from edgeser.errors import RunError
 from edgeser.pack import read_parts
+from edgeser.report.evidence import read_audit
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.run import Run
 from edgeser.workers import Workers
@@ -117,6 +119,23 @@ def test_every_section_holds_the_figures_that_were_measured(read: Read, evaluate
         assert line["words"] in text["audit"]
     assert "did not find the planted leak, so they say nothing of the other sets: sex of an item's" in text["audit"]
     assert "membership (a model)" not in text["audit"]
+    area = largest_area(audit, "distilled")
+    assert area is not None
+    assert f"AUC (chance 0.5){area['value']:.3f}" in "".join(text["summary"].split("\n"))
+    assert "edgeser evaluate RUN --on DIR-emodb --corpus emodb --map happiness=joy" in text["repeat"]
+    assert "DIR-NAME" in text["repeat"]
+
+
+def test_the_highest_area_is_that_of_any_attack(evaluated_run: Run, tmp_path: Path) -> None:
+    for name in ("config.toml", "audit.json"):
+        shutil.copy(evaluated_run.folder / name, tmp_path)
+    found = json.loads((tmp_path / "audit.json").read_text())
+    found["membership"]["sets"]["distilled"]["model"]["utterance"]["threshold"]["auc"]["value"] = 0.93
+    (tmp_path / "audit.json").write_text(json.dumps(found))
+    audit = read_audit(Run(tmp_path))
+    assert audit is not None
+    assert audit.worst is not None
+    assert (audit.worst["value"], audit.worst["attack"]) == (0.93, "threshold")
 
 
 def test_confusion_is_in_percent_of_the_true_class(read: Read, evaluated_run: Run) -> None:

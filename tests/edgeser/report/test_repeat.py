@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
+from edgeser.across import label_map
 from edgeser.cli import app
 from edgeser.commands.host import _settings
 from edgeser.distill.table import METHODS, settings_for
@@ -54,6 +56,24 @@ def test_an_evaluation_is_repeated_with_its_rows() -> None:
     assert evaluate_command(metrics) == "edgeser evaluate RUN --full --arch cnn6:0.25 --seeds 3"
     metrics |= {"convergence": {"target": 0.5}}
     assert "--convergence" in evaluate_command(metrics)
+
+
+def test_other_corpora_are_repeated_with_their_emotions() -> None:
+    metrics: dict[str, Any] = {
+        "seeds": [0, 1],
+        "distilled": {"recalls": dict.fromkeys(("anger", "calm", "happiness"), 0.5)},
+    }
+    entry = {"corpus": "emodb", "labels": {"anger": "anger", "happiness": "surprise"}, "seeds": [0, 1, 2]}
+    metrics["cross_corpus"] = [entry, {**entry, "corpus": "demo"}]
+    found = commands(Settings("demo", ipc=6), metrics, None)[2:4]
+    maps = "--map happiness=surprise --map calm= --seeds 3"
+    assert found[0] == f"edgeser evaluate RUN --on DIR-emodb --corpus emodb {maps}"
+    assert found[1] == f"edgeser evaluate RUN --corpus demo {maps}"
+    evaluate = get_command(app).commands["evaluate"]
+    given = evaluate.make_context("evaluate", [word.replace("RUN", ".") for word in shlex.split(found[0])[2:]]).params
+    labels = label_map(("anger", "calm", "happiness"), ("anger", "calm", "sadness", "surprise"), given["labels"])
+    assert labels == entry["labels"]
+    assert (str(given["on"]), given["corpus"], given["seeds"]) == ("DIR-emodb", "emodb", 3)
 
 
 def test_all_commands_are_known() -> None:
