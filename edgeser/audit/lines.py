@@ -52,7 +52,8 @@ class Line:
 
     def chance_of(self, name: str) -> float | None:
         """What an attack that knows nothing finds in a set."""
-        return (self.figures.get(name) or {}).get("chance", self.chance)
+        own: float | None = (self.figures.get(name) or {}).get("chance", self.chance)
+        return own
 
 
 def attack_lines(found: Found) -> Iterator[Line]:
