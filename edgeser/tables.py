@@ -31,12 +31,13 @@ def evaluation_tables(result: Mapping[str, Any]) -> Group:
 def evaluation_table(result: Mapping[str, Any]) -> Table:
     """The rows of ``edgeser evaluate``."""
     distilled = result["distilled"]
-    what = "drawn from the generator, which has with its experts" if "drawn" in distilled else "of the training items,"
+    size = f"{distilled['share']:.1%} of the training items, {distilled['bytes'] / 1000:.0f} kB"
+    if "drawn" in distilled:
+        size = f"drawn anew by each seed from a generator of {distilled['bytes'] / 1000:.0f} kB with its experts"
     table = Table(
         title=f"UAR on the test speakers, split {result['split']['name']}, {_count(len(result['seeds']), 'seed')}",
         min_width=72,
-        caption=f"{_count(distilled['ipc'], 'item')} per class, {distilled['share']:.1%} {what} "
-        f"{distilled['bytes'] / 1000:.0f} kB; {result['machine']['cpu']}",
+        caption=f"{_count(distilled['ipc'], 'item')} per class, {size}; {result['machine']['cpu']}",
     )
     _add_columns(table, "row", "UAR", "std", "dev UAR", "ratio")
     full = result["full"]

@@ -87,6 +87,19 @@ def test_a_missed_leak_is_told(made: tuple[Path, dict[str, Any]]) -> None:
     assert any("began as, patterns" in line for line in missed_leaks(methods))
 
 
+def test_what_one_audit_could_not_ask_is_said_and_the_others_keep_their_lines() -> None:
+    example = json.loads((Path(__file__).parents[1] / "edgeser" / "audit" / "example.json").read_text())
+    without = {**example, "speakers": None, "sex": None, "left_out": ["speakers were not asked about: too few"]}
+    methods = {"invert:formations=8": without, "invert": example}
+    result = {"corpus": "demo", "shadows": 4, "settings": {}, "command": "it", "methods": methods}
+    (line,) = (line for line in sheets(result)[1].lines if line[0] == "speaker of an item, equal error")
+    assert line[2] == ""
+    assert line[3]
+    text = page(result)
+    assert "In the audit of `invert:formations=8`: speakers were not asked about: too few." in text
+    assert "16 of 16 (chance " in text
+
+
 def test_a_setting_that_does_not_exist() -> None:
     assert overrides_of(["expert-steps=3", "item_rate=0.5"]) == {"expert_steps": 3, "item_rate": 0.5}
     for text in ("expert=3", "steps=many"):

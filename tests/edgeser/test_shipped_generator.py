@@ -70,7 +70,7 @@ def test_the_evaluation_says_what_it_scored(run: Run, result: dict[str, Any]) ->
     size = sum(path.stat().st_size for path in (run.folder / "generator").iterdir() if "probe" not in path.name)
     assert (result["distilled"]["drawn"], result["distilled"]["bytes"]) == (EACH * classes, size)
     assert "items that are drawn" in result["varies"]
-    assert "drawn from the generator" in str(evaluation_table(result).caption)
+    assert f"{EACH} items per class, drawn anew by each seed from a generator" in str(evaluation_table(result).caption)
 
 
 def test_the_card_names_generator_and_experts_and_nothing_of_other_items(copy: Run, tmp_path: Path) -> None:
