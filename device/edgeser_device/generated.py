@@ -45,8 +45,8 @@ VIEWS_OF_AN_ITEM = 64
 MOST_ITEMS = 65_535
 """In a set: views name theirs in two bytes."""
 BYTES_OF_A_VALUE = 15
-"""Most memory that drawing takes for each value of the items, in whole numbers and single precision side by side; 15.5 to
-15.9 were measured."""
+"""Memory that drawing takes for each value of the items, in one and several bytes side by side; 15.5 to 15.9 were
+measured."""
 LATENT, LABELS, ITEMS, INPUT, LOGITS = "z", "labels", "items", "x", "logits"
 
 
@@ -174,8 +174,10 @@ class Drawn:
         return self._found[1]
 
     def _views(self) -> int:
-        """Views of one set: fresh ones are left after an epoch, in which every item is seen; of others there are no more
-        than a training has steps for."""
+        """Views of one set.
+
+        Fresh ones are left after an epoch, in which every item is seen; no training sees more than it has steps for.
+        """
         items = sum(self._points.counts(self._drawing))
         if self._drawing.fresh:
             return max(VIEWS, items)
