@@ -16,6 +16,7 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
     {
         "real": "began as log-mels of recordings of the corpus and were then changed",
         "mix": "began as sums of the powers of several recordings and were then changed",
+        "crowd": "began as sums of all clips of their class, each with an equal share, and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
     }
 )

@@ -1,8 +1,9 @@
-"""What items begin as: real clips, mixtures of several speakers, or noise.
+"""What items begin as: real clips, mixtures of several speakers, equal shares of all clips of the class, or noise.
 
-    items = STARTS["mix"](assignment)           # float32 (items, mels, frames), in the order of the classes
+    items = STARTS["crowd"](assignment)         # float32 (items, mels, frames), in the order of the classes
 
-A mixture is several voices at once; it holds no recording. Noise has the class's mean spectrum only.
+A mixture is several voices at once, which can be found in it. In a crowd no clip has more to say than any other. Noise
+has the class's mean spectrum only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from edgeser_export.errors import choice_hint
 Items = NDArray[np.float32]
 SOURCES = 3
 """Voices in a mixture: with two one may dominate, with four little is left that tells emotions apart."""
+CROWD = 128
+"""Clips of a class in a crowd at most: with more of them none of the shares is smaller than the noise of the storage."""
 SMOOTH_FRAMES = 3
 """Noise is drawn for every third frame and every third band and interpolated, as speech varies."""
 
@@ -64,6 +67,34 @@ def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels
     return np.asarray((loudest + np.log10(np.tensordot(weights, 10 ** (bels - loudest), axes=1))) * (10 / decibels))
 
 
+def crowd(assignment: Assignment) -> Items:
+    """Every clip of the class, or ``CROWD`` random ones, in equal shares.
+
+        item = m + sum of s_i (clip_i - m) / sqrt(n)
+
+    m is the class's mean spectrum, s_i is +1 or -1 at random, and each clip is shifted circularly by random frames, so
+    that items vary as clips do: the same spread of every band, and the same correlations between bands and between
+    frames. Each of n clips makes an n-th of an item's variance.
+    """
+    random = np.random.default_rng([assignment.settings.seed, 0xC40D])
+    items = []
+    for number in range(assignment.task.classes):
+        everybody = assignment.clips_of_class(number)
+        middle = assignment.task.clips[everybody, 0].mean((0, 2))[:, None]
+        for _ in range(assignment.per_class):
+            clips = assignment.task.clips[random.permutation(everybody)[:CROWD], 0] - middle
+            signs = random.choice((-1.0, 1.0), len(clips)) / np.sqrt(len(clips))
+            items.append(middle + np.tensordot(signs, _shifted(clips, random), axes=1))
+    return np.stack(items).astype(np.float32)
+
+
+def _shifted(clips: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """Each clip (clips, mels, frames) shifted circularly by random frames."""
+    frames = clips.shape[2]
+    places = (np.arange(frames) - random.integers(frames, size=(len(clips), 1))) % frames
+    return np.take_along_axis(clips, places[:, None], axis=2)
+
+
 def noise(assignment: Assignment) -> Items:
     """The class's mean spectrum and smooth noise as wide as the class's clips vary in each band."""
     random = np.random.default_rng([assignment.settings.seed, 0x4015E])
@@ -76,10 +107,12 @@ def noise(assignment: Assignment) -> Items:
     return np.stack(items).astype(np.float32)
 
 
-STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType({"real": real, "mix": mix, "noise": noise})
+STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType(
+    {"real": real, "mix": mix, "crowd": crowd, "noise": noise}
+)
 """What ``--from`` offers."""
-VOICES: Mapping[str, int] = MappingProxyType({"real": 1, "mix": SOURCES, "noise": 0})
-"""Clips that an item begins as, for each start."""
+VOICES: Mapping[str, int] = MappingProxyType({"real": 1, "mix": SOURCES, "crowd": 0, "noise": 0})
+"""Clips that an item begins as, for each start; 0 where none stands out."""
 
 
 def find_start(name: str) -> Callable[[Assignment], Items]:

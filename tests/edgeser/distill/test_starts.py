@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from hypothesis.strategies import floats
 
 from edgeser.distill.method import Assignment
-from edgeser.distill.starts import SOURCES, STARTS, at_once, begin_items, find_start, mix, noise, real
+from edgeser.distill.starts import SOURCES, STARTS, at_once, begin_items, crowd, find_start, mix, noise, real
 from edgeser.errors import SettingsError
 
 
@@ -48,7 +48,7 @@ def test_a_start_is_a_copy(assignment: Assignment) -> None:
     assert np.array_equal(before, given.task.clips)
 
 
-@pytest.mark.parametrize("name", ["mix", "noise"])
+@pytest.mark.parametrize("name", ["mix", "crowd", "noise"])
 def test_no_clip_is_among_the_items(assignment: Assignment, name: str) -> None:
     """The nearest clip, over all circular shifts, is about as far as clips of the class are from each other."""
     given = of_speakers(assignment, 4)
@@ -79,6 +79,31 @@ def test_mixtures_have_the_level_and_spread_of_clips(assignment: Assignment) -> 
     assert clips.mean((1, 2)).min() - 1e-4 <= items.mean((1, 2)).min()
     assert items.mean((1, 2)).max() <= clips.mean((1, 2)).max() + 1e-4
     assert clips.std((1, 2)).min() * 0.99 <= items.std((1, 2)).min()
+
+
+def test_every_clip_of_a_class_has_the_same_share_in_a_crowd(assignment: Assignment) -> None:
+    given = of_speakers(assignment, 2)
+    clips = np.zeros_like(given.task.clips)
+    for index in range(len(clips)):
+        clips[index, 0, index, ::2] = 1.0
+    items = crowd(replace(given, task=replace(given.task, clips=clips)))
+    for item, number in zip(items, given.classes, strict=True):
+        spread = item.std(1)
+        own = np.flatnonzero(given.task.labels == number)
+        assert np.allclose(spread[own], 0.5 / np.sqrt(len(own)), rtol=1e-4)
+        assert np.allclose(np.delete(spread, own), 0, atol=1e-5)
+
+
+def test_a_crowd_varies_as_clips_do(assignment: Assignment) -> None:
+    given = of_speakers(assignment, 40)
+    random = np.random.default_rng(3)
+    parts = np.fft.rfft(random.standard_normal(given.task.clips.shape), axis=3)
+    clips = np.fft.irfft(parts / (1 + np.arange(parts.shape[3])), axis=3)
+    clips -= clips.mean(3, keepdims=True)
+    items = crowd(replace(given, task=replace(given.task, clips=clips.astype(np.float32))))
+    assert items.std() == pytest.approx(clips.std(), rel=0.1)
+    ours, theirs = ([np.mean(x * np.roll(x, lag, -1)) / np.mean(x**2) for lag in (1, 10)] for x in (items, clips))
+    assert ours == pytest.approx(theirs, abs=0.1)
 
 
 @drawn(arrays(np.float32, (3, 4, 5), elements=floats(-6, 6, width=32)), floats(0.1, 0.8), floats(5, 30))
