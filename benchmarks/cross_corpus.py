@@ -3,9 +3,9 @@
     python benchmarks/cross_corpus.py runs/ravdess runs/emodb runs/urdu --seeds 5 --map ravdess:calm=neutral
 
 A row is a pair: what was learnt on, what was listened to. The figures are kept in each run's metrics.json under
-``cross_corpus``; what is there already is not measured again, and the students of a run are trained once for all other
-corpora. Corpora lie where the runs found them; ``--corpora`` names another folder with one folder a corpus. JSON is
-printed on stdout, the table on stderr.
+``cross_corpus``; what is there already, of the same recordings, labels and seeds, is not measured again, and the
+students of a run are trained once for all other corpora. Corpora lie where the runs found them; ``--corpora`` names
+another folder with one folder a corpus. JSON is printed on stdout, the table on stderr.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from distillation_runs import say
 from distillation_tables import CONFOUNDED, Sheet
 from rich.console import Console
 
-from edgeser.across import Other, keep_entries, measure_across, open_other
-from edgeser.errors import EdgeserError, SettingsError
+from edgeser.across import Other, keep_entries, label_map, measure_across, open_other
+from edgeser.corpora.emotions import plain_name
+from edgeser.errors import EdgeserError, RunError, SettingsError
 from edgeser.evaluate import Plan, evaluate
 from edgeser.run import Run
 from edgeser.tables import map_words, with_interval
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
+from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes
 
 
@@ -63,7 +65,8 @@ def measure(
         workers: Where students are trained.
 
     Raises:
-        SettingsError: Two runs are of one corpus.
+        SettingsError: Two runs are of one corpus, or a change of a label map fits no pair of them.
+        RunError: A corpus is another one than its run was made of.
         EdgeserError: As :func:`edgeser.across.open_other` and :func:`edgeser.across.measure_across`.
     """
     found = {}
@@ -72,36 +75,82 @@ def measure(
         if name in found:
             raise SettingsError(f"two runs are of {name}", "give one run for each corpus")
         found[name] = run
-    pairs = []
+    pairs, changes = [], changes_of(maps, {name: run.description()["labels"] for name, run in found.items()})
     for name, run in found.items():
-        others = [other for other in found if other != name]
-        missing = [other for other in others if not known(run, other, seeds)]
+        others = {other: pair_map(found[other], changes[name]) for other in found if other != name}
+        missing = [other for other, given in others.items() if not known(run, found[other], given, seeds)]
         if missing:
             say(f"{name} on {', '.join(missing)}")
             own = str(corpora / name) if corpora else ""
             if run.metrics() is None:
                 evaluate(run, Plan(tuple(range(seeds)), ("distilled", "full")), workers, own)
-            given = [text.partition(":")[2] for text in maps if text.startswith(f"{name}:")]
-            heard = [open_from(run, found[other], other, given, corpora, workers) for other in missing]
+            heard = [open_from(run, found[other], others[other], corpora, workers) for other in missing]
             keep_entries(run, measure_across(run, heard, range(seeds), workers, own))
-        pairs += [pair_of(run, name, known(run, other, seeds)) for other in others]
+        pairs += [pair_of(run, name, known(run, found[other], given, seeds)) for other, given in others.items()]
     return {"pairs": pairs, "seeds": list(range(seeds)), "varies": "order of training"}
 
 
-def known(run: Run, other: str, seeds: int) -> dict[str, Any]:
-    """What was measured of a run on another corpus with these seeds; empty where nothing was."""
-    entries = (run.metrics() or {}).get("cross_corpus") or []
-    wanted = list(range(seeds))
-    return next((entry for entry in entries if entry["corpus"] == other and entry["seeds"] == wanted), {})
+def changes_of(maps: Sequence[str], labels: Mapping[str, Sequence[str]]) -> dict[str, list[tuple[str, str]]]:
+    """Our emotion and theirs, empty to leave ours out, of each change, by the corpus whose run it is for.
+
+    Args:
+        maps: CORPUS:OURS=THEIRS each.
+        labels: Emotions of each corpus.
+
+    Raises:
+        SettingsError: One is not understood, or fits no pair of the corpora.
+    """
+    found: dict[str, list[tuple[str, str]]] = {name: [] for name in labels}
+    for text in maps:
+        name, colon, pair = text.partition(":")
+        own, sign, their = (plain_name(part) for part in pair.partition("="))
+        if not colon or not sign:
+            raise SettingsError(f"--map {text} is no change", "write --map CORPUS:OURS=THEIRS")
+        if name not in labels:
+            raise SettingsError(f"--map {text}: no run is of {name!r}", choice_hint(name, labels))
+        if own not in labels[name]:
+            raise SettingsError(f"--map {text}: {name} has no emotion {own!r}", choice_hint(own, labels[name]))
+        theirs = sorted({label for other, known in labels.items() if other != name for label in known})
+        if their and their not in theirs:
+            raise SettingsError(f"--map {text}: no other corpus has an emotion {their!r}", choice_hint(their, theirs))
+        found[name].append((own, their))
+    return found
 
 
-def open_from(run: Run, source: Run, name: str, given: Sequence[str], corpora: Path | None, workers: Workers) -> Other:
-    """The corpus of another run, as this run's student hears it; changes of the map that do not apply are left out."""
+def pair_map(source: Run, changes: Sequence[tuple[str, str]]) -> list[str]:
+    """Changes of the label map, OURS=THEIRS each, that apply to the corpus of a run."""
     theirs = source.description()["labels"]
-    fitting = [text for text in given if text.partition("=")[2] in ("", *theirs)]
-    settings = source.settings()
-    folder = corpora / name if corpora else Path(settings.folder) if settings.folder else None
-    return open_other(run, name, folder, fitting, workers)
+    return [f"{own}={their}" for own, their in changes if their in ("", *theirs)]
+
+
+def known(run: Run, source: Run, given: Sequence[str], seeds: int) -> dict[str, Any]:
+    """What was measured of a run on the corpus of another by this label map with these seeds; empty if nothing was."""
+    description = source.description()
+    wanted = {
+        "fingerprint": description["corpus"]["fingerprint"],
+        "labels": label_map(run.description()["labels"], description["labels"], given),
+        "seeds": list(range(seeds)),
+    }
+    entries = (run.metrics() or {}).get("cross_corpus") or []
+    return next((entry for entry in entries if {key: entry.get(key) for key in wanted} == wanted), {})
+
+
+def open_from(run: Run, source: Run, given: Sequence[str], corpora: Path | None, workers: Workers) -> Other:
+    """The corpus of another run, as this run's student hears it.
+
+    Raises:
+        RunError: It is another one than that run was made of.
+        EdgeserError: As :func:`edgeser.across.open_other`.
+    """
+    corpus, settings = source.description()["corpus"], source.settings()
+    folder = corpora / corpus["name"] if corpora else Path(settings.folder) if settings.folder else None
+    other = open_other(run, corpus["name"], folder, given, workers)
+    if other.fingerprint != corpus["fingerprint"]:
+        raise RunError(
+            f"{folder} holds other recordings or emotions than the run {source.folder} was made of",
+            "restore the corpus, or distil it again",
+        )
+    return other
 
 
 def pair_of(run: Run, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,9 +112,9 @@ def ablated(corpus: str, loss: str, distillations: int, draws: Sequence[Draw], r
 
 
 def speakers(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
-    """The row on speakers, kept in the generator's folder."""
+    """The row on speakers, kept in the generator's folder; one that was scored on other clips is measured again."""
     path = opened.cell.folder(request) / "speakers.json"
-    if draw.name not in read(path):
+    if "scored" not in read(path).get(draw.name, {}):
         update(path, draw.name, speaker_row(opened, draw, int(request.overrides.get("steps", Settings.steps))))
     return dict(read(path)[draw.name])
 
@@ -167,8 +167,8 @@ def sheets_of(result: Mapping[str, Any]) -> list[Sheet]:
 
 
 SPEAKER_TITLES = (
-    "points", "items", "chance", "real clips", "sure of: sampled", "real subset", "other half", "retrained on: sampled",
-    "real subset",
+    "points", "items", "chance", "real clips", "confidence: sampled", "lent clips", "scored clips",
+    "retrained on: sampled", "lent clips",
 )  # fmt: skip
 
 

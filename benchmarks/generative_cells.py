@@ -39,7 +39,7 @@ from edgeser.run import Run
 from edgeser.scoring import score
 from edgeser.settings import Settings
 from edgeser.training import Batch, train, with_statistics
-from edgeser_device.generated import DESCRIPTION, GENERATOR, Drawing, Drawn, Points, labeller_name
+from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Drawing, Drawn, Points, labeller_name
 from edgeser_device.machine import describe_machine
 from edgeser_device.schedule import batch_indices, statistics_batches
 from edgeser_device.views import render
@@ -156,13 +156,20 @@ def measure_draw(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]
         **summary(pairs, bench.distilled.names),
         "items": len(bench.distilled),
         "share": len(bench.distilled) / len(bench.task.clips),
-        "bytes": len(bench.distilled.to_bytes()),
+        "bytes": shipped_bytes(opened, draw, bench),
         "views": len(bench.distilled.recipes),
         "machine": describe_machine(),
     }
     write_json(path, found)
     say(f"  {opened.cell.corpus} {opened.cell.loss} {draw.name}: {found['uar_mean']:.3f}")
     return found
+
+
+def shipped_bytes(opened: Opened, draw: Draw, bench: Bench) -> int:
+    """What a kit carries of a set: its file, or for fresh points the generator and its experts, which draw them."""
+    if draw.fresh:
+        return sum(len(content) for name, content in opened.files.items() if name != PROBE)
+    return len(bench.distilled.to_bytes())
 
 
 def bench_of(opened: Opened, draw: Draw) -> Bench:

@@ -1,9 +1,12 @@
 """What sampled items tell of the training speakers: the first row of an audit, not the audit.
 
-The training clips of every speaker are halved. A classifier of speakers learns the first half. ``applied``: how sure it
-is of a speaker (the mean largest probability) on sampled items, on a real subset and on the other half. ``retrained``:
-accuracy on the other half of a classifier that learns sampled items, or as many real clips, as the first one labels
-them.
+The training clips of every speaker are halved. A classifier of speakers, the judge, learns the first half; the other
+half it has not heard, and of every speaker half of that is scored and half lent as real clips. Sampled items and lent
+clips are as many.
+
+``applied`` is the judge's confidence, the mean of its largest probability, on sampled items, on lent clips and on those
+that are scored. It is no accuracy: a sampled item has no speaker, so that no answer is right. ``retrained``: accuracy
+on the scored clips of a classifier that learns sampled items, or lent clips, as the judge labels them.
 """
 
 from __future__ import annotations
@@ -29,24 +32,32 @@ def speaker_row(opened: Opened, draw: Draw, steps: int) -> dict[str, Any]:
     """The figures of one set of sampled items against as many real clips; 0 to 1."""
     task = opened.bench.task
     names, speakers = np.unique(task.speakers, return_inverse=True)
-    first, other = halves(speakers)
+    sampled = generated_items(assignment_of(opened.bench.assignment, draw), opened.state)[:, None]
+    first, lent, scored = parts_of(speakers, len(sampled))
+    sampled = sampled[np.sort(np.random.default_rng(1).permutation(len(sampled))[: len(lent)])]
     graph = build("edgenet", len(names), 1.0, task.graph.input_shape)
     judge = learn(graph, task.clips[first], np.eye(len(names), dtype=np.float32)[speakers[first]], steps)
-    sampled = generated_items(assignment_of(opened.bench.assignment, draw), opened.state)[:, None]
-    real = task.clips[np.random.default_rng(0).permutation(first)[: len(sampled)]]
-    seen = {"sampled": sampled, "real_subset": real, "other_half": task.clips[other]}
+    seen = {"sampled": sampled, "real_subset": task.clips[lent], "other_half": task.clips[scored]}
     retrained = {}
     for name in ("sampled", "real_subset"):
         pupil = learn(graph, seen[name], probabilities(graph, judge, seen[name]), steps)
-        retrained[name] = accuracy(graph, pupil, task.clips[other], speakers[other])
+        retrained[name] = accuracy(graph, pupil, task.clips[scored], speakers[scored])
     return {
         "chance": 1 / len(names),
         "speakers": len(names),
         "items": len(sampled),
-        "real": accuracy(graph, judge, task.clips[other], speakers[other]),
+        "scored": len(scored),
+        "real": accuracy(graph, judge, task.clips[scored], speakers[scored]),
         "applied": {name: float(probabilities(graph, judge, x).max(1).mean()) for name, x in seen.items()},
         "retrained": retrained,
     }
+
+
+def parts_of(speakers: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], ...]:
+    """Indices of clips, each in one part: the judge's, those that are lent (``most`` at most), and those scored."""
+    first, other = halves(speakers)
+    lent, scored = (other[places] for places in halves(speakers[other]))
+    return first, np.sort(np.random.default_rng(0).permutation(lent)[:most]), scored
 
 
 def halves(speakers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

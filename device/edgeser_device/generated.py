@@ -21,11 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.distilled import DistilledSet
-from edgeser_device.errors import KitDamaged, KitError
+from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.formations import quantise
+from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import Kit
+from edgeser_device.machine import memory_available_mb
 from edgeser_device.names import DISTILLED
 from edgeser_device.schedule import Schedule
+from edgeser_device.steps import BASE_MB
 from edgeser_device.trainer import compute, open_session
 from edgeser_device.views import mixed_recipes, render
 
@@ -39,6 +42,11 @@ AT_ONCE = 32
 VIEWS = 2048
 """Least views of a drawn set, as of a distilled one: fewer are seen too often."""
 VIEWS_OF_AN_ITEM = 64
+MOST_ITEMS = 65_535
+"""In a set: views name theirs in two bytes."""
+BYTES_OF_A_VALUE = 15
+"""Memory that drawing takes for each value of the items, in one and several bytes side by side; 15.5 to 15.9 were
+measured."""
 LATENT, LABELS, ITEMS, INPUT, LOGITS = "z", "labels", "items", "x", "logits"
 
 
@@ -159,38 +167,74 @@ class Drawn:
         """The set of a step, and its items; drawn when its epoch begins."""
         epoch = step // self._epoch_steps() if self._drawing.fresh else 0
         if self._found is None or self._found[0] != epoch:
+            self._found = None  # its memory is needed for the next one
             counts = self._points.counts(self._drawing)
             drawn = self._points.draw(counts, self._views(), self._plain, self._seed, epoch)
             self._found = epoch, (drawn, drawn.items())
         return self._found[1]
 
     def _views(self) -> int:
-        """Views of one set: fresh ones are left after an epoch, and no training sees more than it has steps for."""
+        """Views of one set.
+
+        Fresh ones are left after an epoch, in which every item is seen; no training sees more than it has steps for.
+        """
+        items = sum(self._points.counts(self._drawing))
         if self._drawing.fresh:
-            return VIEWS
-        wanted = max(VIEWS, VIEWS_OF_AN_ITEM * sum(self._points.counts(self._drawing)))
+            return max(VIEWS, items)
+        wanted = max(VIEWS, VIEWS_OF_AN_ITEM * items)
         return max(VIEWS, min(wanted, self._plain.schedule.steps * self._plain.schedule.batch))
 
     def _epoch_steps(self) -> int:
         return ceil(self._views() / self._plain.schedule.batch)
 
 
-def open_source(kit: Kit, drawing: Drawing, schedule: Schedule, seed: int, threads: int) -> Source:
+def open_source(
+    kit: Kit, drawing: Drawing, schedule: Schedule, seed: int, threads: int, memory_mb: int | None = None
+) -> Source:
     """Where a training's views come from: the kit's generator, or the set that it holds.
+
+    Args:
+        kit: The kit.
+        drawing: Of the points of a kit that carries a generator.
+        schedule: Of the training.
+        seed: Of everything that is drawn.
+        threads: Of generator and experts.
+        memory_mb: What the whole training may take; None for what is free.
 
     Raises:
         KitError: Points are asked for and the kit has no generator, or onnxruntime does not accept it.
         KitDamaged: The generator's description is malformed.
+        TrainingError: There are too many points for a set, or for the memory.
     """
     if GENERATOR in kit.members:
-        plain = replace(kit.distilled, schedule=schedule)
-        return Drawn(Points.of(kit, threads), plain, drawing, seed)
+        plain, points = replace(kit.distilled, schedule=schedule), Points.of(kit, threads)
+        require_room(sum(points.counts(drawing)), plain.frontend, memory_mb)
+        return Drawn(points, plain, drawing, seed)
     if drawing.is_asked:
         raise KitError(
             f"{kit.path} holds items and no generator, so no points can be drawn",
             "leave out --points, or distil with --method gan --ship generator and pack again",
         )
     return Stored(kit.distilled)
+
+
+def require_room(items: int, frontend: FrontendSpec, allowed_mb: int | None) -> None:
+    """Refuse to draw what cannot fit, before anything is drawn.
+
+    Raises:
+        TrainingError: A set cannot name so many items, or drawing them takes more than is allowed or free.
+    """
+    fewer = "use fewer --points"
+    if items > MOST_ITEMS:
+        raise TrainingError(f"{items:,} points are asked for, a set holds {MOST_ITEMS:,} at most", fewer)
+    least, free = items * frontend.mels * frontend.frames * BYTES_OF_A_VALUE >> 20, memory_available_mb()
+    if allowed_mb is not None and least + BASE_MB > allowed_mb:
+        raise TrainingError(
+            f"to draw {items:,} points takes at least {least + BASE_MB} MB, {allowed_mb} MB are allowed",
+            f"{fewer}, or allow more with --memory-mb",
+        )
+    if free is not None and least > free:
+        raise TrainingError(f"to draw {items:,} points takes at least {least} MB more, {free} MB are free", fewer)
 
 
 def with_set(kit: Kit, distilled: DistilledSet) -> Kit:

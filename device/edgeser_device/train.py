@@ -163,7 +163,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
     resumed_at = start[0].done
     opened = open_checked(kit, plan, threads)
-    source = open_source(kit, settings.drawing, schedule, settings.seed, threads)
+    source = open_source(kit, settings.drawing, schedule, settings.seed, threads, settings.memory_mb)
     if opened.first is not None and _begins_with(opened.first, kit, start[0], schedule, source):
         start = _gone_on(opened.first, start[0], advance)
     session, files, plan = opened.session, opened.files, opened.plan

@@ -15,8 +15,8 @@ that sees the features f of the label experts instead of the log-mel (projected 
     generator:  100 mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
 
 The losses stand in :mod:`edgeser.distill.gan_losses`. The moving average of the generator is what is kept. When a
-critic's gradients grow far beyond the length that the penalty asks for, or a loss is not finite, everything stays as it
-was before that iteration, and no further one is made.
+critic's gradients grow far beyond the length that the penalty asks for, or a number is not finite, everything stays as
+it was before that iteration, and no further one is made.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
         following, values = _decode(assignment, state, iteration)
     else:
         following, values = _play(assignment, state, iteration)
-    if is_sound(values):
+    if is_sound(values) and all(np.isfinite(array).all() for array in following.values()):
         return following, values
     note(f"a network diverged in iteration {iteration + 1}: the generator before it is kept")
     loss = values["loss"] if isfinite(values["loss"]) else 0.0

@@ -26,7 +26,8 @@ from edgeser_export.files import write_bytes
 CHECKPOINT_SECONDS = 10.0
 """Time from one checkpoint to the next; a killed run loses no more than this."""
 LARGEST_RISE = 1000.0
-"""A loss this many times the first one, or 1 if that is larger, has diverged: what learns stays near where it began."""
+"""A loss this many times the first one, or 1 if that is larger, has diverged: what learns stays near where it began.
+Methods with parts of several losses judge that themselves."""
 
 ITEMS = ("items", "raw_items")
 """Arrays of a state that are items."""
@@ -146,7 +147,8 @@ def _improved(run: Run, position: Position, method: Method, improve: Improve, as
     done, loss = position.done + 1, values["loss"]
     first = loss if position.done == 0 else position.first_loss
     finite = all(np.isfinite(array).all() for array in state.values() if array.dtype.kind == "f")
-    if not finite or not loss <= LARGEST_RISE * max(1.0, first):
+    highest = np.finfo(float).max if method.stops_itself else LARGEST_RISE * max(1.0, first)
+    if not finite or not loss <= highest:
         what = f"is {loss:.4g}" + (f" after {first:.4g} in the first" if finite else " and its items are not finite")
         raise DivergedError(f"the loss of iteration {done} {what}", _advice(method, assignment.settings))
     run.log("iteration", number=done, **values)

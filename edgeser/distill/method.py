@@ -96,6 +96,7 @@ class Method:
         items: The items of a state, float32 (items, mels, frames), of a method whose state holds none.
         files: What a run keeps besides, by name, of a method whose state is worth keeping.
         fewest_clips: Clips that every class must have.
+        stops_itself: Whether it keeps what it had when it diverges; the loop then leaves the height of its loss alone.
         makes_more: Whether it can make more items than there are clips, and in other shares than equal ones.
     """
 
@@ -111,6 +112,7 @@ class Method:
     items: Callable[[Assignment, State], NDArray[np.float32]] | None = None
     files: Callable[[Assignment, State, FrontendSpec], Mapping[str, bytes]] | None = None
     fewest_clips: int = 1
+    stops_itself: bool = False
     makes_more: bool = False
 
 

@@ -22,7 +22,7 @@ Items = NDArray[np.float32]
 SOURCES = 3
 """Voices in a mixture: with two one may dominate, with four little is left that tells emotions apart."""
 CROWD = 128
-"""Clips of a class in a crowd at most: with more of them none of the shares is smaller than the noise of the storage."""
+"""Clips of a class in a crowd at most: more take time, and each has less than a hundredth already."""
 SMOOTH_FRAMES = 3
 """Noise is drawn for every third frame and every third band and interpolated, as speech varies."""
 

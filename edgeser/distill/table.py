@@ -58,6 +58,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             items=gan.items,
             files=gan_files.files,
             fewest_clips=gan.PER_CLASS,
+            stops_itself=True,
             makes_more=True,
         ),
         "random": Method("random real items", coresets.random_items),

@@ -17,8 +17,8 @@ from edgeser.settings import Settings
 
 FLAGS = {"start_from": "--from"}
 """Settings whose flag is not called as they are."""
-RUN, FOLDER = "RUN", "DIR"
-"""Stand for the run's folder and the corpus's, which lie elsewhere on another machine."""
+RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
+"""Stand for the run's folder, the corpus's and a file of vectors, which lie elsewhere on another machine."""
 
 
 def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[str]:
@@ -40,11 +40,13 @@ def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
     own = asdict(settings)
     usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1))
-    usual |= {"ipc": 0, "method": Settings("demo", ipc=1).method}
+    of_vectors = settings.corpus == "features"
+    usual |= {"ipc": 0, "method": "gan" if of_vectors else Settings("demo", ipc=1).method}
     given = {
         name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")
     }
-    words = ["edgeser", "distill", *([FOLDER] if settings.folder else []), "--corpus", settings.corpus]
+    source = ["--features", FILE] if of_vectors else ["--corpus", settings.corpus]
+    words = ["edgeser", "distill", *([FOLDER] if settings.folder and not of_vectors else []), *source]
     for name, value in given.items():
         words += [FLAGS.get(name, f"--{name.replace('_', '-')}"), str(value)]
     return shlex.join([*words, "--out", RUN])

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,10 @@ NAME = "features"
 """What a run of vectors has as the name of its corpus."""
 ARRAYS = ("features", "labels", "speakers")
 FORMS = (".npz", ".safetensors")
+MOST_CLASSES = 255
+"""Classes are stored in one byte each."""
+READING = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What numpy, zipfile and safetensors raise for a file that is cut, damaged, encrypted or something else."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,20 @@ class Vectors:
         card = replace(UNSTATED, title=f"vectors of {self.path.name}")
         return Corpus(NAME, self.path.parent, utterances, self.names, card)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over vectors, classes and speakers, hexadecimal: the same in another place and format."""
+        words = json.dumps([self.x.shape, self.names, self.labels.tolist(), self.speakers]).encode()
+        return sha256(words + np.ascontiguousarray(self.x, dtype="<f4").tobytes()).hexdigest()
+
 
 def read_vectors(path: Path) -> Vectors:
     """Read a file of vectors.
 
     Raises:
         CorpusNotFound: There is no such file.
-        UnreadableLabels: It is no such file; an array is missing, empty, of another length or shape, or not finite.
+        UnreadableLabels: It is no such file; an array is missing, empty, of another length or shape, or not finite; or
+            there are too many classes.
     """
     if not path.is_file():
         raise CorpusNotFound(NAME, path, f"file ({' or '.join(FORMS)})")
@@ -82,6 +95,8 @@ def read_vectors(path: Path) -> Vectors:
     if len(broken):
         raise UnreadableLabels(path, f"{len(broken)} of the features are not finite, the first in row {broken[0]}")
     names, labels = np.unique(arrays["labels"].astype(str), return_inverse=True)
+    if len(names) > MOST_CLASSES:
+        raise UnreadableLabels(path, f"labels name {len(names)} classes, more than {MOST_CLASSES}")
     speakers = tuple(arrays["speakers"].astype(str).tolist())
     return Vectors(path, x, labels.astype(np.int64), speakers, tuple(names.tolist()))
 
@@ -102,11 +117,13 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise UnreadableLabels(path, f"is neither {' nor '.join(FORMS)}")
     try:
         return _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, RecursionError) as error:
+    except READING as error:
         raise UnreadableLabels(path, f"cannot be read ({error})") from error
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no archive of arrays, as numpy.savez writes one")
     with np.load(path, allow_pickle=False) as found:
         return {name: found[name] for name in found.files if name in ARRAYS}
 

@@ -20,7 +20,16 @@ from edgeser.rows import REAL_CLIPS, ensemble_score
 from edgeser.run import Run
 from edgeser.scoring import Clips, Score, score
 from edgeser.training import Arrays, train_on_clips
-from edgeser.vectors.pipeline import MIXING, Material, label_vectors, prepare_vectors, read_set, with_experts
+from edgeser.vectors.pipeline import (
+    MIXING,
+    Material,
+    describe_vectors,
+    label_vectors,
+    prepare_vectors,
+    read_set,
+    require_same_vectors,
+    with_experts,
+)
 from edgeser.workers import one_thread
 from edgeser_device.machine import describe_machine
 from edgeser_device.progress import progress_bar
@@ -46,8 +55,7 @@ def evaluate_vectors(run: Run, seeds: Sequence[int], folder: str = "") -> dict[s
         raise RunError(f"the run {run.folder} is not finished", "go on with it: edgeser distill --resume")
     own, kept = run.settings(), read_set(run)
     material = prepare_vectors(replace(own, folder=folder or own.folder))
-    if not np.array_equal(kept["mean"], material.mean) or run.description()["split"] != material.split.describe():
-        raise RunError("the vectors are others than when the run was made", "restore them, or distil again")
+    require_same_vectors(run, describe_vectors(material))
     with one_thread():
         material = replace(material, assignment=with_experts(material.assignment))
         rows = rows_of(material, kept)

@@ -4,11 +4,13 @@
 
 A vector is a map of one by one with as many channels, so that students, experts and the generator are trained by the
 same functions as those of log-mels. The run's ``distilled.safetensors`` holds ``items``, float32 (items, D) in standard
-deviations; ``classes`` uint8; ``soft_labels`` float16 (items, classes); ``mean`` and ``spread``, float32 (D,).
+deviations; ``classes`` uint8; ``soft_labels`` float16 (items, classes); ``mean`` and ``spread``, float32 (D,); and
+``constant``, uint8 (D,): 1 where all training vectors are the same and every standardised vector is 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from edgeser import __version__
+from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.splits import Split
 from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.loop import iterations_done, run_method
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.table import find_method, require_start, settings_for
-from edgeser.errors import DistilledSetError, SettingsError
+from edgeser.errors import DistilledSetError, RunError, SettingsError
 from edgeser.experts import Ensemble, Task
 from edgeser.rows import REAL_CLIPS
 from edgeser.run import Run, only_writer, open_run, require_usable, safetensors_bytes
@@ -31,6 +34,7 @@ from edgeser.settings import Settings, with_budget
 from edgeser.students import initial_weights
 from edgeser.training import Arrays, Augmentation, train_on_clips
 from edgeser.vectors.corpus import Vectors, read_vectors, split_vectors
+from edgeser.vectors.scale import Scale, scale_of
 from edgeser.workers import one_thread
 from edgeser_device.progress import progress_bar
 from edgeser_export.files import write_bytes, write_json
@@ -54,23 +58,20 @@ class Material:
         vectors: The whole file.
         split: By speakers.
         rows: Rows of the file in each part.
-        mean: Of the training part, float32 (D,).
-        spread: Its standard deviations, float32 (D,).
+        scale: Of the training part.
         assignment: For the method; experts are trained by :func:`with_experts`.
     """
 
     vectors: Vectors
     split: Split
     rows: dict[str, NDArray[np.int64]]
-    mean: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    scale: Scale
     assignment: Assignment
 
     def part(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Standardised vectors of a part, float32 (utterances, D, 1, 1), and their classes."""
         chosen = self.rows[name]
-        x = (self.vectors.x[chosen] - self.mean) / self.spread
-        return x[:, :, None, None].astype(np.float32), self.vectors.labels[chosen]
+        return self.scale.standardised(self.vectors.x[chosen])[:, :, None, None], self.vectors.labels[chosen]
 
 
 def mlp(size: int, classes: int, width: float = 1.0) -> Graph:
@@ -100,24 +101,23 @@ def prepare_vectors(settings: Settings) -> Material:
     require_start(settings)
     vectors = read_vectors(Path(settings.folder))
     split, rows = split_vectors(vectors, settings.split)
-    train = vectors.x[rows["train"]]
-    mean, spread = train.mean(0), np.maximum(train.std(0), 1e-6)
+    scale = _scale(vectors, rows["train"])
     labels = vectors.labels[rows["train"]]
-    graph = mlp(train.shape[1], len(vectors.names), settings.width)
-    clips = ((train - mean) / spread)[:, :, None, None].astype(np.float32)
+    graph = mlp(vectors.x.shape[1], len(vectors.names), settings.width)
+    clips = scale.standardised(vectors.x[rows["train"]])[:, :, None, None]
     speakers = tuple(vectors.speakers[row] for row in rows["train"])
     task = Task(graph, clips, labels, len(vectors.names), speakers)
     fixed = _decided(replace(settings, arch=ARCH, formations=1), task, vectors.names)
     start = initial_weights(graph, settings.seed)
     assignment = Assignment(task, vectors.names, fixed, start, Ensemble(graph, (), ()))
-    return Material(vectors, split, rows, mean, spread, assignment)
+    return Material(vectors, split, rows, scale, assignment)
 
 
 def distil_vectors(settings: Settings, out: Path, resume: bool) -> Run:
     """Make a run of vectors, or go on with an interrupted one.
 
     Raises:
-        RunError: ``out`` holds something else, or a run of other settings.
+        RunError: ``out`` holds something else, or a run of other settings or of other vectors.
         EdgeserError: As :func:`prepare_vectors`.
     """
     require_usable(out, settings, resume)
@@ -126,7 +126,7 @@ def distil_vectors(settings: Settings, out: Path, resume: bool) -> Run:
         return run
     material = prepare_vectors(settings)
     with only_writer(open_run(out, settings, resume)):
-        write_json(out / "run.json", describe_vectors(material))
+        describe_once(run, material)
         with one_thread():
             assignment = with_experts(material.assignment)
             run.save_student(assignment.task.graph, assignment.init)
@@ -160,14 +160,16 @@ def set_bytes(material: Material, assignment: Assignment, state: State) -> bytes
     """The distilled set as one file; see the module."""
     made = np.asarray(items(assignment, state) if assignment.settings.method == "gan" else state["items"])
     made = made.reshape(len(assignment.classes), -1).astype(np.float32)
+    made[:, material.scale.constant] = 0
     soft = label_vectors(assignment, made, assignment.classes)
     return safetensors_bytes(
         {
             "items": made,
             "classes": assignment.classes.astype(np.uint8),
             "soft_labels": soft.astype(np.float16),
-            "mean": material.mean,
-            "spread": material.spread,
+            "mean": material.scale.mean,
+            "spread": material.scale.spread,
+            "constant": material.scale.constant.astype(np.uint8),
         }
     )
 
@@ -197,6 +199,34 @@ def read_set(run: Run) -> Arrays:
     return found
 
 
+def describe_once(run: Run, material: Material) -> None:
+    """Write run.json, or check that the file holds what the interrupted run was begun with.
+
+    Raises:
+        RunError: Vectors, labels or speakers are others now.
+    """
+    description = describe_vectors(material)
+    if (run.folder / "run.json").is_file():
+        require_same_vectors(run, description)
+        return
+    write_json(run.folder / "run.json", description)
+
+
+def require_same_vectors(run: Run, description: Mapping[str, Any]) -> None:
+    """Check that a description of the file as it is now says what the run's does.
+
+    Raises:
+        RunError: It does not.
+    """
+    before, key = run.description(), "fingerprint"
+    same = before["corpus"].get(key) == description["corpus"][key]
+    if not same or any(before.get(name) != description[name] for name in ("split", "labels")):
+        raise RunError(
+            f"the vectors are others than when the run {run.folder} was made",
+            "restore the file, or distil it again in a new --out",
+        )
+
+
 def describe_vectors(material: Material) -> dict[str, Any]:
     """What run.json holds."""
     assignment = material.assignment
@@ -207,6 +237,7 @@ def describe_vectors(material: Material) -> dict[str, Any]:
         "corpus": {
             "name": material.vectors.corpus.name,
             "folder": settings.folder,
+            "fingerprint": material.vectors.fingerprint,
             **material.vectors.corpus.card.describe(),
         },
         "labels": list(assignment.names),
@@ -230,6 +261,22 @@ def describe_vectors(material: Material) -> dict[str, Any]:
         "corpus_bytes": int(task.clips.nbytes),
         "unreadable": [],
     }
+
+
+def _scale(vectors: Vectors, train: NDArray[np.int64]) -> Scale:
+    """The scale of the training rows.
+
+    Raises:
+        UnreadableLabels: They are all the same, or a vector is too far from them.
+    """
+    scale = scale_of(vectors.x[train])
+    if scale.constant.all():
+        raise UnreadableLabels(vectors.path, "features of the training part do not differ, or by less than 1e-6")
+    far = np.flatnonzero(~np.isfinite(scale.standardised(vectors.x)).all(1))
+    if len(far):
+        what = "no single precision holds them in standard deviations of the training part"
+        raise UnreadableLabels(vectors.path, f"{len(far)} of the features are too large, first in row {far[0]}: {what}")
+    return scale
 
 
 def _decided(settings: Settings, task: Task, names: tuple[str, ...]) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from device.kits import LABELS, write_kit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeser_device import generated
 from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.generated import (
+    BYTES_OF_A_VALUE,
     DESCRIPTION,
     GENERATOR,
     Description,
@@ -26,6 +29,7 @@ from edgeser_device.generated import (
 )
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.model import load_model
+from edgeser_device.schedule import batch_indices
 from edgeser_device.train import Settings, train
 
 SOUND = {"latent": 4, "labellers": 1, "temperature": 2.0, "points": 2, "clips": [3, 3]}
@@ -95,6 +99,63 @@ def test_fixed_points_stay_and_fresh_ones_change_with_the_epoch(kit: Kit) -> Non
     assert np.array_equal(again.at(4)[1], second[1])  # a training that goes on draws the same
     other = open_source(kit, Drawing(points=3, fresh=True), schedule, 1, 1)
     assert not np.array_equal(other.at(0)[1], first[1])
+
+
+@pytest.mark.parametrize(("points", "steps"), [(3, 4), (700, 5)])
+def test_every_fresh_point_is_seen_in_its_epoch(kit: Kit, points: int, steps: int) -> None:
+    schedule = replace(kit.distilled.schedule, batch=512, steps=10)
+    source = open_source(kit, Drawing(points=points, fresh=True), schedule, 0, 1)
+    distilled, _ = source.at(0)
+    assert len(distilled) == 3 * points
+    assert len(distilled.recipes) == max(2048, 3 * points)
+    seen = np.concatenate([batch_indices(len(distilled.recipes), 512, 0, step) for step in range(steps)])
+    assert set(distilled.recipes.item[seen].tolist()) >= set(range(3 * points))
+    assert source.at(steps - 1)[0] is distilled
+    assert source.at(steps)[0] is not distilled
+
+
+@pytest.mark.parametrize(
+    ("points", "memory_mb", "words"),
+    [
+        (21_846, None, "65,538 points are asked for, a set holds 65,535 at most"),
+        (21_845, 300, r"to draw 65,535 points takes at least \d+ MB, 300 MB are allowed"),
+        (1000, 200, "to draw 3,000 points takes at least 313 MB, 200 MB are allowed"),
+    ],
+)
+def test_more_points_than_fit_are_refused_before_they_are_drawn(
+    kit: Kit, points: int, memory_mb: int | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Points, "items", lambda *_: pytest.fail("points were drawn"))
+    with pytest.raises(TrainingError, match=words) as caught:
+        open_source(kit, Drawing(points=points), kit.distilled.schedule, 0, 1, memory_mb)
+    assert "fewer --points" in caught.value.hint
+
+
+def test_points_for_which_no_memory_is_free_are_refused(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "memory_available_mb", lambda: 200)
+    schedule = kit.distilled.schedule
+    with pytest.raises(TrainingError, match="at least 263 MB more, 200 MB are free"):
+        open_source(kit, Drawing(points=1000), schedule, 0, 1)
+    open_source(kit, Drawing(points=700), schedule, 0, 1)
+
+
+def test_a_training_within_a_bound_refuses_what_does_not_fit(kit: Kit, tmp_path: Path) -> None:
+    bound = Settings(steps=4, threads=1, memory_mb=400, drawing=Drawing(points=3000))
+    with pytest.raises(TrainingError, match="400 MB are allowed"):
+        train(kit, tmp_path / "model", bound)
+    assert not (tmp_path / "model").exists()
+
+
+def test_drawing_takes_at_least_the_memory_that_is_foretold(kit: Kit) -> None:
+    """What is refused is sure not to fit. The items as the runtime gives them, 4 bytes a value, are not traced."""
+    source = open_source(kit, Drawing(points=400), replace(kit.distilled.schedule, steps=2), 0, 1)
+    tracemalloc.start()
+    try:
+        source.at(0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert BYTES_OF_A_VALUE <= peak / (1200 * 64 * 96) + 4 < BYTES_OF_A_VALUE + 4
 
 
 def test_labels_are_the_experts_mean_probabilities(kit: Kit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -12,14 +13,16 @@ from safetensors.numpy import load
 
 from edgeser.distill import gan
 from edgeser.distill.gan_files import files, probe
+from edgeser.distill.loop import LARGEST_RISE, run_method
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.pipeline import require_enough_items
 from edgeser.distill.shipping import ship
-from edgeser.distill.table import settings_for
+from edgeser.distill.table import METHODS, settings_for
 from edgeser.errors import SettingsError
-from edgeser.run import safetensors_bytes
+from edgeser.run import open_run, safetensors_bytes
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.generated import DESCRIPTION, GENERATOR, Points, latent_numbers
+from edgeser_device.progress import ignore_progress
 
 SPEC = FrontendSpec()
 LOSSES = ("adversarial", "feature", "probability", "diversity")
@@ -132,10 +135,13 @@ def test_the_probe_has_an_item_of_each_class(given: Assignment) -> None:
     assert len(small.recipes) >= 128
 
 
-@pytest.mark.parametrize("fault", ["critic", "generator"])
-def test_a_divergence_keeps_the_generator_before_it(given: Assignment, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("critic-0.score.weight", 1e6), ("generator.last.weight", np.nan), ("second.generator.last.weight", -1e6)],
+)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_divergence_keeps_the_generator_before_it(given: Assignment, name: str, factor: float) -> None:
     state, _ = learn(given, gan.begin(given), range(12))
-    name, factor = ("critic-0.score.weight", 1e6) if fault == "critic" else ("generator.last.weight", np.nan)
     broken = {**state, name: state[name] * np.float32(factor)}
     stopped, values = gan.improve(given, broken, 12)
     assert values["stopped"] == 13
@@ -147,6 +153,18 @@ def test_a_divergence_keeps_the_generator_before_it(given: Assignment, fault: st
     assert later is stopped
     assert again["stopped"] == 13
     assert np.isfinite(gan.items(given, later)).all()
+
+
+def test_weights_that_make_its_second_loss_large_are_no_divergence(given: Assignment, tmp_path: Path) -> None:
+    """The decoder's loss comes first; what the game weighs is another sum."""
+    heavy = replace(given, settings=replace(given.settings, feature_weight=1000.0, iterations=8))
+    run = open_run(tmp_path / "run", heavy.settings, resume=False)
+    state = run_method(run, METHODS["gan"], heavy, ignore_progress)
+    losses = [event["loss"] for event in run.events("iteration")]
+    assert len(losses) == 8
+    assert max(losses) > LARGEST_RISE * max(1, losses[0])
+    assert gan.STOPPED not in state
+    assert np.isfinite(gan.items(heavy, state)).all()
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -49,6 +49,15 @@ def test_defaults_are_not_named_and_folders_neither() -> None:
     assert distill_command(settings) == "edgeser distill DIR --corpus ravdess --ipc 6 --out RUN"
 
 
+@pytest.mark.parametrize("changed", [{}, {"method": "herding"}, {"seed": 3, "split": "quick"}])
+def test_a_run_of_vectors_is_repeated_from_a_file(changed: dict[str, object]) -> None:
+    method = changed.get("method", "gan")
+    settings = replace(settings_for(method, corpus="features", folder="/some/where.npz", ipc=6), **changed)
+    command = distill_command(settings)
+    assert command.startswith("edgeser distill --features FILE ")
+    assert replace(read_back(command), folder="/some/where.npz") == settings
+
+
 def test_an_evaluation_is_repeated_with_its_rows() -> None:
     metrics = {"seeds": [0, 1, 2], "full": {"uar_mean": 0.5}, "full_best": None, "baselines": {"random": {}}}
     assert evaluate_command(metrics) == "edgeser evaluate RUN --full --baselines --seeds 3"

@@ -98,6 +98,48 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
         read_vectors(path)
 
 
+@pytest.mark.parametrize("content", ["empty", "one array", "cut", "damaged"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "vectors.npz"
+    np.savez_compressed(path, **arrays(features=np.random.default_rng(0).standard_normal((12, 400))))
+    whole = path.read_bytes()
+    np.save(tmp_path / "one.npy", np.zeros((3, 2)))
+    middle = len(whole) // 2
+    damaged = {
+        "empty": b"",
+        "one array": (tmp_path / "one.npy").read_bytes(),
+        "cut": whole[:middle],
+        "damaged": whole[:90] + bytes([255] * 300) + whole[390:],
+    }
+    path.write_bytes(damaged[content])
+    with pytest.raises(UnreadableLabels, match="cannot be read") as caught:
+        read_vectors(path)
+    assert "\n" not in caught.value.message
+
+
+def test_more_classes_than_a_byte_holds_are_refused(tmp_path: Path) -> None:
+    def many(count: int) -> Path:
+        features, speakers = np.ones((count, 2)), np.arange(count) % 5
+        return written(tmp_path, features=features, labels=np.arange(count), speakers=speakers)
+
+    assert len(read_vectors(many(255)).names) == 255
+    with pytest.raises(UnreadableLabels, match="256 classes"):
+        read_vectors(many(256))
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
+    first = read_vectors(written(tmp_path)).fingerprint
+    (tmp_path / "other").mkdir()
+    assert read_vectors(written(tmp_path / "other")).fingerprint == first
+    for changed in (
+        {"features": arrays()["features"] + 1},
+        {"labels": np.array(["glad", "sad"] * 6)},
+        {"labels": np.array(["sad", "merry"] * 6)},
+        {"speakers": np.repeat(["ann", "bob", "eve"], 4)},
+    ):
+        assert read_vectors(written(tmp_path, **changed)).fingerprint != first
+
+
 def test_two_speakers_are_too_few(tmp_path: Path) -> None:
     with pytest.raises(TooFewSpeakers):
         split_vectors(read_vectors(written(tmp_path, speakers=np.repeat(["ann", "bob"], 6))), "")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeser.cli import main
+from edgeser.corpora.errors import UnreadableLabels
 from edgeser.distill import gan
 from edgeser.distill.table import settings_for
 from edgeser.errors import RunError, SettingsError
@@ -101,6 +102,15 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
         distil_vectors(own, tmp_path / "cut", resume=False)
     with pytest.raises(RunError, match="already holds a run"):
         distil_vectors(own, tmp_path / "cut", resume=False)
+    before, content = (tmp_path / "cut" / "run.json").read_bytes(), file.read_bytes()
+    for array in ("features", "labels", "speakers"):
+        file.write_bytes(content)
+        changed_copy(file, file, array)
+        with pytest.raises(RunError, match="the vectors are others than when the run") as caught:
+            distil_vectors(own, tmp_path / "cut", resume=True)
+        assert "--out" in caught.value.hint
+        assert (tmp_path / "cut" / "run.json").read_bytes() == before
+    file.write_bytes(content)
     run = distil_vectors(own, tmp_path / "cut", resume=True)
     assert len(calls) == 8 + 5  # seven were made, the eighth again, and the rest
     for name in ("distilled.safetensors", "generator.safetensors", "run.json"):
@@ -131,6 +141,16 @@ def test_a_class_with_fewer_than_eight_vectors_is_refused(file: Path, tmp_path: 
         prepare_vectors(settings(tmp_path / "few.npz"))
 
 
+def changed_copy(file: Path, target: Path, name: str) -> Path:
+    """A copy of a file of vectors with two rows of one array exchanged."""
+    with np.load(file) as found:
+        arrays = dict(found)
+    other = np.flatnonzero((arrays["labels"] != arrays["labels"][0]) & (arrays["speakers"] != arrays["speakers"][0]))[0]
+    arrays[name][[0, other]] = arrays[name][[other, 0]]
+    np.savez(target, **arrays)
+    return target
+
+
 def program(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the program's entry point."""
     capfd.readouterr()
@@ -153,6 +173,11 @@ def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     code, out, _ = program(capfd, "compare", run)
     assert code == 0
     assert "gan" in out
+    code, _, said = program(capfd, "compare", run, run, "--html", tmp_path / "page.html")
+    assert (code, said) == (0, "")
+    page = (tmp_path / "page.html").read_text()
+    assert "edgeser distill --features FILE --ipc 3" in page
+    assert "different corpora" not in page
     for words in (["evaluate", run, "--transfer"], ["pack", run, "--target", "rpi4", "--out", tmp_path / "kit"]):
         code, _, said = program(capfd, *words)
         assert (code, len(said.strip().splitlines())) == (2, 2)
@@ -160,8 +185,10 @@ def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 
 def test_a_wrong_file_is_said_in_two_lines(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "nan.npz", features=np.full((9, 2), np.nan), labels=np.arange(9), speakers=np.arange(9))
+    (tmp_path / "empty.npz").touch()
     for words in (
         ["--features", tmp_path / "nan.npz"],
+        ["--features", tmp_path / "empty.npz"],
         ["--features", tmp_path / "absent.npz"],
         ["--features", file, "--corpus", "demo"],
         ["--features", file, "--method", "invert"],
@@ -171,9 +198,63 @@ def test_a_wrong_file_is_said_in_two_lines(file: Path, tmp_path: Path, capfd: py
     assert not (tmp_path / "run").exists()
 
 
-def test_other_vectors_than_the_run_was_made_of_are_noticed(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("array", ["features", "labels", "speakers"])
+def test_other_vectors_than_the_run_was_made_of_are_noticed(file: Path, tmp_path: Path, array: str) -> None:
     run = distil_vectors(settings(file, iterations=2), tmp_path / "run", resume=False)
-    with np.load(file) as found:
-        np.savez(tmp_path / "vectors.npz", **{**found, "features": found["features"] + 1})
+    other = changed_copy(file, tmp_path / "vectors.npz", array)
     with pytest.raises(RunError, match="the vectors are others"):
-        evaluate_vectors(Run(run.folder), (0,), str(tmp_path / "vectors.npz"))
+        evaluate_vectors(Run(run.folder), (0,), str(other))
+
+
+def with_columns(file: Path, target: Path, columns: np.ndarray) -> Path:
+    """A copy of a file of vectors with more dimensions, (utterances, dimensions)."""
+    with np.load(file) as found:
+        np.savez(target, **{**found, "features": np.concatenate([found["features"], columns], axis=1)})
+    return target
+
+
+def test_dimensions_that_are_constant_in_training_count_for_nothing(file: Path, tmp_path: Path) -> None:
+    plain = prepare_vectors(settings(file))
+    count, heard = len(plain.vectors.x), np.concatenate([plain.rows[part] for part in ("dev", "test")])
+    still = np.full((count, 4), [0.1, 12345.678, -3e7, 0.0])
+    still[heard] += [0.5, -40.0, 1e7, 2e-6]  # elsewhere they are not constant
+    path = with_columns(file, tmp_path / "still.npz", still)
+    material = prepare_vectors(settings(path))
+    assert material.scale.constant.tolist() == [False] * SIZE + [True] * 4
+    assert material.scale.spread[SIZE:].tolist() == [1] * 4
+    for part in ("train", "dev", "test"):
+        x, _ = material.part(part)
+        assert np.array_equal(x[:, :SIZE], plain.part(part)[0])
+        assert not x[:, SIZE:].any()
+    assert np.array_equal(material.assignment.task.clips, material.part("train")[0])
+    run = distil_vectors(settings(path), tmp_path / "run", resume=False)
+    kept = read_set(run)
+    assert not kept["items"][:, SIZE:].any()
+    assert kept["constant"].tolist() == [0] * SIZE + [1] * 4
+    result = evaluate_vectors(run, (0,))
+    assert result["full"]["uar_mean"] > 0.8
+    assert result["distilled"]["ratio"] > 0.85
+
+
+def test_vectors_of_any_unit_are_standardised_without_a_warning(file: Path, tmp_path: Path) -> None:
+    with np.load(file) as found:
+        arrays = dict(found)
+    expected = prepare_vectors(settings(file)).part("test")[0]
+    for factor in (1e25, 1e30, 1e-3):
+        np.savez(tmp_path / "unit.npz", **{**arrays, "features": factor * arrays["features"]})
+        assert np.allclose(prepare_vectors(settings(tmp_path / "unit.npz")).part("test")[0], expected, atol=1e-3)
+    with pytest.raises(UnreadableLabels, match="do not differ"):
+        np.savez(tmp_path / "unit.npz", **{**arrays, "features": np.ones_like(arrays["features"])})
+        prepare_vectors(settings(tmp_path / "unit.npz"))
+
+
+def test_a_vector_that_is_too_far_to_be_standardised_is_named(file: Path, tmp_path: Path) -> None:
+    material = prepare_vectors(settings(file))
+    with np.load(file) as found:
+        arrays = dict(found)
+    row = int(material.rows["test"][3])
+    arrays["features"] = arrays["features"] / 1e5
+    arrays["features"][row, 2] = 3e38
+    np.savez(tmp_path / "far.npz", **arrays)
+    with pytest.raises(UnreadableLabels, match=f"1 of the features are too large, first in row {row}"):
+        prepare_vectors(settings(tmp_path / "far.npz"))
