@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment
 from edgeser.errors import SettingsError
+from edgeser.training import roll_each
 from edgeser_export.errors import choice_hint
 
 Items = NDArray[np.float32]
@@ -82,17 +84,11 @@ def crowd(assignment: Assignment) -> Items:
         everybody = assignment.clips_of_class(number)
         middle = assignment.task.clips[everybody, 0].mean((0, 2))[:, None]
         for _ in range(assignment.per_class):
-            clips = assignment.task.clips[random.permutation(everybody)[:CROWD], 0] - middle
+            clips = assignment.task.clips[random.permutation(everybody)[:CROWD]] - middle
             signs = random.choice((-1.0, 1.0), len(clips)) / np.sqrt(len(clips))
-            items.append(middle + np.tensordot(signs, _shifted(clips, random), axes=1))
+            shifted = roll_each(torch.from_numpy(clips), random.integers(clips.shape[3], size=len(clips)))
+            items.append(middle + np.tensordot(signs, shifted[:, 0].numpy(), axes=1))
     return np.stack(items).astype(np.float32)
-
-
-def _shifted(clips: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """Each clip (clips, mels, frames) shifted circularly by random frames."""
-    frames = clips.shape[2]
-    places = (np.arange(frames) - random.integers(frames, size=(len(clips), 1))) % frames
-    return np.take_along_axis(clips, places[:, None], axis=2)
 
 
 def noise(assignment: Assignment) -> Items:
