@@ -1,7 +1,7 @@
 """Training steps: the ONNX file under onnxruntime against torch, one thread each, step by step in turn.
 
     python benchmarks/training_step.py > result.json        # the table goes to stderr
-    python benchmarks/training_step.py --kernels            # ways to a convolution's gradients, in milliseconds
+    python benchmarks/training_step.py --kernels            # ways to a convolution and its gradients, in milliseconds
 
 Each side runs in a process of its own, so that peak memory is its own, and the two take turns, so that a busy machine
 slows both. CPU seconds are medians over steps; ratios below 1 favour onnxruntime.
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20, help="measured steps of each side")
     parser.add_argument("--trained", default="full", help="full, frozen or head; torch always trains all")
-    parser.add_argument("--kernels", action="store_true", help="measure the ways to a convolution's gradients instead")
+    parser.add_argument("--kernels", action="store_true", help="measure the ways to a convolution instead")
     parser.add_argument("--serve", nargs=3, metavar=("SIDE", "STUDENT", "WIDTH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -116,7 +116,7 @@ def onnxruntime_side(graph: Graph, trained: str) -> Callable[[], None]:
         nonlocal number
         number += 1
         found = session.run(names, feeds | scalars("adamw", number, RATE, DECAY))
-        feeds.update(next_state(dict(zip(names, found, strict=True))))
+        feeds.update({name: value.copy() for name, value in next_state(dict(zip(names, found, strict=True))).items()})
 
     return step
 
@@ -149,7 +149,7 @@ SIDES: Mapping[str, Callable[[Graph, str], Callable[[], None]]] = {
 
 
 def kernel_times(repeats: int = 7) -> list[dict[str, Any]]:
-    """Milliseconds of every way to the two gradients of each different convolution of the students."""
+    """Milliseconds of every way to each different convolution of the students: its gradients, and all three at once."""
     from edgeser_export import kernels
     from edgeser_export.nodes import Nodes
 
@@ -173,9 +173,39 @@ def kernel_times(repeats: int = 7) -> list[dict[str, Any]]:
                 nodes = Nodes()
                 output = way(nodes, geometry, read, "gradient")
                 feeds = {key: arrays[key] for key in (read, "gradient")}
-                row[part][name] = fastest(model_of(nodes, feeds, output), feeds, repeats)
+                row[part][name] = fastest(model_of(nodes, feeds, (output,)), feeds, repeats)
+        row["whole"] = {}
+        for name, way in WHOLE.items():
+            if conv.stride == 1 or name != "tiles":
+                nodes = Nodes()
+                outputs = way(nodes, geometry)
+                row["whole"][name] = fastest(model_of(nodes, arrays, outputs), arrays, repeats)
         rows.append(row)
     return rows
+
+
+def directly(nodes: Any, geometry: Any) -> tuple[str, ...]:
+    """A convolution and both gradients, each by the fastest way of its own."""
+    from edgeser_export import kernels
+
+    conv = geometry.conv
+    window = {"kernel_shape": (conv.kernel,) * 2, "strides": (conv.stride,) * 2, "pads": (conv.padding,) * 4}
+    slopes = [
+        kernels.gradient_of_weight(nodes, geometry, "source", "gradient"),
+        kernels.gradient_of_input(nodes, geometry, "weight", "gradient"),
+    ]
+    return (nodes.add("Conv", "source", "weight", **window), *slopes)
+
+
+def by_tiles(nodes: Any, geometry: Any) -> tuple[str, ...]:
+    """The same by tiles, which share what they transform."""
+    from edgeser_export import winograd
+
+    output, transformed = winograd.convolution(nodes, geometry, "source", "weight")
+    return (output, *winograd.gradients(nodes, geometry, transformed, "weight", "gradient"))
+
+
+WHOLE: Mapping[str, Callable[[Any, Any], tuple[str, ...]]] = {"direct": directly, "tiles": by_tiles}
 
 
 def geometries() -> list[Any]:
@@ -191,13 +221,13 @@ def geometries() -> list[Any]:
     return list(found.values())
 
 
-def model_of(nodes: Any, feeds: Mapping[str, np.ndarray], output: str) -> bytes:
+def model_of(nodes: Any, feeds: Mapping[str, np.ndarray], names: tuple[str, ...]) -> bytes:
     from onnx import TensorProto, helper
 
     from edgeser_export.nodes import IR_VERSION, OPSET
 
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in feeds.items()]
-    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
     graph = helper.make_graph(nodes.written, "kernel", inputs, outputs, nodes.constants)
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString()
@@ -218,6 +248,7 @@ def session_of(model: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False
+    options.enable_mem_reuse = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -62,6 +62,7 @@ def open_session(model: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # a plan for the whole step at once costs more memory than it saves time
+    options.enable_mem_reuse = False  # a tensor that takes the place of an older one keeps it from all in between
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the other cores to others
@@ -140,7 +141,9 @@ class TrainingSession:
                 f"the loss is {loss} in step {state.done + 1} of {schedule.steps}",
                 "the kit's learning rate does not suit its student: distil again with a smaller one",
             )
-        return TrainingState(state.done + 1, next_state(outputs)), loss
+        # What onnxruntime returns lies between its own tensors, which would have to be put elsewhere while it is held.
+        kept = {name: value.copy() for name, value in next_state(outputs).items()}
+        return TrainingState(state.done + 1, kept), loss
 
 
 def running_statistics(

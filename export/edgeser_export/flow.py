@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeser_export import winograd
 from edgeser_export.graph import (
     INPUT,
     NORM_EPSILON,
@@ -23,6 +24,7 @@ from edgeser_export.graph import (
     Reduce,
     Relu,
     Shape,
+    sources,
 )
 from edgeser_export.kernels import Geometry, pooled
 from edgeser_export.nodes import Nodes
@@ -39,7 +41,8 @@ class Flow:
         batch_statistics: Whether batch normalisations use the batch's own mean and variance, or running ones.
         tensors: Names of tensors by the name of the operation that computes them, and of what rules keep for gradients.
         plain: Only operators that every runtime computes alike: no normalisation in training mode, no convolution for
-            the gradient of a weight. Slower.
+            the gradient of a weight, no tiles. Slower.
+        tiles: By the name of a convolution by tiles, what it leaves for its gradients.
     """
 
     nodes: Nodes
@@ -48,6 +51,7 @@ class Flow:
     batch_statistics: bool
     tensors: dict[str, str] = field(default_factory=lambda: {INPUT: INPUT})
     plain: bool = False
+    tiles: dict[str, str] = field(default_factory=dict)
 
     def shape(self, name: str) -> Shape:
         """Shape of a tensor of the student, with the batch."""
@@ -56,6 +60,32 @@ class Flow:
     def geometry(self, conv: Conv) -> Geometry:
         """A convolution with its shapes."""
         return Geometry(conv, self.shape(conv.source), self.shape(conv.name))
+
+    def tiled(self, conv: Conv) -> bool:
+        """Whether a convolution and its gradients go by tiles.
+
+        With running statistics the gradients of a weight's taps are often exactly 0, where a ReLU is silent but for a
+        border. Tiles leave 1e-7 of the other taps' gradients there, which AdamW's division makes a whole step.
+        """
+        return self.batch_statistics and not self.plain and winograd.suits(self.geometry(conv))
+
+    def normalisation_below(self, relu: Relu) -> BatchNorm | None:
+        """The normalisation that a ReLU reads, where no gradient but the ReLU's own needs the ReLU's output."""
+        below = next((op for op in self.graph.ops if op.name == relu.source), None)
+        needed = any(self._reads_again(op) for op in self.graph.ops if relu.name in sources(op))
+        return below if isinstance(below, BatchNorm) and not needed else None
+
+    def _reads_again(self, op: Op) -> bool:
+        """Whether the gradient of ``op`` reads what ``op`` reads."""
+        match op:
+            case Conv():
+                return not self.tiled(op)
+            case Pool() | Reduce():
+                return op.how == "max"
+            case Concat() | Add():
+                return False
+            case _:
+                return True
 
     def affine(self, tensor: str, factor: str, offset: str, channels: int, rank: int) -> str:
         """Factor x + offset with vectors (channels,): a normalisation by mean 0 and variance 1 is the fastest way."""
@@ -78,9 +108,17 @@ def write_forward(flow: Flow, op: Op) -> None:
 
 
 def _conv(flow: Flow, op: Conv) -> str:
+    if flow.tiled(op):
+        return _conv_by_tiles(flow, op)
     weights = (f"{op.name}.weight", *([f"{op.name}.bias"] if op.bias else []))
     window: dict[str, Any] = {"kernel_shape": (op.kernel,) * 2, "strides": (op.stride,) * 2, "pads": (op.padding,) * 4}
     return flow.nodes.add("Conv", flow.tensors[op.source], *weights, **window)
+
+
+def _conv_by_tiles(flow: Flow, op: Conv) -> str:
+    geometry, weight = flow.geometry(op), f"{op.name}.weight"
+    output, flow.tiles[op.name] = winograd.convolution(flow.nodes, geometry, flow.tensors[op.source], weight)
+    return flow.nodes.add("Add", output, flow.along(f"{op.name}.bias", 4)) if op.bias else output
 
 
 def _batchnorm(flow: Flow, op: BatchNorm) -> str:

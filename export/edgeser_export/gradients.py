@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from edgeser_export import kernels
+from edgeser_export import kernels, winograd
 from edgeser_export.flow import Flow
 from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Linear, Op, Pool, Reduce, Relu, Shape
+
+LARGE = 2.0**100
+"""Makes a positive float32 of any ordinary size one above 1."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,15 @@ def _conv(flow: Flow, op: Conv, gradient: Gradient, below: bool) -> Found:
     weight = f"{op.name}.weight"
     wide = _spread(flow, op.name, gradient)
     scaled = partial(_scaled, flow, scale=gradient.scale, axis=0)
-    slope = kernels.gradient_of_weight(nodes, geometry, flow.tensors[op.source], wide, flow.plain)
+    if op.name in flow.tiles:
+        slope, source = winograd.gradients(nodes, geometry, flow.tiles[op.name], scaled(weight, rank=4), wide)
+    else:
+        slope = kernels.gradient_of_weight(nodes, geometry, flow.tensors[op.source], wide, flow.plain)
+        source = kernels.gradient_of_input(nodes, geometry, scaled(weight, rank=4), wide) if below else ""
     found = {weight: scaled(slope, rank=4)}
     if op.bias:
         found[f"{op.name}.bias"] = scaled(nodes.sum(wide, (0, 2, 3)), rank=1)
-    if not below:
-        return Found((), found)
-    shape = flow.shape(op.source)
-    value = kernels.gradient_of_input(nodes, geometry, scaled(weight, rank=4), wide)
-    return Found((Gradient(value, shape),), found)
+    return Found((Gradient(source, flow.shape(op.source)),) if below else (), found)
 
 
 def _batchnorm(flow: Flow, op: BatchNorm, gradient: Gradient, below: bool) -> Found:
@@ -138,8 +141,31 @@ def _relu(flow: Flow, op: Relu, gradient: Gradient, below: bool) -> Found:
     if not below:
         return Found()
     nodes, shape = flow.nodes, flow.shape(op.name)
-    mask = nodes.add("Cast", nodes.add("Greater", flow.tensors[op.name], nodes.number(0.0)), to=TensorProto.FLOAT)
-    return Found((Gradient(nodes.add("Mul", gradient.value, mask), shape, gradient.scale),))
+    value = nodes.add("Mul", gradient.value, _positive(flow, op))
+    return Found((Gradient(value, shape, gradient.scale),))
+
+
+def _positive(flow: Flow, op: Relu) -> str:
+    """1 where the output of a ReLU is above 0, else 0.
+
+    Where nothing else needs the output any more, it is not kept for this: its sign is that of the normalisation before
+    it, whose source is kept anyway. Times a power of two the sign stays, and any positive number is above 1.
+    """
+    nodes, norm = flow.nodes, flow.normalisation_below(op)
+    if flow.plain:
+        above = nodes.add("Greater", flow.tensors[op.name], nodes.number(0.0))
+        return nodes.add("Cast", above, to=TensorProto.FLOAT)
+    if not norm:
+        return nodes.add("HardSigmoid", flow.tensors[op.name], alpha=LARGE, beta=0.0)
+    shape, mean = flow.shape(op.name), flow.tensors[f"{norm.name}.mean"]
+    factor = nodes.add(
+        "Mul", nodes.add("Mul", flow.tensors[f"{norm.name}.inverse"], f"{norm.name}.weight"), nodes.number(LARGE)
+    )
+    offset = nodes.add(
+        "Sub", nodes.add("Mul", f"{norm.name}.bias", nodes.number(LARGE)), nodes.add("Mul", mean, factor)
+    )
+    again = flow.affine(flow.tensors[norm.source], factor, offset, shape[1], len(shape))
+    return nodes.add("Clip", again, nodes.number(0.0), nodes.number(1.0))
 
 
 def _pool(flow: Flow, op: Pool, gradient: Gradient, below: bool) -> Found:

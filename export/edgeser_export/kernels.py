@@ -118,9 +118,11 @@ INPUT_GRADIENTS: Mapping[str, InputGradient] = MappingProxyType(
 def choose_weight_gradient(geometry: Geometry) -> str:
     """The fastest way for such a size, as benchmarks/training_step.py --kernels measures it.
 
-    A convolution copies runs of kernel times channels numbers; one channel makes them too short.
+    A convolution copies runs of kernel times channels numbers; with one channel they are long enough for large kernels
+    alone, and a stride tears them apart.
     """
-    return "convolution" if geometry.source[1] > 1 else "columns"
+    conv = geometry.conv
+    return "convolution" if geometry.source[1] > 1 or (conv.kernel > 4 and conv.stride == 1) else "columns"
 
 
 def choose_input_gradient(geometry: Geometry) -> str:  # noqa: ARG001  the other ways are needed nowhere yet
@@ -164,10 +166,10 @@ def _by_copies(nodes: Nodes, geometry: Geometry, source: str, gradient: str, tog
     phases, offsets, parts = _phases(nodes, geometry, source), geometry.offsets, []
     for start in range(0, len(offsets), together):
         group = [_shifted(nodes, geometry, phases, offset) for offset in offsets[start : start + together]]
-        columns = nodes.reshape(_concat(nodes, group, 1), (batch, len(group) * geometry.source[1], prod(positions)))
+        columns = nodes.reshape(nodes.concat(group, 1), (batch, len(group) * geometry.source[1], prod(positions)))
         parts.append(nodes.sum(nodes.add("MatMul", columns, turned), (0,)))
     size = geometry.conv.kernel
-    products = nodes.reshape(_concat(nodes, parts, 0), (size, size, geometry.source[1], out))
+    products = nodes.reshape(nodes.concat(parts, 0), (size, size, geometry.source[1], out))
     return nodes.add("Transpose", products, perm=(3, 2, 0, 1))
 
 
@@ -191,7 +193,3 @@ def _shifted(nodes: Nodes, geometry: Geometry, phases: str, offset: tuple[int, i
     starts, sizes = (first, row, column), (channels, *geometry.output[2:])
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     return nodes.slice(phases, (1, 2, 3), starts, ends, (1, 1, 1))
-
-
-def _concat(nodes: Nodes, parts: list[str], axis: int) -> str:
-    return nodes.add("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]

@@ -78,3 +78,8 @@ class Nodes:
     ) -> str:
         """A slice, as in numpy."""
         return self.add("Slice", tensor, *[self.integers(values) for values in (starts, ends, axes, steps)])
+
+    def concat(self, parts: Iterable[str], axis: int) -> str:
+        """Tensors one after the other; one alone as it is."""
+        first, *others = parts
+        return self.add("Concat", first, *others, axis=axis) if others else first

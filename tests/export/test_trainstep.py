@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgeser.students import build, initial_weights
 from edgeser_export import kernels
 from edgeser_export.errors import GraphError
+from edgeser_export.flow import Flow
 from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
 from edgeser_export.stepstate import (
     OPTIMISERS,
@@ -233,6 +234,19 @@ def test_tensors_read_several_times_and_not_at_all() -> None:
     assert_gradients_like_torch(read)
 
 
+@pytest.mark.parametrize("trained", ["full", "frozen"])
+def test_a_mask_computed_again_is_the_one_of_the_forward_pass(trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = build("edgenet", CLASSES, 0.5, input_shape=(1, 32, 48))
+    weights, (batch,) = weights_of(graph), batches_of(graph, 1, 8)
+    feeds = {name: weights[name] for name in weight_names(graph, trained)} | zero_state(graph, "sgd", trained)
+    feeds |= {"x": batch[0], "labels": batch[1]} | scalars("sgd", 1, 1.0)
+    again = run(session(training_step(graph, 8, "sgd", trained)), feeds)
+    monkeypatch.setattr(Flow, "normalisation_below", lambda flow, relu: None)
+    kept = run(session(training_step(graph, 8, "sgd", trained)), feeds)
+    for name, value in kept.items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+
+
 def test_equal_maxima_share_the_gradient_as_in_torch_amax() -> None:
     graph = around(Relu("relu", "below"), Reduce("max", "relu", (2,), "max"))
     weights = weights_of(graph)
@@ -284,7 +298,8 @@ def test_each_of_twenty_steps_is_that_of_torch(
     """Each step is compared from where the step before it arrived.
 
     Free runs part after a while, torch's in float32 and in float64 as well: one number on the other side of a kink of
-    a ReLU or a maximum sends a deep student another way. The median step crosses no kink, the worst crosses a few.
+    a ReLU or a maximum sends a deep student another way. The median step crosses no kink, the worst crosses a few. In
+    vgg15 a single one counts for much: over twelve draws torch's float32 is off by up to 0.09 in AdamW's first step.
     """
     course = Course(build(name, 8, width), optimiser, trained, 2e-4 if optimiser == "adamw" else rate)
     batches, errors = batches_of(course.graph, 20, 8), []
@@ -293,7 +308,7 @@ def test_each_of_twenty_steps_is_that_of_torch(
         names = course.recipe.names
         errors.append(distance(next_state(after), exact, names) / distance(exact, before, names))
     assert np.median(errors) < (1e-2 if name == "vgg15" else 2e-4), errors
-    assert max(errors) < 5e-2, errors
+    assert max(errors) < (0.2 if name == "vgg15" else 5e-2), errors
 
 
 @pytest.mark.slow
