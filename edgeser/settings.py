@@ -27,7 +27,7 @@ class Settings:
         share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
         formations: Log-mels in one item, with fewer bits a value, then fewer bands and frames; 0 decides by the method.
         seed: Of initialisation, selection and distillation.
-        start_from: What items begin as: real clips, mix (mixtures of several speakers) or noise.
+        start_from: What items begin as: real clips, mix (mixtures of several speakers), crowd (shares of all) or noise.
         init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
         labels: hard, soft or bank.
         views: Views for each item; 0 decides by the budget.
@@ -241,11 +241,11 @@ _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float":
 def resolve(
     config: Path | None,
     flags: Mapping[str, Any],
-    defaults_of: Callable[[str], Mapping[str, Any]] = lambda _method: {},
+    defaults_of: Callable[[str, str], Mapping[str, Any]] = lambda _method, _start: {},
 ) -> Settings:
     """Settings from a file and from flags; flags that are None were not given.
 
-    ``defaults_of`` gives the settings that a method, named by flag, file or default, has by itself.
+    ``defaults_of`` gives the settings that a method and a start, named by flag, file or default, have by themselves.
 
     Folders may begin with ``~``; a relative one is relative to the file that names it, or to the current folder.
 
@@ -264,8 +264,8 @@ def resolve(
     values |= given
     if "corpus" not in values:
         raise SettingsError("no corpus is named", "give --corpus NAME; edgeser data list shows the names")
-    method = str(values.get("method", Settings.method))
-    return Settings(**{**defaults_of(method), **values})
+    method, start = (str(values.get(name, getattr(Settings, name))) for name in ("method", "start_from"))
+    return Settings(**{**defaults_of(method, start), **values})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -32,6 +32,8 @@ BATCH = 128
 SMOOTHNESS = 1e-3
 """Weight of the differences between neighbouring frames."""
 DEFAULTS = {"iterations": 40, "item_rate": 0.05}
+START_DEFAULTS = {"noise": {"iterations": 300}}
+"""After 40 iterations noise is still far from anything that the experts know."""
 
 
 def begin(assignment: Assignment) -> State:

@@ -89,6 +89,7 @@ class Method:
         needs_trajectories: Whether experts are trained whose snapshots are matched.
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
         defaults: Settings that differ from the defaults of all methods.
+        start_defaults: Settings that differ from these, by what items begin as.
         rates: Settings of which lower values help when the method diverges.
         labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None where
             the settings decide.
@@ -106,6 +107,7 @@ class Method:
     needs_trajectories: bool = False
     needs_experts: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    start_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rates: tuple[str, ...] = ("item_rate",)
     labels: Callable[[Assignment, State], NDArray[np.float32]] | None = None
     schedule: Callable[[Assignment, State], Schedule] | None = None

@@ -31,6 +31,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             invert.improve,
             needs_experts=True,
             defaults=invert.DEFAULTS,
+            start_defaults=invert.START_DEFAULTS,
         ),
         "match": Method(
             "items whose features are distributed as those of the clips",
@@ -98,8 +99,8 @@ def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> 
         SettingsError: There is no such method.
     """
     settings = with_budget(settings, train_items, classes)
-    own = {key: value for key, value in find_method(settings.method).defaults.items() if not getattr(settings, key)}
-    settings = replace(settings, **own)
+    own = defaults_of(settings.method, settings.start_from)
+    settings = replace(settings, **{key: value for key, value in own.items() if not getattr(settings, key)})
     formations = settings.formations or formations_of(settings, settings.ipc * classes / train_items, rarest)
     return with_views(replace(settings, formations=formations), classes)
 
@@ -144,15 +145,17 @@ def takes_clips(settings: Settings) -> bool:
     return find_method(settings.method).improve is None or settings.start_from == "real"
 
 
-def defaults_of(name: str) -> Mapping[str, Any]:
-    """The settings that a method has by itself, where they differ from the defaults of all.
+def defaults_of(name: str, start_from: str = Settings.start_from) -> Mapping[str, Any]:
+    """The settings that a method has by itself from such a start, where they differ from the defaults of all.
 
     Raises:
         SettingsError: There is no such method.
     """
-    return find_method(name).defaults
+    method = find_method(name)
+    return {**method.defaults, **method.start_defaults.get(start_from, {})}
 
 
 def settings_for(method: str, **values: Any) -> Settings:
     """Settings with a method's own defaults below ``values``."""
-    return Settings(**{"method": method, **defaults_of(method), **values})
+    start = values.get("start_from", Settings.start_from)
+    return Settings(**{"method": method, **defaults_of(method, start), **values})

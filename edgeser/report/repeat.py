@@ -39,9 +39,9 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
 def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
     own = asdict(settings)
-    usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1))
+    usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1, start_from=settings.start_from))
     of_vectors = settings.corpus == "features"
-    usual |= {"ipc": 0, "method": "gan" if of_vectors else Settings("demo", ipc=1).method}
+    usual |= {"ipc": 0, "method": "gan" if of_vectors else Settings.method, "start_from": Settings.start_from}
     given = {
         name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")
     }

@@ -11,9 +11,9 @@ import pytest
 
 from edgeser.distill.coresets import expert_features, herding, k_center, random_items
 from edgeser.distill.method import Assignment
-from edgeser.distill.table import METHODS, decided, find_method, settings_for
+from edgeser.distill.table import METHODS, decided, defaults_of, find_method, settings_for
 from edgeser.errors import SettingsError
-from edgeser.settings import Settings
+from edgeser.settings import Settings, resolve
 from edgeser_export.graph import Linear
 from edgeser_export.reference import compute, run_reference
 
@@ -171,3 +171,18 @@ def test_values_that_are_given_stay_whatever_the_method() -> None:
     assert (named.method, named.iterations, named.steps) == ("unroll", 7, METHODS["unroll"].defaults["steps"])
     with pytest.raises(SettingsError, match="no method"):
         decided(replace(given, method="inver"), 1000, 10, 90)
+
+
+@pytest.mark.parametrize(
+    ("values", "iterations"),
+    [
+        ({}, 40),
+        ({"start_from": "crowd"}, 40),
+        ({"start_from": "noise"}, 300),
+        ({"start_from": "noise", "iterations": 5}, 5),
+        ({"start_from": "noise", "method": "match"}, METHODS["match"].defaults["iterations"]),
+    ],
+)
+def test_noise_is_a_long_way_from_what_experts_know(values: dict[str, Any], iterations: int) -> None:
+    assert decided(Settings(corpus="demo", ipc=1, **values), 1000, 10, 90).iterations == iterations
+    assert resolve(None, {"corpus": "demo", "ipc": 1, **values}, defaults_of).iterations == iterations

@@ -44,6 +44,14 @@ def test_settings_that_differ_are_named_exactly(changed: dict[str, object]) -> N
     assert read_back(distill_command(settings)) == settings
 
 
+@pytest.mark.parametrize("iterations", [40, 300])
+def test_a_start_with_defaults_of_its_own_is_repeated(iterations: int) -> None:
+    settings = settings_for("invert", corpus="demo", ipc=6, start_from="noise", iterations=iterations)
+    command = distill_command(settings)
+    assert ("--iterations" in command) == (iterations == 40)
+    assert read_back(command) == settings
+
+
 def test_defaults_are_not_named_and_folders_neither() -> None:
     settings = settings_for(Settings("demo", ipc=1).method, corpus="ravdess", folder="/some/where", ipc=6)
     assert distill_command(settings) == "edgeser distill DIR --corpus ravdess --ipc 6 --out RUN"
