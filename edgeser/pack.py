@@ -28,7 +28,7 @@ from edgeser.targets import Target, find_target
 from edgeser.wheels import Wheels
 from edgeser_device.archive import join, pack, write_arrays, write_json_bytes
 from edgeser_device.distilled import DistilledSet
-from edgeser_device.generated import DESCRIPTION, PROBE, Description
+from edgeser_device.generated import DESCRIPTION, PROBE, Description, views_of
 from edgeser_device.golden import compute_golden
 from edgeser_device.kit import (
     FRONTEND,
@@ -261,11 +261,9 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
         "budgets": {
             "ipc": budget.get("ipc", distilled.per_class),
             "share": budget.get("share"),
-            "items": len(distilled),
             "train_items": budget.get("train_items"),
-            "views": len(distilled.recipes),
             "corpus_bytes": run.description.get("corpus_bytes"),
-            "distilled_bytes": len(members[DISTILLED]),
+            **_stored(run, members),
         },
         "provenance": {
             "edgeser": run.description.get("edgeser"),
@@ -277,6 +275,15 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
         },
         "results": results,
     }
+
+
+def _stored(run: Parts, members: Mapping[str, bytes]) -> dict[str, int]:
+    """Items, views and bytes of what a board trains on; a generator draws these where nothing else is asked for."""
+    budget, distilled = run.description["budget"], run.distilled
+    if run.generator:
+        size, items = _drawn(run.generator)["bytes"], budget["items"]
+        return {"items": items, "views": views_of(items, distilled.schedule), "distilled_bytes": size}
+    return {"items": len(distilled), "views": len(distilled.recipes), "distilled_bytes": len(members[DISTILLED])}
 
 
 def _drawn(generator: Mapping[str, bytes]) -> dict[str, int]:

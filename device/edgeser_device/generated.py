@@ -174,18 +174,20 @@ class Drawn:
         return self._found[1]
 
     def _views(self) -> int:
-        """Views of one set.
-
-        Fresh ones are left after an epoch, in which every item is seen; no training sees more than it has steps for.
-        """
+        """Views of one set; fresh ones are left after an epoch, in which every item is seen."""
         items = sum(self._points.counts(self._drawing))
         if self._drawing.fresh:
             return max(VIEWS, items)
-        wanted = max(VIEWS, VIEWS_OF_AN_ITEM * items)
-        return max(VIEWS, min(wanted, self._plain.schedule.steps * self._plain.schedule.batch))
+        return views_of(items, self._plain.schedule)
 
     def _epoch_steps(self) -> int:
         return ceil(self._views() / self._plain.schedule.batch)
+
+
+def views_of(items: int, schedule: Schedule) -> int:
+    """Views of a set of so many points that is drawn once: no more than a training has steps for, or ``VIEWS``."""
+    wanted = max(VIEWS, VIEWS_OF_AN_ITEM * items)
+    return max(VIEWS, min(wanted, schedule.steps * schedule.batch))
 
 
 def open_source(

@@ -73,6 +73,15 @@ def test_the_evaluation_says_what_it_scored(run: Run, result: dict[str, Any]) ->
     assert f"{EACH} items per class, drawn anew by each seed from a generator" in str(evaluation_table(result).caption)
 
 
+def test_budgets_are_those_of_what_the_board_draws(run: Run, tmp_path: Path) -> None:
+    kit = read_kit(pack_kit(run.folder, "rpi4", tmp_path / "kit").path)
+    drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, 0, 1).at(0)
+    budgets, members = kit.manifest["budgets"], kit.manifest["members"]
+    sizes = [entry["bytes"] for name, entry in members.items() if name.startswith("generator/")]
+    assert (budgets["items"], budgets["views"]) == (len(drawn), len(drawn.recipes))
+    assert budgets["distilled_bytes"] == sum(sizes) > 0
+
+
 def test_the_card_names_generator_and_experts_and_nothing_of_other_items(copy: Run, tmp_path: Path) -> None:
     shutil.copy(EXAMPLE, copy.folder / "audit.json")
     kit = read_kit(pack_kit(copy.folder, "rpi4", tmp_path / "kit").path)
