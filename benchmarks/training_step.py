@@ -116,7 +116,7 @@ def onnxruntime_side(graph: Graph, trained: str) -> Callable[[], None]:
         nonlocal number
         number += 1
         found = session.run(names, feeds | scalars("adamw", number, RATE, DECAY))
-        feeds.update({name: value.copy() for name, value in next_state(dict(zip(names, found, strict=True))).items()})
+        feeds.update(next_state(dict(zip(names, found, strict=True))))
 
     return step
 

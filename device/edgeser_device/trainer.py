@@ -141,9 +141,7 @@ class TrainingSession:
                 f"the loss is {loss} in step {state.done + 1} of {schedule.steps}",
                 "the kit's learning rate does not suit its student: distil again with a smaller one",
             )
-        # What onnxruntime returns lies between its own tensors, which would have to be put elsewhere while it is held.
-        kept = {name: value.copy() for name, value in next_state(outputs).items()}
-        return TrainingState(state.done + 1, kept), loss
+        return TrainingState(state.done + 1, next_state(outputs)), loss
 
 
 def running_statistics(

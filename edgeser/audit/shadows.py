@@ -31,7 +31,7 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import with_experts
 from edgeser.distill.shipping import ship
 from edgeser.distill.starts import smooth_noise
-from edgeser.distill.table import as_many_as_clips, find_method, takes_clips
+from edgeser.distill.table import as_many_as_clips, find_method, takes_clips, with_start
 from edgeser.errors import AuditError, RunError
 from edgeser.experts import Task, load_trajectory
 from edgeser.network import infer
@@ -153,7 +153,7 @@ def reference(assignment: Assignment, **changes: Any) -> Assignment:
 
 def started(assignment: Assignment, start: str) -> Assignment:
     """The assignment with items that begin as ``start``; where each log-mel takes a clip, no more than there are."""
-    settings = replace(assignment.settings, start_from=start)
+    settings = with_start(assignment.settings, start)
     if start != assignment.settings.start_from and takes_clips(settings):
         formations = as_many_as_clips(settings.ipc, settings.formations, assignment.task.fewest_clips)
         settings = replace(settings, formations=formations)

@@ -155,6 +155,17 @@ def defaults_of(name: str, start_from: str = Settings.start_from) -> Mapping[str
     return {**method.defaults, **method.start_defaults.get(start_from, {})}
 
 
+def with_start(settings: Settings, start: str) -> Settings:
+    """The settings for another start, with its defaults where they had those of the start before."""
+    before, after = (defaults_of(settings.method, each) for each in (settings.start_from, start))
+    changed = {
+        name: value
+        for name, value in after.items()
+        if getattr(settings, name) == before.get(name, getattr(Settings, name))
+    }
+    return replace(settings, start_from=start, **changed)
+
+
 def settings_for(method: str, **values: Any) -> Settings:
     """Settings with a method's own defaults below ``values``."""
     start = values.get("start_from", Settings.start_from)

@@ -133,8 +133,12 @@ def zero_state(graph: Graph, optimiser: str = "adamw", trained: str = "full") ->
 
 
 def next_state(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """The new parameters and state among a step's outputs, under the names of the inputs they replace."""
-    return {name.removeprefix(NEXT): value for name, value in outputs.items() if name.startswith(NEXT)}
+    """The new parameters and state among a step's outputs, under the names of the inputs they replace.
+
+    They are copies: what onnxruntime returns lies between its own tensors, which would have to be put elsewhere while
+    it is held.
+    """
+    return {name.removeprefix(NEXT): value.copy() for name, value in outputs.items() if name.startswith(NEXT)}
 
 
 def scalars(

@@ -134,7 +134,7 @@ class CutStudent:
                 f"the loss is {float(outputs[LOSS])} in step {step + 1} of training on own clips",
                 "the model itself may be broken: train it again without --clips",
             )
-        return {name: value.copy() for name, value in next_state(outputs).items()}  # frees onnxruntime's own memory
+        return next_state(outputs)
 
 
 def rate_of(step: int, settings: AdaptSettings) -> float:

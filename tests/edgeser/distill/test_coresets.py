@@ -11,7 +11,7 @@ import pytest
 
 from edgeser.distill.coresets import expert_features, herding, k_center, random_items
 from edgeser.distill.method import Assignment
-from edgeser.distill.table import METHODS, decided, defaults_of, find_method, settings_for
+from edgeser.distill.table import METHODS, decided, defaults_of, find_method, settings_for, with_start
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings, resolve
 from edgeser_export.graph import Linear
@@ -186,3 +186,20 @@ def test_values_that_are_given_stay_whatever_the_method() -> None:
 def test_noise_is_a_long_way_from_what_experts_know(values: dict[str, Any], iterations: int) -> None:
     assert decided(Settings(corpus="demo", ipc=1, **values), 1000, 10, 90).iterations == iterations
     assert resolve(None, {"corpus": "demo", "ipc": 1, **values}, defaults_of).iterations == iterations
+
+
+@pytest.mark.parametrize(
+    ("before", "iterations", "after", "expected"),
+    [
+        ("mix", 40, "noise", 300),
+        ("noise", 300, "mix", 40),
+        ("mix", 7, "noise", 7),
+        ("mix", 40, "crowd", 40),
+        ("noise", 300, "noise", 300),
+    ],
+)
+def test_another_start_has_its_own_defaults(before: str, iterations: int, after: str, expected: int) -> None:
+    settings = settings_for("invert", corpus="demo", ipc=1, start_from=before, iterations=iterations)
+    found = with_start(settings, after)
+    assert (found.start_from, found.iterations) == (after, expected)
+    assert replace(found, start_from=before, iterations=iterations) == settings
