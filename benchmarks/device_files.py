@@ -93,7 +93,8 @@ def frontends(seconds: int = 60) -> dict[str, Any]:
     """Milliseconds for one second of sound, ours and librosa's in turn, medians; and how far the numbers differ.
 
     "first" is the first call in the process, after the imports; "in_a_row" are medians of half of the seconds one after
-    the other, as a recording is computed, when the numbers of the other have left the processor's cache.
+    the other, as a recording is computed, when the numbers of the other have left the processor's cache. "in_pieces"
+    are medians for one hop, as a microphone gives it, whose frame reaches back into the sound before.
     """
     import librosa
 
@@ -103,18 +104,24 @@ def frontends(seconds: int = 60) -> dict[str, Any]:
     sound = (np.random.default_rng(1).standard_normal((seconds, spec.rate)) * 0.1).astype(np.float32)
     settings = {"n_fft": spec.n_fft, "hop_length": spec.hop, "center": False, "n_mels": spec.mels}
 
-    def theirs(second: np.ndarray) -> np.ndarray:
-        mel = librosa.feature.melspectrogram(y=second, sr=spec.rate, fmin=spec.fmin, fmax=spec.fmax, **settings)
+    def theirs(samples: np.ndarray) -> np.ndarray:
+        mel = librosa.feature.melspectrogram(y=samples, sr=spec.rate, fmin=spec.fmin, fmax=spec.fmax, **settings)
         return librosa.power_to_db(mel, amin=1e-10, top_db=None)
 
     calls = {"edgeser": FrontendStream(spec).push, "librosa": theirs}
     first = {name: _milliseconds(call, sound[:1])[0] for name, call in calls.items()}
     medians, in_a_row = (_medians(calls, np.array_split(sound, pieces)) for pieces in (seconds, 2))
+    flat = sound.reshape(-1)[: 20 * spec.rate]
+    frames = np.lib.stride_tricks.sliding_window_view(flat, spec.n_fft)[:: spec.hop]
+    fresh = {"edgeser": FrontendStream(spec).push, "librosa": theirs}
+    pieces = {"edgeser": frames[:, -spec.hop :], "librosa": frames}
+    in_pieces = {name: float(np.median(_milliseconds(fresh[name], pieces[name]))) for name in fresh}
     difference = float(np.abs(FrontendStream(spec).push(sound[0])[:, :20] - theirs(sound[0])[:, :20]).max())
     return {
         **medians,
         "ratio": medians["librosa"] / medians["edgeser"],
         "in_a_row": {**in_a_row, "ratio": in_a_row["librosa"] / in_a_row["edgeser"]},
+        "in_pieces": {**in_pieces, "ratio": in_pieces["librosa"] / in_pieces["edgeser"]},
         "first": first,
         "largest_difference_db": difference,
     }

@@ -69,7 +69,7 @@ class Draw:
         budget: Items per class, "50", or a share of the training items, "0.056".
         labels: hard, soft or bank.
         ratio: balanced or original.
-        fresh: New points in every epoch, as the board draws them.
+        fresh: New points in every epoch, as the board draws them: whole log-mels.
         polish: Iterations of invert.
     """
 
@@ -184,6 +184,7 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     """The assignment with the draw's budget, labels and ratio."""
     task = assignment.task
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
+    wanted |= {"ship": "generator" if draw.fresh else "items", "formations": 0}
     settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio, polish=draw.polish)
     return replace(assignment, settings=decided(settings, len(task.clips), task.classes, task.fewest_clips))
 
@@ -248,5 +249,5 @@ def real_and_sampled(opened: Opened, count: int) -> tuple[Any, Any]:
     real = np.stack(
         [task.clips[random.permutation(np.flatnonzero(task.labels == c))[:count], 0] for c in range(task.classes)]
     )
-    assignment = assignment_of(opened.bench.assignment, Draw(str(count)))
+    assignment = assignment_of(opened.bench.assignment, Draw(str(count), fresh=True))
     return real, generated_items(assignment, opened.state).reshape(real.shape)

@@ -16,6 +16,7 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
     {
         "real": "began as log-mels of recordings of the corpus and were then changed",
         "mix": "began as sums of the powers of several recordings and were then changed",
+        "duet": "began as sums of the powers of two recordings that were alike and were then changed",
         "crowd": "began as sums of all clips of their class, each with an equal share, and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
     }
@@ -141,7 +142,7 @@ def _items(manifest: Mapping[str, Any]) -> list[str]:
     """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
-    method, start = provenance["method"], provenance["config"].get("start_from", "real")
+    method, start = provenance["method"], provenance["config"].get("start_from") or "real"
     heard = method in CHOSEN or (method not in MADE_BY and start == "real")
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
     return [

@@ -271,10 +271,16 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
             "seed": run.description["seed"],
             "corpus": corpus,
             "split": without_names(without_paths(run.description["split"]), corpus),
-            "config": run.config,
+            "config": _decided_start(run),
         },
         "results": results,
     }
+
+
+def _decided_start(run: Parts) -> dict[str, Any]:
+    """The run's settings; where these leave the items' beginning to the budget, with what they began as."""
+    start = run.config.get("start_from") or run.description.get("start")
+    return {**run.config, **({"start_from": start} if start else {})}
 
 
 def _stored(run: Parts, members: Mapping[str, bytes]) -> dict[str, int]:

@@ -27,7 +27,8 @@ class Settings:
         share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
         formations: Log-mels in one item, with fewer bits a value, then fewer bands and frames; 0 decides by the method.
         seed: Of initialisation, selection and distillation.
-        start_from: What items begin as: real clips, mix (mixtures of several speakers), crowd (shares of all) or noise.
+        start_from: What items begin as: real clips, mix (three voices at once), duet (two that are alike), crowd (equal
+            shares of all) or noise; empty lets the budget decide.
         init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
         labels: hard, soft or bank.
         views: Views for each item; 0 decides by the budget.
@@ -94,7 +95,7 @@ class Settings:
     share: float = 0.0
     formations: int = 0
     seed: int = 0
-    start_from: str = "mix"
+    start_from: str = ""
     init_epoch: int = 0
     labels: str = "bank"
     views: int = 0

@@ -21,7 +21,7 @@ from edgeser.distill.coresets import random_choice
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, needed_experts, train_experts
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus, with_experts
-from edgeser.distill.starts import VOICES, draws
+from edgeser.distill.starts import DRAWN
 from edgeser.distill.table import find_method
 from edgeser.errors import AuditError
 from edgeser.experts import Ensemble
@@ -155,12 +155,13 @@ def _sources(opened: Opened, start: str) -> tuple[NDArray[np.int64], str]:
     if method.improve is None:
         nearest = shifted_distances(opened.distilled.items(), assignment.task.clips[:, 0]).argmin(1)
         return nearest[:, None], "the speaker of the clip that the item is"
-    voices = 0 if method.items is not None else VOICES[start]
-    if not voices:
+    drawn = None if method.items is not None else DRAWN.get(start)
+    if drawn is None:
         why = OF_NOBODY if method.items is None else GENERATED
         return np.zeros((len(opened.distilled.items()), 0), dtype=np.int64), f"none: {why}"
     with one_thread():
-        sources = np.concatenate(draws(started(assignment, start), voices))
+        sources = np.concatenate(drawn(started(assignment, start)))
+    voices = sources.shape[1]
     clips = "the clip" if voices == 1 else f"the {voices} clips"
     speaker = "speaker" if voices == 1 else "speakers"
     return sources, f"the {speaker} of {clips} that the item began as"

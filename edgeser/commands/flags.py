@@ -49,7 +49,7 @@ Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fol
 Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of initialisation, selection and distillation.")]
 StartFrom: TypeAlias = Annotated[
-    str | None, typer.Option("--from", metavar="START", help="What items begin as: real, mix, crowd or noise.")
+    str | None, typer.Option("--from", metavar="START", help="What items begin as: real, mix, duet, crowd or noise.")
 ]
 InitEpoch: TypeAlias = Annotated[int | None, typer.Option(help="Epoch of the first trajectory that is the fixed init.")]
 Labels: TypeAlias = Annotated[str | None, typer.Option(help="hard, soft or bank.")]

@@ -51,6 +51,7 @@ from edgeser.distill.gan_networks import (
     one_hot,
 )
 from edgeser.distill.method import Assignment, State
+from edgeser.distill.voices import draws
 from edgeser.network import Tensors, to_tensors
 from edgeser.training import Arrays, roll_each
 from edgeser_device.generated import latent_numbers
@@ -330,7 +331,7 @@ def mixed_vectors(assignment: Assignment) -> NDArray[np.float32]:
     """
     random = np.random.default_rng([assignment.settings.seed, 0x3117])
     made = []
-    for number, drawn in enumerate(starts.draws(assignment, starts.SOURCES)):
+    for number, drawn in enumerate(draws(assignment, starts.SOURCES)):
         middle = assignment.task.clips[assignment.clips_of_class(number)].mean(0)[:, 0, 0]
         for row in drawn:
             weights = random.uniform(0.5, 1.5, len(row))

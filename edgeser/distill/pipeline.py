@@ -27,7 +27,7 @@ from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish as finish
 from edgeser.distill.shipping import student_schedule as student_schedule
-from edgeser.distill.table import decided, find_method, require_start, takes_clips
+from edgeser.distill.table import decided, find_method, has_starts, require_start, takes_clips
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
@@ -325,6 +325,7 @@ def describe(material: Material) -> dict[str, Any]:
         },
         "method": settings.method,
         "seed": settings.seed,
+        "start": settings.start_from if has_starts(settings) else None,
         "budget": {
             "ipc": settings.ipc,
             "share": round(items / len(task.clips), 6),

@@ -1,14 +1,15 @@
-"""What items begin as: real clips, mixtures of several speakers, equal shares of all clips of the class, or noise.
+"""What items begin as: real clips, two or three voices at once, equal shares of all clips of the class, or noise.
 
     items = STARTS["crowd"](assignment)         # float32 (items, mels, frames), in the order of the classes
 
-A mixture is several voices at once, which can be found in it. In a crowd no clip has more to say than any other. Noise
-has the class's mean spectrum only.
+A mixture or a duet is several voices at once, which can be found in it. In a crowd no clip has more to say than any
+other. Noise has the class's mean spectrum only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment
+from edgeser.distill.voices import alike, at_once, draws, fitting_shift, pairs
 from edgeser.errors import SettingsError
 from edgeser.training import roll_each
 from edgeser_export.errors import choice_hint
@@ -23,6 +25,8 @@ from edgeser_export.errors import choice_hint
 Items = NDArray[np.float32]
 SOURCES = 3
 """Voices in a mixture: with two one may dominate, with four little is left that tells emotions apart."""
+LEAST_SHARE, LARGEST_SHARE = 0.5, 1.5
+"""Of a voice's power, before shares are made to sum to one: no source may stand out."""
 CROWD = 128
 """Clips of a class in a crowd at most: more take time, and each has less than a hundredth already."""
 SMOOTH_FRAMES = 3
@@ -48,25 +52,32 @@ def mix(assignment: Assignment) -> Items:
         for row in drawn:
             sources = assignment.task.clips[row, 0]
             rolled = np.stack([np.roll(source, random.integers(source.shape[1]), axis=1) for source in sources])
-            weights = random.uniform(0.5, 1.5, len(row))  # no source may stand out
-            items.append(_like(at_once(rolled, weights / weights.sum(), assignment.task.decibels), sources))
+            items.append(together(rolled, random, assignment.task.decibels))
     return np.stack(items).astype(np.float32)
 
 
-def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:
-    """The log-mel of sounds that are heard together.
+def duet(assignment: Assignment) -> Items:
+    """Two voices in unison: clips by different speakers that the experts take for much the same.
 
-    Args:
-        sources: Log-mels (sources, mels, frames), in units of ``decibels`` dB about any level.
-        weights: Of their powers (sources,), above zero.
-        decibels: dB in one unit.
-
-    Returns:
-        10 log10(sum of weight 10^(dB / 10)) in the same units, (mels, frames).
+    As a mixture, but the second clip is shifted circularly to where its patterns fit the first one's best, and both by
+    random frames then. Where speakers say the same words, syllables fall together; where not, at least the rhythm does.
+    Such a sum varies in time as one voice does; a sum of unrelated clips fills every pause.
     """
-    bels = sources.astype(np.float64) * (decibels / 10)
-    loudest = bels.max(0)
-    return np.asarray((loudest + np.log10(np.tensordot(weights, 10 ** (bels - loudest), axes=1))) * (10 / decibels))
+    random = np.random.default_rng([assignment.settings.seed, 0xD0E7])
+    items = []
+    for drawn in pairs(assignment):
+        for row in drawn:
+            first, second = assignment.task.clips[row, 0]
+            fitted = np.stack([first, np.roll(second, fitting_shift(first, second), axis=1)])
+            moved = np.roll(fitted, random.integers(first.shape[1]), axis=2)
+            items.append(together(moved, random, assignment.task.decibels))
+    return np.stack(items).astype(np.float32)
+
+
+def together(sources: Items, random: np.random.Generator, decibels: float) -> NDArray[np.float64]:
+    """Some clips (sources, mels, frames) at once, in random shares of power, with their mean and spread."""
+    weights = random.uniform(LEAST_SHARE, LARGEST_SHARE, len(sources))
+    return alike(at_once(sources, weights / weights.sum(), decibels), sources)
 
 
 def crowd(assignment: Assignment) -> Items:
@@ -104,11 +115,17 @@ def noise(assignment: Assignment) -> Items:
 
 
 STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType(
-    {"real": real, "mix": mix, "crowd": crowd, "noise": noise}
+    {"real": real, "mix": mix, "duet": duet, "crowd": crowd, "noise": noise}
 )
 """What ``--from`` offers."""
-VOICES: Mapping[str, int] = MappingProxyType({"real": 1, "mix": SOURCES, "crowd": 0, "noise": 0})
-"""Clips that an item begins as, for each start; 0 where none stands out."""
+USUAL, OF_MANY = "mix", "duet"
+"""What items begin as where nothing is said: below a tenth of the clips, and from there on."""
+LARGE_SHARE = 0.1
+"""That tenth. Chosen on dev speakers, see docs/methods.md: of many mixtures one is like the other."""
+DRAWN: Mapping[str, Callable[[Assignment], list[NDArray[np.int64]]]] = MappingProxyType(
+    {"real": partial(draws, sources=1), "mix": partial(draws, sources=SOURCES), "duet": pairs}
+)
+"""Clips that each item begins as, (per_class, sources) for each class; no row for starts in which none stands out."""
 
 
 def find_start(name: str) -> Callable[[Assignment], Items]:
@@ -122,52 +139,14 @@ def find_start(name: str) -> Callable[[Assignment], Items]:
     return STARTS[name]
 
 
+def start_of(share: float) -> str:
+    """What items begin as where nothing is said, for a budget of ``share`` of the clips."""
+    return USUAL if share < LARGE_SHARE else OF_MANY
+
+
 def begin_items(assignment: Assignment) -> Items:
     """Items as the settings want them to begin."""
-    return find_start(assignment.settings.start_from)(assignment)
-
-
-def draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
-    """Clips to begin with, (per_class, sources) for each class, those of an item by different speakers if there are.
-
-    The first sources of a class's items are different clips as long as there are enough.
-    """
-    random = np.random.default_rng([assignment.settings.seed, 0xC0])
-    speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
-    drawn = []
-    for number in range(assignment.task.classes):
-        indices = _surest(assignment, number, assignment.per_class * sources)
-        firsts = np.resize(random.permutation(indices), assignment.per_class)
-        drawn.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
-    return drawn
-
-
-def _surest(assignment: Assignment, number: int, wanted: int) -> NDArray[np.int64]:
-    """The half of a class's clips that the experts are most sure of, and ``wanted`` of them if there are."""
-    indices = assignment.clips_of_class(number)
-    if not assignment.ensemble.members:
-        return indices
-    sure = assignment.ensemble.soft_labels(assignment.task.clips[indices], temperature=1.0)[:, number]
-    order = np.argsort(-sure, kind="stable")[: max(wanted, -(-len(indices) // 2))]
-    return np.sort(indices[order])
-
-
-def _with_partners(
-    random: np.random.Generator, first: int, indices: NDArray[np.int64], speakers: NDArray[np.str_], sources: int
-) -> NDArray[np.int64]:
-    """``first`` and other clips of its class: by speakers that have none yet, then by anyone, then ``first`` again."""
-    order = random.permutation(indices[indices != first])
-    _, earliest = np.unique(speakers[order], return_index=True)
-    fresh = order[np.sort(earliest)]
-    fresh = fresh[speakers[fresh] != speakers[first]]
-    others = np.concatenate([fresh, np.setdiff1d(order, fresh)])[: sources - 1]
-    return np.resize(np.concatenate([[first], others]), sources).astype(np.int64)
-
-
-def _like(item: NDArray[np.float64], sources: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The item with the mean and the standard deviation of its sources: a sum is louder and varies less."""
-    mean, spread = float(sources.mean()), float(sources.std())
-    return np.asarray(mean + (item - item.mean()) * (spread / max(float(item.std()), 1e-6)))
+    return find_start(assignment.settings.start_from or USUAL)(assignment)
 
 
 def smooth_noise(random: np.random.Generator, mels: int, frames: int) -> NDArray[np.float64]:

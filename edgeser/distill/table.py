@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
-from edgeser.distill.starts import find_start
+from edgeser.distill.starts import find_start, start_of
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings, with_budget, with_views
 from edgeser_device.formations import FORMATS
@@ -101,17 +101,20 @@ def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> 
     settings = with_budget(settings, train_items, classes)
     own = defaults_of(settings.method, settings.start_from)
     settings = replace(settings, **{key: value for key, value in own.items() if not getattr(settings, key)})
-    formations = settings.formations or formations_of(settings, settings.ipc * classes / train_items, rarest)
+    share = settings.ipc * classes / train_items
+    if has_starts(settings):
+        settings = replace(settings, start_from=settings.start_from or start_of(share))
+    formations = settings.formations or formations_of(settings, share, rarest)
     return with_views(replace(settings, formations=formations), classes)
 
 
 def formations_of(settings: Settings, share: float, rarest: int) -> int:
-    """Log-mels in an item, for a budget of ``share`` of the clips; generated items are whole.
+    """Log-mels in an item, for a budget of ``share`` of the clips; what a board draws from a generator is whole.
 
     Methods that take clips get no more than there are: ``rarest`` of the class that has the fewest.
     """
     if find_method(settings.method).makes_more:
-        return 1
+        return FEW if settings.ship == "items" else 1
     wanted = MANY if share < SMALL_SHARE else FEW
     if not takes_clips(settings):
         return wanted
@@ -135,7 +138,8 @@ def require_start(settings: Settings) -> None:
     Raises:
         SettingsError: There is no such start, or the method makes its items of something else.
     """
-    find_start(settings.start_from)
+    if settings.start_from:
+        find_start(settings.start_from)
     if find_method(settings.method).items is not None and settings.start_from != Settings.start_from:
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
 

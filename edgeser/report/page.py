@@ -88,7 +88,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "metrics": metrics,
         "synthetic": description["corpus"].get("kind") == SYNTHETIC,
         "gallery": gallery,
-        "origin": origin(settings.method, settings.start_from),
+        "origin": origin(settings.method, description.get("start") or settings.start_from),
         "draws": draws,
         "with_recordings": plan.recordings,
         "audit": audit,

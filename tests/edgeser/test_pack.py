@@ -241,6 +241,7 @@ def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: 
         ("mtt", "real", "The items began as log-mels of recordings"),
         ("invert", "mix", "The items began as sums of the powers"),
         ("match", "noise", "The items began as noise"),
+        ("invert", "duet", "The items began as sums of the powers of two recordings"),
         ("gan", "mix", "The items were drawn from a generator that learnt mixtures"),
     ],
 )
@@ -251,6 +252,14 @@ def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, s
     card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
     assert words in card
     assert ("made audible again" in card) == (method == "kcenter" or start == "real")
+
+
+def test_the_card_says_what_the_budget_let_items_begin_as(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", method="invert", start="duet")
+    assert Run(run).settings().start_from == ""
+    kit = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path)
+    assert kit.manifest["provenance"]["config"]["start_from"] == "duet"
+    assert "The items began as sums of the powers of two recordings" in kit.card
 
 
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ def test_the_table_finds_methods_and_suggests_near_ones() -> None:
         ({"method": "random"}, 16, 8),
         ({"method": "random"}, 15, 4),
         ({"ipc": 60, "method": "herding"}, 119, 1),
-        ({"method": "gan"}, 90, 1),
+        ({"method": "gan"}, 90, 2),
+        ({"method": "gan", "ship": "generator"}, 90, 1),
     ],
 )
 def test_items_hold_as_many_log_mels_as_there_can_be(values: dict[str, Any], rarest: int, formations: int) -> None:
@@ -171,6 +172,23 @@ def test_values_that_are_given_stay_whatever_the_method() -> None:
     assert (named.method, named.iterations, named.steps) == ("unroll", 7, METHODS["unroll"].defaults["steps"])
     with pytest.raises(SettingsError, match="no method"):
         decided(replace(given, method="inver"), 1000, 10, 90)
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ({}, "mix"),
+        ({"ipc": 9}, "mix"),
+        ({"ipc": 10}, "duet"),
+        ({"ipc": 10, "start_from": "mix"}, "mix"),
+        ({"start_from": "duet"}, "duet"),
+        ({"ipc": 10, "method": "mtt"}, "duet"),
+        ({"ipc": 10, "method": "random"}, ""),
+        ({"ipc": 10, "method": "gan"}, ""),
+    ],
+)
+def test_many_items_begin_as_fewer_voices(values: dict[str, Any], start: str) -> None:
+    assert decided(Settings(corpus="demo", **{"ipc": 2, **values}), 1000, 10, 90).start_from == start
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given as drawn
-from hypothesis.extra.numpy import arrays
-from hypothesis.strategies import floats
 
 from edgeser.distill.method import Assignment
-from edgeser.distill.starts import SOURCES, STARTS, at_once, begin_items, crowd, find_start, mix, noise, real
+from edgeser.distill.starts import (
+    DRAWN,
+    SOURCES,
+    STARTS,
+    begin_items,
+    crowd,
+    duet,
+    find_start,
+    mix,
+    noise,
+    real,
+    start_of,
+)
 from edgeser.errors import SettingsError
 
 
@@ -48,7 +57,20 @@ def test_a_start_is_a_copy(assignment: Assignment) -> None:
     assert np.array_equal(before, given.task.clips)
 
 
-@pytest.mark.parametrize("name", ["mix", "crowd", "noise"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_items_are_made_of_the_clips_that_are_named_as_their_sources(assignment: Assignment, name: str) -> None:
+    """Clips that are loud in one band each show the sources: shifts in time do not move a band."""
+    given = of_speakers(assignment, 3)
+    clips = np.zeros_like(given.task.clips)
+    for index in range(len(clips)):
+        clips[index, 0, index] = 1.0
+    given = replace(given, task=replace(given.task, clips=clips))
+    for item, sources in zip(STARTS[name](given), np.concatenate(DRAWN[name](given)), strict=True):
+        bands = item.mean(1) - np.median(item.mean(1))
+        assert set(np.flatnonzero(bands > 1e-4)) == set(sources)
+
+
+@pytest.mark.parametrize("name", ["mix", "duet", "crowd", "noise"])
 def test_no_clip_is_among_the_items(assignment: Assignment, name: str) -> None:
     """The nearest clip, over all circular shifts, is about as far as clips of the class are from each other."""
     given = of_speakers(assignment, 4)
@@ -81,6 +103,26 @@ def test_mixtures_have_the_level_and_spread_of_clips(assignment: Assignment) -> 
     assert clips.std((1, 2)).min() * 0.99 <= items.std((1, 2)).min()
 
 
+def test_the_voices_of_a_duet_say_the_same_at_the_same_time(assignment: Assignment) -> None:
+    """Clips of a class are one pattern, each later by other frames: a duet is that pattern, a mixture is not."""
+    given = of_speakers(assignment, 4)
+    random = np.random.default_rng(5)
+    pattern = random.standard_normal((3, 64, 96)).astype(np.float32)
+    own = [np.roll(pattern[label], random.integers(96), axis=1) for label in given.task.labels]
+    given = replace(given, task=replace(given.task, clips=np.stack(own)[:, None]))
+    found = {
+        start: [
+            max(
+                np.corrcoef(np.roll(item, frames, axis=1).ravel(), pattern[label].ravel())[0, 1] for frames in range(96)
+            )
+            for item, label in zip(start(given), given.classes, strict=True)
+        ]
+        for start in (duet, mix)
+    }
+    assert min(found[duet]) > 0.999
+    assert max(found[mix]) < 0.9
+
+
 def test_every_clip_of_a_class_has_the_same_share_in_a_crowd(assignment: Assignment) -> None:
     given = of_speakers(assignment, 2)
     clips = np.zeros_like(given.task.clips)
@@ -104,19 +146,6 @@ def test_a_crowd_varies_as_clips_do(assignment: Assignment) -> None:
     assert items.std() == pytest.approx(clips.std(), rel=0.1)
     ours, theirs = ([np.mean(x * np.roll(x, lag, -1)) / np.mean(x**2) for lag in (1, 10)] for x in (items, clips))
     assert ours == pytest.approx(theirs, abs=0.1)
-
-
-@drawn(arrays(np.float32, (3, 4, 5), elements=floats(-6, 6, width=32)), floats(0.1, 0.8), floats(5, 30))
-def test_sounds_at_once_add_their_powers(sources: np.ndarray, first: float, decibels: float) -> None:
-    weights = np.array([first, (1 - first) / 2, (1 - first) / 2])
-    power = 10 ** (sources.astype(np.float64) * decibels / 10)
-    wanted = 10 * np.log10((weights[:, None, None] * power).sum(0)) / decibels
-    assert np.allclose(at_once(sources, weights, decibels), wanted, atol=1e-9)
-
-
-def test_sounds_far_below_the_others_are_not_heard() -> None:
-    heard = at_once(np.array([[[0.0]], [[-900.0]]], dtype=np.float32), np.array([0.5, 0.5]), 20.0)
-    assert heard[0, 0] == pytest.approx(10 * np.log10(0.5) / 20)
 
 
 def test_a_class_with_one_clip_still_begins(assignment: Assignment) -> None:
@@ -144,5 +173,11 @@ def test_the_table_finds_starts_and_suggests_near_ones(assignment: Assignment) -
     with pytest.raises(SettingsError, match="cannot begin as 'mixx'") as caught:
         find_start("mixx")
     assert "'mix'" in caught.value.hint
+    assert np.array_equal(begin_items(assignment), mix(assignment))
     chosen = replace(assignment, settings=replace(assignment.settings, start_from="noise"))
     assert np.array_equal(begin_items(chosen), noise(chosen))
+
+
+@pytest.mark.parametrize(("share", "start"), [(0.001, "mix"), (0.099, "mix"), (0.1, "duet"), (1.0, "duet")])
+def test_the_budget_decides_where_nothing_is_said(share: float, start: str) -> None:
+    assert start_of(share) == start

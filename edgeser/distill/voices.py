@@ -1,0 +1,117 @@
+"""Which clips an item begins as, and how several of them sound at once.
+
+for drawn in draws(assignment, sources=3): ...      # (per_class, 3) for each class: indices of clips
+item = alike(at_once(clips, weights, decibels), clips)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser.distill.method import Assignment
+from edgeser.network import infer
+from edgeser_export.graph import Linear
+
+NEIGHBOURS = 4
+"""Clips by other speakers of which the second voice of a duet is drawn."""
+
+
+def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:
+    """The log-mel of sounds that are heard together.
+
+    Args:
+        sources: Log-mels (sources, mels, frames), in units of ``decibels`` dB about any level.
+        weights: Of their powers (sources,), above zero.
+        decibels: dB in one unit.
+
+    Returns:
+        10 log10(sum of weight 10^(dB / 10)) in the same units, (mels, frames).
+    """
+    bels = sources.astype(np.float64) * (decibels / 10)
+    loudest = bels.max(0)
+    return np.asarray((loudest + np.log10(np.tensordot(weights, 10 ** (bels - loudest), axes=1))) * (10 / decibels))
+
+
+def alike(item: NDArray[np.float64], sources: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The item with the mean and the standard deviation of its sources: a sum is louder and varies less."""
+    mean, spread = float(sources.mean()), float(sources.std())
+    return np.asarray(mean + (item - item.mean()) * (spread / max(float(item.std()), 1e-6)))
+
+
+def fitting_shift(fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> int:
+    """Frames by which ``moving`` is to be shifted circularly to fit ``fixed`` best, each (mels, frames).
+
+    The shift with the largest correlation, bands without their means; all shifts at once by the convolution theorem.
+    """
+    first, second = (np.fft.rfft(clip - clip.mean(1, keepdims=True), axis=1) for clip in (fixed, moving))
+    return int(np.fft.irfft((first * second.conj()).sum(0), n=fixed.shape[1]).argmax())
+
+
+def draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
+    """Clips to begin with, (per_class, sources) for each class, those of an item by different speakers if there are.
+
+    The first sources of a class's items are different clips as long as there are enough.
+    """
+    random = np.random.default_rng([assignment.settings.seed, 0xC0])
+    speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
+    drawn = []
+    for number in range(assignment.task.classes):
+        indices = _surest(assignment, number, assignment.per_class * sources)
+        firsts = np.resize(random.permutation(indices), assignment.per_class)
+        drawn.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
+    return drawn
+
+
+def _surest(assignment: Assignment, number: int, wanted: int) -> NDArray[np.int64]:
+    """The half of a class's clips that the experts are most sure of, and ``wanted`` of them if there are."""
+    indices = assignment.clips_of_class(number)
+    if not assignment.ensemble.members:
+        return indices
+    sure = assignment.ensemble.soft_labels(assignment.task.clips[indices], temperature=1.0)[:, number]
+    order = np.argsort(-sure, kind="stable")[: max(wanted, -(-len(indices) // 2))]
+    return np.sort(indices[order])
+
+
+def _with_partners(
+    random: np.random.Generator, first: int, indices: NDArray[np.int64], speakers: NDArray[np.str_], sources: int
+) -> NDArray[np.int64]:
+    """``first`` and other clips of its class: by speakers that have none yet, then by anyone, then ``first`` again."""
+    order = random.permutation(indices[indices != first])
+    _, earliest = np.unique(speakers[order], return_index=True)
+    fresh = order[np.sort(earliest)]
+    fresh = fresh[speakers[fresh] != speakers[first]]
+    others = np.concatenate([fresh, np.setdiff1d(order, fresh)])[: sources - 1]
+    return np.resize(np.concatenate([[first], others]), sources).astype(np.int64)
+
+
+def pairs(assignment: Assignment) -> list[NDArray[np.int64]]:
+    """As :func:`draws` for two clips, which are alike: the second is one of the nearest by other speakers.
+
+    Near by what the experts make of them, see :func:`traits`. Where a class has one speaker, they are by the same one.
+    """
+    random = np.random.default_rng([assignment.settings.seed, 0xC0])
+    speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
+    found, drawn = traits(assignment), []
+    for number in range(assignment.task.classes):
+        indices = _surest(assignment, number, assignment.per_class * 2)
+        rows = []
+        for first in np.resize(random.permutation(indices), assignment.per_class):
+            by_distance = indices[np.argsort(((found[indices] - found[first]) ** 2).sum(1), kind="stable")]
+            others = by_distance[speakers[by_distance] != speakers[first]]
+            nearest = np.concatenate([others, by_distance[by_distance != first], [first]])[:NEIGHBOURS]
+            rows.append([first, nearest[random.integers(min(len(nearest), max(1, len(others))))]])
+        drawn.append(np.array(rows, dtype=np.int64))
+    return drawn
+
+
+def traits(assignment: Assignment) -> NDArray[np.float64]:
+    """What every expert makes of the clips before it names a class, standardised; without experts their spectra.
+
+    Float64 (clips, numbers).
+    """
+    graph, clips = assignment.ensemble.graph, assignment.task.clips
+    last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
+    seen = [infer(graph, member, clips, last.source) for member in assignment.ensemble.members]
+    found = np.concatenate(seen or [clips.mean(3).reshape(len(clips), -1)], axis=1).astype(np.float64)
+    return np.asarray((found - found.mean(0)) / (found.std(0) + 1e-6))
