@@ -29,7 +29,7 @@ def audit(
     start: Annotated[
         list[str] | None,
         typer.Option(
-            "--from", metavar="START", help="Also the same method from real, mix, crowd or noise; may be repeated."
+            "--from", metavar="START", help="Also the method from real, mix, duet, crowd or noise; may be repeated."
         ),
     ] = None,
     experts: Annotated[

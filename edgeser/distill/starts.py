@@ -61,7 +61,7 @@ def duet(assignment: Assignment) -> Items:
 
     As a mixture, but the second clip is shifted circularly to where its patterns fit the first one's best, and both by
     random frames then. Where speakers say the same words, syllables fall together; where not, at least the rhythm does.
-    Such a sum varies in time as one voice does; a sum of unrelated clips fills every pause.
+    Such a sum varies in time much as one voice does; unrelated clips fill each other's pauses.
     """
     random = np.random.default_rng([assignment.settings.seed, 0xD0E7])
     items = []
