@@ -167,7 +167,7 @@ def sheets_of(result: Mapping[str, Any]) -> list[Sheet]:
 
 
 SPEAKER_TITLES = (
-    "points", "items", "chance", "real clips", "confidence: sampled", "lent clips", "scored clips",
+    "points", "log-mels", "chance", "real clips", "confidence: sampled", "lent clips", "scored clips",
     "retrained on: sampled", "lent clips",
 )  # fmt: skip
 

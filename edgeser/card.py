@@ -22,6 +22,8 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
     }
 )
 """By start, what the items of the other methods are made of."""
+HEARD = ("real", "duet")
+"""Starts that are one voice, or two that are alike: an item may say what a recording said."""
 MADE_BY: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(CHOSEN, "are log-mels of recordings of the corpus"),
@@ -142,8 +144,8 @@ def _items(manifest: Mapping[str, Any]) -> list[str]:
     """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
-    method, start = provenance["method"], provenance["config"].get("start_from") or "real"
-    heard = method in CHOSEN or (method not in MADE_BY and start == "real")
+    method, start = provenance["method"], provenance["config"].get("start_from", "") or "real"
+    heard = method in CHOSEN or (method not in MADE_BY and start in HEARD)
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
     return [
         f"- Distilled by `{method}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
@@ -177,7 +179,7 @@ def _replaced(manifest: Mapping[str, Any], payload_bytes: int | None) -> list[st
 
 def origin(method: str, start: str) -> str:
     """What the items of a method are made of, as the rest of a sentence about them."""
-    return MADE_BY[method] if method in MADE_BY else BEGAN_AS[start]
+    return MADE_BY[method] if method in MADE_BY else BEGAN_AS[start or "real"]
 
 
 def _student(manifest: Mapping[str, Any]) -> list[str]:

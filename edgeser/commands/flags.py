@@ -42,14 +42,17 @@ Share: TypeAlias = Annotated[
 Formations: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        help="Log-mels in one item: 1, 2, 4, 8 or 16, each with fewer bits, bands and frames; 0 decides by the budget."
+        help="Log-mels in one item: 1, 2, 4 or 8, each with fewer bits, bands and frames; 0 decides by the budget."
     ),
 ]
 Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fold:K or seed:N.")]
 Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of initialisation, selection and distillation.")]
 StartFrom: TypeAlias = Annotated[
-    str | None, typer.Option("--from", metavar="START", help="What items begin as: real, mix, duet, crowd or noise.")
+    str | None,
+    typer.Option(
+        "--from", metavar="START", help="What items begin as: real, mix, duet, crowd or noise; the budget decides."
+    ),
 ]
 InitEpoch: TypeAlias = Annotated[int | None, typer.Option(help="Epoch of the first trajectory that is the fixed init.")]
 Labels: TypeAlias = Annotated[str | None, typer.Option(help="hard, soft or bank.")]

@@ -54,6 +54,7 @@ from edgeser.distill.method import Assignment, State
 from edgeser.distill.voices import draws
 from edgeser.network import Tensors, to_tensors
 from edgeser.training import Arrays, roll_each
+from edgeser_device.formations import blur
 from edgeser_device.generated import latent_numbers
 from edgeser_device.progress import note
 from edgeser_export.generator import GeneratorShape, as_stored
@@ -137,11 +138,15 @@ def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
 
 
 def polished(assignment: Assignment, made: NDArray[np.float32], iterations: int) -> NDArray[np.float32]:
-    """Items of the assignment's classes after some iterations of :mod:`edgeser.distill.invert`."""
+    """Log-mels of the assignment's classes after some iterations of :mod:`edgeser.distill.invert`.
+
+    After each they are as smooth as its items can store them.
+    """
     given = replace(assignment, settings=replace(assignment.settings, item_rate=invert.DEFAULTS["item_rate"]))
     state: State = with_moments({"items": made}, ["items"])
     for iteration in range(iterations):
         state, _ = invert.improve(given, state, iteration)
+        state = {**state, "items": blur(np.asarray(state["items"], dtype=np.float32), assignment.formations)}
     return np.asarray(state["items"], dtype=np.float32)
 
 
@@ -334,7 +339,7 @@ def mixed_vectors(assignment: Assignment) -> NDArray[np.float32]:
     for number, drawn in enumerate(draws(assignment, starts.SOURCES)):
         middle = assignment.task.clips[assignment.clips_of_class(number)].mean(0)[:, 0, 0]
         for row in drawn:
-            weights = random.uniform(0.5, 1.5, len(row))
+            weights = random.uniform(starts.LEAST_SHARE, starts.LARGEST_SHARE, len(row))
             weights /= weights.sum()
             apart = weights @ (assignment.task.clips[row, :, 0, 0] - middle)
             made.append(middle + apart / np.sqrt((weights**2).sum()))

@@ -331,7 +331,7 @@ def describe(material: Material) -> dict[str, Any]:
             "share": round(items / len(task.clips), 6),
             "items": items,
             "formations": settings.formations,
-            "views": items * settings.views // settings.formations * settings.formations,
+            "views": items * settings.formations * max(1, settings.views // settings.formations),
             "train_items": len(task.clips),
         },
         "corpus_bytes": material.features.audio_bytes,

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
-from edgeser.distill.starts import find_start, start_of
+from edgeser.distill.starts import USUAL, find_start, start_of
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings, with_budget, with_views
 from edgeser_device.formations import FORMATS
@@ -140,7 +140,7 @@ def require_start(settings: Settings) -> None:
     """
     if settings.start_from:
         find_start(settings.start_from)
-    if find_method(settings.method).items is not None and settings.start_from != Settings.start_from:
+    if find_method(settings.method).items is not None and settings.start_from not in ("", USUAL):
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
 
 

@@ -152,8 +152,12 @@ def test_a_class_with_one_clip_still_begins(assignment: Assignment) -> None:
     given = of_speakers(assignment, 1)
     few = np.concatenate([np.flatnonzero(given.task.labels == number)[:1] for number in range(3)])
     task = replace(given.task, clips=given.task.clips[few], labels=given.task.labels[few], speakers=("a", "b", "c"))
+    alone = replace(given, task=task)
     for start in STARTS.values():
-        assert np.isfinite(start(replace(given, task=task))).all()
+        assert np.isfinite(start(alone)).all()
+    for start in (mix, duet):
+        shifted = [np.roll(task.clips[:, 0], frames, axis=2) for frames in range(96)]
+        assert min(np.abs(item - clips).mean((1, 2)).min() for item in start(alone) for clips in shifted) > 0.1
 
 
 def test_noise_has_the_spectrum_of_its_class(assignment: Assignment) -> None:
