@@ -121,9 +121,9 @@ STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType(
 )
 """What ``--from`` offers."""
 USUAL, OF_MANY = "mix", "duet"
-"""What items begin as where nothing is said: below a tenth of the clips, and from there on."""
-LARGE_SHARE = 0.1
-"""That tenth lies between what was measured on dev speakers, a twentieth and a seventh: see docs/methods.md."""
+"""What items begin as where nothing is said: below ``SMALL_SHARE`` of the clips, and from there on."""
+SMALL_SHARE = 0.04
+"""Share of the clips below which items hold many blurred log-mels; chosen on dev speakers, see docs/methods.md."""
 DRAWN: Mapping[str, Callable[[Assignment], list[NDArray[np.int64]]]] = MappingProxyType(
     {"real": partial(draws, sources=1), "mix": partial(draws, sources=SOURCES), "duet": pairs}
 )
@@ -143,7 +143,7 @@ def find_start(name: str) -> Callable[[Assignment], Items]:
 
 def start_of(share: float) -> str:
     """What items begin as where nothing is said, for a budget of ``share`` of the clips."""
-    return USUAL if share < LARGE_SHARE else OF_MANY
+    return USUAL if share < SMALL_SHARE else OF_MANY
 
 
 def begin_items(assignment: Assignment) -> Items:

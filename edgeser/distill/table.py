@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
-from edgeser.distill.starts import USUAL, find_start, start_of
+from edgeser.distill.starts import SMALL_SHARE, USUAL, find_start, start_of
 from edgeser.errors import SettingsError
 from edgeser.settings import Settings, with_budget, with_views
 from edgeser_device.formations import FORMATS
@@ -80,10 +80,8 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-SMALL_SHARE = 0.04
-"""Share of the clips below which number counts for more than sharpness."""
 MANY, FEW = 8, 2
-"""Log-mels in an item below that share, and from it on; chosen on dev speakers, see docs/methods.md."""
+"""Log-mels in an item below ``SMALL_SHARE`` of the clips, where number counts for more than sharpness, or from it on."""
 
 
 def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:

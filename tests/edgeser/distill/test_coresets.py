@@ -178,8 +178,8 @@ def test_values_that_are_given_stay_whatever_the_method() -> None:
     ("values", "start"),
     [
         ({}, "mix"),
-        ({"ipc": 9}, "mix"),
-        ({"ipc": 10}, "duet"),
+        ({"ipc": 3}, "mix"),
+        ({"ipc": 4}, "duet"),
         ({"ipc": 10, "start_from": "mix"}, "mix"),
         ({"start_from": "duet"}, "duet"),
         ({"ipc": 10, "method": "mtt"}, "duet"),

@@ -182,6 +182,6 @@ def test_the_table_finds_starts_and_suggests_near_ones(assignment: Assignment) -
     assert np.array_equal(begin_items(chosen), noise(chosen))
 
 
-@pytest.mark.parametrize(("share", "start"), [(0.001, "mix"), (0.099, "mix"), (0.1, "duet"), (1.0, "duet")])
+@pytest.mark.parametrize(("share", "start"), [(0.001, "mix"), (0.039, "mix"), (0.04, "duet"), (1.0, "duet")])
 def test_the_budget_decides_where_nothing_is_said(share: float, start: str) -> None:
     assert start_of(share) == start
