@@ -81,7 +81,7 @@ def find_method(name: str) -> Method:
 
 
 MANY, FEW = 8, 2
-"""Log-mels in an item below ``SMALL_SHARE`` of the clips, where number counts for more than sharpness, or from it on."""
+"""Log-mels in an item below ``SMALL_SHARE`` of the clips, where number counts more than sharpness, and from it on."""
 
 
 def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
