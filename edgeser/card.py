@@ -144,7 +144,7 @@ def _items(manifest: Mapping[str, Any]) -> list[str]:
     """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
-    method, start = provenance["method"], provenance["config"].get("start_from", "") or "real"
+    method, start = provenance["method"], provenance["config"].get("start_from") or "real"
     heard = method in CHOSEN or (method not in MADE_BY and start in HEARD)
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
     return [
@@ -179,7 +179,7 @@ def _replaced(manifest: Mapping[str, Any], payload_bytes: int | None) -> list[st
 
 def origin(method: str, start: str) -> str:
     """What the items of a method are made of, as the rest of a sentence about them."""
-    return MADE_BY[method] if method in MADE_BY else BEGAN_AS[start or "real"]
+    return MADE_BY[method] if method in MADE_BY else BEGAN_AS[start]
 
 
 def _student(manifest: Mapping[str, Any]) -> list[str]:

@@ -5,12 +5,14 @@ Features are the last hidden layer of the first label expert, standardised over 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment, State, real_items
 from edgeser.network import infer
-from edgeser_export.graph import Linear
+from edgeser_export.graph import Linear, Weights
 
 
 def random_items(assignment: Assignment) -> State:
@@ -30,7 +32,7 @@ def random_choice(assignment: Assignment) -> NDArray[np.int64]:
 
 def herding(assignment: Assignment) -> State:
     """Herding (Welling 2009): greedily choose items whose mean feature follows the mean of the class."""
-    features = expert_features(assignment)
+    features = expert_features(assignment, assignment.ensemble.members[:1])
     chosen = []
     for number in range(assignment.task.classes):
         indices = assignment.clips_of_class(number)
@@ -48,7 +50,7 @@ def herding(assignment: Assignment) -> State:
 
 def k_center(assignment: Assignment) -> State:
     """Greedy k-center (Sener and Savarese 2018, arXiv 1708.00489): each item is the farthest from those chosen."""
-    features = expert_features(assignment)
+    features = expert_features(assignment, assignment.ensemble.members[:1])
     chosen = []
     for number in range(assignment.task.classes):
         indices = assignment.clips_of_class(number)
@@ -62,9 +64,16 @@ def k_center(assignment: Assignment) -> State:
     return real_items(assignment, np.concatenate(chosen))
 
 
-def expert_features(assignment: Assignment) -> NDArray[np.float64]:
-    """Standardised features of the training clips, float64 (clips, features)."""
-    graph, member = assignment.ensemble.graph, assignment.ensemble.members[0]
+def expert_features(assignment: Assignment, members: Sequence[Weights]) -> NDArray[np.float64]:
+    """Standardised features of the training clips by some experts, side by side, float64 (clips, features)."""
+    graph = assignment.ensemble.graph
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
-    features = infer(graph, member, assignment.task.clips, last.source).astype(np.float64)
-    return np.asarray((features - features.mean(0)) / (features.std(0) + 1e-6))
+    return standardised(
+        np.concatenate([infer(graph, member, assignment.task.clips, last.source) for member in members], axis=1)
+    )
+
+
+def standardised(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean 0 and spread 1 of each column, float64 (clips, features)."""
+    exact = features.astype(np.float64)
+    return np.asarray((exact - exact.mean(0)) / (exact.std(0) + 1e-6))

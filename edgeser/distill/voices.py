@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.distill.coresets import expert_features, standardised
 from edgeser.distill.method import Assignment
-from edgeser.network import infer
-from edgeser_export.graph import Linear
 
 NEIGHBOURS = 4
 """Clips by other speakers of which the second voice of a duet is drawn."""
@@ -54,13 +53,18 @@ def draws(assignment: Assignment, sources: int) -> list[NDArray[np.int64]]:
     The first sources of a class's items are different clips as long as there are enough.
     """
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
-    speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
+    speakers = _speakers(assignment)
     drawn = []
     for number in range(assignment.task.classes):
         indices = _surest(assignment, number, assignment.per_class * sources)
         firsts = np.resize(random.permutation(indices), assignment.per_class)
         drawn.append(np.stack([_with_partners(random, first, indices, speakers, sources) for first in firsts]))
     return drawn
+
+
+def _speakers(assignment: Assignment) -> NDArray[np.str_]:
+    """Speaker of each clip; where nobody knows, every clip has its own."""
+    return np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
 
 
 def _surest(assignment: Assignment, number: int, wanted: int) -> NDArray[np.int64]:
@@ -91,7 +95,7 @@ def pairs(assignment: Assignment) -> list[NDArray[np.int64]]:
     Near by what the experts make of them, see :func:`traits`. Where a class has one speaker, they are by the same one.
     """
     random = np.random.default_rng([assignment.settings.seed, 0xC0])
-    speakers = np.array(assignment.task.speakers or [str(index) for index in range(len(assignment.task.clips))])
+    speakers = _speakers(assignment)
     found, drawn = traits(assignment), []
     for number in range(assignment.task.classes):
         indices = _surest(assignment, number, assignment.per_class * 2)
@@ -99,8 +103,8 @@ def pairs(assignment: Assignment) -> list[NDArray[np.int64]]:
         for first in np.resize(random.permutation(indices), assignment.per_class):
             by_distance = indices[np.argsort(((found[indices] - found[first]) ** 2).sum(1), kind="stable")]
             others = by_distance[speakers[by_distance] != speakers[first]]
-            nearest = np.concatenate([others, by_distance[by_distance != first], [first]])[:NEIGHBOURS]
-            rows.append([first, nearest[random.integers(min(len(nearest), max(1, len(others))))]])
+            nearest = (others if len(others) else by_distance[by_distance != first])[:NEIGHBOURS]
+            rows.append([first, nearest[random.integers(len(nearest))] if len(nearest) else first])
         drawn.append(np.array(rows, dtype=np.int64))
     return drawn
 
@@ -110,8 +114,7 @@ def traits(assignment: Assignment) -> NDArray[np.float64]:
 
     Float64 (clips, numbers).
     """
-    graph, clips = assignment.ensemble.graph, assignment.task.clips
-    last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
-    seen = [infer(graph, member, clips, last.source) for member in assignment.ensemble.members]
-    found = np.concatenate(seen or [clips.mean(3).reshape(len(clips), -1)], axis=1).astype(np.float64)
-    return np.asarray((found - found.mean(0)) / (found.std(0) + 1e-6))
+    members, clips = assignment.ensemble.members, assignment.task.clips
+    if members:
+        return expert_features(assignment, members)
+    return standardised(clips.mean(3).reshape(len(clips), -1))

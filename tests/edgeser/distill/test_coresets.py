@@ -63,7 +63,7 @@ def test_features_are_what_the_last_dense_layer_reads(assignment: Assignment) ->
     """The dense layer applied to the features, undone from their standardisation, gives the expert's logits."""
     graph, member = assignment.ensemble.graph, assignment.ensemble.members[0]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear))
-    features = expert_features(assignment)
+    features = expert_features(assignment, assignment.ensemble.members[:1])
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-6)
     logits = run_reference(graph, member, assignment.task.clips)
     weights = {name: value.astype(float) for name, value in member.items()}
@@ -75,7 +75,10 @@ def test_features_are_what_the_last_dense_layer_reads(assignment: Assignment) ->
 
 
 def test_herding_adds_the_item_that_brings_the_mean_nearest(assignment: Assignment) -> None:
-    features, chosen = expert_features(assignment), chosen_by(herding, with_ipc(assignment, 4))
+    features, chosen = (
+        expert_features(assignment, assignment.ensemble.members[:1]),
+        chosen_by(herding, with_ipc(assignment, 4)),
+    )
     for number in range(3):
         mine = np.flatnonzero(assignment.task.labels == number)
         picked = chosen[4 * number : 4 * number + 4]
@@ -90,7 +93,10 @@ def test_herding_adds_the_item_that_brings_the_mean_nearest(assignment: Assignme
 
 
 def test_herding_follows_the_mean_better_than_most_choices(assignment: Assignment) -> None:
-    features, chosen = expert_features(assignment), chosen_by(herding, with_ipc(assignment, 3))
+    features, chosen = (
+        expert_features(assignment, assignment.ensemble.members[:1]),
+        chosen_by(herding, with_ipc(assignment, 3)),
+    )
     for number in range(3):
         mine = np.flatnonzero(assignment.task.labels == number)
         target = features[mine].mean(0)
@@ -100,7 +106,10 @@ def test_herding_follows_the_mean_better_than_most_choices(assignment: Assignmen
 
 
 def test_k_center_begins_in_the_middle_and_takes_the_farthest(assignment: Assignment) -> None:
-    features, chosen = expert_features(assignment), chosen_by(k_center, with_ipc(assignment, 4))
+    features, chosen = (
+        expert_features(assignment, assignment.ensemble.members[:1]),
+        chosen_by(k_center, with_ipc(assignment, 4)),
+    )
     for number in range(3):
         mine = np.flatnonzero(assignment.task.labels == number)
         picked = chosen[4 * number : 4 * number + 4]
@@ -113,7 +122,10 @@ def test_k_center_begins_in_the_middle_and_takes_the_farthest(assignment: Assign
 
 def test_k_center_covers_within_twice_the_best_radius(assignment: Assignment) -> None:
     """The guarantee of the greedy algorithm (Gonzalez 1985), checked against every choice of three."""
-    features, chosen = expert_features(assignment), chosen_by(k_center, with_ipc(assignment, 3))
+    features, chosen = (
+        expert_features(assignment, assignment.ensemble.members[:1]),
+        chosen_by(k_center, with_ipc(assignment, 3)),
+    )
 
     def radius(centres: list[int], mine: np.ndarray) -> float:
         return max(min(np.linalg.norm(features[one] - features[c]) for c in centres) for one in mine)
