@@ -2,7 +2,8 @@
 
     recipes, labels = LABELS["bank"](items, classes, ensemble, plan)
 
-All kinds share the views; they differ in where the labels come from.
+The kinds differ in where the labels come from, and in how widely views vary: what the experts are asked about may be
+far from its item, but a label that belongs to an item holds only near it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.experts import Ensemble
-from edgeser_device.views import CUT, MIX, WEIGHT_UNIT, Recipes, mixed_recipes, plain_recipes, render
+from edgeser.training import Augmentation
+from edgeser_device.views import CUT, MIX, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, plain_recipes, render
+
+AS_CLIPS = Mixing(
+    beta=Augmentation.mixup,
+    cut_share=0.0,
+    stretch=0.0,
+    mel_shift=0,
+    contrast=0.0,
+    gain=Augmentation.gain,
+    shift=Augmentation.shift,
+)
+"""Views that vary as much as real clips do when a student learns them."""
+FREELY = Mixing()
+MIXING: Mapping[str, Mixing] = MappingProxyType({"hard": AS_CLIPS, "soft": AS_CLIPS, "bank": FREELY})
+"""How widely the views of each kind of labels vary."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +42,13 @@ class BankPlan:
         views: Views for each item; 1 is the plain case, one untouched view an item.
         temperature: Of the experts' soft labels.
         seed: Of the recipes.
+        mixing: How widely views vary, as a rule that of the kind in ``MIXING``.
     """
 
     views: int
     temperature: float
     seed: int
+    mixing: Mixing = FREELY
 
 
 Labels = NDArray[np.float32]
@@ -60,7 +78,7 @@ def bank_recipes(items: int, frames: int, plan: BankPlan) -> Recipes:
     """The recipes of a bank over ``items`` items of ``frames`` frames."""
     if plan.views == 1:
         return plain_recipes(items)
-    return mixed_recipes(items, plan.views * items, frames, plan.seed)
+    return mixed_recipes(items, plan.views * items, frames, plan.seed, plan.mixing)
 
 
 def _hard(

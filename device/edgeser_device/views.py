@@ -117,6 +117,7 @@ class Mixing:
         mel_shift: Largest shift in mel bands.
         contrast: Standard deviation of the logarithm of the scale.
         gain: Standard deviation of the added level, in standard deviations of the corpus.
+        shift: Largest circular shift in frames, half the frames at most; None is the whole circle.
     """
 
     beta: float = 0.4
@@ -125,6 +126,7 @@ class Mixing:
     mel_shift: int = 3
     contrast: float = 0.1
     gain: float = 0.2
+    shift: int | None = None
 
 
 def plain_recipes(items: int) -> Recipes:
@@ -140,7 +142,7 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
     Args:
         items: Number of items, 1 to 65535.
         views: Number of views in all.
-        frames: Frames in one item; the shifts cover the whole circle.
+        frames: Frames in one item.
         seed: Of the draw; the drawn integers are what is stored.
         mixing: How widely to draw.
     """
@@ -149,10 +151,11 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
     draw["item"] = (np.arange(views) % items).astype(np.uint16)
     draw["partner"] = random.integers(0, items, views, dtype=np.uint16)
     draw["mode"] = np.where(random.random(views) < mixing.cut_share, CUT, MIX).astype(np.uint8)
+    widest = frames // 2 if mixing.shift is None else min(mixing.shift, frames // 2)
     weight = random.beta(mixing.beta, mixing.beta, views) * WEIGHT_UNIT
     draw["weight"] = np.minimum(weight, WEIGHT_UNIT - 1).astype(np.uint8)
     for side in ("", "partner_"):
-        draw[f"{side}shift"] = random.integers(-(frames // 2), frames // 2 + 1, views).astype(np.int16)
+        draw[f"{side}shift"] = random.integers(-widest, widest + 1, views).astype(np.int16)
         speed = np.exp(random.uniform(-mixing.stretch, mixing.stretch, views))
         draw[f"{side}stretch"] = _whole((speed - 1) * STRETCH_UNIT)
         draw[f"{side}mel_shift"] = random.integers(-mixing.mel_shift, mixing.mel_shift + 1, views).astype(np.int8)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment
-from edgeser.labels import BankPlan, make_bank
+from edgeser.labels import MIXING, BankPlan, make_bank
 from edgeser.settings import Settings
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.formations import fold, unfold
@@ -46,7 +46,8 @@ def finish(assignment: Assignment, items: NDArray[np.float32], frontend: Fronten
 def bank_plan(assignment: Assignment) -> BankPlan:
     """How the bank is made; an item's views are shared out among its log-mels."""
     settings = assignment.settings
-    return BankPlan(max(1, settings.views // assignment.formations), settings.temperature, settings.seed)
+    views = max(1, settings.views // assignment.formations)
+    return BankPlan(views, settings.temperature, settings.seed, MIXING[settings.labels])
 
 
 def student_schedule(settings: Settings) -> Schedule:

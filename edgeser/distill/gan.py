@@ -1,12 +1,12 @@
 """Generative distillation: a small conditional generator that stands for the data set (after arXiv 2406.02963).
 
 The generator first learns its bases and its decoder without random numbers: each basis b of a class has to make one
-target x (generative latent optimisation, Bojanowski et al. 2018, arXiv 1707.05776), a mixture of three voices of that
-class that :mod:`edgeser.distill.invert` has moved:
+target x (generative latent optimisation, Bojanowski et al. 2018, arXiv 1707.05776), a duet of that class that
+:mod:`edgeser.distill.invert` has moved:
 
     loss = mean (G(b) - x)^2
 
-An autoencoder of ever new mixtures makes means of them instead, and what is blurred teaches little. Then random
+An autoencoder of ever new sums makes means of them instead, and what is blurred teaches little. Then random
 numbers mix the bases, and the generator plays against a critic D (WGAN-GP, Gulrajani et al. 2017, arXiv 1704.00028)
 that sees the features f of the label experts instead of the log-mel (projected GAN, Sauer et al. 2021, arXiv
 2111.01007), one expert and its own critic an iteration:
@@ -66,8 +66,10 @@ CLASSES = 8
 TARGETS = 32
 """Targets in one batch at most."""
 INVERTED = 40
-"""Iterations of invert before mixtures are targets: dev UAR of 6 items a class of RAVDESS 0.60 against 0.47."""
-BASES, LARGEST = 16, 400_000
+"""Iterations of invert before duets are targets."""
+VECTOR_BASES = 16
+"""Bases of each class in a generator of vectors."""
+BASES, LARGEST = 32, 800_000
 """Bases of each class, unless together they have more numbers than this: a generator stays below a megabyte."""
 SHIFT = 12
 """Largest circular shift of clips and items, in frames, as the experts' augmentation."""
@@ -88,7 +90,7 @@ STOPPED = "stopped"
 WANTED = "targets"
 """Name in the state: what the bases have to make, float32 (classes x bases, mels, frames)."""
 FAR = 0x10001
-"""Between the seeds of one round of mixtures and the next."""
+"""Between the seeds of one round of targets and the next."""
 DEFAULTS = {"iterations": 400}
 
 
@@ -155,7 +157,7 @@ def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
     task, latent = assignment.task, assignment.settings.latent
     channels, mels, frames = task.clips.shape[1:]
     if (mels, frames) == (1, 1):
-        return VectorShape(latent or BASES, task.classes, channels)
+        return VectorShape(latent or VECTOR_BASES, task.classes, channels)
     one = GeneratorShape(1, task.classes, mels, frames)
     fitting = max(2, LARGEST // prod(one.weights["bases"]))
     return replace(one, latent=latent or min(BASES, fitting))
@@ -303,32 +305,32 @@ def clips(assignment: Assignment, random: np.random.Generator) -> tuple[Tensor, 
 
 
 def targets(assignment: Assignment) -> NDArray[np.float32]:
-    """What the bases have to make, in their order, float32 (bases, ...): mixtures, inverted where they are log-mels."""
-    mixed, latent = mixtures(assignment), shape_of(assignment).latent
+    """What the bases have to make, in their order, float32 (bases, ...): sums, inverted where they are log-mels."""
+    summed, latent = sums(assignment), shape_of(assignment).latent
     if isinstance(shape_of(assignment), VectorShape):
-        return mixed
+        return summed
     own = replace(assignment.settings, ipc=latent, formations=1, ratio="balanced")
-    return polished(replace(assignment, settings=own), mixed, INVERTED)
+    return polished(replace(assignment, settings=own), summed, INVERTED)
 
 
-def mixtures(assignment: Assignment) -> NDArray[np.float32]:
-    """Mixtures of clips of one class for the bases, in their order, float32 (bases, ...).
+def sums(assignment: Assignment) -> NDArray[np.float32]:
+    """Sums of clips of one class for the bases, in their order, float32 (bases, ...): duets, or of three vectors.
 
-    Of a class with fewer clips than bases some clips come first in several mixtures.
+    Of a class with fewer clips than bases some clips come first in several sums.
     """
     task, wanted = assignment.task, shape_of(assignment).latent
     at_once = min(wanted, task.fewest_clips)
-    mix = mixed_vectors if isinstance(shape_of(assignment), VectorShape) else starts.mix
+    make = summed_vectors if isinstance(shape_of(assignment), VectorShape) else starts.duet
     rounds = []
     for number in range(-(-wanted // at_once)):
         seed = (assignment.settings.seed + FAR * number) % (1 << 31)
         own = replace(assignment.settings, ipc=at_once, formations=1, ratio="balanced", seed=seed)
-        made = mix(replace(assignment, settings=own))
+        made = make(replace(assignment, settings=own))
         rounds.append(made.reshape(task.classes, at_once, *made.shape[1:]))
     return np.concatenate(np.concatenate(rounds, axis=1)[:, :wanted])
 
 
-def mixed_vectors(assignment: Assignment) -> NDArray[np.float32]:
+def summed_vectors(assignment: Assignment) -> NDArray[np.float32]:
     """Sums of three vectors of a class by different speakers, as far from the class's mean as one of them is.
 
     Float32 (classes x per_class, size). Weights w are uniform between 0.5 and 1.5 before they sum to one; a mean of

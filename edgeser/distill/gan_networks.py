@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from edgeser.network import Tensors
 from edgeser.training import Arrays
-from edgeser_export.generator import EPSILON, SHARPNESS, SLOPE, GeneratorShape
+from edgeser_export.generator import EPSILON, SLOPE, GeneratorShape
 
 CRITIC_WIDTHS = (128, 64)
 BASIS = 0.5
@@ -38,12 +38,14 @@ class VectorShape:
         classes: Number of classes.
         size: Numbers of a vector.
         hidden: Of a basis, and of the layer between.
+        sharpness: Of the choice among the bases.
     """
 
     latent: int
     classes: int
     size: int
     hidden: int = 128
+    sharpness: float = 6.0
 
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
@@ -66,7 +68,7 @@ def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, l
         z: Standard normal, float32 (batch, latent).
         labels: One-hot, float32 (batch, classes).
     """
-    shares = functional.softmax(SHARPNESS * z, dim=1)
+    shares = functional.softmax(shape.sharpness * z, dim=1)
     chosen = (labels[:, :, None] * shares[:, None, :]).flatten(1)
     return decode(shape, weights, chosen @ weights["bases"])
 
