@@ -280,7 +280,7 @@ class Points:
         Raises:
             TrainingError: They could not be computed.
         """
-        z = latent_numbers(seed, epoch, len(classes), self.description.latent)
+        z = latent_numbers(seed, epoch, classes, self.description.latent)
         labels = np.eye(len(self.description.clips), dtype=np.float32)[classes]
         pieces = [slice(start, start + AT_ONCE) for start in range(0, len(classes), AT_ONCE)]
         return np.concatenate(
@@ -323,17 +323,34 @@ class Points:
         )
 
 
-def latent_numbers(seed: int, epoch: int, count: int, size: int) -> NDArray[np.float32]:
-    """Standard normal numbers, float32 (count, size), by Box and Muller.
+def latent_numbers(seed: int, epoch: int, classes: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    """Standard normal numbers of items of these classes, float32 (items, size), by Box and Muller.
 
+    The largest number of an item says which basis it is made of most. In every class each place has the largest in
+    turn, in random order: items are spread over the bases as evenly as can be, each by itself as random as before.
     Only raw words of PCG64 are used, whose stream numpy fixes.
     """
+    count = len(classes)
     pairs = -(-count * size // 2)
     words = np.random.PCG64(np.random.SeedSequence([seed, epoch, 0x6E0])).random_raw(2 * pairs)
     unit = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
     radius, angle = np.sqrt(-2 * np.log(unit[:pairs])), 2 * np.pi * unit[pairs:]
     numbers = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[: count * size]
-    return numbers.reshape(count, size).astype(np.float32)
+    return _in_turn(numbers.reshape(count, size).astype(np.float32), classes, seed, epoch)
+
+
+def _in_turn(numbers: NDArray[np.float32], classes: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.float32]:
+    """Each row's largest number changes places with the one whose turn it is among the rows of its class."""
+    size, stream = numbers.shape[1], np.random.PCG64(np.random.SeedSequence([seed, epoch, 0x6E1]))
+    turned = numbers.copy()
+    for number in np.unique(classes):
+        rows = np.flatnonzero(classes == number)
+        rounds = -(-len(rows) // size)
+        words = stream.random_raw(rounds * size).reshape(rounds, size)
+        turn = np.argsort(words, axis=1, kind="stable").ravel()[: len(rows)]
+        largest = numbers[rows].argmax(1)
+        turned[rows, largest], turned[rows, turn] = numbers[rows, turn], numbers[rows, largest]
+    return turned
 
 
 def class_counts(points: int, clips: Sequence[int]) -> list[int]:

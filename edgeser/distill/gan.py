@@ -52,6 +52,7 @@ from edgeser.distill.gan_networks import (
 )
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.voices import draws
+from edgeser.errors import RunError
 from edgeser.network import Tensors, to_tensors
 from edgeser.training import Arrays, roll_each
 from edgeser_device.formations import blur
@@ -110,7 +111,16 @@ def begin(assignment: Assignment) -> State:
 
 
 def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
-    """One step of the decoder, or one of the generator after some of a critic; none after a divergence."""
+    """One step of the decoder, or one of the generator after some of a critic; none after a divergence.
+
+    Raises:
+        RunError: The state is of a generator of another size, as an older version's are.
+    """
+    wanted, found = shape_of(assignment).weights["bases"], state[f"{GENERATOR}bases"].shape
+    if wanted != found:
+        raise RunError(
+            f"the checkpoint's generator has {found[0]} bases, this one {wanted[0]}", "begin anew with another --out"
+        )
     if STOPPED in state:
         return state, {"loss": float(state[STOPPED][1]), STOPPED: float(state[STOPPED][0])}
     if iteration < pretraining(assignment):
@@ -132,7 +142,7 @@ def is_sound(values: Mapping[str, float]) -> bool:
 def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
     """The items that the kept generator makes, float32 (items, mels, frames), polished if the settings say so."""
     settings, shape = assignment.settings, shape_of(assignment)
-    z = latent_numbers(settings.seed, 0, len(assignment.classes), shape.latent)
+    z = latent_numbers(settings.seed, 0, assignment.classes, shape.latent)
     weights = {name: torch.from_numpy(array) for name, array in as_stored(part(state, KEPT)).items()}
     with torch.no_grad():
         made = generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()

@@ -41,7 +41,8 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
 
 
 def test_latent_numbers_are_standard_normal_and_the_same_on_every_version() -> None:
-    numbers = latent_numbers(seed=3, epoch=0, count=500, size=40)
+    classes = np.repeat(np.arange(5), 100)
+    numbers = latent_numbers(seed=3, epoch=0, classes=classes, size=40)
     assert numbers.shape == (500, 40)
     assert numbers.dtype == np.float32
     assert abs(float(numbers.mean())) < 0.03
@@ -50,8 +51,26 @@ def test_latent_numbers_are_standard_normal_and_the_same_on_every_version() -> N
     first = np.random.PCG64(np.random.SeedSequence([3, 0, 0x6E0])).random_raw(20000)
     unit = ((first >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
     expected = np.sqrt(-2 * np.log(unit[0])) * np.cos(2 * np.pi * unit[10000])
-    assert numbers[0, 0] == pytest.approx(expected, rel=1e-6)
-    assert not np.array_equal(numbers, latent_numbers(seed=3, epoch=1, count=500, size=40))
+    assert np.isclose(numbers[0], expected, rtol=1e-6).sum() == 1
+    assert not np.array_equal(numbers, latent_numbers(seed=3, epoch=1, classes=classes, size=40))
+
+
+@given(seed=st.integers(0, 1000), counts=st.lists(st.integers(0, 30), min_size=1, max_size=4), size=st.integers(1, 9))
+def test_every_basis_has_as_many_items_of_a_class_as_any_other_or_one_more(
+    seed: int, counts: list[int], size: int
+) -> None:
+    classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    largest = latent_numbers(seed, 0, classes, size).argmax(1)
+    for number in np.unique(classes):
+        each = np.bincount(largest[classes == number], minlength=size)
+        assert each.max() - each.min() <= 1
+
+
+def test_the_bases_come_in_another_order_with_every_seed_and_epoch() -> None:
+    classes = np.zeros(32, np.int64)
+    orders = [latent_numbers(seed, epoch, classes, 32).argmax(1).tolist() for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(order) == list(range(32)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
 
 
 @given(st.integers(1, 200), st.lists(st.integers(1, 500), min_size=2, max_size=8))

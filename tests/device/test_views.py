@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from edgeser_device.errors import DistilledSetError
-from edgeser_device.views import CUT, DTYPES, MIX, Recipes, mixed_recipes, plain_recipes, render
+from edgeser_device.views import CUT, DTYPES, MIX, Mixing, Recipes, mixed_recipes, plain_recipes, render
 
 ITEMS = (np.arange(3 * 8 * 12, dtype=np.int64) * 2654435761 % 1000).astype(np.float32).reshape(3, 8, 12) / np.float32(
     250
@@ -119,6 +119,13 @@ def test_drawing_depends_on_the_seed_only() -> None:
     first, again, other = (mixed_recipes(3, 50, 12, seed).columns() for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(("shift", "widest"), [(None, 6), (2, 2), (40, 6), (0, 0)])
+def test_shifts_reach_as_far_as_was_asked_and_no_further_than_half_way_round(shift: int | None, widest: int) -> None:
+    recipes = mixed_recipes(3, 300, 12, seed=0, mixing=Mixing(shift=shift))
+    for drawn in (recipes.shift, recipes.partner_shift):
+        assert (drawn.min(), drawn.max()) == (-widest, widest)
 
 
 def columns_with(**changes: Any) -> dict[str, Any]:

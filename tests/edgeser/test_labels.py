@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgeser.distill.method import Assignment
+from edgeser.distill.shipping import finish
 from edgeser.labels import LABELS, BankPlan, make_bank
+from edgeser_device.frontend import FrontendSpec
 from edgeser_device.views import CUT, MIX, PLAIN, render
 
 HALF = 2.0**-10
@@ -64,6 +68,18 @@ def test_labels_are_mixed_as_the_views_are(assignment: Assignment, items: np.nda
         share = recipes.weight[view] / 256
         expected = share * own[recipes.item[view]] + (1 - share) * own[recipes.partner[view]]
         np.testing.assert_allclose(labels[view], expected, atol=2 * HALF)
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_views_whose_label_is_an_items_stay_near_it(assignment: Assignment, kind: str) -> None:
+    chosen = replace(assignment, settings=replace(assignment.settings, labels=kind, views=60))
+    recipes = finish(chosen, chosen.task.clips[chosen.classes * 8, 0], FrontendSpec()).recipes
+    untouched = not any(column.any() for column in (recipes.stretch, recipes.mel_shift, recipes.contrast))
+    assert untouched == (kind != "bank")
+    assert (CUT in recipes.mode) == (kind == "bank")
+    shares = np.abs(recipes.weight / 256 - 0.5)
+    assert (shares > 0.4).mean() > (0.4 if kind == "bank" else 0.6)  # mostly one item
+    assert recipes.shift.any()
 
 
 def test_a_bank_asks_the_experts_about_every_view(assignment: Assignment, items: np.ndarray) -> None:

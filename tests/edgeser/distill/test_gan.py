@@ -18,7 +18,7 @@ from edgeser.distill.method import Assignment, State
 from edgeser.distill.pipeline import require_enough_items
 from edgeser.distill.shipping import ship
 from edgeser.distill.table import METHODS, settings_for
-from edgeser.errors import SettingsError
+from edgeser.errors import RunError, SettingsError
 from edgeser.run import open_run, safetensors_bytes
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.generated import DESCRIPTION, GENERATOR, Points, latent_numbers
@@ -114,12 +114,19 @@ def test_a_generator_of_many_classes_has_fewer_bases(given: Assignment) -> None:
     assert 2 * sum(numbers.values()) - numbers["bases"] < 1_000_000
 
 
+def test_a_checkpoint_of_a_generator_of_another_size_is_refused(given: Assignment) -> None:
+    state = gan.begin(given)
+    other = replace(given, settings=replace(given.settings, latent=4))
+    with pytest.raises(RunError, match="has 30 bases, this one 12"):
+        gan.improve(other, state, 0)
+
+
 def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignment) -> None:
     state, _ = learn(given, gan.begin(given), range(3))
     kept = files(given, state, SPEC)
     session = onnxruntime.InferenceSession(kept[GENERATOR])
     labels = np.eye(3, dtype=np.float32)[given.classes]
-    z = latent_numbers(given.settings.seed, 0, len(labels), 10)
+    z = latent_numbers(given.settings.seed, 0, given.classes, 10)
     made = session.run(["items"], {"z": z, "labels": labels})[0]
     assert np.allclose(made, gan.items(given, state), atol=1e-4)
     points = Points(kept, 1)
