@@ -144,14 +144,13 @@ def open_cell(cell: Cell, request: Request) -> Opened:
 
 
 def measure_draw(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
-    """UAR of the student on one set, as many trainings as the request says; kept in the cell's folder."""
+    """UAR of the student, as many trainings as the request says, each on a set of its own; kept in the cell's folder."""
     path = opened.cell.folder(request) / f"{draw.name.replace(' ', '-')}.json"
     known = read(path)
     if has_seeds(known, request.trainings):
         return known
-    bench = bench_of(opened, draw)
-    jobs = [(opened.files, draw, bench, seed) for seed in range(request.trainings)]
-    pairs = list(request.workers.each(train_on_draw, jobs))
+    jobs = [(opened.files, draw, bench_of(opened, draw, seed), seed) for seed in range(request.trainings)]
+    pairs, bench = list(request.workers.each(train_on_draw, jobs)), jobs[0][2]
     found = {
         **summary(pairs, bench.distilled.names),
         "items": len(bench.distilled),
@@ -172,9 +171,10 @@ def shipped_bytes(opened: Opened, draw: Draw, bench: Bench) -> int:
     return len(bench.distilled.to_bytes())
 
 
-def bench_of(opened: Opened, draw: Draw) -> Bench:
-    """The bench whose distilled set is the drawn one."""
+def bench_of(opened: Opened, draw: Draw, seed: int = 0) -> Bench:
+    """The bench whose distilled set is the one drawn with a seed, as random clips are chosen with it."""
     assignment = assignment_of(opened.bench.assignment, draw)
+    assignment = replace(assignment, settings=replace(assignment.settings, seed=seed))
     made = generated_items(assignment, opened.state)
     distilled = finish(assignment, made, opened.bench.distilled.frontend)
     return replace(opened.bench, assignment=assignment, distilled=distilled, generator={})
