@@ -18,6 +18,7 @@ import torch
 from distillation_cells import parse_budget
 from distillation_runs import (
     Request,
+    digest,
     distil,
     experts_folder,
     fingerprint,
@@ -28,6 +29,7 @@ from distillation_runs import (
     say,
 )
 
+from edgeser.distill.gan import BASES_OF_A_CLASS, INVERTED
 from edgeser.distill.gan import items as generated_items
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
@@ -44,6 +46,7 @@ from edgeser_device.machine import describe_machine
 from edgeser_device.schedule import batch_indices, statistics_batches
 from edgeser_device.views import render
 from edgeser_export.files import write_json
+from edgeser_export.generator import SHARPNESS
 
 LOSSES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -110,7 +113,9 @@ class Cell:
     def folder(self, request: Request) -> Path:
         """Where it is kept; the end of the name tells other settings apart."""
         name = f"{self.corpus}-{self.loss.replace(' ', '-')}-seed{self.seed}"
-        return request.out / "generators" / f"{name}-{fingerprint(asdict(self.settings(request)))}"
+        recipe = {"bases": BASES_OF_A_CLASS, "sharpness": SHARPNESS, "inverted": INVERTED, "drawn": "in turn"}
+        of_settings = fingerprint(asdict(self.settings(request)))
+        return request.out / "generators" / f"{name}-{digest({'settings': of_settings, **recipe})}"
 
 
 @dataclass
@@ -144,7 +149,7 @@ def open_cell(cell: Cell, request: Request) -> Opened:
 
 
 def measure_draw(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
-    """UAR of the student, as many trainings as the request says, each on a set of its own; kept in the cell's folder."""
+    """UAR of the student, as many trainings as asked for, each on a set of its own; kept in the cell's folder."""
     path = opened.cell.folder(request) / f"{draw.name.replace(' ', '-')}.json"
     known = read(path)
     if has_seeds(known, request.trainings):

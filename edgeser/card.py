@@ -27,16 +27,17 @@ HEARD = ("real", "duet")
 MADE_BY: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(CHOSEN, "are log-mels of recordings of the corpus"),
-        "gan": "were drawn from a generator that learnt sums of two recordings that are alike",
+        "gan": "were drawn from a generator that learnt sums of a few recordings",
     }
 )
-"""By method, what the items are made of where it reads no start."""
+"""By method that reads no start, what the items are made of: recordings, or sums that may say what one of them said."""
 FROM_RECORDINGS = (
     " From a log-mel, speech can roughly be made audible again:"
     " pass this kit on only as the licence lets you pass on the recordings."
 )
 FROM_GENERATOR = (
-    " What it draws was not compared with recordings, and experts can be asked which recordings they learnt:"
+    " From what it draws, speech can roughly be made audible; it was not compared with recordings, and experts can be"
+    " asked which recordings they learnt:"
     " pass this kit on only as the licence lets you pass on the recordings."
 )
 
@@ -161,7 +162,7 @@ def _generator(manifest: Mapping[str, Any], generator: Mapping[str, int]) -> lis
         f"- Distilled by `{manifest['provenance']['method']}` to a generator and {experts},"
         f" {generator['bytes']:,} bytes; a board draws {generator['points']} items a class where nothing else is"
         " asked for",
-        "- **The kit holds no items of the run: it holds a generator that learnt sums of two recordings, and"
+        "- **The kit holds no items of the run: it holds a generator that learnt sums of a few recordings, and"
         f" label experts that were trained directly on the recordings.**{FROM_GENERATOR}",
     ]
 

@@ -1,6 +1,6 @@
 """Label banks: which views of the items a student sees, and their soft labels.
 
-    recipes, labels = LABELS["bank"](items, classes, ensemble, plan)
+    recipes, labels = make_bank(items, classes, ensemble, BankPlan("bank", views=64, temperature=2.0, seed=0))
 
 The kinds differ in where the labels come from, and in how widely views vary: what the experts are asked about may be
 far from its item, but a label that belongs to an item holds only near it.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeser.experts import Ensemble
 from edgeser.training import Augmentation
-from edgeser_device.views import CUT, MIX, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, plain_recipes, render
+from edgeser_device.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, plain_recipes, render
 
 AS_CLIPS = Mixing(
     beta=Augmentation.mixup,
@@ -29,8 +29,7 @@ AS_CLIPS = Mixing(
     shift=Augmentation.shift,
 )
 """Views that vary as much as real clips do when a student learns them."""
-FREELY = Mixing()
-MIXING: Mapping[str, Mixing] = MappingProxyType({"hard": AS_CLIPS, "soft": AS_CLIPS, "bank": FREELY})
+MIXING: Mapping[str, Mixing] = MappingProxyType({"hard": AS_CLIPS, "soft": AS_CLIPS, "bank": Mixing()})
 """How widely the views of each kind of labels vary."""
 
 
@@ -39,16 +38,16 @@ class BankPlan:
     """How a bank is made.
 
     Attributes:
+        kind: A row of ``LABELS`` and of ``MIXING``.
         views: Views for each item; 1 is the plain case, one untouched view an item.
         temperature: Of the experts' soft labels.
         seed: Of the recipes.
-        mixing: How widely views vary, as a rule that of the kind in ``MIXING``.
     """
 
+    kind: str
     views: int
     temperature: float
     seed: int
-    mixing: Mixing = FREELY
 
 
 Labels = NDArray[np.float32]
@@ -57,20 +56,19 @@ Labeller = Callable[[NDArray[np.float32], NDArray[np.int64], Recipes, Ensemble, 
 
 
 def make_bank(
-    kind: str, items: NDArray[np.float32], classes: NDArray[np.int64], ensemble: Ensemble, plan: BankPlan
+    items: NDArray[np.float32], classes: NDArray[np.int64], ensemble: Ensemble, plan: BankPlan
 ) -> tuple[Recipes, NDArray[np.float16]]:
     """Recipes of all views and their labels, float16 (views, classes).
 
     Args:
-        kind: A row of ``LABELS``.
         items: As they are stored, dequantised: float32 (items, mels, frames).
         classes: Class of each item.
         ensemble: The experts.
-        plan: How many views, and how they are labelled.
+        plan: How many views, and how they are drawn and labelled.
     """
     count, _, frames = items.shape
     recipes = bank_recipes(count, frames, plan)
-    labels = LABELS[kind](items, classes, recipes, ensemble, plan.temperature)
+    labels = LABELS[plan.kind](items, classes, recipes, ensemble, plan.temperature)
     return recipes, labels.astype(np.float16)
 
 
@@ -78,7 +76,7 @@ def bank_recipes(items: int, frames: int, plan: BankPlan) -> Recipes:
     """The recipes of a bank over ``items`` items of ``frames`` frames."""
     if plan.views == 1:
         return plain_recipes(items)
-    return mixed_recipes(items, plan.views * items, frames, plan.seed, plan.mixing)
+    return mixed_recipes(items, plan.views * items, frames, plan.seed, MIXING[plan.kind])
 
 
 def _hard(
@@ -106,5 +104,5 @@ LABELS: Mapping[str, Labeller] = MappingProxyType({"hard": _hard, "soft": _soft,
 
 
 def _mixed(labels: Labels, recipes: Recipes) -> Labels:
-    share = np.where(np.isin(recipes.mode, (MIX, CUT)), recipes.weight / WEIGHT_UNIT, 1.0).astype(np.float32)[:, None]
+    share = np.where(recipes.mode != PLAIN, recipes.weight / WEIGHT_UNIT, 1.0).astype(np.float32)[:, None]
     return share * labels[recipes.item] + (1 - share) * labels[recipes.partner]

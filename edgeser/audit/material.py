@@ -32,7 +32,8 @@ from edgeser_export.files import write_bytes
 
 OF_NOBODY = "no item began as a single recording or as a few"
 GENERATED = (
-    "its items are drawn from a generator that learnt sums of recordings, and whose voices are in one is not known"
+    "its items are drawn from a generator that learnt sums of recordings,"
+    " and whose voices are in which was not followed"
 )
 """Why items have no sources."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment
-from edgeser.labels import MIXING, BankPlan, make_bank
+from edgeser.labels import BankPlan, make_bank
 from edgeser.settings import Settings
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.formations import fold, unfold
@@ -28,7 +28,7 @@ def finish(assignment: Assignment, items: NDArray[np.float32], frontend: Fronten
     settings, formations = assignment.settings, assignment.formations
     levels, scale, offset = fold(items, formations)
     stored = unfold(levels, scale, offset, formations)
-    recipes, labels = make_bank(settings.labels, stored, assignment.classes, assignment.ensemble, bank_plan(assignment))
+    recipes, labels = make_bank(stored, assignment.classes, assignment.ensemble, bank_plan(assignment))
     return DistilledSet(
         levels=levels,
         scale=scale,
@@ -47,7 +47,7 @@ def bank_plan(assignment: Assignment) -> BankPlan:
     """How the bank is made; an item's views are shared out among its log-mels."""
     settings = assignment.settings
     views = max(1, settings.views // assignment.formations)
-    return BankPlan(views, settings.temperature, settings.seed, MIXING[settings.labels])
+    return BankPlan(settings.labels, views, settings.temperature, settings.seed)
 
 
 def student_schedule(settings: Settings) -> Schedule:

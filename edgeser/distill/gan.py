@@ -58,7 +58,7 @@ from edgeser.training import Arrays, roll_each
 from edgeser_device.formations import blur
 from edgeser_device.generated import latent_numbers
 from edgeser_device.progress import note
-from edgeser_export.generator import GeneratorShape, as_stored
+from edgeser_export.generator import BASES, GeneratorShape, as_stored
 
 PER_CLASS = 8
 """Clips of a class in one batch; classes with fewer have no distribution to learn."""
@@ -70,7 +70,7 @@ INVERTED = 40
 """Iterations of invert before duets are targets."""
 VECTOR_BASES = 16
 """Bases of each class in a generator of vectors."""
-BASES, LARGEST = 32, 800_000
+BASES_OF_A_CLASS, LARGEST = 32, 800_000
 """Bases of each class, unless together they have more numbers than this: a generator stays below a megabyte."""
 SHIFT = 12
 """Largest circular shift of clips and items, in frames, as the experts' augmentation."""
@@ -114,13 +114,9 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     """One step of the decoder, or one of the generator after some of a critic; none after a divergence.
 
     Raises:
-        RunError: The state is of a generator of another size, as an older version's are.
+        RunError: The state is of a generator of another size, as those of older versions are.
     """
-    wanted, found = shape_of(assignment).weights["bases"], state[f"{GENERATOR}bases"].shape
-    if wanted != found:
-        raise RunError(
-            f"the checkpoint's generator has {found[0]} bases, this one {wanted[0]}", "begin anew with another --out"
-        )
+    require_own_size(assignment, state)
     if STOPPED in state:
         return state, {"loss": float(state[STOPPED][1]), STOPPED: float(state[STOPPED][0])}
     if iteration < pretraining(assignment):
@@ -134,16 +130,31 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     return {**state, STOPPED: np.array([iteration + 1, loss])}, {"loss": loss, STOPPED: float(iteration + 1)}
 
 
+def require_own_size(assignment: Assignment, state: State) -> None:
+    """Raise RunError if the state is of a generator with more or fewer bases than the assignment's."""
+    wanted, found = shape_of(assignment).weights[BASES], state[GENERATOR + BASES].shape
+    if wanted != found:
+        raise RunError(
+            f"the checkpoint's generator has {found[0]} bases, this one {wanted[0]}", "begin anew with another --out"
+        )
+
+
 def is_sound(values: Mapping[str, float]) -> bool:
     """Whether an iteration's values are finite and its critic's gradients no longer than ``STEEPEST``."""
     return all(map(isfinite, values.values())) and values.get("slope", 0.0) <= STEEPEST
 
 
 def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
-    """The items that the kept generator makes, float32 (items, mels, frames), polished if the settings say so."""
+    """The items that the kept generator makes, float32 (items, mels, frames), polished if the settings say so.
+
+    Raises:
+        RunError: As :func:`improve`.
+    """
+    require_own_size(assignment, state)
     settings, shape = assignment.settings, shape_of(assignment)
     z = latent_numbers(settings.seed, 0, assignment.classes, shape.latent)
-    weights = {name: torch.from_numpy(array) for name, array in as_stored(part(state, KEPT)).items()}
+    learnt = part(state, KEPT)
+    weights = to_tensors(as_stored(learnt) if isinstance(shape, GeneratorShape) else learnt)
     with torch.no_grad():
         made = generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()
     return polished(assignment, made, settings.polish)
@@ -169,8 +180,8 @@ def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
     if (mels, frames) == (1, 1):
         return VectorShape(latent or VECTOR_BASES, task.classes, channels)
     one = GeneratorShape(1, task.classes, mels, frames)
-    fitting = max(2, LARGEST // prod(one.weights["bases"]))
-    return replace(one, latent=latent or min(BASES, fitting))
+    fitting = max(2, LARGEST // prod(one.weights[BASES]))
+    return replace(one, latent=latent or min(BASES_OF_A_CLASS, fitting))
 
 
 def pretraining(assignment: Assignment) -> int:
@@ -196,7 +207,7 @@ def _decode(assignment: Assignment, state: State, iteration: int) -> tuple[State
 def _apart(assignment: Assignment, state: State, weights: Tensors, random: np.random.Generator) -> Tensor:
     """Mean squared difference between some targets and what their bases make."""
     chosen = torch.from_numpy(np.sort(random.permutation(len(state[WANTED]))[:TARGETS]))
-    made = decode(shape_of(assignment), weights, weights["bases"][chosen])
+    made = decode(shape_of(assignment), weights, weights[BASES][chosen])
     return (made - torch.from_numpy(state[WANTED])[chosen]).square().mean()
 
 
@@ -326,7 +337,7 @@ def targets(assignment: Assignment) -> NDArray[np.float32]:
 def sums(assignment: Assignment) -> NDArray[np.float32]:
     """Sums of clips of one class for the bases, in their order, float32 (bases, ...): duets, or of three vectors.
 
-    Of a class with fewer clips than bases some clips come first in several sums.
+    Of a class with fewer clips than bases some clips come first in several sums, with other partners or shifts.
     """
     task, wanted = assignment.task, shape_of(assignment).latent
     at_once = min(wanted, task.fewest_clips)

@@ -26,7 +26,7 @@ PROBE_VIEWS = 128
 
 
 def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[str, bytes]:
-    """The files by their names in the run; weights are stored as float16."""
+    """The files by their names in the run; stored as :mod:`edgeser_export.generator` says, experts as float16."""
     task, ensemble, settings = assignment.task, assignment.ensemble, assignment.settings
     shape = shape_of(assignment)
     if isinstance(shape, VectorShape):

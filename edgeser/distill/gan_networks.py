@@ -1,7 +1,7 @@
 """The networks of the generative distiller in torch, pure functions of weights and input.
 
     items = generate(shape, weights, z, labels)         # (batch, mels, frames)
-    items = decode(shape, weights, weights["bases"])    # what each basis alone makes
+    items = decode(shape, weights, weights[BASES])    # what each basis alone makes
     scores = criticise(weights, features, labels)
 
 What the generator is stands in :mod:`edgeser_export.generator`, which writes it for the board.
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from edgeser.network import Tensors
 from edgeser.training import Arrays
-from edgeser_export.generator import EPSILON, SLOPE, GeneratorShape
+from edgeser_export.generator import BASES, EPSILON, SLOPE, GeneratorShape
 
 CRITIC_WIDTHS = (128, 64)
 BASIS = 0.5
@@ -51,7 +51,7 @@ class VectorShape:
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all weights by name."""
         return {
-            "bases": (self.classes * self.latent, self.hidden),
+            BASES: (self.classes * self.latent, self.hidden),
             "dense.weight": (self.hidden, self.hidden),
             "dense.bias": (self.hidden,),
             "last.weight": (self.size, self.hidden),
@@ -70,7 +70,7 @@ def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, l
     """
     shares = functional.softmax(shape.sharpness * z, dim=1)
     chosen = (labels[:, :, None] * shares[:, None, :]).flatten(1)
-    return decode(shape, weights, chosen @ weights["bases"])
+    return decode(shape, weights, chosen @ weights[BASES])
 
 
 def decode(shape: GeneratorShape | VectorShape, weights: Tensors, sums: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def initial(shapes: Mapping[str, tuple[int, ...]], random: np.random.Generator) 
     weights: Arrays = {}
     for name, shape in shapes.items():
         zero = len(shape) == 1 or name.startswith("class")
-        spread = 0.0 if zero else BASIS if name == "bases" else sqrt(2 / prod(shape[1:]))
+        spread = 0.0 if zero else BASIS if name == BASES else sqrt(2 / prod(shape[1:]))
         weights[name] = (spread * random.standard_normal(shape)).astype(np.float32)
     return weights
 
@@ -146,7 +146,7 @@ def fitted(shape: GeneratorShape, wanted: NDArray[np.float32]) -> Arrays:
     maps = (found / unit).reshape(len(wanted), rows, columns, channels).transpose(0, 3, 1, 2)
     patches = (components[:channels] * unit[:, None]).T
     return {
-        "bases": np.ascontiguousarray(maps.reshape(len(wanted), -1), dtype=np.float32),
+        BASES: np.ascontiguousarray(maps.reshape(len(wanted), -1), dtype=np.float32),
         "patches.weight": np.ascontiguousarray(patches[:, :, None, None], dtype=np.float32),
         "patches.bias": middle.astype(np.float32),
         "last.weight": np.zeros(shape.weights["last.weight"], dtype=np.float32),

@@ -67,7 +67,7 @@ DEFAULTS = {"steps": 100, "iterations": 100, "item_rate": 0.005}
 def begin(assignment: Assignment) -> State:
     """Items and labels as without this method, the rates of one cycle, empty moments, and a student that is done."""
     settings, items = assignment.settings, begin_items(assignment)
-    _, labels = make_bank(settings.labels, items, assignment.classes, assignment.ensemble, bank_plan(assignment))
+    _, labels = make_bank(items, assignment.classes, assignment.ensemble, bank_plan(assignment))
     cycle = Schedule(steps=KNOTS, peak_rate=settings.peak_rate)
     rates = np.maximum([learning_rate(cycle, knot) for knot in range(KNOTS)], LOWEST_RATE * settings.peak_rate)
     learnt = {

@@ -42,9 +42,9 @@ SHARPNESS = 12.0
 SLOPE = 0.2
 """Of the leaky rectifiers below zero."""
 EPSILON = 1e-8
-"""Added to the mean square over the channels."""
+"""Added to the mean square over the channels, and the least size of a level."""
 SMALL = 16
-"""Weights of fewer numbers are stored as they are."""
+"""Weights of fewer numbers are stored as they are, except bases."""
 BASES = "bases"
 """Name of the weight that has most of the numbers."""
 LEVELS = 127
@@ -108,17 +108,15 @@ class GeneratorShape:
 
 def as_stored(weights: Weights) -> dict[str, NDArray[np.float32]]:
     """The weights as the file holds them: bases in levels, others rounded to float16 where they are many."""
-    stored = {
-        name: array.astype(np.float16).astype(np.float32) if array.size >= SMALL else array
-        for name, array in weights.items()
-    }
     levels, scale = in_levels(weights[BASES])
-    return {**stored, BASES: levels.astype(np.float32) * scale[:, None]}
+    rest = {name: array for name, array in weights.items() if name != BASES}
+    halved = {name: array.astype(np.float16).astype(np.float32) for name, array in rest.items() if array.size >= SMALL}
+    return {**rest, **halved, BASES: levels * scale[:, None]}
 
 
 def in_levels(bases: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Bases (bases, numbers) as int8 and the size of one level of each, float32 (bases,)."""
-    scale = np.maximum(np.abs(bases).max(1) / np.float32(LEVELS), np.float32(1e-8)).astype(np.float32)
+    scale = np.maximum(np.abs(bases).max(1) / np.float32(LEVELS), np.float32(EPSILON))
     return np.rint(bases / scale[:, None]).astype(np.int8), scale
 
 

@@ -242,7 +242,7 @@ def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: 
         ("invert", "mix", "The items began as sums of the powers"),
         ("match", "noise", "The items began as noise"),
         ("invert", "duet", "The items began as sums of the powers of two recordings"),
-        ("gan", "mix", "The items were drawn from a generator that learnt sums of two"),
+        ("gan", "mix", "The items were drawn from a generator that learnt sums of a few"),
     ],
 )
 def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, start: str, words: str) -> None:

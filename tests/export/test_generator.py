@@ -134,3 +134,10 @@ def test_levels_are_as_near_as_eight_bits_allow_also_where_all_numbers_are_zero(
     levels, scale = in_levels(bases)
     assert levels.tolist() == [[0, 0], [127, -32], [-127, 64]]
     assert np.abs(levels * scale[:, None] - bases).max() <= scale.max() / 2
+
+
+def test_most_items_are_nearly_one_basis() -> None:
+    shape = GeneratorShape(latent=32, classes=8, height=64, width=96)
+    z = np.random.default_rng(0).standard_normal((1000, shape.latent))
+    grown = np.exp(shape.sharpness * z)
+    assert np.median(grown.max(1) / grown.sum(1)) > 0.95

@@ -174,7 +174,7 @@ def drawn(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_the_audit_of_generated_items_names_no_start(drawn: Run) -> None:
     found = audit(drawn, AuditPlan(0, sounds=False), Workers(1))
     assert found["run"]["start_from"] is None
-    assert "learnt sums of two recordings" in found["sets"]["distilled"]["words"]
+    assert "learnt sums of a few recordings" in found["sets"]["distilled"]["words"]
     assert "from mix" not in found["sets"]["distilled"]["words"]
     (line,) = found["left_out"]
     assert "distilled were not asked about: its items are drawn from a generator" in line

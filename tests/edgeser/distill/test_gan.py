@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load
 
-from edgeser.distill import gan
+from edgeser.distill import gan, starts
 from edgeser.distill.gan_files import files, probe
 from edgeser.distill.loop import LARGEST_RISE, run_method
 from edgeser.distill.method import Assignment, State
@@ -81,6 +81,18 @@ def test_bases_have_to_make_duets_of_their_class_and_no_clip(given: Assignment) 
     assert apart.min() > 0.05  # ten of each class, from eight clips
     moved = np.stack([np.roll(clips, shift, axis=2) for shift in range(clips.shape[2])])
     assert min(np.abs(moved - item).mean((2, 3)).min() for item in wanted[:4]) > 0.05
+
+
+def test_with_clips_for_every_basis_they_are_what_items_from_duets_begin_as(given: Assignment) -> None:
+    few = replace(given, settings=replace(given.settings, latent=4, ipc=4, formations=1))
+    assert np.array_equal(gan.sums(few), starts.duet(few))
+
+
+def test_generators_of_vectors_have_fewer_bases_and_mix_them_more(given: Assignment) -> None:
+    vectors = np.zeros((24, 20, 1, 1), np.float32)
+    free = replace(given, settings=replace(given.settings, latent=0), task=replace(given.task, clips=vectors))
+    shape = gan.shape_of(free)
+    assert (shape.latent, shape.sharpness) == (16, 6.0)
 
 
 def test_targets_are_duets_that_the_experts_doubt_less(given: Assignment) -> None:

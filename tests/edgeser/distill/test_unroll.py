@@ -71,7 +71,7 @@ def iterated(given: Assignment, count: int) -> tuple[State, list[Mapping[str, fl
 def outer_loss(given: Assignment, window: unroll.Window) -> Callable[[Mapping[str, np.ndarray]], float]:
     """The loss of a window in float64, with torch's AdamW."""
     settings, graph = given.settings, given.task.graph
-    plan = BankPlan(settings.views, settings.temperature, settings.seed)
+    plan = BankPlan(settings.labels, settings.views, settings.temperature, settings.seed)
     recipes = bank_recipes(len(given.classes), given.task.clips.shape[3], plan)
     begun = {name: value.double() for name, value in window.student.values.items()}
     clips, hard = torch.from_numpy(given.task.clips), torch.from_numpy(given.task.hard_labels)
