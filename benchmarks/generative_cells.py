@@ -29,8 +29,8 @@ from distillation_runs import (
     say,
 )
 
-from edgeser.distill.gan import BASES_OF_A_CLASS, INVERTED
 from edgeser.distill.gan import items as generated_items
+from edgeser.distill.gan_targets import BASES_OF_A_CLASS, INVERTED
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish

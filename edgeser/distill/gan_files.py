@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from edgeser.distill.bank import finish
-from edgeser.distill.gan import KEPT, items, part, shape_of
+from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.gan_networks import VectorShape
+from edgeser.distill.gan_targets import shape_of
 from edgeser.distill.method import Assignment, State
 from edgeser.errors import SettingsError
 from edgeser_device.distilled import DistilledSet

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load
 
-from edgeser.distill import gan, starts
+from edgeser.distill import gan, gan_targets, starts
 from edgeser.distill.gan_files import files, probe
 from edgeser.distill.loop import LARGEST_RISE, run_method
 from edgeser.distill.method import Assignment, State
@@ -72,10 +72,10 @@ def test_what_it_makes_comes_to_look_like_the_clips(given: Assignment) -> None:
 
 
 def test_bases_have_to_make_duets_of_their_class_and_no_clip(given: Assignment) -> None:
-    wanted = gan.sums(given)
+    wanted = gan_targets.sums(given)
     clips = given.task.clips[:, 0]
     assert wanted.shape == (30, *clips.shape[1:])
-    assert np.array_equal(wanted, gan.sums(given))
+    assert np.array_equal(wanted, gan_targets.sums(given))
     flat = wanted.reshape(30, -1)
     apart = np.abs(flat[:, None] - flat[None]).mean(2)[~np.eye(30, dtype=bool)]
     assert apart.min() > 0.05  # ten of each class, from eight clips
@@ -85,31 +85,31 @@ def test_bases_have_to_make_duets_of_their_class_and_no_clip(given: Assignment) 
 
 def test_with_clips_for_every_basis_they_are_what_items_from_duets_begin_as(given: Assignment) -> None:
     few = replace(given, settings=replace(given.settings, latent=4, ipc=4, formations=1))
-    assert np.array_equal(gan.sums(few), starts.duet(few))
+    assert np.array_equal(gan_targets.sums(few), starts.duet(few))
 
 
 def test_generators_of_vectors_have_fewer_bases_and_mix_them_more(given: Assignment) -> None:
     vectors = np.zeros((24, 20, 1, 1), np.float32)
     free = replace(given, settings=replace(given.settings, latent=0), task=replace(given.task, clips=vectors))
-    shape = gan.shape_of(free)
+    shape = gan_targets.shape_of(free)
     assert (shape.latent, shape.sharpness) == (16, 6.0)
 
 
 def test_targets_are_duets_that_the_experts_doubt_less(given: Assignment) -> None:
-    summed, wanted = gan.sums(given), gan.targets(given)
+    summed, wanted = gan_targets.sums(given), gan_targets.targets(given)
     classes = np.repeat(np.arange(3), 10)
     before, after = (
         given.ensemble.soft_labels(made[:, None], 1.0)[np.arange(30), classes].mean() for made in (summed, wanted)
     )
     assert after > before + 0.05
-    assert np.array_equal(wanted, gan.targets(given))
+    assert np.array_equal(wanted, gan_targets.targets(given))
 
 
 def test_the_first_generator_is_near_its_targets_already(given: Assignment) -> None:
     free = replace(given, settings=replace(given.settings, latent=0))
     state = gan.begin(free)
     weights = {name: torch.from_numpy(array) for name, array in gan.part(state, gan.KEPT).items()}
-    shape, wanted = gan.shape_of(free), state[gan.WANTED]
+    shape, wanted = gan_targets.shape_of(free), state[gan.WANTED]
     apart = (gan.decode(shape, weights, weights["bases"]).numpy() - wanted) ** 2
     assert apart.mean() < 0.5 * wanted.var()  # the clips are noise, of which few components hold little
     for side, other in ((0, 0), (8, 16)):  # what linear patches of noise leave is spread evenly
@@ -119,8 +119,8 @@ def test_the_first_generator_is_near_its_targets_already(given: Assignment) -> N
 
 def test_a_generator_of_many_classes_has_fewer_bases(given: Assignment) -> None:
     free = replace(given, settings=replace(given.settings, latent=0))
-    assert gan.shape_of(free).latent == 32
-    many = gan.shape_of(replace(free, task=replace(free.task, classes=30)))
+    assert gan_targets.shape_of(free).latent == 32
+    many = gan_targets.shape_of(replace(free, task=replace(free.task, classes=30)))
     assert many.latent == 8
     numbers = {name: int(np.prod(size)) for name, size in many.weights.items()}
     assert 2 * sum(numbers.values()) - numbers["bases"] < 1_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from edgeser.cli import main
 from edgeser.corpora.errors import UnreadableLabels
-from edgeser.distill import gan
+from edgeser.distill import gan, gan_targets
 from edgeser.distill.table import settings_for
 from edgeser.errors import RunError, SettingsError
 from edgeser.run import Run
@@ -75,7 +75,7 @@ def test_generated_vectors_teach_what_real_ones_do(file: Path, tmp_path: Path) -
 
 def test_no_vector_of_the_file_is_among_those_that_bases_make(file: Path) -> None:
     assignment = with_experts(prepare_vectors(settings(file)).assignment)
-    wanted = gan.sums(assignment)
+    wanted = gan_targets.sums(assignment)
     assert wanted.shape == (18, SIZE)
     real = assignment.task.clips[:, :, 0, 0]
     assert np.abs(wanted[:, None] - real[None]).mean(2).min() > 0.05
