@@ -154,8 +154,10 @@ def measure_draw(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]
     known = read(path)
     if has_seeds(known, request.trainings):
         return known
-    jobs = [(opened.files, draw, bench_of(opened, draw, seed), seed) for seed in range(request.trainings)]
-    pairs, bench = list(request.workers.each(train_on_draw, jobs)), jobs[0][2]
+    bench, seeds = bench_of(opened, draw), range(request.trainings)
+    others = [bench if draw.fresh else bench_of(opened, draw, seed) for seed in seeds[1:]]  # fresh ones draw their own
+    jobs = [(opened.files, draw, own, seed) for seed, own in zip(seeds, [bench, *others], strict=True)]
+    pairs = list(request.workers.each(train_on_draw, jobs))
     found = {
         **summary(pairs, bench.distilled.names),
         "items": len(bench.distilled),

@@ -33,6 +33,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeser_export.errors import ExportError, GraphError
 from edgeser_export.graph import Weights
 from edgeser_export.nodes import IR_VERSION, OPSET, Nodes
+from edgeser_export.rounding import HIGHEST, nearest_weights
 
 LATENT, LABELS, ITEMS = "z", "labels", "items"
 CHANNELS = (32, 24, 16)
@@ -47,8 +48,6 @@ SMALL = 16
 """Weights of fewer numbers are stored as they are, except bases."""
 BASES = "bases"
 """Name of the weight that has most of the numbers."""
-LEVELS = 127
-"""Largest level of a basis; the lowest is its negative."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ def as_stored(weights: Weights) -> dict[str, NDArray[np.float32]]:
 
 def in_levels(bases: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Bases (bases, numbers) as int8 and the size of one level of each, float32 (bases,)."""
-    scale = np.maximum(np.abs(bases).max(1) / np.float32(LEVELS), np.float32(EPSILON))
-    return np.rint(bases / scale[:, None]).astype(np.int8), scale
+    scale = np.maximum(np.abs(bases).max(1) / np.float32(HIGHEST), np.float32(EPSILON))
+    return nearest_weights(bases, scale), scale
 
 
 def write_generator(shape: GeneratorShape, weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
