@@ -45,7 +45,6 @@ DRAWS = (
     Draw("50", ratio="original"),
     Draw("50", fresh=True),
     Draw("50", ratio="original", fresh=True),
-    Draw("0.056", polish=50),
 )
 ABLATED = (Draw("0.056"), Draw("50"))
 """What is drawn from the generators of the ablation, where --sets does not leave it out."""

@@ -73,21 +73,19 @@ class Draw:
         labels: hard, soft or bank.
         ratio: balanced or original.
         fresh: New points in every epoch, as the board draws them: whole log-mels.
-        polish: Iterations of invert.
     """
 
     budget: str
     labels: str = "bank"
     ratio: str = "balanced"
     fresh: bool = False
-    polish: int = 0
 
     @property
     def name(self) -> str:
         """For people and files."""
         parts = [self.budget, self.labels, self.ratio]
         parts += ["fresh"] if self.fresh else []
-        return " ".join(parts + ([f"polish {self.polish}"] if self.polish else []))
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,7 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     task = assignment.task
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
     wanted |= {"ship": "generator" if draw.fresh else "items", "formations": 0}
-    settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio, polish=draw.polish)
+    settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio)
     return replace(assignment, settings=decided(settings, len(task.clips), task.classes, task.fewest_clips))
 
 

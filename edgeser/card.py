@@ -17,7 +17,6 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
         "real": "began as log-mels of recordings of the corpus and were then changed",
         "mix": "began as sums of the powers of several recordings and were then changed",
         "duet": "began as sums of the powers of two recordings that were alike and were then changed",
-        "crowd": "began as sums of all clips of their class, each with an equal share, and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
     }
 )

@@ -126,7 +126,7 @@ class Run:
     def took(self) -> dict[str, Any]:
         """Seconds by phase and memory of the process that finished the run; None for what a log does not tell."""
         finished = self.events("finished")[-1:] or [{}]
-        return {key: finished[0].get(key) for key in ("seconds", "total_seconds", "peak_rss_mb", "process_peak_rss_mb")}
+        return {key: finished[0].get(key) for key in ("seconds", "total_seconds", "peak_rss_mb")}
 
     def save_student(self, graph: Graph, init: Weights) -> None:
         """Write the op graph and the fixed initialisation."""

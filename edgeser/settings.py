@@ -27,8 +27,8 @@ class Settings:
         share: Items as a share of the training items, at least one a class; 0 where ``ipc`` decides.
         formations: Log-mels in one item, with fewer bits a value, then fewer bands and frames; 0 decides by the method.
         seed: Of initialisation, selection and distillation.
-        start_from: What items begin as: real clips, mix (three voices at once), duet (two that are alike), crowd (equal
-            shares of all) or noise; empty lets the budget decide.
+        start_from: What items begin as: real clips, mix (three voices at once), duet (two that are alike) or noise;
+            empty lets the budget decide.
         init_epoch: Epoch of the first trajectory that is the student's fixed initialisation; 0 is the untrained start.
         labels: hard, soft or bank.
         views: Views for each item; 0 decides by the budget.
@@ -43,8 +43,6 @@ class Settings:
         weight_decay: Of the student.
         check_every: Iterations from one check on dev speakers to the next; 0 never checks.
         patience: Checks without a better UAR after which the method stops; the best items are kept.
-        candidates: Sets of the same items, each with an initialisation and views of its own; a student is trained on
-            each, and the best on dev speakers is shipped. 1 chooses nothing.
         trajectories: Experts whose trajectories are matched (mtt).
         expert_span: Epochs from one matched snapshot to the next (mtt).
         earliest_start: Earliest epoch at which a match starts (mtt).
@@ -75,7 +73,6 @@ class Settings:
         feature_weight: Weight of the matching of features, L_FM (gan).
         probability_weight: Weight of the matching of probabilities, L_SML (gan).
         diversity_weight: Weight of the lack of diversity, L_DIV (gan).
-        polish: Iterations of invert on the sampled items (gan).
         ratio: balanced, or original: classes as frequent as in the training clips (gan).
         ship: items, or generator: the kit draws its items on the device (gan).
         memory: Way through the steps of a match: fast, or lean in the memory of one step (mtt).
@@ -110,7 +107,6 @@ class Settings:
     weight_decay: float = 0.1
     check_every: int = 0
     patience: int = 3
-    candidates: int = 1
     trajectories: int = 2
     expert_span: int = 4
     earliest_start: int = 0
@@ -141,7 +137,6 @@ class Settings:
     feature_weight: float = 1.0
     probability_weight: float = 0.3
     diversity_weight: float = 0.3
-    polish: int = 0
     ratio: str = "balanced"
     ship: str = "items"
     memory: str = "fast"
@@ -197,7 +192,6 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "weight_decay": (0, 1),
     "check_every": (0, 1_000_000),
     "patience": (1, 1000),
-    "candidates": (1, 1000),
     "trajectories": (1, 64),
     "expert_span": (1, 1000),
     "earliest_start": (0, 10_000),
@@ -228,7 +222,6 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "feature_weight": (0, 1000),
     "probability_weight": (0, 1000),
     "diversity_weight": (0, 1000),
-    "polish": (0, 10_000),
     "dp": (0, 1000),
 }
 """Lowest and highest value of each number."""
@@ -236,6 +229,8 @@ CHOICES: Mapping[str, tuple[float, ...]] = {"trajectory_momentum": (0.0, 0.9), "
 """The values of numbers that have few."""
 WORDS: Mapping[str, tuple[str, ...]] = {"ratio": ("balanced", "original"), "ship": ("items", "generator")}
 """The values of words that no table of functions has."""
+GONE: Mapping[str, int] = {"candidates": 1, "polish": 0}
+"""Settings of earlier versions, and the value with which they did nothing; runs of these versions are still read."""
 _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
@@ -282,6 +277,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}", "write lines like: ipc = 6") from error
     known = [field.name for field in fields(Settings)]
+    values = {name: value for name, value in values.items() if name not in GONE or value != GONE[name]}
     for name in values:
         if name not in known:
             raise SettingsError(f"{path} names a setting {name!r} that does not exist", choice_hint(name, known))

@@ -175,7 +175,7 @@ def _with_start(opened: Opened, start: str, folder: Path, workers: Workers) -> D
         task, settings = opened.assignment.task, opened.assignment.settings
         trained = train_experts(opened.run, task, needed_experts(settings, task), workers)
         workers.release()
-        own = replace(settings, check_every=0, candidates=1)
+        own = replace(settings, check_every=0)
         whole = started(with_experts(task, opened.distilled.names, own, trained), start)
         place = Run(folder / f"{FROM}{start}")
         place.folder.mkdir(parents=True, exist_ok=True)

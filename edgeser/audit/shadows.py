@@ -5,8 +5,8 @@
 
 A shadow does what the run did, with the same settings on half of the clips: as many items, twice the share, so that
 more is given away rather than less. All sets of a shadow share its label experts. What is done is kept cell by cell (an
-expert, the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Candidates and
-early stops choose on dev speakers and are left out; the level that clips are normalised by is that of all clips.
+expert, the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Early
+stops choose on dev speakers and are left out; the level that clips are normalised by is that of all clips.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
     """Do what is missing of a shadow, and keep what an attacker sees; its number."""
     half = plan.half(number)
     chosen = np.flatnonzero(half.chosen)
-    settings = replace(plan.settings, check_every=0, candidates=1)
+    settings = replace(plan.settings, check_every=0)
     speakers = tuple(plan.task.speakers[clip] for clip in chosen)
     task = replace(plan.task, clips=plan.task.clips[chosen], labels=plan.task.labels[chosen], speakers=speakers)
     run = Run(plan.folder / f"{number:02d}")

@@ -50,9 +50,7 @@ Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the stud
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of initialisation, selection and distillation.")]
 StartFrom: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--from", metavar="START", help="What items begin as: real, mix, duet, crowd or noise; the budget decides."
-    ),
+    typer.Option("--from", metavar="START", help="What items begin as: real, mix, duet or noise; the budget decides."),
 ]
 InitEpoch: TypeAlias = Annotated[int | None, typer.Option(help="Epoch of the first trajectory that is the fixed init.")]
 Labels: TypeAlias = Annotated[str | None, typer.Option(help="hard, soft or bank.")]
@@ -70,10 +68,6 @@ Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of th
 Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items; 0 is the method's own number.")]
 CheckEvery: TypeAlias = Annotated[
     int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
-]
-Candidates: TypeAlias = Annotated[
-    int | None,
-    typer.Option(help="Sets with an initialisation and views of their own; the best on dev speakers is shipped."),
 ]
 Patience: TypeAlias = Annotated[
     int | None, typer.Option(help="Checks without a better UAR after which the method stops.")
@@ -149,7 +143,6 @@ ProbabilityWeight: TypeAlias = Annotated[
     float | None, typer.Option(help="Weight of the matching of probabilities, L_SML (gan).")
 ]
 DiversityWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the lack of diversity, L_DIV (gan).")]
-Polish: TypeAlias = Annotated[int | None, typer.Option(help="Iterations of invert on the sampled items (gan).")]
 Ratio: TypeAlias = Annotated[
     str | None, typer.Option(help="balanced, or original: classes as frequent as in the training clips (gan).")
 ]
@@ -166,7 +159,7 @@ Config: TypeAlias = Annotated[
 Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.")]
 Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything, and print how long it will take and how much memory.")
+    bool, typer.Option("--dry-run", help="Check everything, and print about how long it will take and how much memory.")
 ]
 Backend: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="Where jobs run: local, or ray for a cluster.")]
 Jobs: TypeAlias = Annotated[

@@ -81,7 +81,6 @@ def distill(
     iterations: flags.Iterations = None,
     check_every: flags.CheckEvery = None,
     patience: flags.Patience = None,
-    candidates: flags.Candidates = None,
     trajectories: flags.Trajectories = None,
     trajectory_rate: flags.TrajectoryRate = None,
     trajectory_momentum: flags.TrajectoryMomentum = None,
@@ -112,7 +111,6 @@ def distill(
     feature_weight: flags.FeatureWeight = None,
     probability_weight: flags.ProbabilityWeight = None,
     diversity_weight: flags.DiversityWeight = None,
-    polish: flags.Polish = None,
     ratio: flags.Ratio = None,
     ship: flags.Ship = None,
     dp: flags.Dp = None,
@@ -127,27 +125,22 @@ def distill(
     require_host()
     from edgeser.distill.pipeline import describe, prepare
     from edgeser.distill.pipeline import distill as run_distillation
-    from edgeser.distill.plan import make_plan, plan_table
-    from edgeser.stopwatch import Stopwatch
+    from edgeser.distill.plan import make_plan, plan_text
 
-    watch = Stopwatch.of_program()
     settings = _settings(context.params, config, out if resume else None)
     workers = workers_of(jobs, backend)
     if settings.corpus == VECTORS:
         _distil_vectors(settings, out, resume, dry_run, as_json)
         return
     if dry_run:
-        description = describe(prepare(settings, workers))
-        workers.release()
-        plan = make_plan(settings, workers)
+        material = prepare(settings, workers)
+        description, plan = describe(material), make_plan(material, workers)
         if as_json:
             print_json({**description, "plan": plan})
         else:
-            typer.echo(_plan_text(description))
-            print_rich(plan_table(plan))
-            typer.echo("no run was written")
+            typer.echo(f"{_plan_text(description)}\n{plan_text(plan)}\nno run was written")
         return
-    run = run_distillation(settings, out, workers, resume, say, watch)
+    run = run_distillation(settings, out, workers, resume, say)
     result, description = _outcome(run), run.description()
     if "dp" in description:
         result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}

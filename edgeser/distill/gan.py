@@ -49,7 +49,7 @@ from edgeser.distill.gan_networks import (
     initial,
     one_hot,
 )
-from edgeser.distill.gan_targets import polished, shape_of, targets
+from edgeser.distill.gan_targets import shape_of, targets
 from edgeser.distill.method import Assignment, State
 from edgeser.errors import RunError
 from edgeser.network import Tensors, to_tensors
@@ -135,7 +135,7 @@ def is_sound(values: Mapping[str, float]) -> bool:
 
 
 def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
-    """The items that the kept generator makes, float32 (items, mels, frames), polished if the settings say so.
+    """The items that the kept generator makes, float32 (items, mels, frames).
 
     Raises:
         RunError: As :func:`improve`.
@@ -146,8 +146,7 @@ def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
     learnt = part(state, KEPT)
     weights = to_tensors(as_stored(learnt) if isinstance(shape, GeneratorShape) else learnt)
     with torch.no_grad():
-        made = generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()
-    return polished(assignment, made, settings.polish)
+        return generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()
 
 
 def pretraining(assignment: Assignment) -> int:

@@ -55,6 +55,6 @@ def probe(assignment: Assignment, state: State, frontend: FrontendSpec) -> Disti
     """One item a class with a few views each, the first ones that the generator makes."""
     views = -(-PROBE_VIEWS // assignment.task.classes)
     small = replace(
-        assignment, settings=replace(assignment.settings, ipc=1, views=views, ratio="balanced", polish=0, formations=1)
+        assignment, settings=replace(assignment.settings, ipc=1, views=views, ratio="balanced", formations=1)
     )
     return finish(small, items(small, state), frontend)

@@ -77,7 +77,7 @@ def guarantee(settings: Settings) -> dict[str, Any] | None:
             *([] if hard else [labels]),
             "the mean and standard deviation by which log-mels are normalised, and the number of clips of each class",
             "a speaker: with k clips in a class epsilon grows k-fold and more",
-            "what was chosen on dev speakers (--candidates, --check-every), whose clips have no noise",
+            "what was chosen on dev speakers (--check-every), whose clips have no noise",
             "the arithmetic: noise is drawn in floating point",
         ],
     }

@@ -18,15 +18,13 @@ from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.distill.candidates import BOARD_SEED, Candidate, best_of, candidate, try_candidates
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
 from edgeser.distill.guarantee import guarantee, require_guarantee
 from edgeser.distill.loop import iterations_done, number_of_checks, run_method
 from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.shipping import finish as finish
-from edgeser.distill.shipping import student_schedule as student_schedule
+from edgeser.distill.shipping import ship
 from edgeser.distill.table import decided, find_method, has_starts, require_start, takes_clips
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
@@ -40,11 +38,15 @@ from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays, train_on_set
 from edgeser.workers import Workers, one_thread
+from edgeser_device.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
 from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
+
+BOARD_SEED = 0
+"""Seed of the order of the views with which a board trains unless it is told otherwise."""
 
 Say: TypeAlias = Callable[[str], None]
 """Told something that the user must know, a line at a time."""
@@ -103,7 +105,6 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     count, classes = len(task.clips), task.classes
     fixed = decided(settings, count, classes, task.fewest_clips)
     require_enough_items(settings, fixed, task, corpus.labels)
-    require_free_choice(fixed)
     require_guarantee(fixed)
     return Material(corpus, split, features, fixed, task)
 
@@ -142,23 +143,6 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
         )
 
 
-def require_free_choice(settings: Settings) -> None:
-    """Check that candidates can have initialisations and views of their own.
-
-    Raises:
-        SettingsError: What was learnt belongs to one initialisation and its views.
-    """
-    reason = ""
-    if find_method(settings.method).labels is not None:
-        reason = f"--method {settings.method} learns for one initialisation and its views"
-    elif settings.ship != "items":
-        reason = f"--ship {settings.ship} has no views of its own"
-    elif settings.init_epoch:
-        reason = "--init-epoch trains one initialisation"
-    if settings.candidates > 1 and reason:
-        raise SettingsError(f"{reason}, so there are no {settings.candidates} candidates", "use --candidates 1")
-
-
 def distill(
     settings: Settings, out: Path, workers: Workers, resume: bool, warn: Say, watch: Stopwatch | None = None
 ) -> Run:
@@ -195,14 +179,13 @@ def distill(
         with one_thread():
             state = learn(run, assignment, material, watch)
             with watch.phase("labels"):
-                chosen = choose(run, assignment, state, material.features)
-            run.save_student(material.graph, chosen.init)
+                note("labelling the views")
+                distilled = ship(assignment, state, material.features.frontend)
             files = find_method(assignment.settings.method).files
             for name, data in files(assignment, state, material.features.frontend).items() if files else ():
                 write_bytes(out / name, data)
             if assignment.settings.dp:
-                run.log("utility", dev_uar=utility(assignment, chosen, material.features))
-        distilled = chosen.distilled
+                run.log("utility", dev_uar=utility(assignment, distilled, material.features))
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
     return run
@@ -222,26 +205,10 @@ def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch
         return run_method(run, method, assignment, advance, timed if check else None)
 
 
-def choose(run: Run, assignment: Assignment, state: State, features: Features) -> Candidate:
-    """The set that is shipped: the only candidate, or the best on dev speakers; what was tried is kept in the log."""
-    count = assignment.settings.candidates
-    note(f"labelling the views of {count} candidates" if count > 1 else "labelling the views")
-    if count == 1:
-        return candidate(assignment, state, features, 0)
-    found = {int(event["number"]): float(event["dev_uar"]) for event in run.events("candidate")}
-    with progress_bar("candidates", count) as advance:
-        advance(len(found), "")
-        for number, uar in try_candidates(assignment, state, features, found):
-            run.log("candidate", number=number, dev_uar=uar)
-            found[number] = uar
-            advance(len(found), f"dev UAR {uar:.3f}")
-    return candidate(assignment, state, features, best_of(found))
-
-
-def utility(assignment: Assignment, chosen: Candidate, features: Features) -> float:
+def utility(assignment: Assignment, distilled: DistilledSet, features: Features) -> float:
     """UAR on the dev speakers of a student that is trained on the set as a board trains it: what noise leaves."""
     graph = assignment.task.graph
-    student = train_on_set(graph, chosen.init, chosen.distilled, BOARD_SEED)
+    student = train_on_set(graph, assignment.init, distilled, BOARD_SEED)
     return score(graph, student, Clips.of(features.dev, assignment.task.classes)).uar
 
 

@@ -1,9 +1,8 @@
-"""What items begin as: real clips, two or three voices at once, equal shares of all clips of the class, or noise.
+"""What items begin as: real clips, two or three voices at once, or noise.
 
-    items = STARTS["crowd"](assignment)         # float32 (items, mels, frames), in the order of the classes
+    items = STARTS["mix"](assignment)           # float32 (items, mels, frames), in the order of the classes
 
-A mixture or a duet is several voices at once, which can be found in it. In a crowd no clip has more to say than any
-other. Noise has the class's mean spectrum only.
+A mixture or a duet is several voices at once, which can be found in it. Noise has the class's mean spectrum only.
 """
 
 from __future__ import annotations
@@ -13,13 +12,11 @@ from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment
 from edgeser.distill.voices import alike, at_once, draws, fitting_shift, pairs
 from edgeser.errors import SettingsError
-from edgeser.training import roll_each
 from edgeser_export.errors import choice_hint
 
 Items = NDArray[np.float32]
@@ -27,8 +24,6 @@ SOURCES = 3
 """Voices in a mixture: with four little is left that tells emotions apart."""
 LEAST_SHARE, LARGEST_SHARE = 0.5, 1.5
 """Of a voice's power, before shares are made to sum to one: none is drowned by the others."""
-CROWD = 128
-"""Clips of a class in a crowd at most: more take time, and each has less than a hundredth already."""
 SMOOTH_FRAMES = 3
 """Noise is drawn for every third frame and every third band and interpolated, as speech varies."""
 
@@ -82,28 +77,6 @@ def together(sources: Items, random: np.random.Generator, decibels: float) -> ND
     return alike(at_once(sources, weights / weights.sum(), decibels), sources)
 
 
-def crowd(assignment: Assignment) -> Items:
-    """Every clip of the class, or ``CROWD`` random ones, in equal shares.
-
-        item = m + sum of s_i (clip_i - m) / sqrt(n)
-
-    m is the class's mean spectrum, s_i is +1 or -1 at random, and each clip is shifted circularly by random frames, so
-    that items vary as clips do: the same spread of every band, and the same correlations between bands and between
-    frames. Each of n clips makes an n-th of an item's variance.
-    """
-    random = np.random.default_rng([assignment.settings.seed, 0xC40D])
-    items = []
-    for number in range(assignment.task.classes):
-        everybody = assignment.clips_of_class(number)
-        middle = assignment.task.clips[everybody, 0].mean((0, 2))[:, None]
-        for _ in range(assignment.per_class):
-            clips = assignment.task.clips[random.permutation(everybody)[:CROWD]] - middle
-            signs = random.choice((-1.0, 1.0), len(clips)) / np.sqrt(len(clips))
-            shifted = roll_each(torch.from_numpy(clips), random.integers(clips.shape[3], size=len(clips)))
-            items.append(middle + np.tensordot(signs, shifted[:, 0].numpy(), axes=1))
-    return np.stack(items).astype(np.float32)
-
-
 def noise(assignment: Assignment) -> Items:
     """The class's mean spectrum and smooth noise as wide as the class's clips vary in each band."""
     random = np.random.default_rng([assignment.settings.seed, 0x4015E])
@@ -117,7 +90,7 @@ def noise(assignment: Assignment) -> Items:
 
 
 STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType(
-    {"real": real, "mix": mix, "duet": duet, "crowd": crowd, "noise": noise}
+    {"real": real, "mix": mix, "duet": duet, "noise": noise}
 )
 """What ``--from`` offers."""
 USUAL, OF_MANY = "mix", "duet"

@@ -96,8 +96,8 @@ def prepare_vectors(settings: Settings) -> Material:
     """
     if settings.method not in METHODS:
         raise SettingsError(f"--method {settings.method} does not work on vectors", f"use one of: {', '.join(METHODS)}")
-    if settings.ship != "items" or settings.polish or settings.formations > 1:
-        raise SettingsError("vectors are shipped as items, as they are", "leave out --ship, --polish and --formations")
+    if settings.ship != "items" or settings.formations > 1:
+        raise SettingsError("vectors are shipped as items, as they are", "leave out --ship and --formations")
     require_start(settings)
     vectors = read_vectors(Path(settings.folder))
     split, rows = split_vectors(vectors, settings.split)

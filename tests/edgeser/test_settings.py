@@ -184,3 +184,12 @@ def test_what_is_given_is_left_alone() -> None:
     given = replace(GOOD, views=5, label_width=0.5, expert_steps=7)
     assert with_budget(given, 1000, 8) == given
     assert asdict(with_budget(Settings(corpus="demo", share=0.1, seed=4), 80, 8))["seed"] == 4
+
+
+def test_settings_that_did_nothing_and_are_gone_are_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('corpus = "demo"\nipc = 2\ncandidates = 1\npolish = 0\n')
+    assert resolve(path, {}) == Settings(corpus="demo", ipc=2)
+    path.write_text('corpus = "demo"\nipc = 2\ncandidates = 4\n')
+    with pytest.raises(SettingsError, match="'candidates' that does not exist"):
+        resolve(path, {})

@@ -207,7 +207,7 @@ def test_many_items_begin_as_fewer_voices(values: dict[str, Any], start: str) ->
     ("values", "iterations"),
     [
         ({}, 40),
-        ({"start_from": "crowd"}, 40),
+        ({"start_from": "duet"}, 40),
         ({"start_from": "noise"}, 300),
         ({"start_from": "noise", "iterations": 5}, 5),
         ({"start_from": "noise", "method": "match"}, METHODS["match"].defaults["iterations"]),
@@ -224,7 +224,7 @@ def test_noise_is_a_long_way_from_what_experts_know(values: dict[str, Any], iter
         ("mix", 40, "noise", 300),
         ("noise", 300, "mix", 40),
         ("mix", 7, "noise", 7),
-        ("mix", 40, "crowd", 40),
+        ("mix", 40, "duet", 40),
         ("noise", 300, "noise", 300),
     ],
 )

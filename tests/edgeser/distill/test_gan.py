@@ -221,12 +221,6 @@ def test_more_items_than_clips_can_be_made(given: Assignment) -> None:
     assert len(gan.items(replace(given, settings=many), gan.begin(given))) == 150
 
 
-def test_polishing_changes_the_items(given: Assignment) -> None:
-    state = gan.begin(given)
-    polished = gan.items(replace(given, settings=replace(given.settings, polish=3)), state)
-    assert 0.01 < np.abs(polished - gan.items(given, state)).mean() < 0.5
-
-
 def test_a_class_with_too_few_clips_is_named(given: Assignment) -> None:
     few = replace(given.task, labels=np.array([0] * 9 + [1] * 8 + [2] * 7))
     with pytest.raises(SettingsError, match="'sadness' has 7 training items, fewer than the 8 that --method gan"):

@@ -116,7 +116,7 @@ def test_a_finished_run_tells_what_it_took(tiny_run: Run) -> None:
     assert set(took["seconds"]) == {"features", "experts", "method", "labels"}
     assert all(seconds > 0 for seconds in took["seconds"].values())
     assert took["total_seconds"] == pytest.approx(sum(took["seconds"].values()), abs=0.05)
-    assert took["peak_rss_mb"] >= took["process_peak_rss_mb"] > 100
+    assert took["peak_rss_mb"] > 100
     assert set(Run(tiny_run.folder / "checkpoint").took().values()) == {None}
 
 
@@ -363,4 +363,4 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert plan["budget"]["items"] == 8
     assert plan["split"]["name"] == "quick"
     assert list(tmp_path.iterdir()) == []
-    assert list(plan["plan"]["seconds"]) == ["start", "features", "experts", "method", "checks", "labels"]
+    assert list(plan["plan"]["seconds"]) == ["experts", "method", "checks", "labels"]

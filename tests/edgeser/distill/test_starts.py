@@ -13,7 +13,6 @@ from edgeser.distill.starts import (
     SOURCES,
     STARTS,
     begin_items,
-    crowd,
     duet,
     find_start,
     mix,
@@ -70,7 +69,7 @@ def test_items_are_made_of_the_clips_that_are_named_as_their_sources(assignment:
         assert set(np.flatnonzero(bands > 1e-4)) == set(sources)
 
 
-@pytest.mark.parametrize("name", ["mix", "duet", "crowd", "noise"])
+@pytest.mark.parametrize("name", ["mix", "duet", "noise"])
 def test_no_clip_is_among_the_items(assignment: Assignment, name: str) -> None:
     """The nearest clip, over all circular shifts, is about as far as clips of the class are from each other."""
     given = of_speakers(assignment, 4)
@@ -121,31 +120,6 @@ def test_the_voices_of_a_duet_say_the_same_at_the_same_time(assignment: Assignme
     }
     assert min(found[duet]) > 0.999
     assert max(found[mix]) < 0.9
-
-
-def test_every_clip_of_a_class_has_the_same_share_in_a_crowd(assignment: Assignment) -> None:
-    given = of_speakers(assignment, 2)
-    clips = np.zeros_like(given.task.clips)
-    for index in range(len(clips)):
-        clips[index, 0, index, ::2] = 1.0
-    items = crowd(replace(given, task=replace(given.task, clips=clips)))
-    for item, number in zip(items, given.classes, strict=True):
-        spread = item.std(1)
-        own = np.flatnonzero(given.task.labels == number)
-        assert np.allclose(spread[own], 0.5 / np.sqrt(len(own)), rtol=1e-4)
-        assert np.allclose(np.delete(spread, own), 0, atol=1e-5)
-
-
-def test_a_crowd_varies_as_clips_do(assignment: Assignment) -> None:
-    given = of_speakers(assignment, 40)
-    random = np.random.default_rng(3)
-    parts = np.fft.rfft(random.standard_normal(given.task.clips.shape), axis=3)
-    clips = np.fft.irfft(parts / (1 + np.arange(parts.shape[3])), axis=3)
-    clips -= clips.mean(3, keepdims=True)
-    items = crowd(replace(given, task=replace(given.task, clips=clips.astype(np.float32))))
-    assert items.std() == pytest.approx(clips.std(), rel=0.1)
-    ours, theirs = ([np.mean(x * np.roll(x, lag, -1)) / np.mean(x**2) for lag in (1, 10)] for x in (items, clips))
-    assert ours == pytest.approx(theirs, abs=0.1)
 
 
 def test_a_class_with_one_clip_still_begins(assignment: Assignment) -> None:

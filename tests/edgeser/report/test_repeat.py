@@ -36,7 +36,7 @@ def test_the_command_gives_the_settings_of_the_run(method: str) -> None:
     [
         {"ipc": 0, "share": 0.0561234567},
         {"peak_rate": 0.00123456789, "weight_decay": 1e-7, "start_from": "real", "label_arch": "cnn6"},
-        {"split": "fold:3", "seed": 17, "width": 0.25, "views": 128, "labels": "soft", "candidates": 4},
+        {"split": "fold:3", "seed": 17, "width": 0.25, "views": 128, "labels": "soft", "patience": 4},
     ],
 )
 def test_settings_that_differ_are_named_exactly(changed: dict[str, object]) -> None:

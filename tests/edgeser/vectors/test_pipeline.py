@@ -122,7 +122,6 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     [
         ({"method": "mtt"}, "--method mtt does not work on vectors"),
         ({"ship": "generator"}, "vectors are shipped as items"),
-        ({"polish": 3}, "vectors are shipped as items"),
         ({"method": "random", "ipc": 500}, "fewer than the 500 needed"),
     ],
 )
