@@ -16,12 +16,12 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
     {
         "real": "began as log-mels of recordings of the corpus and were then changed",
         "mix": "began as sums of the powers of several recordings and were then changed",
-        "duet": "began as sums of the powers of two recordings that were alike and were then changed",
+        "aligned": "began as sums of the powers of two recordings that were alike and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
     }
 )
 """By start, what the items of the other methods are made of."""
-HEARD = ("real", "duet")
+HEARD = ("real", "aligned")
 """Starts that are one voice, or two that are alike: an item may say what a recording said."""
 MADE_BY: Mapping[str, str] = MappingProxyType(
     {
@@ -144,7 +144,7 @@ def _items(manifest: Mapping[str, Any]) -> list[str]:
     """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
-    method, start = provenance["method"], provenance["config"].get("start_from") or "real"
+    method, start = provenance["method"], provenance["config"].get("start") or "real"
     heard = method in MADE_BY or start in HEARD
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
     return [

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeser.commands import auditing, board, data, host, kits, listening, reporting
+from edgeser.commands import auditing, board, data, host, kits, listening, methods, reporting
 from edgeser_export.errors import EdgeserError
 
 # typer brings its own copy of click since 0.26 and used the package before; a public subclass leads to the base class.
@@ -23,7 +23,8 @@ app = typer.Typer(
     help="Distil emotional speech to a kit from which a small board trains its own emotion recogniser.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
 
@@ -44,6 +45,7 @@ def options(
 
 
 host.add_to(app)
+methods.add_to(app)
 auditing.add_to(app)
 reporting.add_to(app)
 app.add_typer(data.app, name="data")

@@ -15,16 +15,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from edgeser.config.settings import Settings
 from edgeser.curves import convergence
 from edgeser.details import row_details
+from edgeser.distill.budget import resolve
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
-from edgeser.distill.table import decided
 from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
 from edgeser.run import Run
 from edgeser.scoring import Clips, Score
-from edgeser.settings import Settings
 from edgeser.students import build, initial_weights, parse_student
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
@@ -128,7 +128,7 @@ class Shelf:
         return (
             replace(
                 material,
-                settings=decided(here, len(material.task.clips), material.task.classes, material.task.fewest_clips),
+                settings=resolve(here, len(material.task.clips), material.task.classes, material.task.fewest_clips),
             ),
             dev,
             test,

@@ -19,6 +19,7 @@ from typing import Any
 
 from edgeser.audit.digest import read_digest
 from edgeser.card import write_card
+from edgeser.config.values import values_of
 from edgeser.corpora.cards import UNSTATED
 from edgeser.errors import RunError
 from edgeser.fingerprint import is_own, speaker_hashes
@@ -183,7 +184,7 @@ def read_parts(folder: Path) -> Parts:
     if list(distilled.names) != description["labels"]:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
     results = _measured(run, bool(generator))
-    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled, generator)
+    return Parts(description, without_paths(values_of(run.settings())), results, graph, weights, distilled, generator)
 
 
 def _measured(run: Run, draws: bool) -> dict[str, Any]:
@@ -279,8 +280,8 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
 
 def _decided_start(run: Parts) -> dict[str, Any]:
     """The run's settings; where these leave the items' beginning to the budget, with what they began as."""
-    start = run.config.get("start_from") or run.description.get("start")
-    return {**run.config, **({"start_from": start} if start else {})}
+    start = run.config["start"] or run.description.get("start")
+    return {**run.config, **({"start": start} if start else {})}
 
 
 def _stored(run: Parts, members: Mapping[str, bytes]) -> dict[str, int]:

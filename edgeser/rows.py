@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgeser.config.settings import SETTINGS
+from edgeser.config.values import changed
 from edgeser.distill.coresets import random_items
 from edgeser.distill.method import Assignment
 from edgeser.distill.shipping import finish
 from edgeser.experts import Ensemble, Task
 from edgeser.network import to_tensors
 from edgeser.scoring import Clips, Score, average_by_clip, probabilities, score, score_of
-from edgeser.settings import BOUNDS
 from edgeser.training import Arrays, train_on_clips, train_on_set, with_statistics
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.generated import Drawing, Drawn, Points
@@ -187,7 +188,7 @@ def same_bytes(bench: Bench) -> BankSize:
     if abs(bank_bytes(bench, equal) / room - 1) <= SAME_BYTES:
         return equal
     ipc = _largest(_rarest(bench), lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
-    most_views = int(BOUNDS["views"][1])
+    most_views = int(SETTINGS["views"].high)
     return BankSize(ipc, _largest(most_views, lambda views: bank_bytes(bench, BankSize(ipc, views)) <= room))
 
 
@@ -240,15 +241,8 @@ def ensemble_score(ensemble: Ensemble, clips: Clips) -> Score:
 
 
 def _bank_assignment(bench: Bench, size: BankSize, labels: str, seed: int) -> Assignment:
-    settings = replace(
-        bench.assignment.settings,
-        seed=seed,
-        labels=labels,
-        ipc=size.ipc,
-        views=size.views,
-        ratio="balanced",
-        formations=1,
-    )
+    own = {"seed": seed, "labels": labels, "ipc": size.ipc, "views": size.views}
+    settings = changed(bench.assignment.settings, {**own, "gan.ratio": "balanced", "samples_per_item": 1})
     return replace(bench.assignment, settings=settings)
 
 
@@ -262,7 +256,7 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def _soft_labels(bench: Bench, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-    temperature = bench.assignment.settings.temperature
+    temperature = bench.assignment.settings.experts.temperature
     return bench.assignment.ensemble.soft_labels(bench.task.clips[chosen], temperature)
 
 

@@ -19,12 +19,13 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import differences, read_run_settings, to_toml
 from edgeser.errors import RunError, SettingsError
-from edgeser.settings import Settings, differences, read_toml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,16 +58,17 @@ class Run:
         return (self.folder / "distilled.safetensors").is_file()
 
     def settings(self) -> Settings:
-        """The settings that the run was made with."""
-        path = self._require("config.toml")
-        try:
-            return Settings(**read_toml(path))
-        except (SettingsError, TypeError) as error:
-            raise RunError(f"{path} is damaged: {error}", "distil again, into another --out") from error
+        """The settings that the run was made with, as resolved; of runs of older versions as the user gave them."""
+        return self._settings()[0]
+
+    def given(self) -> Settings:
+        """The settings as the user gave them."""
+        return self._settings()[1]
 
     def description(self) -> dict[str, Any]:
         """What run.json says."""
-        return self._json("run.json")
+        found = self._json("run.json")
+        return {**found, "start": "aligned"} if found.get("start") == "duet" else found  # its name before 0.2
 
     def metrics(self) -> dict[str, Any] | None:
         """What evaluate measured, if it was run."""
@@ -98,9 +100,9 @@ class Run:
 
     def generator(self) -> dict[str, bytes]:
         """The files of the generator, by their names in the run; empty where the run ships items."""
-        if self.settings().ship != "generator":
+        if self.settings().gan.ship != "generator":
             return {}
-        experts = [labeller_name(number) for number in range(self.settings().experts)]
+        experts = [labeller_name(number) for number in range(self.settings().experts.count)]
         return {name: self._require(name).read_bytes() for name in (GENERATOR, DESCRIPTION, PROBE, *experts)}
 
     def log(self, event: str, **values: Any) -> None:
@@ -133,6 +135,14 @@ class Run:
         write_json(self.folder / "student.json", graph.to_json())
         write_bytes(self.folder / "init.safetensors", safetensors_bytes(init))
 
+    def _settings(self) -> tuple[Settings, Settings]:
+        path = self._require("config.toml")
+        try:
+            resolved, given = read_run_settings(path)
+        except SettingsError as error:
+            raise RunError(f"{path} cannot be used: {error}", "distil again, into another --out") from error
+        return resolved, given
+
     def _json(self, name: str) -> dict[str, Any]:
         path = self._require(name)
         try:
@@ -151,14 +161,14 @@ class Run:
         return path
 
 
-def open_run(folder: Path, settings: Settings, resume: bool) -> Run:
-    """A run folder for ``settings``: a new one, or with ``resume`` the one that was interrupted.
+def open_run(folder: Path, given: Settings, resolved: Settings, resume: bool) -> Run:
+    """A run folder for settings: a new one, or with ``resume`` the one that was interrupted.
 
     Raises:
         RunError: As :func:`require_usable`.
     """
-    require_usable(folder, settings, resume)
-    write_bytes(folder / "config.toml", settings.to_toml().encode())
+    require_usable(folder, given, resume)
+    write_bytes(folder / "config.toml", to_toml(resolved, given).encode())
     return Run(folder)
 
 
@@ -175,8 +185,11 @@ def only_writer(run: Run) -> Iterator[None]:
         yield
 
 
-def require_usable(folder: Path, settings: Settings, resume: bool) -> None:
+def require_usable(folder: Path, settings: Settings, resume: bool) -> Settings:
     """Check that a run of ``settings`` can be written to a folder; nothing is written.
+
+    Returns:
+        The settings; of a run that was begun as it resolved them, so that what was decided stays.
 
     Raises:
         RunError: The folder holds another run, or a run and ``resume`` was not asked for.
@@ -185,14 +198,16 @@ def require_usable(folder: Path, settings: Settings, resume: bool) -> None:
     if (folder / "config.toml").is_file():
         if not resume:
             raise RunError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
-        changed = differences(run.settings(), settings)
+        changed = differences(run.given(), settings)
         if changed:
             raise RunError(
                 f"the run {folder} was made with other settings: {'; '.join(changed)}",
                 "give the same settings, or choose another --out",
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        return replace(run.settings(), folder=settings.folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists and is not a run", "choose another --out")
+    return settings
 
 
 def safetensors_bytes(arrays: Weights) -> bytes:

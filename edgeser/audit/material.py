@@ -106,7 +106,7 @@ def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Wo
     task, plain = opened.assignment.task, reference(opened.assignment)
     chosen, by_lot = _beside(plain)
     sets = {
-        "distilled": Linked(opened.distilled.items(), *_sources(opened, opened.assignment.settings.start_from)),
+        "distilled": Linked(opened.distilled.items(), *_sources(opened, opened.assignment.settings.start)),
         "real_subset": Linked(task.clips[chosen, 0], chosen[:, None], "the speaker of the clip that the item is"),
         "noise": Linked(noise_items(plain), by_lot[:, None], "none: a speaker drawn by lot, as a control"),
     }
@@ -124,7 +124,7 @@ def left_out(opened: Opened, starts: tuple[str, ...]) -> dict[str, str]:
         sources; nothing where everything can be asked.
     """
     known = {
-        "distilled": _sources(opened, opened.assignment.settings.start_from),
+        "distilled": _sources(opened, opened.assignment.settings.start),
         **{FROM + start: _sources(opened, start) for start in starts},
     }
     used = np.concatenate([*_beside(reference(opened.assignment)), *(clips.ravel() for clips, _ in known.values())])

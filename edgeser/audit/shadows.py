@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from edgeser.audit.copies import Bands, pattern_distances
 from edgeser.audit.halves import Half, draw_half, speaker_numbers
 from edgeser.audit.membership import Observations
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill.bank import finish
+from edgeser.distill.budget import with_start
 from edgeser.distill.coresets import random_choice
 from edgeser.distill.expert_jobs import expert_path, needed_experts, train_and_save
 from edgeser.distill.loop import run_method
@@ -31,12 +34,11 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import with_experts
 from edgeser.distill.shipping import ship
 from edgeser.distill.starts import smooth_noise
-from edgeser.distill.table import as_many_as_clips, find_method, takes_clips, with_start
+from edgeser.distill.table import as_many_as_clips, find_method, takes_clips
 from edgeser.errors import AuditError, RunError
 from edgeser.experts import Task, load_trajectory
 from edgeser.network import infer
 from edgeser.run import Run, safetensors_bytes
-from edgeser.settings import Settings
 from edgeser.training import train_on_set
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
@@ -96,7 +98,7 @@ class ShadowPlan:
         Raises:
             AuditError: One has not.
         """
-        taken = self.settings.formations if takes_clips(self.settings) else 1
+        taken = self.settings.samples_per_item if takes_clips(self.settings) else 1
         wanted = max(self.settings.ipc * taken, find_method(self.settings.method).fewest_clips)
         for number in range(shadows):
             counts = np.bincount(self.task.labels[self.half(number).chosen], minlength=self.task.classes)
@@ -146,17 +148,21 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
 """The sets of every shadow."""
 
 
+WHOLE = {"gan.ratio": "balanced", "samples_per_item": 1}
+"""The settings of whole log-mels, as many of each class."""
+
+
 def reference(assignment: Assignment, **changes: Any) -> Assignment:
     """The assignment of a set beside the run's: whole log-mels, as many of each class; ``changes`` are of settings."""
-    return replace(assignment, settings=replace(assignment.settings, ratio="balanced", formations=1, **changes))
+    return replace(assignment, settings=changed(assignment.settings, {**WHOLE, **changes}))
 
 
 def started(assignment: Assignment, start: str) -> Assignment:
     """The assignment with items that begin as ``start``; where each log-mel takes a clip, no more than there are."""
     settings = with_start(assignment.settings, start)
-    if start != assignment.settings.start_from and takes_clips(settings):
-        formations = as_many_as_clips(settings.ipc, settings.formations, assignment.task.fewest_clips)
-        settings = replace(settings, formations=formations)
+    if start != assignment.settings.start and takes_clips(settings):
+        fewer = as_many_as_clips(settings.ipc, settings.samples_per_item, assignment.task.fewest_clips)
+        settings = replace(settings, samples_per_item=fewer)
     return replace(assignment, settings=settings)
 
 

@@ -28,7 +28,9 @@ def audit(
     ] = 16,
     start: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="START", help="Also the method from real, mix, duet or noise; may be repeated."),
+        typer.Option(
+            "--from", metavar="START", help="Also the method from real, mix, aligned or noise; may be repeated."
+        ),
     ] = None,
     experts: Annotated[
         int | None, typer.Option(min=1, max=64, help="Experts of a shadow, if not the run's number.")

@@ -10,11 +10,12 @@ import typer
 
 from edgeser.commands import across, flags
 from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.config.settings import INPUT, SETTINGS
 
 if TYPE_CHECKING:
+    from edgeser.config.settings import Settings
     from edgeser.evaluate import Plan
     from edgeser.run import Run
-    from edgeser.settings import Settings
     from edgeser.workers import Workers
 
 VECTORS = "features"
@@ -26,14 +27,13 @@ def add_to(app: typer.Typer) -> None:
     """Add the host's verbs to the command line."""
     for verb, example in (
         (demo, "edgeser demo"),
-        (
-            distill,
-            "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
-        ),
         (evaluate, "edgeser evaluate runs/ravdess --full --baselines --seeds 5"),
         (compare, "edgeser compare runs/a runs/b --picture runs.svg"),
     ):
         app.command(verb.__name__, epilog=f"Example: {example}")(verb)
+    example = "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess"
+    command = app.command("distill", cls=flags.SettingsCommand, epilog=f"Example: {example}")
+    command(flags.with_settings(distill))
 
 
 def demo(
@@ -52,82 +52,55 @@ def demo(
 
 
 def distill(
-    context: typer.Context,
-    folder: flags.Folder = None,
-    corpus: flags.Corpus = None,
-    features: flags.Features = None,
-    method: flags.Method = None,
-    arch: flags.Arch = None,
-    ipc: flags.Ipc = None,
-    share: flags.Share = None,
-    formations: flags.Formations = None,
-    out: flags.Out = Path("run"),
-    split: flags.Split = None,
-    width: flags.Width = None,
-    seed: flags.Seed = None,
-    start_from: flags.StartFrom = None,
-    init_epoch: flags.InitEpoch = None,
-    labels: flags.Labels = None,
-    views: flags.Views = None,
-    experts: flags.Experts = None,
-    label_arch: flags.LabelArch = None,
-    label_width: flags.LabelWidth = None,
-    expert_steps: flags.ExpertSteps = None,
-    temperature: flags.Temperature = None,
-    steps: flags.Steps = None,
-    batch: flags.Batch = None,
-    peak_rate: flags.PeakRate = None,
-    weight_decay: flags.WeightDecay = None,
-    iterations: flags.Iterations = None,
-    check_every: flags.CheckEvery = None,
-    patience: flags.Patience = None,
-    trajectories: flags.Trajectories = None,
-    trajectory_rate: flags.TrajectoryRate = None,
-    trajectory_momentum: flags.TrajectoryMomentum = None,
-    flatness: flags.Flatness = None,
-    expert_span: flags.ExpertSpan = None,
-    earliest_start: flags.EarliestStart = None,
-    first_window: flags.FirstWindow = None,
-    start_window: flags.StartWindow = None,
-    window_growth: flags.WindowGrowth = None,
-    student_steps: flags.StudentSteps = None,
-    student_batch: flags.StudentBatch = None,
-    step_size: flags.StepSize = None,
-    label_rate: flags.LabelRate = None,
-    gate: flags.Gate = None,
-    item_average: flags.ItemAverage = None,
-    memory: flags.Memory = None,
-    item_rate: flags.ItemRate = None,
-    statistics_weight: flags.StatisticsWeight = None,
-    label_weight: flags.LabelWeight = None,
-    unroll_window: flags.UnrollWindow = None,
-    latent: flags.Latent = None,
-    pretraining: flags.Pretraining = None,
-    generator_rate: flags.GeneratorRate = None,
-    critic_rate: flags.CriticRate = None,
-    critic_steps: flags.CriticSteps = None,
-    penalty_weight: flags.PenaltyWeight = None,
-    adversarial_weight: flags.AdversarialWeight = None,
-    feature_weight: flags.FeatureWeight = None,
-    probability_weight: flags.ProbabilityWeight = None,
-    diversity_weight: flags.DiversityWeight = None,
-    ratio: flags.Ratio = None,
-    ship: flags.Ship = None,
-    dp: flags.Dp = None,
-    config: flags.Config = None,
-    resume: flags.Resume = False,
-    dry_run: flags.DryRun = False,
+    given: dict[str, str],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help=SETTINGS["folder"].help, show_default=False)
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features",
+            metavar="FILE",
+            help="Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.", rich_help_panel=flags.RUN)
+    ] = Path("run"),
+    sets: flags.Sets = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="TOML file with settings; options come before it.",
+            show_default="none",
+            rich_help_panel=flags.RUN,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.", rich_help_panel=flags.RUN)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check everything, and print about how long it takes.", rich_help_panel=flags.RUN
+        ),
+    ] = False,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
 ) -> None:
-    """Distil a corpus to a few log-mels with soft labels, and a fixed initialisation."""
+    """Distil a corpus to a few items with soft labels, and a fixed initialisation."""
     require_host()
+    from edgeser.distill.budget import in_words
     from edgeser.distill.pipeline import describe, prepare
     from edgeser.distill.pipeline import distill as run_distillation
     from edgeser.distill.plan import make_plan, plan_text
 
-    settings = _settings(context.params, config, out if resume else None)
+    begun = out / "config.toml"
+    settings = _settings(given, folder, features, begun if resume and not config and begun.is_file() else config)
     workers = workers_of(jobs, backend)
     if settings.corpus == VECTORS:
         _distil_vectors(settings, out, resume, dry_run, as_json)
@@ -135,6 +108,7 @@ def distill(
     if dry_run:
         material = prepare(settings, workers)
         description, plan = describe(material), make_plan(material, workers)
+        say(in_words(settings, material.settings))
         if as_json:
             print_json({**description, "plan": plan})
         else:
@@ -253,23 +227,22 @@ def compare(
     print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
 
 
-def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None) -> Settings:
-    """Settings from flags over a file; when a begun run goes on, its own file is the one."""
-    from dataclasses import fields
-
-    from edgeser.distill.table import defaults_of
+def _settings(given: dict[str, str], folder: Path | None, features: Path | None, config: Path | None) -> Settings:
+    """The settings that the options and a file give; old names are told on stderr."""
+    from edgeser.config.values import read_settings
     from edgeser.errors import SettingsError
-    from edgeser.settings import Settings, resolve
 
-    chosen = {field.name: given.get(field.name) for field in fields(Settings)}
-    chosen["folder"] = str(given["folder"]) if given["folder"] else None
-    if given["features"]:
-        if chosen["folder"] or chosen["corpus"]:
+    if features is not None:
+        if folder is not None or "corpus" in given:
             raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
-        method = chosen["method"] or (None if config else "gan")  # the default of recordings moves log-mels
-        chosen |= {"corpus": VECTORS, "folder": str(given["features"]), "method": method}
-    own = begun / "config.toml" if begun is not None else None
-    return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
+        usual = {} if config else {"method": "gan"}  # the usual method of recordings moves log-mels
+        given = {**usual, **given, "corpus": VECTORS, "folder": str(features)}
+    elif folder is not None:
+        given = {**given, "folder": str(folder)}
+    settings, notes = read_settings(config, given)
+    for note in notes:
+        say(f"note: {note}")
+    return settings
 
 
 def _of_vectors(run: Path, plan: Plan, place: str) -> dict[str, Any]:

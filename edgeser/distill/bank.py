@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.settings import Settings
 from edgeser.distill.method import Assignment
 from edgeser.labels import BankPlan, make_bank
-from edgeser.settings import Settings
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.formations import fold, unfold
 from edgeser_device.frontend import FrontendSpec
@@ -47,7 +47,7 @@ def bank_plan(assignment: Assignment) -> BankPlan:
     """How the bank is made; an item's views are shared out among its log-mels."""
     settings = assignment.settings
     views = max(1, settings.views // assignment.formations)
-    return BankPlan(settings.labels, views, settings.temperature, settings.seed)
+    return BankPlan(settings.labels, views, settings.experts.temperature, settings.seed)
 
 
 def student_schedule(settings: Settings) -> Schedule:

@@ -1,7 +1,7 @@
 """Generative distillation: a small conditional generator that stands for the data set (after arXiv 2406.02963).
 
 The generator first learns its bases and its decoder without random numbers: each basis b of a class has to make one
-target x (generative latent optimisation, Bojanowski et al. 2018, arXiv 1707.05776), a duet of that class that
+target x (generative latent optimisation, Bojanowski et al. 2018, arXiv 1707.05776), an aligned pair of that class that
 :mod:`edgeser.distill.invert` has moved:
 
     loss = mean (G(b) - x)^2
@@ -82,7 +82,6 @@ STOPPED = "stopped"
 """Number of the iteration that was not made, and its loss; absent while all is well."""
 WANTED = "targets"
 """Name in the state: what the bases have to make, float32 (classes x bases, mels, frames)."""
-DEFAULTS = {"iterations": 400}
 
 
 def begin(assignment: Assignment) -> State:
@@ -151,7 +150,7 @@ def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
 
 def pretraining(assignment: Assignment) -> int:
     """Iterations of the decoder alone."""
-    return round(assignment.settings.pretraining * assignment.settings.iterations)
+    return round(assignment.settings.gan.pretraining * assignment.settings.gan.iterations)
 
 
 def part(state: State, prefix: str) -> Arrays:
@@ -165,7 +164,7 @@ def _decode(assignment: Assignment, state: State, iteration: int) -> tuple[State
     random = np.random.default_rng([settings.seed, iteration, 0x6A7])
     learnt = _leaves(state, (GENERATOR,))
     loss = _apart(assignment, state, _of(learnt, GENERATOR), random)
-    changed = _stepped(state, learnt, loss, _rate(settings.generator_rate, share), iteration + 1)
+    changed = _stepped(state, learnt, loss, _rate(settings.gan.generator_rate, share), iteration + 1)
     return {**state, **changed, **_prefixed(KEPT, part(changed, GENERATOR))}, {"loss": loss.item()}
 
 
@@ -181,10 +180,10 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
     settings, shape = assignment.settings, shape_of(assignment)
     random = np.random.default_rng([settings.seed, iteration, 0x6A8])
     eye, first = _eye(assignment, state, random), pretraining(assignment)
-    rate = (iteration - first) / (settings.iterations - first)
+    rate = (iteration - first) / (settings.gan.iterations - first)
     values: dict[str, float] = {}
-    for step in range(settings.critic_steps if settings.adversarial_weight else 0):
-        count = (iteration - first) * settings.critic_steps + step + 1
+    for step in range(settings.gan.critic_steps if settings.gan.adversarial_weight else 0):
+        count = (iteration - first) * settings.gan.critic_steps + step + 1
         state, values = _criticised(assignment, state, eye, random, count)
         if not is_sound(values | {"loss": 0.0}):
             return state, values | {"loss": 0.0}
@@ -205,10 +204,12 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
         "diversity": torch.stack([lack_of_diversity(real[at], ours[at]) for at in groups]).mean(),
     }
     apart = _apart(assignment, state, _of(learnt, GENERATOR), random)
-    weighted = [getattr(settings, f"{name}_weight") * value for name, value in losses.items()]
+    weighted = [getattr(settings.gan, f"{name}_weight") * value for name, value in losses.items()]
     loss = torch.stack([FIDELITY * apart, *weighted]).sum()
     before = _without_moments(state, learnt) if iteration == first else state
-    changed = _stepped(before, learnt, loss, _rate(settings.generator_rate / 10, rate), iteration - first + 1, DECAY)
+    changed = _stepped(
+        before, learnt, loss, _rate(settings.gan.generator_rate / 10, rate), iteration - first + 1, DECAY
+    )
     kept = {
         name: (AVERAGE * array + (1 - AVERAGE) * changed[GENERATOR + name]).astype(np.float32)
         for name, array in part(state, KEPT).items()
@@ -239,7 +240,9 @@ def _criticised(
     between = torch.from_numpy(random.random((len(x), 1), dtype=np.float32))
     penalty, slope = gradient_penalty(lambda f: criticise(critic, f, labels), real, ours, between)
     gap = criticise(critic, real, labels).mean() - criticise(critic, ours, labels).mean()
-    changed = _stepped(state, learnt, settings.penalty_weight * penalty - gap, settings.critic_rate, count, DECAY)
+    changed = _stepped(
+        state, learnt, settings.gan.penalty_weight * penalty - gap, settings.gan.critic_rate, count, DECAY
+    )
     return {**state, **changed}, {"gap": gap.item(), "slope": slope.item()}
 
 

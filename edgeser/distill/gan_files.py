@@ -1,6 +1,6 @@
 """What a run of the generative distiller keeps besides its items: the generator and the experts that label, as ONNX.
 
-``pack`` puts them into the kit where the run was made with ``--ship generator``; see :mod:`edgeser_device.generated`.
+``pack`` puts them into the kit where the run was made with ``gan.ship=generator``; see :mod:`edgeser_device.generated`.
 The kit's distilled set is then the probe: an item a class, for the checks and comparisons that a board makes.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeser.config.values import changed
 from edgeser.distill.bank import finish
 from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.gan_networks import VectorShape
@@ -31,11 +32,11 @@ def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[
     task, ensemble, settings = assignment.task, assignment.ensemble, assignment.settings
     shape = shape_of(assignment)
     if isinstance(shape, VectorShape):
-        raise SettingsError("only generators of log-mels are shipped", "use --ship items")
+        raise SettingsError("only generators of log-mels are shipped", "use --set gan.ship=items")
     description = Description(
         latent=shape.latent,
         labellers=len(ensemble.members),
-        temperature=settings.temperature,
+        temperature=settings.experts.temperature,
         points=settings.ipc,
         clips=tuple(np.bincount(task.labels, minlength=task.classes).tolist()),
     )
@@ -54,7 +55,6 @@ def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[
 def probe(assignment: Assignment, state: State, frontend: FrontendSpec) -> DistilledSet:
     """One item a class with a few views each, the first ones that the generator makes."""
     views = -(-PROBE_VIEWS // assignment.task.classes)
-    small = replace(
-        assignment, settings=replace(assignment.settings, ipc=1, views=views, ratio="balanced", formations=1)
-    )
+    few = {"ipc": 1, "views": views, "gan.ratio": "balanced", "samples_per_item": 1}
+    small = replace(assignment, settings=changed(assignment.settings, few))
     return finish(small, items(small, state), frontend)

@@ -1,4 +1,4 @@
-"""What the bases of a generator have to make: duets of each class that the experts were asked to make surer.
+"""What the bases of a generator have to make: aligned pairs of clips that the experts were asked to make surer.
 
     shape = shape_of(assignment)        # how many bases there are, and how large
     wanted = targets(assignment)        # one for each basis
@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.values import changed
 from edgeser.distill import invert, starts
 from edgeser.distill.adam import with_moments
 from edgeser.distill.gan_networks import VectorShape
@@ -23,7 +24,7 @@ from edgeser_device.formations import blur
 from edgeser_export.generator import BASES, GeneratorShape
 
 INVERTED = 40
-"""Iterations of invert before duets are targets."""
+"""Iterations of invert before aligned pairs are targets."""
 VECTOR_BASES = 16
 """Bases of each class in a generator of vectors."""
 BASES_OF_A_CLASS, LARGEST = 32, 800_000
@@ -34,7 +35,7 @@ FAR = 0x10001
 
 def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
     """The generator of an assignment: of log-mels, or of vectors where the clips are maps of one by one."""
-    task, latent = assignment.task, assignment.settings.latent
+    task, latent = assignment.task, assignment.settings.gan.codebook
     channels, mels, frames = task.clips.shape[1:]
     if (mels, frames) == (1, 1):
         return VectorShape(latent or VECTOR_BASES, task.classes, channels)
@@ -48,22 +49,24 @@ def targets(assignment: Assignment) -> NDArray[np.float32]:
     summed, latent = sums(assignment), shape_of(assignment).latent
     if isinstance(shape_of(assignment), VectorShape):
         return summed
-    own = replace(assignment.settings, ipc=latent, formations=1, ratio="balanced")
+    own = changed(assignment.settings, {"ipc": latent, "samples_per_item": 1, "gan.ratio": "balanced"})
     return polished(replace(assignment, settings=own), summed, INVERTED)
 
 
 def sums(assignment: Assignment) -> NDArray[np.float32]:
-    """Sums of clips of one class for the bases, in their order, float32 (bases, ...): duets, or of three vectors.
+    """Sums of clips of one class for the bases, in their order, float32 (bases, ...): pairs, or of three vectors.
 
     Of a class with fewer clips than bases some clips come first in several sums, with other partners or shifts.
     """
     task, wanted = assignment.task, shape_of(assignment).latent
     at_once = min(wanted, task.fewest_clips)
-    make = summed_vectors if isinstance(shape_of(assignment), VectorShape) else starts.duet
+    make = summed_vectors if isinstance(shape_of(assignment), VectorShape) else starts.aligned
     rounds = []
     for number in range(-(-wanted // at_once)):
         seed = (assignment.settings.seed + FAR * number) % (1 << 31)
-        own = replace(assignment.settings, ipc=at_once, formations=1, ratio="balanced", seed=seed)
+        own = changed(
+            assignment.settings, {"ipc": at_once, "samples_per_item": 1, "gan.ratio": "balanced", "seed": seed}
+        )
         made = make(replace(assignment, settings=own))
         rounds.append(made.reshape(task.classes, at_once, *made.shape[1:]))
     return np.concatenate(np.concatenate(rounds, axis=1)[:, :wanted])
@@ -92,9 +95,8 @@ def polished(assignment: Assignment, made: NDArray[np.float32], iterations: int)
 
     After each they are as smooth as its items can store them.
     """
-    given = replace(assignment, settings=replace(assignment.settings, item_rate=invert.DEFAULTS["item_rate"]))
     state: State = with_moments({"items": made}, ["items"])
     for iteration in range(iterations):
-        state, _ = invert.improve(given, state, iteration)
+        state, _ = invert.improve(assignment, state, iteration)
         state = {**state, "items": blur(np.asarray(state["items"], dtype=np.float32), assignment.formations)}
     return np.asarray(state["items"], dtype=np.float32)

@@ -31,9 +31,6 @@ BATCH = 128
 """Items in one iteration at most, drawn anew in each."""
 SMOOTHNESS = 1e-3
 """Weight of the differences between neighbouring frames."""
-DEFAULTS = {"iterations": 40, "item_rate": 0.05}
-START_DEFAULTS = {"noise": {"iterations": 300}}
-"""After 40 iterations noise is still far from anything that the experts know."""
 
 
 def begin(assignment: Assignment) -> State:
@@ -57,14 +54,15 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     logits, mismatch = look(ensemble.graph, weights, x)
     doubt = soft_cross_entropy(logits, labels)
     rough = (items[:, :, 1:] - items[:, :, :-1]).square().mean()
-    loss = doubt + settings.statistics_weight * mismatch + SMOOTHNESS * rough
+    loss = doubt + settings.invert.statistics_weight * mismatch + SMOOTHNESS * rough
     value = loss.item()
     if not np.isfinite(value):
         raise DivergedError(
-            f"the loss of iteration {iteration + 1} is {value}", f"use --item-rate below {settings.item_rate:g}"
+            f"the loss of iteration {iteration + 1} is {value}",
+            f"set invert.item_rate below {settings.invert.item_rate:g}",
         )
     gradient = torch.autograd.grad(loss, items)[0].numpy()
-    changed = adam_step(state, {"items": gradient}, {"items": settings.item_rate}, iteration + 1)
+    changed = adam_step(state, {"items": gradient}, {"items": settings.invert.item_rate}, iteration + 1)
     return {**state, **changed}, {"loss": value, "doubt": doubt.item(), "mismatch": mismatch.item()}
 
 

@@ -15,10 +15,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import value_of
 from edgeser.distill.method import Assignment, Improve, Method, State
 from edgeser.errors import DivergedError, RunError
 from edgeser.run import Run, safetensors_bytes
-from edgeser.settings import Settings
 from edgeser_device.formations import blur
 from edgeser_device.progress import Advance
 from edgeser_export.files import write_bytes
@@ -156,8 +157,7 @@ def _improved(run: Run, position: Position, method: Method, improve: Improve, as
 
 
 def _advice(method: Method, settings: Settings) -> str:
-    flags = (f"--{name.replace('_', '-')} below {getattr(settings, name):g}" for name in method.rates)
-    return f"use {' or '.join(flags)}"
+    return "set " + " or ".join(f"{key} below {value_of(settings, key):g}" for key in method.rates)
 
 
 _NUMBERS = {field.name: field.type for field in fields(Position) if field.type in ("int", "float")}

@@ -39,12 +39,11 @@ CLASSES = 4
 """Classes in one iteration at most, drawn anew in each."""
 AMPLITUDE = 0.5
 """Weight of the amplitudes against the phases, a."""
-DEFAULTS = {"iterations": 200, "item_rate": 0.05}
 
 
 def begin(assignment: Assignment) -> State:
     """Items as the settings want them to begin, and empty moments of Adam."""
-    if assignment.settings.dp:
+    if assignment.settings.match.dp:
         return noisy_match.begin(assignment)
     return with_moments({"items": begin_items(assignment)}, ["items"])
 
@@ -55,7 +54,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     Raises:
         DivergedError: The loss is not finite.
     """
-    if assignment.settings.dp:
+    if assignment.settings.match.dp:
         return noisy_match.improve(assignment, state, iteration)
     settings = assignment.settings
     random = np.random.default_rng([settings.seed, iteration, 0x3A7C])
@@ -68,14 +67,15 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
         for each in np.sort(random.permutation(assignment.task.classes)[:CLASSES])
     ]
     apart, doubt = (torch.stack(values).mean() for values in zip(*parts, strict=True))
-    loss = apart + settings.label_weight * doubt
+    loss = apart + settings.match.label_weight * doubt
     value = loss.item()
     if not np.isfinite(value):
         raise DivergedError(
-            f"the loss of iteration {iteration + 1} is {value}", f"use --item-rate below {settings.item_rate:g}"
+            f"the loss of iteration {iteration + 1} is {value}",
+            f"set match.item_rate below {settings.match.item_rate:g}",
         )
     gradient = torch.autograd.grad(loss, items)[0].numpy()
-    changed = adam_step(state, {"items": gradient}, {"items": settings.item_rate}, iteration + 1)
+    changed = adam_step(state, {"items": gradient}, {"items": settings.match.item_rate}, iteration + 1)
     return {**state, **changed}, {"loss": value, "apart": apart.item(), "doubt": doubt.item()}
 
 

@@ -8,14 +8,14 @@ resumed run ends with the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.settings import Settings
 from edgeser.experts import Ensemble, Task, Trajectory
-from edgeser.settings import Settings
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.generated import class_counts
 from edgeser_device.schedule import Schedule
@@ -51,7 +51,7 @@ class Assignment:
     @property
     def formations(self) -> int:
         """Log-mels that an item will hold; one where that was not decided."""
-        return self.settings.formations or 1
+        return self.settings.samples_per_item or 1
 
     @property
     def per_class(self) -> int:
@@ -62,7 +62,7 @@ class Assignment:
     def classes(self) -> NDArray[np.int64]:
         """Class of each log-mel: ``per_class`` of the first class, then of the next, or as its clips ask for."""
         counts: list[int] | int = self.settings.ipc
-        if self.settings.ratio == "original":
+        if self.settings.gan.ratio == "original":
             counts = class_counts(
                 self.settings.ipc, np.bincount(self.task.labels, minlength=self.task.classes).tolist()
             )
@@ -82,15 +82,12 @@ class Method:
     """One row of the table of methods.
 
     Attributes:
-        summary: One line for help texts.
         begin: The state before the first iteration.
         improve: One iteration: state and number to the next state and what to log, with a key ``loss``; None for
             methods that choose real items and are done.
         needs_trajectories: Whether experts are trained whose snapshots are matched.
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
-        defaults: Settings that differ from the defaults of all methods.
-        start_defaults: Settings that differ from these, by what items begin as.
-        rates: Settings of which lower values help when the method diverges.
+        rates: Keys of settings of which lower values help when the method diverges.
         labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None where
             the settings decide.
         schedule: The training schedule of a method that learns it; None where the settings decide.
@@ -101,14 +98,11 @@ class Method:
         makes_more: Whether it can make more items than there are clips, and in other shares than equal ones.
     """
 
-    summary: str
     begin: Begin
     improve: Improve | None = None
     needs_trajectories: bool = False
     needs_experts: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    start_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    rates: tuple[str, ...] = ("item_rate",)
+    rates: tuple[str, ...] = ()
     labels: Callable[[Assignment, State], NDArray[np.float32]] | None = None
     schedule: Callable[[Assignment, State], Schedule] | None = None
     items: Callable[[Assignment, State], NDArray[np.float32]] | None = None

@@ -15,25 +15,24 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from edgeser import __version__
+from edgeser.config.settings import Settings
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
+from edgeser.distill.budget import in_words, resolve
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
 from edgeser.distill.guarantee import guarantee, require_guarantee
 from edgeser.distill.loop import iterations_done, number_of_checks, run_method
-from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import ship
-from edgeser.distill.table import decided, find_method, has_starts, require_start, takes_clips
+from edgeser.distill.table import find_method, has_starts, require_start, takes_clips
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
 from edgeser.features import Features, extract
 from edgeser.fingerprint import corpus_fingerprint
-from edgeser.labels import LABELS
 from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.scoring import Clips, score
-from edgeser.settings import Settings
 from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays, train_on_set
@@ -41,7 +40,6 @@ from edgeser.workers import Workers, one_thread
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
-from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
@@ -60,7 +58,7 @@ class Material:
         corpus: The corpus.
         split: Its parts.
         features: Their log-mels.
-        settings: With ``ipc`` decided.
+        settings: As resolved.
         task: The training clips and the student.
     """
 
@@ -83,18 +81,11 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    if not find_method(settings.method).makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
-        raise SettingsError(
-            f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
-        )
-    if settings.ship != "items" and settings.formations > 1:
-        raise SettingsError(f"--ship {settings.ship} makes whole log-mels", "use --formations 1")
+    if settings.gan.ship != "items" and settings.samples_per_item > 1:
+        raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
     require_start(settings)
-    find_memory(settings.memory)
-    if settings.labels not in LABELS:
-        raise SettingsError(f"there is no kind of labels {settings.labels!r}", choice_hint(settings.labels, LABELS))
     spec = FrontendSpec()
-    for arch, width in ((settings.arch, settings.width), (settings.label_arch, settings.label_width or 1.0)):
+    for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
         build(arch, 2, width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
     corpus = load_corpus(settings.corpus, settings.folder or None)
     split = make_split(corpus, settings.split or None)
@@ -103,7 +94,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     train = features.train
     task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
     count, classes = len(task.clips), task.classes
-    fixed = decided(settings, count, classes, task.fewest_clips)
+    fixed = resolve(settings, count, classes, task.fewest_clips)
     require_enough_items(settings, fixed, task, corpus.labels)
     require_guarantee(fixed)
     return Material(corpus, split, features, fixed, task)
@@ -114,7 +105,7 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
 
     Args:
         asked_for: As the user gave them.
-        settings: With method and budget decided.
+        settings: As resolved.
         task: The training clips.
         names: Of the classes.
 
@@ -129,16 +120,16 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
             f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
             "record more of it, or use --method invert",
         )
-    wanted = settings.ipc * (settings.formations if takes_clips(settings) else 1)
+    wanted = settings.ipc * (settings.samples_per_item if takes_clips(settings) else 1)
     if counts[rarest] < wanted and not method.makes_more:
         share = f"--share {asked_for.share:g} asks for ({settings.ipc} a class)"
         asked = f"--ipc {settings.ipc}" if asked_for.ipc else share
         fewer = max(1, int(counts[rarest]) // (wanted // settings.ipc))
-        with_formations = f" with --formations {settings.formations}" if wanted > settings.ipc else ""
+        holding = f" with samples_per_item {settings.samples_per_item}" if wanted > settings.ipc else ""
         raise SettingsError(
-            f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}{with_formations}",
-            "use --formations 1"
-            if with_formations and counts[rarest] >= settings.ipc
+            f"the class {names[rarest]!r} has {counts[rarest]} training items, fewer than {asked}{holding}",
+            "set samples_per_item to 1"
+            if holding and counts[rarest] >= settings.ipc
             else f"use --ipc {fewer} or fewer",
         )
 
@@ -149,11 +140,11 @@ def distill(
     """Make a run, or go on with an interrupted one.
 
     Args:
-        settings: What to make.
+        settings: What to make, as the user gave it.
         out: The run's folder.
         workers: Where experts are trained.
         resume: Whether ``out`` may hold the beginning of this run.
-        warn: Told what was left out.
+        warn: Told what the budget decided and what was left out.
         watch: Counts the phases; what it found is logged when the run is finished.
 
     Raises:
@@ -161,14 +152,15 @@ def distill(
         EdgeserError: A leaf says what does not fit.
     """
     run, watch = Run(out), watch or Stopwatch()
-    require_usable(out, settings, resume)  # before the corpus is read, which may take minutes
+    begun = require_usable(out, settings, resume)  # before the corpus is read, which may take minutes
     if run.is_finished:
         return run
     with watch.phase("features"):
-        material = prepare(settings, workers)
+        material = prepare(begun, workers)
     for _, reason in material.features.unreadable:
         warn(f"left out: {reason}")
-    with only_writer(open_run(out, settings, resume)):
+    warn(in_words(settings, material.settings))
+    with only_writer(open_run(out, settings, material.settings, resume)):
         with watch.phase("features"):
             describe_once(run, material)
         with watch.phase("experts"):
@@ -184,7 +176,7 @@ def distill(
             files = find_method(assignment.settings.method).files
             for name, data in files(assignment, state, material.features.frontend).items() if files else ():
                 write_bytes(out / name, data)
-            if assignment.settings.dp:
+            if assignment.settings.match.dp:
                 run.log("utility", dev_uar=utility(assignment, distilled, material.features))
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
@@ -292,16 +284,16 @@ def describe(material: Material) -> dict[str, Any]:
         },
         "method": settings.method,
         "seed": settings.seed,
-        "start": settings.start_from if has_starts(settings) else None,
+        "start": settings.start if has_starts(settings) else None,
         "budget": {
             "ipc": settings.ipc,
             "share": round(items / len(task.clips), 6),
             "items": items,
-            "formations": settings.formations,
-            "views": items * settings.formations * max(1, settings.views // settings.formations),
+            "formations": settings.samples_per_item,
+            "views": items * settings.samples_per_item * max(1, settings.views // settings.samples_per_item),
             "train_items": len(task.clips),
         },
         "corpus_bytes": material.features.audio_bytes,
-        **({"dp": guarantee(settings)} if settings.dp else {}),
+        **({"dp": guarantee(settings)} if settings.match.dp else {}),
         "unreadable": [[str(path), reason] for path, reason in material.features.unreadable],
     }

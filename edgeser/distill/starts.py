@@ -2,7 +2,8 @@
 
     items = STARTS["mix"](assignment)           # float32 (items, mels, frames), in the order of the classes
 
-A mixture or a duet is several voices at once, which can be found in it. Noise has the class's mean spectrum only.
+A mixture, or an aligned pair, is several voices at once, which can be found in it. Noise has the class's mean spectrum
+only.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.settings import START
 from edgeser.distill.method import Assignment
 from edgeser.distill.voices import alike, at_once, draws, fitting_shift, pairs
-from edgeser.errors import SettingsError
-from edgeser_export.errors import choice_hint
 
 Items = NDArray[np.float32]
 SOURCES = 3
@@ -51,8 +51,8 @@ def mix(assignment: Assignment) -> Items:
     return np.stack(items).astype(np.float32)
 
 
-def duet(assignment: Assignment) -> Items:
-    """Two voices in unison: clips by different speakers that the experts take for much the same.
+def aligned(assignment: Assignment) -> Items:
+    """Two voices at once, aligned in time: clips by different speakers that the experts take for much the same.
 
     As a mixture, but the second clip is shifted circularly to where its patterns fit the first one's best, and both by
     random frames then. Where speakers say the same words, syllables fall together; where not, at least the rhythm does.
@@ -64,7 +64,7 @@ def duet(assignment: Assignment) -> Items:
         for row in drawn:
             first, second = assignment.task.clips[row, 0]
             frames = first.shape[1]
-            alone = row[0] == row[1]  # a clip in unison with itself would be the clip
+            alone = row[0] == row[1]  # a clip aligned with itself would be the clip
             shift = random.integers(frames // 4, 3 * frames // 4) if alone else fitting_shift(first, second)
             moved = np.roll(np.stack([first, np.roll(second, shift, axis=1)]), random.integers(frames), axis=2)
             items.append(together(moved, random, assignment.task.decibels))
@@ -90,38 +90,18 @@ def noise(assignment: Assignment) -> Items:
 
 
 STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType(
-    {"real": real, "mix": mix, "duet": duet, "noise": noise}
+    {"real": real, "mix": mix, "aligned": aligned, "noise": noise}
 )
 """What ``--from`` offers."""
-USUAL, OF_MANY = "mix", "duet"
-"""What items begin as where nothing is said: below ``SMALL_SHARE`` of the clips, and from there on."""
-SMALL_SHARE = 0.04
-"""Share of the clips below which items hold many blurred log-mels; chosen on dev speakers, see docs/methods.md."""
 DRAWN: Mapping[str, Callable[[Assignment], list[NDArray[np.int64]]]] = MappingProxyType(
-    {"real": partial(draws, sources=1), "mix": partial(draws, sources=SOURCES), "duet": pairs}
+    {"real": partial(draws, sources=1), "mix": partial(draws, sources=SOURCES), "aligned": pairs}
 )
 """Clips that each item begins as, (per_class, sources) for each class; no row for starts in which none stands out."""
 
 
-def find_start(name: str) -> Callable[[Assignment], Items]:
-    """The function of a start.
-
-    Raises:
-        SettingsError: There is no such start.
-    """
-    if name not in STARTS:
-        raise SettingsError(f"items cannot begin as {name!r}", choice_hint(name, STARTS))
-    return STARTS[name]
-
-
-def start_of(share: float) -> str:
-    """What items begin as where nothing is said, for a budget of ``share`` of the clips."""
-    return USUAL if share < SMALL_SHARE else OF_MANY
-
-
 def begin_items(assignment: Assignment) -> Items:
     """Items as the settings want them to begin."""
-    return find_start(assignment.settings.start_from or USUAL)(assignment)
+    return STARTS[assignment.settings.start or START[True]](assignment)
 
 
 def smooth_noise(random: np.random.Generator, mels: int, frames: int) -> NDArray[np.float64]:

@@ -3,120 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
+from edgeser.config.settings import START, Settings
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
-from edgeser.distill.starts import SMALL_SHARE, USUAL, find_start, start_of
 from edgeser.errors import SettingsError
-from edgeser.settings import Settings, with_budget, with_views
 from edgeser_device.formations import FORMATS
-from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "mtt": Method(
-            "trajectory matching",
             mtt.begin,
             mtt.improve,
             needs_trajectories=True,
-            defaults=mtt.DEFAULTS,
-            rates=("item_rate", "student_steps"),
+            rates=("mtt.item_rate", "mtt.student_steps"),
         ),
-        "invert": Method(
-            "items that the experts take for their class",
-            invert.begin,
-            invert.improve,
-            needs_experts=True,
-            defaults=invert.DEFAULTS,
-            start_defaults=invert.START_DEFAULTS,
-        ),
-        "match": Method(
-            "items whose features are distributed as those of the clips",
-            match.begin,
-            match.improve,
-            needs_experts=True,
-            defaults=match.DEFAULTS,
-        ),
+        "invert": Method(invert.begin, invert.improve, needs_experts=True, rates=("invert.item_rate",)),
+        "match": Method(match.begin, match.improve, needs_experts=True, rates=("match.item_rate",)),
         "unroll": Method(
-            "items, labels and learning rates, learnt through the student's own training",
             unroll.begin,
             unroll.improve,
-            defaults=unroll.DEFAULTS,
-            rates=("peak_rate", "unroll_window", "item_rate"),
+            rates=("peak_rate", "unroll.window", "unroll.item_rate"),
             labels=unroll.labels,
             schedule=unroll.schedule,
         ),
         "gan": Method(
-            "items drawn from a generator, which can be shipped itself",
             gan.begin,
             gan.improve,
             needs_experts=True,
-            defaults=gan.DEFAULTS,
-            rates=("generator_rate", "critic_rate"),
+            rates=("gan.generator_rate", "gan.critic_rate"),
             items=gan.items,
             files=gan_files.files,
             fewest_clips=gan.PER_CLASS,
             stops_itself=True,
             makes_more=True,
         ),
-        "random": Method("random real items", coresets.random_items),
-        "herding": Method("real items whose mean feature follows the class's", coresets.herding, needs_experts=True),
-        "kcenter": Method("real items that cover the class's features", coresets.k_center, needs_experts=True),
+        "random": Method(coresets.random_items),
+        "herding": Method(coresets.herding, needs_experts=True),
+        "kcenter": Method(coresets.k_center, needs_experts=True),
     }
 )
+"""The functions of each method; :mod:`edgeser.config.settings` has its settings and what it is in words."""
 
 
 def find_method(name: str) -> Method:
-    """The row of a method.
-
-    Raises:
-        SettingsError: There is no such method.
-    """
-    if name not in METHODS:
-        raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
+    """The row of a method."""
     return METHODS[name]
-
-
-MANY, FEW = 8, 2
-"""Log-mels in an item below ``SMALL_SHARE`` of the clips, where number counts more than sharpness, and from it on."""
-
-
-def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
-    """The settings with everything decided that depends on the corpus, the method and its own values too.
-
-    Args:
-        settings: As the user gave them.
-        train_items: Training clips.
-        classes: Emotions.
-        rarest: Training clips of the rarest of them.
-
-    Raises:
-        SettingsError: There is no such method.
-    """
-    settings = with_budget(settings, train_items, classes)
-    own = defaults_of(settings.method, settings.start_from)
-    settings = replace(settings, **{key: value for key, value in own.items() if not getattr(settings, key)})
-    share = settings.ipc * classes / train_items
-    if has_starts(settings):
-        settings = replace(settings, start_from=settings.start_from or start_of(share))
-    formations = settings.formations or formations_of(settings, share, rarest)
-    return with_views(replace(settings, formations=formations), classes)
-
-
-def formations_of(settings: Settings, share: float, rarest: int) -> int:
-    """Log-mels in an item, for a budget of ``share`` of the clips; what a board draws from a generator is whole.
-
-    Methods that take clips get no more than there are: ``rarest`` of the class that has the fewest.
-    """
-    if find_method(settings.method).makes_more:
-        return FEW if settings.ship == "items" else 1
-    wanted = MANY if share < SMALL_SHARE else FEW
-    if not takes_clips(settings):
-        return wanted
-    return as_many_as_clips(settings.ipc, wanted, rarest)
 
 
 def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
@@ -125,50 +58,21 @@ def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
 
 
 def has_starts(settings: Settings) -> bool:
-    """Whether items begin as what ``start_from`` says; chosen and generated ones do not."""
+    """Whether items begin as what ``start`` says; chosen and generated ones do not."""
     method = find_method(settings.method)
     return method.improve is not None and method.items is None
 
 
 def require_start(settings: Settings) -> None:
-    """Check that the items' beginning exists, and that nobody asks for one that the method does not read.
+    """Check that nobody asks for a beginning of the items that the method does not read.
 
     Raises:
-        SettingsError: There is no such start, or the method makes its items of something else.
+        SettingsError: The method makes its items of something else.
     """
-    if settings.start_from:
-        find_start(settings.start_from)
-    if find_method(settings.method).items is not None and settings.start_from not in ("", USUAL):
+    if find_method(settings.method).items is not None and settings.start not in ("", START[True]):
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
 
 
 def takes_clips(settings: Settings) -> bool:
     """Whether every log-mel begins as a clip of its own, so that there cannot be more of them."""
-    return find_method(settings.method).improve is None or settings.start_from == "real"
-
-
-def defaults_of(name: str, start_from: str = Settings.start_from) -> Mapping[str, Any]:
-    """The settings that a method has by itself from such a start, where they differ from the defaults of all.
-
-    Raises:
-        SettingsError: There is no such method.
-    """
-    method = find_method(name)
-    return {**method.defaults, **method.start_defaults.get(start_from, {})}
-
-
-def with_start(settings: Settings, start: str) -> Settings:
-    """The settings for another start, with its defaults where they had those of the start before."""
-    before, after = (defaults_of(settings.method, each) for each in (settings.start_from, start))
-    changed = {
-        name: value
-        for name, value in after.items()
-        if getattr(settings, name) == before.get(name, getattr(Settings, name))
-    }
-    return replace(settings, start_from=start, **changed)
-
-
-def settings_for(method: str, **values: Any) -> Settings:
-    """Settings with a method's own defaults below ``values``."""
-    start = values.get("start_from", Settings.start_from)
-    return Settings(**{"method": method, **defaults_of(method, start), **values})
+    return find_method(settings.method).improve is None or settings.start == "real"

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from edgeser.distill.adam import adam_step, with_moments
 from edgeser.distill.bank import bank_plan
-from edgeser.distill.memory import find_memory
+from edgeser.distill.memory import MEMORY
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.distill.unrolling import Course, Lesson, Outer, Student, fresh, without_graph
@@ -61,7 +61,6 @@ SCALE_STEPS, LEAST_SCALE = 20, 0.02
 KEPT = "student."
 """Prefix of what the state keeps of the student."""
 LEARNT = ("items", "label_logits", "raw_rates")
-DEFAULTS = {"steps": 100, "iterations": 100, "item_rate": 0.005}
 
 
 def begin(assignment: Assignment) -> State:
@@ -92,11 +91,11 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     if not np.isfinite([loss, *lengths.values()]).all():
         raise DivergedError(
             f"the loss of iteration {iteration + 1} is {loss:.4g}, or its gradient is not finite",
-            f"use --peak-rate below {settings.peak_rate:g} or --unroll-window below {settings.unroll_window}",
+            f"set peak_rate below {settings.peak_rate:g} or unroll.window below {settings.unroll.window}",
         )
     # All windows count the same: now and then one has a gradient a thousand times as long as the others'.
     even = {name: gradient / np.float32(max(lengths[name], 1e-30)) for name, gradient in gradients.items()}
-    rates = {"items": settings.item_rate, "label_logits": LABEL_RATE, "raw_rates": RATE_RATE}
+    rates = {"items": settings.unroll.item_rate, "label_logits": LABEL_RATE, "raw_rates": RATE_RATE}
     following = {**state, **adam_step(state, even, rates, iteration + 1), **_kept(reached, window.order)}
     return following, {"loss": loss, "student_step": reached.done, "gradient": lengths["items"]}
 
@@ -124,7 +123,7 @@ def draw_window(assignment: Assignment, state: State, iteration: int) -> Window:
     """The window of an iteration: on from where the last one ended, or a new student's first."""
     settings = assignment.settings
     first = int(EARLIEST * settings.steps)
-    late = min(settings.unroll_window, settings.steps - first)
+    late = min(settings.unroll.window, settings.steps - first)
     random = np.random.default_rng([settings.seed, iteration, 0x0420])
     clips, order, ahead = (int(random.integers(most)) for most in (2**31, 2**31, late))
     views = np.sort(random.permutation(bank_plan(assignment).views * len(assignment.classes))[:VIEWS])
@@ -133,7 +132,7 @@ def draw_window(assignment: Assignment, state: State, iteration: int) -> Window:
         order = int(state["order"][0])
     else:
         student = _new_student(assignment, state, order, first + ahead)
-    return Window(student, order, min(settings.unroll_window, settings.steps - student.done), clips, views)
+    return Window(student, order, min(settings.unroll.window, settings.steps - student.done), clips, views)
 
 
 def window_gradients(
@@ -141,7 +140,7 @@ def window_gradients(
 ) -> tuple[Student, float, dict[str, NDArray[np.float32]]]:
     """The student after a window, the outer loss, and its gradient by each array of the state that is learnt."""
     learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in LEARNT}
-    through, course = find_memory(assignment.settings.memory), _course(assignment, window.order)
+    through, course = MEMORY[assignment.settings.unroll.memory], _course(assignment, window.order)
     reached, loss, found = through(course, window.student, learnt, window.steps, _outer(assignment, window))
     return reached, loss.item(), {name: found[name].numpy() for name in LEARNT}
 

@@ -13,7 +13,7 @@ from edgeser.distill.coresets import expert_features, standardised
 from edgeser.distill.method import Assignment
 
 NEIGHBOURS = 4
-"""Clips by other speakers of which the second voice of a duet is drawn."""
+"""Clips by other speakers of which the second voice of an aligned pair is drawn."""
 
 
 def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:

@@ -87,5 +87,5 @@ def _compared(run: Run) -> Compared:
         bank=rows.get("random_bank"),
         audit=read_audit(run),
         shares=confusion_shares(own.details["confusion"]) if own.details else None,
-        command=distill_command(run.settings()),
+        command=distill_command(run.given()),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgeser.card import SYNTHETIC, origin
+from edgeser.config.values import values_of
 from edgeser.errors import RunError
 from edgeser.fingerprint import is_own
 from edgeser.pack import pack_kit, without_paths
@@ -78,7 +79,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
     note("pictures, sounds")
     gallery = make_gallery(distilled, recordings, plan.items)
     audit, settings = read_audit(run), run.settings()
-    draws = settings.ship == "generator"
+    draws = settings.gan.ship == "generator"
     absent = partial(missing, metrics, audit is not None or draws)
     note("kit")
     context = {
@@ -88,14 +89,14 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "metrics": metrics,
         "synthetic": description["corpus"].get("kind") == SYNTHETIC,
         "gallery": gallery,
-        "origin": origin(settings.method, description.get("start") or settings.start_from),
+        "origin": origin(settings.method, description.get("start") or settings.start),
         "draws": draws,
         "with_recordings": plan.recordings,
         "audit": audit,
         "kit": _kit(run),
         "provenance": _provenance(run, description, metrics),
-        "settings": without_paths(asdict(settings)),
-        "commands": commands(settings, metrics, audit.found if audit else None),
+        "settings": without_paths(values_of(settings)),
+        "commands": commands(run.given(), metrics, audit.found if audit else None),
         "missing": absent(RUN),
     }
     path = plan.out or run.folder / "report.html"

@@ -20,17 +20,18 @@ import torch
 from numpy.typing import NDArray
 
 from edgeser import __version__
+from edgeser.config.settings import Settings
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.splits import Split
+from edgeser.distill.budget import resolve
 from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.loop import iterations_done, run_method
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.table import find_method, require_start, settings_for
+from edgeser.distill.table import find_method, require_start
 from edgeser.errors import DistilledSetError, RunError, SettingsError
 from edgeser.experts import Ensemble, Task
 from edgeser.rows import REAL_CLIPS
 from edgeser.run import Run, only_writer, open_run, require_usable, safetensors_bytes
-from edgeser.settings import Settings, with_budget
 from edgeser.students import initial_weights
 from edgeser.training import Arrays, Augmentation, train_on_clips
 from edgeser.vectors.corpus import Vectors, read_vectors, split_vectors
@@ -47,7 +48,6 @@ METHODS = ("gan", "random", "herding", "kcenter")
 """What works on vectors: the others move items that have time and frequency."""
 MIXING = Augmentation(shift=0, gain=0.0, mixup=0.2)
 """How real and generated vectors are varied; those of log-mels are shifts and levels."""
-EXPERT_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def prepare_vectors(settings: Settings) -> Material:
     """
     if settings.method not in METHODS:
         raise SettingsError(f"--method {settings.method} does not work on vectors", f"use one of: {', '.join(METHODS)}")
-    if settings.ship != "items" or settings.formations > 1:
-        raise SettingsError("vectors are shipped as items, as they are", "leave out --ship and --formations")
+    if settings.gan.ship != "items" or settings.samples_per_item > 1:
+        raise SettingsError("vectors are shipped as items, as they are", "leave out gan.ship and samples_per_item")
     require_start(settings)
     vectors = read_vectors(Path(settings.folder))
     split, rows = split_vectors(vectors, settings.split)
@@ -107,7 +107,7 @@ def prepare_vectors(settings: Settings) -> Material:
     clips = scale.standardised(vectors.x[rows["train"]])[:, :, None, None]
     speakers = tuple(vectors.speakers[row] for row in rows["train"])
     task = Task(graph, clips, labels, len(vectors.names), speakers)
-    fixed = _decided(replace(settings, arch=ARCH, formations=1), task, vectors.names)
+    fixed = _decided(replace(settings, arch=ARCH, samples_per_item=1), task, vectors.names)
     start = initial_weights(graph, settings.seed)
     assignment = Assignment(task, vectors.names, fixed, start, Ensemble(graph, (), ()))
     return Material(vectors, split, rows, scale, assignment)
@@ -120,12 +120,12 @@ def distil_vectors(settings: Settings, out: Path, resume: bool) -> Run:
         RunError: ``out`` holds something else, or a run of other settings or of other vectors.
         EdgeserError: As :func:`prepare_vectors`.
     """
-    require_usable(out, settings, resume)
+    begun = require_usable(out, settings, resume)
     run = Run(out)
     if run.is_finished:
         return run
-    material = prepare_vectors(settings)
-    with only_writer(open_run(out, settings, resume)):
+    material = prepare_vectors(begun)
+    with only_writer(open_run(out, settings, material.assignment.settings, resume)):
         describe_once(run, material)
         with one_thread():
             assignment = with_experts(material.assignment)
@@ -142,12 +142,12 @@ def distil_vectors(settings: Settings, out: Path, resume: bool) -> Run:
 
 
 def with_experts(assignment: Assignment) -> Assignment:
-    """The assignment with its label experts: students of twice the width on the real vectors, seconds of training."""
+    """The assignment with its label experts: students on the real vectors, seconds of training."""
     task, settings = assignment.task, assignment.settings
-    graph = mlp(task.graph.input_shape[0], task.classes, settings.label_width or 2.0)
-    schedule = replace(REAL_CLIPS, steps=settings.expert_steps or EXPERT_STEPS, batch=settings.batch)
+    graph = mlp(task.graph.input_shape[0], task.classes, settings.experts.width)
+    schedule = replace(REAL_CLIPS, steps=settings.experts.steps, batch=settings.batch)
     x, labels = torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels)
-    seeds = [1000 * (settings.seed + 1) + number for number in range(settings.experts)]
+    seeds = [1000 * (settings.seed + 1) + number for number in range(settings.experts.count)]
     starts = tuple(initial_weights(graph, seed) for seed in seeds)
     trained = tuple(
         train_on_clips(graph, start, x, labels, schedule, seed, replace(MIXING, mixup=0.5))
@@ -178,7 +178,7 @@ def label_vectors(assignment: Assignment, x: NDArray[np.float32], classes: NDArr
     """Labels of vectors (items, D), float32 (items, classes): the experts', or the classes themselves if hard."""
     if assignment.settings.labels == "hard":
         return np.eye(assignment.task.classes, dtype=np.float32)[classes]
-    return assignment.ensemble.soft_labels(x[:, :, None, None], assignment.settings.temperature)
+    return assignment.ensemble.soft_labels(x[:, :, None, None], assignment.settings.experts.temperature)
 
 
 def read_set(run: Run) -> Arrays:
@@ -285,10 +285,8 @@ def _decided(settings: Settings, task: Task, names: tuple[str, ...]) -> Settings
     Raises:
         SettingsError: A class has too few vectors.
     """
-    own = with_budget(settings, len(task.clips), task.classes)
-    defaults = settings_for(own.method, corpus=own.corpus, ipc=1)
-    own = replace(own, iterations=own.iterations or defaults.iterations)
     counts = np.bincount(task.labels, minlength=task.classes)
+    own = resolve(settings, len(task.clips), task.classes, int(counts.min()))
     rarest, method = int(counts.argmin()), find_method(own.method)
     wanted = method.fewest_clips if method.makes_more else own.ipc
     if counts[rarest] < wanted:

@@ -1,0 +1,177 @@
+"""Settings as values by their keys: what files hold, what is given on the command line, and what differs.
+
+settings, notes = read_settings(Path("mine.toml"), {"ipc": "6", "mtt.expert_span": "2"})
+changed(settings, {"mtt.iterations": 5})
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from edgeser.config.renamed import modern
+from edgeser.config.settings import METHODS, SETTINGS, Settings
+from edgeser.errors import SettingsError
+
+GIVEN = "given"
+"""The table of a run's config.toml that holds what the user gave; the rest of the file is what that came to."""
+
+
+def value_of(settings: Settings, key: str) -> Any:
+    """The value of a setting."""
+    return reduce(getattr, key.split("."), settings)
+
+
+def values_of(settings: Settings) -> dict[str, Any]:
+    """The values by their keys: those of every run and of the run's method."""
+    return {key: value_of(settings, key) for key in SETTINGS if owner(key) in ("", settings.method)}
+
+
+def owner(key: str) -> str:
+    """The method that alone reads a setting; empty where every method does."""
+    group = key.partition(".")[0]
+    return group if group in METHODS else ""
+
+
+def method_in(values: Mapping[str, Any]) -> str:
+    """The method among values, or the usual one."""
+    return str(values.get("method", Settings.method))
+
+
+def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with other values.
+
+    Raises:
+        SettingsError: A value is not allowed.
+    """
+    of_group: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        of_group[group][name] = float(value) if SETTINGS[key].kind == "float" and type(value) is int else value
+    own = of_group.pop("", {})
+    return replace(
+        settings, **own, **{group: replace(getattr(settings, group), **of_group[group]) for group in of_group}
+    )
+
+
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """Settings of values by their keys; the others are as they are by themselves.
+
+    Raises:
+        SettingsError: A setting does not exist or belongs to another method, or a value is not allowed.
+    """
+    method = method_in(values)
+    for key in values:
+        if key not in SETTINGS:
+            raise SettingsError(f"there is no setting {key!r}", _nearest(key))
+        if owner(key) not in ("", method):
+            raise SettingsError(
+                f"{key} is a setting of --method {owner(key)}, and this is --method {method}",
+                f"leave it out, or use --method {owner(key)}",
+            )
+    budget = {name: values[name] for name in ("ipc", "share") if name in values}
+    return changed(Settings(**budget), {key: value for key, value in values.items() if key not in budget})
+
+
+def given_in(settings: Settings) -> dict[str, Any]:
+    """The values that are not what they are by themselves."""
+    return {key: value for key, value in values_of(settings).items() if value != SETTINGS[key].default}
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """What differs between two settings, in words; where the corpus lies is no difference."""
+    before, after = values_of(old), values_of(new)
+    return [
+        f"{key}: {before.get(key)!r} in the run, {after.get(key)!r} now"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key) and key != "folder"
+    ]
+
+
+def to_toml(resolved: Settings, given: Settings) -> str:
+    """A run's config.toml: the settings as resolved, and what the user gave."""
+    import tomli_w
+
+    return tomli_w.dumps({**_tables(values_of(resolved)), GIVEN: _tables(given_in(given))})
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values in a TOML file by their keys, and those that it says were given; without such a table, the same.
+
+    Raises:
+        SettingsError: The file is missing, or is not TOML.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", "check the path given to --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}", "write lines like: ipc = 6") from error
+    given = values.pop(GIVEN, values)
+    return _by_key(values), _by_key(given if isinstance(given, dict) else {})
+
+
+def read_run_settings(path: Path) -> tuple[Settings, Settings]:
+    """The settings in a run's config.toml: as resolved, and as the user gave them; in older runs the same.
+
+    Raises:
+        SettingsError: The file cannot be read, or values do not fit.
+    """
+    resolved, given = (settings_of(modern(each, method_in(each))[0]) for each in read_toml(path))
+    return resolved, given
+
+
+def read_settings(config: Path | None, given: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings from a file and from the command line, which comes first; and notes on old names.
+
+    Folders may begin with ``~``; a relative one is relative to the file that names it, or to the current folder.
+
+    Args:
+        config: A TOML file; of a run's config.toml what the user gave is read.
+        given: Texts by keys.
+
+    Raises:
+        SettingsError: The file cannot be read, a setting does not exist, or values do not fit.
+    """
+    values = read_toml(config)[1] if config is not None else {}
+    method = method_in({**values, **given})
+    values, notes = modern(values, method)
+    texts, more = modern(given, method)
+    for place, base in ((values, config.parent if config else Path()), (texts, Path())):
+        if place.get("folder"):
+            place["folder"] = str((base / Path(str(place["folder"])).expanduser()).resolve())
+    if "ipc" in texts or "share" in texts:
+        values = {key: value for key, value in values.items() if key not in ("ipc", "share")}
+    parsed = {key: SETTINGS[key].parse(text) if key in SETTINGS else text for key, text in texts.items()}
+    settings = settings_of({**values, **parsed})
+    if not settings.corpus:
+        raise SettingsError("no corpus is named", "give --corpus NAME; edgeser data list shows the names")
+    return settings, notes + more
+
+
+def _nearest(key: str) -> str:
+    """A hint for a key that does not exist."""
+    from difflib import get_close_matches  # half a megabyte, for mistakes only
+
+    near = get_close_matches(key, SETTINGS, n=1)
+    return f"did you mean {near[0]}?" if near else "edgeser methods NAME shows the settings"
+
+
+def _by_key(tables: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tables.items():
+        found |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
+def _tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        (found.setdefault(group, {}) if group else found)[name] = value
+    return found
