@@ -38,10 +38,10 @@ from rich.console import Console
 from edgeser.audit.audit import AuditPlan, audit, prepare_audit
 from edgeser.audit.lines import control_lines
 from edgeser.audit.shadows import ShadowPlan
-from edgeser.distill.table import settings_for
+from edgeser.config.settings import Settings
+from edgeser.config.values import settings_of
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
 from edgeser_export.files import write_bytes, write_json
@@ -80,7 +80,7 @@ class Halves:
                 write_bytes(kept, own.read_bytes())
 
     def _pairs(self, plan: ShadowPlan) -> list[tuple[Path, Path]]:
-        names = [f"label-expert-{number}.safetensors" for number in range(plan.settings.experts)]
+        names = [f"label-expert-{number}.safetensors" for number in range(plan.settings.experts.count)]
         pairs = []
         for shadow in range(self.shadows):
             kept, own = self.folder / f"{shadow:02d}", plan.folder / f"{shadow:02d}"
@@ -174,8 +174,15 @@ def settings_of(label: str, arguments: argparse.Namespace, request: Request) -> 
     method, *parts = label.split(":")
     own = overrides_of([part if "=" in part else f"start_from={part}" for part in parts])
     folder = str((request.corpora / arguments.corpus).resolve()) if arguments.corpus != "demo" else ""
-    return settings_for(
-        method, corpus=arguments.corpus, folder=folder, ipc=arguments.ipc, **{**request.overrides, **own}
+    return settings_of(
+        {
+            "method": method,
+            "corpus": arguments.corpus,
+            "folder": folder,
+            "ipc": arguments.ipc,
+            **request.overrides,
+            **own,
+        }
     )
 
 

@@ -27,12 +27,12 @@ from distillation_runs import (
     without_folder,
 )
 
-from edgeser.distill.table import settings_for
+from edgeser.config.settings import Settings
+from edgeser.config.values import settings_of
 from edgeser.errors import SettingsError
 from edgeser.evaluate import Shelf, evaluate_each, open_bench, summary
 from edgeser.rows import BANKS, Bench, bank_bytes, ensemble_score, measure
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser_device.machine import describe_machine
 from edgeser_export.files import write_json
 
@@ -91,7 +91,7 @@ class Group:
         values = {"corpus": self.corpus, "folder": place, "arch": self.arch, "width": self.width, "seed": seed}
         if self.start:
             values["start_from"] = self.start
-        return settings_for(self.method, **{**values, **parse_budget(self.budget), **request.overrides})
+        return settings_of({"method": self.method, **values, **parse_budget(self.budget), **request.overrides})
 
 
 def parse_budget(text: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def parse_budget(text: str) -> dict[str, Any]:
 def common_settings(settings: Settings, request: Request) -> Settings:
     """Settings of the run whose experts and initialisation the common rows use: random items, seed 0."""
     carried = {name: getattr(settings, name) for name in names_of_common(settings)}
-    return settings_for("random", **{**request.overrides, **carried, "labels": "bank", "seed": 0})
+    return settings_of({"method": "random", **request.overrides, **carried, "labels": "bank", "seed": 0})
 
 
 def names_of_common(settings: Settings) -> tuple[str, ...]:

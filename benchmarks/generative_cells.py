@@ -29,17 +29,18 @@ from distillation_runs import (
     say,
 )
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed, settings_of
 from edgeser.distill.gan import items as generated_items
 from edgeser.distill.gan_targets import BASES_OF_A_CLASS, INVERTED
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.shipping import finish
-from edgeser.distill.table import decided, settings_for
+from edgeser.distill.table import decided
 from edgeser.evaluate import Shelf, open_bench, summary
 from edgeser.rows import BEST_STEPS, Bench, measure
 from edgeser.run import Run
 from edgeser.scoring import score
-from edgeser.settings import Settings
 from edgeser.training import Batch, train, with_statistics
 from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Drawing, Drawn, Points, labeller_name
 from edgeser_device.machine import describe_machine
@@ -106,7 +107,7 @@ class Cell:
         """What it is trained with; its own budget decides nothing about the generator."""
         place = "" if self.corpus == "demo" else str((request.corpora / self.corpus).resolve())
         own = {"corpus": self.corpus, "folder": place, "seed": self.seed, "share": 0.056, "ship": "generator"}
-        return settings_for("gan", **{**own, **request.overrides, **LOSSES[self.loss]})
+        return settings_of({"method": "gan", **own, **request.overrides, **LOSSES[self.loss]})
 
     def folder(self, request: Request) -> Path:
         """Where it is kept; the end of the name tells other settings apart."""
@@ -190,7 +191,7 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     task = assignment.task
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
     wanted |= {"ship": "generator" if draw.fresh else "items", "formations": 0}
-    settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio)
+    settings = changed(assignment.settings, {**wanted, "labels": draw.labels, "gan.ratio": draw.ratio})
     return replace(assignment, settings=decided(settings, len(task.clips), task.classes, task.fewest_clips))
 
 

@@ -64,7 +64,9 @@ def unrounded(run: Run, bench: Bench) -> Unrounded:
     if not np.array_equal(quantise(items)[0], distilled.levels):
         raise SystemExit(f"{run.folder}: the checkpoint's items are not those that were shipped")
     classes = distilled.classes.astype(np.int64)
-    labels = LABELS[settings.labels](items, classes, distilled.recipes, bench.assignment.ensemble, settings.temperature)
+    labels = LABELS[settings.labels](
+        items, classes, distilled.recipes, bench.assignment.ensemble, settings.experts.temperature
+    )
     return Unrounded(items, labels, distilled.recipes, distilled.schedule)
 
 

@@ -135,7 +135,8 @@ def make_assignment(steps: int) -> Any:
     """Items of noise and trajectories between random weights: neither time nor memory depends on what they are."""
     from edgeser.distill.method import Assignment
     from edgeser.experts import Ensemble, Task, Trajectory
-    from edgeser.settings import Settings
+    from edgeser.config.settings import Settings
+from edgeser.config.values import changed, settings_of
     from edgeser.students import build, initial_weights
 
     graph = build(STUDENT, CLASSES)
@@ -143,16 +144,7 @@ def make_assignment(steps: int) -> Any:
     task = Task(graph, clips, np.arange(ITEMS) % CLASSES, CLASSES)
     start, end = initial_weights(graph, 0), initial_weights(graph, 1)
     way = {name: np.stack([start[name], start[name] + 0.1 * end[name]]) for name in graph.parameters}
-    settings = Settings(
-        corpus="demo",
-        ipc=ITEMS // CLASSES,
-        start_from="real",
-        student_steps=steps,
-        step_size=0.01,
-        expert_span=1,
-        start_window=0,
-        window_growth=0.0,
-    )
+    settings = settings_of({"corpus": "demo", "ipc": ITEMS // CLASSES, "start": "real", "mtt.student_steps": steps, "mtt.step_size": 0.01, "mtt.expert_span": 1, "mtt.max_start_epoch": 0, "mtt.start_epoch_growth": 0.0})
     names = tuple(str(number) for number in range(CLASSES))
     return Assignment(task, names, settings, start, Ensemble(graph, ()), (Trajectory(way, {}),))
 
@@ -194,7 +186,7 @@ def our_side(memory: str) -> Callable[[Any, Any, Any], float]:
     def side(assignment: Any, state: Any, match: Any) -> float:
         from edgeser.distill import mtt
 
-        chosen = replace(assignment, settings=replace(assignment.settings, memory=memory))
+        chosen = replace(assignment, settings=changed(assignment.settings, {"mtt.memory": memory}))
         return mtt.match_gradients(chosen, state, match)[0]
 
     return side

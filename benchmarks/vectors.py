@@ -23,9 +23,9 @@ from distillation_tables import Sheet
 from numpy.typing import NDArray
 from rich.console import Console
 
+from edgeser.config.values import settings_of
 from edgeser.corpora.splits import PARTS, make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.distill.table import settings_for
 from edgeser.errors import EdgeserError
 from edgeser.features import extract
 from edgeser.vectors.evaluate import evaluate_vectors
@@ -62,7 +62,9 @@ def measure(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in range(arguments.distillations):
             folder = arguments.out / f"{file.stem}-{share:g}-{seed}"
             shutil.rmtree(folder, ignore_errors=True)
-            own = settings_for("gan", corpus="features", folder=str(file.resolve()), share=share, seed=seed)
+            own = settings_of(
+                {"method": "gan", "corpus": "features", "folder": str(file.resolve()), "share": share, "seed": seed}
+            )
             run = distil_vectors(own, folder, resume=False)
             result = evaluate_vectors(run, tuple(range(arguments.seeds)))
             rows = {**result, **result["baselines"]}

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeser.commands import auditing, board, data, host, kits, listening, methods, reporting
+from edgeser.commands.common import Verb
 from edgeser_export.errors import EdgeserError
 
 # typer brings its own copy of click since 0.26 and used the package before; a public subclass leads to the base class.
@@ -44,14 +45,18 @@ def options(
         raise typer.Exit
 
 
-host.add_to(app)
-methods.add_to(app)
-auditing.add_to(app)
-reporting.add_to(app)
-app.add_typer(data.app, name="data")
-kits.add_to(app)
-board.add_to(app)
-listening.add_to(app)
+PANELS = {"Host": (host, methods, auditing, reporting, data), "Kits": (kits,), "Board": (board, listening)}
+"""The headings of the help, and the modules whose verbs stand below each."""
+for panel, modules in PANELS.items():
+    for module in modules:
+        module.add_to(app)
+    for group in app.registered_groups:
+        group.rich_help_panel = group.rich_help_panel if isinstance(group.rich_help_panel, str) else panel
+    for verb in app.registered_commands:
+        verb.rich_help_panel = verb.rich_help_panel if isinstance(verb.rich_help_panel, str) else panel
+for each in (app, *(group.typer_instance for group in app.registered_groups)):
+    for verb in each.registered_commands if each else ():
+        verb.cls = verb.cls if verb.cls and issubclass(verb.cls, Verb) else Verb
 
 
 def main(arguments: list[str] | None = None) -> None:

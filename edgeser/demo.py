@@ -20,7 +20,7 @@ from edgeser.errors import RunError
 from edgeser.run import Run
 from edgeser_device.progress import note
 
-DISTIL = ("--method", "invert", "--ipc", "6", "--expert-steps", "500", "--steps", "300")
+DISTIL = ("--method", "invert", "--ipc", "6", "--set", "experts.steps=500", "--steps", "300")
 """Smaller than the defaults: the corpus has 192 training clips, and a first look should not take long."""
 
 

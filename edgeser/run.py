@@ -161,14 +161,21 @@ class Run:
         return path
 
 
-def open_run(folder: Path, given: Settings, resolved: Settings, resume: bool) -> Run:
+def open_run(folder: Path, settings: Settings, resume: bool, given: Settings | None = None) -> Run:
     """A run folder for settings: a new one, or with ``resume`` the one that was interrupted.
+
+    Args:
+        folder: The run's folder.
+        settings: The settings as resolved.
+        resume: Whether the folder may hold the beginning of this run.
+        given: The settings as the user gave them, if they are others.
 
     Raises:
         RunError: As :func:`require_usable`.
     """
+    given = given or settings
     require_usable(folder, given, resume)
-    write_bytes(folder / "config.toml", to_toml(resolved, given).encode())
+    write_bytes(folder / "config.toml", to_toml(settings, given).encode())
     return Run(folder)
 
 

@@ -33,13 +33,13 @@ def audit(
         ),
     ] = None,
     experts: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Experts of a shadow, if not the run's number.")
+        int | None, typer.Option(min=1, max=64, help="Number of experts of a shadow.", show_default="the run's")
     ] = None,
     expert_steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps of each, if not the run's number.")
+        int | None, typer.Option(min=1, help="Number of training steps of each.", show_default="the run's")
     ] = None,
     iterations: Annotated[
-        int | None, typer.Option(min=1, help="Updates of a shadow's items, if not the run's number.")
+        int | None, typer.Option(min=1, help="Number of updates of a shadow's items.", show_default="the run's")
     ] = None,
     folder: flags.Moved = None,
     sounds: Annotated[bool, typer.Option("--sounds/--no-sounds", help="Write items as WAV files.")] = True,

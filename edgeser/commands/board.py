@@ -33,7 +33,7 @@ Clips = Annotated[
         "kept only if it is better on clips left out. A model of this kit at --out is taken as it is.",
     ),
 ]
-Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.")]
+Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.", show_default="tail")]
 MaxForget = Annotated[
     float | None,
     typer.Option(
@@ -41,13 +41,19 @@ MaxForget = Annotated[
         min=0,
         max=1,
         metavar="P",
-        help="Keep the old model if the one trained on --clips loses more than P (0.04 is four points) of its UAR on "
-        "the distilled set.",
+        help="Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set.",
+        show_default="0.04, four points",
     ),
 ]
 Points = Annotated[
     int | None,
-    typer.Option("--points", min=1, max=10_000, help="Items a class to draw from a kit that carries a generator."),
+    typer.Option(
+        "--points",
+        min=1,
+        max=10_000,
+        help="Items a class to draw from a kit that carries a generator.",
+        show_default="the kit's",
+    ),
 ]
 AsOriginal = Annotated[
     bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
@@ -75,10 +81,14 @@ def train_on_device(
         typer.Option("--out", metavar="MODEL", help="The model folder to write; an older one is kept for rollback."),
     ],
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, max=10_000_000, help="Training steps instead of the kit's.")
+        int | None,
+        typer.Option("--steps", min=1, max=10_000_000, help="Number of training steps.", show_default="the kit's"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=256, help="Default: all cores, up to the target's.")
+        int | None,
+        typer.Option(
+            "--threads", min=1, max=256, help="Number of threads.", show_default="all cores, up to the target's"
+        ),
     ] = None,
     memory_mb: Annotated[
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
@@ -142,7 +152,8 @@ def export(
     format_name: Annotated[str, typer.Option("--format", help=f"{FORMAT_NAMES}.")],
     int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on the distilled set.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Default: MODEL-export beside the model.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder to write to.", show_default="MODEL-export beside the model"),
     ] = None,
     max_drop: Annotated[
         float | None,
@@ -235,8 +246,13 @@ def predict(
 
 def bench(
     model: ModelFolder,
-    runtime: Annotated[str | None, typer.Option("--runtime", help=f"{RUNTIME_NAMES}; default: all installed.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: 1, and all cores.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help=f"Runtime: {RUNTIME_NAMES}.", show_default="all installed")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, max=256, help="Number of threads.", show_default="1, and all cores"),
+    ] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000_000, help="Measured calls.")] = 200,
     budget_ms: Annotated[
         float | None, typer.Option("--budget-ms", help="Exit with 1 unless a file's p95 keeps it.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
@@ -16,6 +17,20 @@ Trust = Annotated[
     Path | None,
     typer.Option("--trust", metavar="KEY", help="Refuse kits that are not signed with this public key."),
 ]
+
+
+class Verb(TyperCommand):
+    """A verb whose help shows the default of every option that takes a value; where there is none it says so."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        for option in self.params:
+            if not isinstance(option, TyperOption) or option.is_flag or option.required:
+                continue
+            # The parser's own mark for "nothing given" differs between versions; it is none of these types.
+            if not isinstance(option.default, (str, int, float, Path)) and not isinstance(option.show_default, str):
+                option.show_default = "none"
+
 
 PIPE_WIDTH = 240
 """Columns of a table that goes into a pipe or file: no row is folded, so that grep and cut find whole lines."""

@@ -9,7 +9,12 @@ import typer
 
 from edgeser.commands.common import Json, print_json, print_rich, say
 
-app = typer.Typer(help="List, check and download corpora.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, check and download corpora.", no_args_is_help=True)
+
+
+def add_to(whole: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    whole.add_typer(app, name="data")
 
 
 @app.command("list", epilog="Example: edgeser data list")
@@ -47,7 +52,12 @@ def check(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for demo.")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="quick, official, fold:K or seed:N.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", help="Division into speakers: quick, official, fold:K or seed:N.", show_default="the corpus's"
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes; -1 is all cores.")] = -1,
     as_json: Json = False,
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias
 
 import typer
-from typer.core import TyperCommand
 
+from edgeser.commands.common import Verb
 from edgeser.config.field import KINDS, Setting, shown
 from edgeser.config.renamed import FLAGS
 from edgeser.config.settings import SETTINGS
@@ -50,7 +51,7 @@ Sets: TypeAlias = Annotated[
 ]
 
 
-class SettingsCommand(TyperCommand):
+class SettingsVerb(Verb):
     """A verb that understands the old options of settings: ``--expert-span 6`` is read as ``--set expert_span=6``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -59,30 +60,42 @@ class SettingsCommand(TyperCommand):
 
 
 def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with an option for each setting that has a flag, in place of its parameter ``given``.
+    """The verb with ``--set`` and an option for each setting that has a flag, in place of its parameter ``given``.
 
-    ``given`` is then the text of each setting that was given, by its key, those after ``--set`` too.
+    ``given`` is then what the user gave: the texts of settings by their keys.
     """
-    options = [_option(each) for each in SETTINGS.values() if each.flag]
-    keys = {option.name: key for option, key in zip(options, (k for k, s in SETTINGS.items() if s.flag), strict=True)}
+    own = inspect.signature(verb, eval_str=True).parameters
 
     def call(context: typer.Context, **values: Any) -> None:
-        named = {keys[name]: values.pop(name) for name in keys if _was_given(context, name)}
-        own = {name: value for name, value in values.items() if name not in keys}
-        verb(given={**named, **_assignments(own.pop("sets") or ())}, **own)
+        verb(given=texts_in(context), **{name: value for name, value in values.items() if name in own})
 
-    parameters = []
-    for parameter in inspect.signature(verb, eval_str=True).parameters.values():
-        parameters += options if parameter.name == "given" else [parameter]
-    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    call.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
-    call.__annotations__ = {each.name: each.annotation for each in [context, *parameters]}
-    call.__doc__ = verb.__doc__
+    parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]
+    for name, parameter in own.items():
+        parameters += [*map(_option, OPTIONS.values()), _parameter("sets", Sets)] if name == "given" else [parameter]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    call.__name__, call.__doc__ = verb.__name__, verb.__doc__
     return call
 
 
+def texts_in(context: typer.Context) -> dict[str, str]:
+    """The texts of the settings that were given on the command line, by their keys.
+
+    Raises:
+        SettingsError: What follows ``--set`` names no value.
+    """
+    sources = {name: context.get_parameter_source(name) for name in OPTIONS}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return {**{OPTIONS[name].key: context.params[name] for name in given}, **_assignments(context.params["sets"] or ())}
+
+
+OPTIONS: Mapping[str, Setting] = MappingProxyType(
+    {f"setting_{key}": each for key, each in SETTINGS.items() if each.flag}
+)
+"""The settings that have an option, by the names of the parameters that typer makes it of."""
+
+
 def _option(setting: Setting) -> inspect.Parameter:
-    """The parameter of a verb from which typer makes the option of a setting."""
     option = typer.Option(
         setting.flag,
         metavar=KINDS[setting.kind][3],
@@ -90,17 +103,12 @@ def _option(setting: Setting) -> inspect.Parameter:
         show_default=setting.decides or True,
         rich_help_panel=setting.panel,
     )
-    return inspect.Parameter(
-        setting.flag.removeprefix("--").replace("-", "_") + "_",  # an own name may be a word of Python, as from is
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        default=None if setting.decides else shown(setting.default),
-        annotation=Annotated[str | None, option],
-    )
+    default = None if setting.decides else shown(setting.default)
+    return _parameter(f"setting_{setting.key}", Annotated[str | None, option], default)
 
 
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
 def _assignments(sets: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,15 +25,15 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that 
 
 def add_to(app: typer.Typer) -> None:
     """Add the host's verbs to the command line."""
-    for verb, example in (
-        (demo, "edgeser demo"),
-        (evaluate, "edgeser evaluate runs/ravdess --full --baselines --seeds 5"),
-        (compare, "edgeser compare runs/a runs/b --picture runs.svg"),
-    ):
-        app.command(verb.__name__, epilog=f"Example: {example}")(verb)
-    example = "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess"
-    command = app.command("distill", cls=flags.SettingsCommand, epilog=f"Example: {example}")
-    command(flags.with_settings(distill))
+    examples: dict[Callable[..., None], str] = {
+        demo: "edgeser demo",
+        distill: "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
+        evaluate: "edgeser evaluate runs/ravdess --full --baselines --seeds 5",
+        compare: "edgeser compare runs/a runs/b --picture runs.svg",
+    }
+    for verb, example in examples.items():
+        kind = flags.SettingsVerb if verb is distill else None
+        app.command(verb.__name__, cls=kind, epilog=f"Example: {example}")(verb)
 
 
 def demo(
@@ -51,6 +51,7 @@ def demo(
     print_json(summary.to_json()) if as_json else print_rich(summary_table(summary))
 
 
+@flags.with_settings
 def distill(
     given: dict[str, str],
     folder: Annotated[
@@ -68,7 +69,6 @@ def distill(
     out: Annotated[
         Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.", rich_help_panel=flags.RUN)
     ] = Path("run"),
-    sets: flags.Sets = None,
     config: Annotated[
         Path | None,
         typer.Option(

@@ -22,7 +22,6 @@ device_app = typer.Typer(
     name="device",
     help="The installation on this board: its state, updates, the key it trusts.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 
@@ -45,7 +44,7 @@ def add_to(app: typer.Typer) -> None:
     )
     for name, verb, example in on_board:
         device_app.command(name, epilog=f"Example: {example}")(verb)
-    app.add_typer(device_app, name="device")
+    app.add_typer(device_app, name="device", rich_help_panel="Board")
 
 
 def pack(
@@ -139,10 +138,12 @@ def deploy(
     folder: Annotated[
         str, typer.Option("--folder", metavar="DIR", help="The installation's folder there.")
     ] = "edgeser",
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of its ssh server.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port of its ssh server.", show_default="ssh's own")
+    ] = None,
     wheel: Annotated[
         Path | None,
-        typer.Option("--wheel", metavar="FILE", help="edgeser's wheel; default: made of this installation."),
+        typer.Option("--wheel", metavar="FILE", help="The wheel of edgeser.", show_default="made of this installation"),
     ] = None,
     trust: Annotated[
         Path | None, typer.Option("--trust", metavar="KEY", help="Verify with this public key, here and on the board.")

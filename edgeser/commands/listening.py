@@ -22,18 +22,23 @@ Wav = Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen 
 Device = Annotated[
     str | None,
     typer.Option(
-        "--device", metavar="NAME", help="Microphone: name, part of it, or number; edgeser doctor lists them."
+        "--device",
+        metavar="NAME",
+        help="Microphone: name, part of it, or number; edgeser doctor lists them.",
+        show_default="the system's",
     ),
 ]
 Backend = Annotated[
-    str | None, typer.Option("--backend", metavar="NAME", help=f"{BACKEND_NAMES}; default: the first that is there.")
+    str | None,
+    typer.Option("--backend", metavar="NAME", help=f"{BACKEND_NAMES}.", show_default="the first that is there"),
 ]
 Gate = Annotated[
     str | None,
     typer.Option(
         "--gate",
         metavar="NAME",
-        help=f"What finds speech: {GATE_NAMES}; default: the first installed.",
+        help=f"What finds speech: {GATE_NAMES}.",
+        show_default="the first installed",
     ),
 ]
 Threshold = Annotated[
@@ -50,7 +55,9 @@ MinConfidence = Annotated[
 ]
 Gain = Annotated[
     float | None,
-    typer.Option("--gain", metavar="DB", help="Add this to the level; default: learnt from what is heard."),
+    typer.Option(
+        "--gain", metavar="DB", help="Gain that is added to the level, in dB.", show_default="learnt from what is heard"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")]
 Web = Annotated[bool, typer.Option("--web", help="Show a page; also /metrics for Prometheus.")]
@@ -59,7 +66,8 @@ WebAddress = Annotated[
     typer.Option(
         "--web-address",
         metavar="HOST:PORT",
-        help="Implies --web. Default 127.0.0.1:8765; any other host needs the token that is then printed.",
+        help="Address of the page; implies --web. Any host but this one needs the token that is then printed.",
+        show_default="127.0.0.1:8765",
     ),
 ]
 Mqtt = Annotated[

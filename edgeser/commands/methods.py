@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -41,8 +42,7 @@ def methods(
     ]
     rows.sort(key=lambda each: owner(each.key) != name)
     if as_json:
-        listed = [{"key": row.key, "default": row.usual, "allowed": row.allowed, "help": row.help} for row in rows]
-        print_json({"schema": 1, "method": name, "summary": METHODS[name], "settings": listed})
+        print_json({"schema": 1, "method": name, "summary": METHODS[name], "settings": [asdict(row) for row in rows]})
         return
     table = Table("setting", "default", "allowed", "meaning", title=METHODS[name])
     for row in rows:

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 def report(
     run: RunFolder,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write; report.html in the run if not given.")
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write.", show_default="report.html in the run")
     ] = None,
     items: Annotated[int, typer.Option(min=1, max=1000, help="Items to show at most, spread over the classes.")] = 16,
     no_recordings: Annotated[

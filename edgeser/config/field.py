@@ -34,8 +34,8 @@ class Setting:
         kind: The type as annotated: ``int``, ``float`` or ``str``.
         default: The value where nothing is given.
         help: What it means, as one sentence without its default.
-        low: The smallest value of a number.
-        high: The largest value of a number.
+        low: The smallest value of a number without ``choices``.
+        high: The largest value of such a number.
         choices: The only values; empty where all from ``low`` to ``high``, or all words, are allowed.
         decides: What decides where the default is left, in words; empty where the default itself is used.
         flag: The option of ``distill`` that gives it; empty where only ``--set`` and files do.
@@ -68,7 +68,7 @@ class Setting:
         """The values that it can have, in words."""
         if self.choices:
             return ", ".join(map(shown, self.choices))
-        return "" if self.kind == "str" else f"{self.low:g} to {self.high:g}"
+        return "" if self.kind == "str" else f"{shown(self.low)} to {shown(self.high)}"
 
     def parse(self, text: str) -> Value:
         """The value that a text of the command line stands for.
@@ -97,7 +97,7 @@ class Setting:
                 f"{self.name} is {shown(value)!r}" if self.kind == "str" else f"{self.name} is {shown(value)}",
                 choice_hint(str(value), map(shown, self.choices)),
             )
-        if self.kind != "str" and not self.low <= value <= self.high:  # type: ignore[operator]
+        if self.kind != "str" and not self.choices and not self.low <= value <= self.high:  # type: ignore[operator]
             raise self._refused(value)
 
     def _refused(self, value: object, but: str = "") -> SettingsError:
@@ -110,7 +110,7 @@ def setting(
     help: str,  # noqa: A002  what it is called everywhere else
     *,
     low: float = 0,
-    high: float = float("inf"),
+    high: float = 0,
     choices: tuple[Value, ...] = (),
     decides: str = "",
     flag: str = "",
@@ -144,4 +144,4 @@ def settings_in(kind: type[Group], nested: bool = True) -> Iterator[Setting]:
 
 def shown(value: object) -> str:
     """A value as a user would type it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

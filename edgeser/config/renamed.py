@@ -71,7 +71,7 @@ def modern(values: Mapping[str, Any], method: str) -> tuple[dict[str, Any], list
         if name in REMOVED or (name, value) in (("start_from", "crowd"), ("start", "crowd")):
             if value not in REMOVED.get(name, ()):
                 what = f"--from {value}" if value == "crowd" else f"{name} {value}"
-                raise SettingsError(f"{what} is no more: no measurement showed that it helps", "leave it out")
+                raise SettingsError(f"{what} was removed: no measurement showed that it helps", "leave it out")
             continue
         key, kept = _key(name, method), "aligned" if value == "duet" else value
         if key != name and _was_usual(key, kept, method):

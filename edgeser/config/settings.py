@@ -64,7 +64,7 @@ class Experts(Group):
     )
     steps: int = setting(
         0,
-        "Training steps of each expert, rounded up to whole epochs.",
+        "Number of training steps of each expert, rounded up to whole epochs.",
         high=1_000_000,
         decides=f"by the corpus: {EXPERT_STEPS[True]} from {LARGE_CORPUS} clips on, or {EXPERT_STEPS[False]}",
     )
@@ -82,37 +82,49 @@ class Mtt(Group):
         0.02, "Learning rate of the items, in standard deviations of the corpus.", low=1e-6, high=10
     )
     trajectories: int = setting(2, "Number of experts whose trajectories are matched.", low=1, high=64)
-    trajectory_rate: float = setting(0.02, "Learning rate of these experts, constant.", low=1e-6, high=10)
-    trajectory_momentum: float = setting(0.9, "Momentum of the SGD that trains these experts.", choices=(0.0, 0.9))
-    sam: float = setting(
-        0.0, "Radius of sharpness-aware minimisation (SAM) in the training of these experts; 0 is off.", high=10
+    trajectory_rate: float = setting(
+        0.02, "Learning rate of the matched experts, the same in every step.", low=1e-6, high=10
     )
-    expert_span: int = setting(4, "Distance from the start of a match to its target, P, in epochs.", low=1, high=1000)
-    student_steps: int = setting(10, "Number of steps of the student in one match, Q.", low=1, high=1000)
+    trajectory_momentum: float = setting(
+        0.9, "Momentum of the SGD that trains the matched experts.", choices=(0.0, 0.9)
+    )
+    sam: float = setting(
+        0.0, "Radius of sharpness-aware minimisation (SAM) for the matched experts; 0 is off.", high=10
+    )
+    expert_span: int = setting(
+        4, "Distance from the start of a match to its target, P, in epochs of the experts.", low=1, high=1000
+    )
+    student_steps: int = setting(10, "Number of training steps of the student in one match, Q.", low=1, high=1000)
     student_batch: int = setting(
-        64, "Largest number of items in one such step, drawn anew for each.", low=2, high=100_000
+        64, "Largest number of items in one step of a match, drawn anew for each step.", low=2, high=100_000
     )
     step_size: float = setting(
         0.0,
-        "Learning rate of the student in a match at the beginning; it is learnt then.",
+        "Learning rate of the student in a match at the beginning; it is learnt from then on.",
         high=10,
         decides="by a few tries",
     )
     label_rate: float = setting(0.0, "Learning rate of the logits of the items' labels; 0 keeps hard labels.", high=10)
-    min_start_epoch: int = setting(0, "Earliest epoch at which a match starts.", high=10_000)
+    min_start_epoch: int = setting(0, "Earliest epoch of the experts at which a match starts.", high=10_000)
     first_max_start_epoch: int = setting(
-        4, "Latest such epoch in the first iteration; it grows evenly until the last.", high=10_000
+        4, "Latest epoch at which a match starts in the first iteration; it grows evenly until the last.", high=10_000
     )
-    max_start_epoch: int = setting(20, "Latest such epoch in the last iteration, at one item a class.", high=10_000)
+    max_start_epoch: int = setting(
+        20, "Latest epoch at which a match starts in the last iteration, for one item per class.", high=10_000
+    )
     start_epoch_growth: float = setting(
         2.0, "Growth of max_start_epoch with each doubling of the items per class, in epochs.", high=1000
     )
-    loss_threshold: float = setting(1.0, "Loss of a match above which it moves nothing.", low=1e-3, high=1e6)
+    loss_threshold: float = setting(
+        1.0, "Loss of a match above which it does not update the items.", low=1e-3, high=1e6
+    )
     ema_decay: float = setting(
         0.0, "Decay of the exponential moving average of the items that is shipped; 0 ships the items.", high=0.9999
     )
     memory: str = setting(
-        "fast", "Way through the steps of a match: lean holds one step at a time.", choices=("fast", "lean")
+        "fast",
+        "Gradient through the steps of a match: fast, or lean with the memory of a single step.",
+        choices=("fast", "lean"),
     )
 
 
@@ -138,17 +150,19 @@ class Gan(Group):
     critic_rate: float = setting(1e-3, "Learning rate of the critics.", low=1e-6, high=10)
     critic_steps: int = setting(2, "Number of steps of a critic before one of the generator.", low=1, high=100)
     penalty_weight: float = setting(10.0, "Weight of the gradient penalty of the critics, L_GP.", high=1000)
-    adversarial_weight: float = setting(0.02, "Weight of the scores of the critics; 0 has no critic.", high=1000)
+    adversarial_weight: float = setting(0.02, "Weight of the scores of the critics; 0 trains no critic.", high=1000)
     feature_weight: float = setting(1.0, "Weight of the matching of features, L_FM.", high=1000)
     probability_weight: float = setting(0.3, "Weight of the matching of class probabilities, L_SML.", high=1000)
     diversity_weight: float = setting(0.3, "Weight of the lack of diversity, L_DIV.", high=1000)
     ratio: str = setting(
         "balanced",
-        "Frequency of the classes: original has them as in the training clips.",
+        "Frequency of the classes: balanced, or original as in the training clips.",
         choices=("balanced", "original"),
     )
     ship: str = setting(
-        "items", "Content of the kit: with generator the device draws its items itself.", choices=("items", "generator")
+        "items",
+        "Content of the kit: the items, or the generator, from which the device draws items.",
+        choices=("items", "generator"),
     )
 
 
@@ -167,7 +181,9 @@ class Invert(Group):
     item_rate: float = setting(
         0.05, "Learning rate of the items, in standard deviations of the corpus.", low=1e-6, high=10
     )
-    statistics_weight: float = setting(0.3, "Weight of the batch-norm statistics loss.", high=1000)
+    statistics_weight: float = setting(
+        0.3, "Weight of the batch-norm statistics loss beside the class loss.", high=1000
+    )
 
 
 @dataclass(frozen=True)
@@ -180,9 +196,11 @@ class Match(Group):
     item_rate: float = setting(
         0.05, "Learning rate of the items, in standard deviations of the corpus.", low=1e-6, high=10
     )
-    label_weight: float = setting(0.1, "Weight of the cross-entropy of the experts.", high=1000)
+    label_weight: float = setting(
+        0.1, "Weight of the experts' cross-entropy beside the matching of features.", high=1000
+    )
     dp: float = setting(
-        0.0, "Epsilon of differential privacy, by noise on the statistics of the classes; 0 has no noise.", high=1000
+        0.0, "Epsilon of differential privacy, by noise on the class statistics; 0 adds no noise.", high=1000
     )
 
 
@@ -197,9 +215,13 @@ class Unroll(Group):
         0.005, "Learning rate of the items, in standard deviations of the corpus.", low=1e-6, high=10
     )
     window: int = setting(
-        25, "Number of the student's steps through which one iteration differentiates.", low=1, high=10_000
+        25, "Number of training steps of the student through which one iteration differentiates.", low=1, high=10_000
     )
-    memory: str = setting("fast", "Way through these steps: lean holds one step at a time.", choices=("fast", "lean"))
+    memory: str = setting(
+        "fast",
+        "Gradient through these steps: fast, or lean with the memory of a single step.",
+        choices=("fast", "lean"),
+    )
 
 
 @dataclass(frozen=True)
@@ -241,7 +263,7 @@ class Settings(Group):
     )
     start: str = setting(
         "",
-        "Items at the beginning: real clips, a mix of three voices, two aligned ones, or noise.",
+        "Items at the beginning: real clips, a mix of three voices, aligned pairs, or noise.",
         choices=("real", "mix", "aligned", "noise"),
         flag="--from",
         panel=SET,
@@ -297,7 +319,7 @@ class Settings(Group):
     )
     check_every: int = setting(
         0,
-        "Distance from one check on dev speakers to the next, in iterations; 0 never checks.",
+        "Distance from one check on the dev speakers to the next, in iterations; 0 never checks.",
         high=1_000_000,
         panel=OTHER,
     )

@@ -160,7 +160,7 @@ def distill(
     for _, reason in material.features.unreadable:
         warn(f"left out: {reason}")
     warn(in_words(settings, material.settings))
-    with only_writer(open_run(out, settings, material.settings, resume)):
+    with only_writer(open_run(out, material.settings, resume, settings)):
         with watch.phase("features"):
             describe_once(run, material)
         with watch.phase("experts"):

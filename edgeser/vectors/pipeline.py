@@ -125,7 +125,7 @@ def distil_vectors(settings: Settings, out: Path, resume: bool) -> Run:
     if run.is_finished:
         return run
     material = prepare_vectors(begun)
-    with only_writer(open_run(out, settings, material.assignment.settings, resume)):
+    with only_writer(open_run(out, material.assignment.settings, resume, settings)):
         describe_once(run, material)
         with one_thread():
             assignment = with_experts(material.assignment)

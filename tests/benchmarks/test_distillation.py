@@ -16,8 +16,9 @@ from distillation_runs import Request, experts_folder, fingerprint, prepare_run
 from distillation_tables import above, markdown_page, panels_of, result_of, row_of, sheets_of, summary_of
 from sources import ROOT
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import settings_of
 from edgeser.errors import RunError, SettingsError
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 
 MACHINE = {"cpu": "Some processor", "cores": 2, "python": "3.11.7", "packages": {"numpy": "2.0", "edgeser": "0.1.0"}}
@@ -160,7 +161,7 @@ def test_a_run_begins_with_the_label_experts_that_are_there(tmp_path: Path) -> N
     settings = Settings(corpus="demo", ipc=2, seed=5)
     kept = experts_folder(settings, wanted)
     assert kept == experts_folder(Settings(corpus="demo", ipc=9, seed=1, arch="cnn6"), wanted)
-    assert kept != experts_folder(Settings(corpus="demo", ipc=2, label_width=1.0), wanted)
+    assert kept != experts_folder(settings_of({"corpus": "demo", "ipc": 2, "experts.width": 1.0}), wanted)
     kept.mkdir(parents=True)
     (kept / "label-expert-0.safetensors").write_bytes(b"an expert")
     run = prepare_run(tmp_path / "run", settings, ("ipc", "steps"), wanted)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeser.config.settings import Settings
 from edgeser.distill.pipeline import distill, prepare
 from edgeser.errors import RunError, SettingsError
 from edgeser.evaluate import Plan, Shelf, evaluate, evaluate_each, open_bench, other_students
 from edgeser.rows import BASELINES, Bench, init_score, measure, random_choice
 from edgeser.run import Run, open_run
-from edgeser.settings import Settings
 from edgeser.students import build
 from edgeser.workers import Workers
 
@@ -145,7 +145,7 @@ def test_dev_and_test_speakers_are_neither_shared_nor_trained_on(bench: Bench, t
 def test_the_experts_are_those_that_the_method_had(bench: Bench, run: Run) -> None:
     init = run.init()
     assert all(np.array_equal(bench.assignment.init[name], init[name]) for name in init)
-    assert len(bench.assignment.ensemble.members) == run.settings().experts
+    assert len(bench.assignment.ensemble.members) == run.settings().experts.count
 
 
 def test_the_untrained_init_is_near_chance(bench: Bench) -> None:

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,14 @@ import pytest
 from device.kits import CARD, synthetic_set, write_run
 
 from edgeser.card import BEGAN_AS, MADE_BY, origin
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed, to_toml
 from edgeser.distill.starts import STARTS
 from edgeser.distill.table import METHODS, has_starts
 from edgeser.errors import RunError, SettingsError, StorageError
 from edgeser.fingerprint import speaker_hashes
 from edgeser.pack import PackReport, pack_kit, without_paths
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.targets import TARGETS, find_target
 from edgeser_device.kit import MANIFEST, read_kit
 from edgeser_device.known_bad import KNOWN_BAD_AARCH64
@@ -241,24 +241,24 @@ def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: 
         ("mtt", "real", "The items began as log-mels of recordings"),
         ("invert", "mix", "The items began as sums of the powers"),
         ("match", "noise", "The items began as noise"),
-        ("invert", "duet", "The items began as sums of the powers of two recordings"),
+        ("invert", "aligned", "The items began as sums of the powers of two recordings"),
         ("gan", "mix", "The items were drawn from a generator that learnt sums of a few"),
     ],
 )
 def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, start: str, words: str) -> None:
     run = write_run(tmp_path / "run", method=method)
-    settings = replace(Run(run).settings(), start_from=start)
-    (run / "config.toml").write_text(settings.to_toml())
+    settings = changed(Run(run).settings(), {"start": start})
+    (run / "config.toml").write_text(to_toml(settings, settings))
     card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
     assert words in card
-    assert ("made audible again" in card) == (method in ("kcenter", "gan") or start in ("real", "duet"))
+    assert ("made audible again" in card) == (method in ("kcenter", "gan") or start in ("real", "aligned"))
 
 
 def test_the_card_says_what_the_budget_let_items_begin_as(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", method="invert", start="duet")
-    assert Run(run).settings().start_from == ""
+    run = write_run(tmp_path / "run", method="invert", start="aligned")
+    assert Run(run).settings().start == ""
     kit = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path)
-    assert kit.manifest["provenance"]["config"]["start_from"] == "duet"
+    assert kit.manifest["provenance"]["config"]["start"] == "aligned"
     assert "The items began as sums of the powers of two recordings" in kit.card
 
 

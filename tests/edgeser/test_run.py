@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from device.kits import write_run
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.errors import DistilledSetError, EdgeserError, RunError
 from edgeser.run import Run, only_writer, open_run, safetensors_bytes
-from edgeser.settings import Settings
 
 SETTINGS = Settings(corpus="demo", ipc=6)
 
@@ -44,7 +44,7 @@ def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
     open_run(tmp_path / "run", SETTINGS, resume=False)
     before = (tmp_path / "run" / "config.toml").read_bytes()
     with pytest.raises(RunError, match="seed: 0 in the run, 1 now; iterations: 0 in the run, 9 now"):
-        open_run(tmp_path / "run", replace(SETTINGS, seed=1, iterations=9), resume=True)
+        open_run(tmp_path / "run", changed(SETTINGS, {"seed": 1, "invert.iterations": 9}), resume=True)
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 

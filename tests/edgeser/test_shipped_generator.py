@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import pytest
 
 from edgeser.audit.audit import AuditPlan, audit
 from edgeser.audit.digest import read_digest
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill.pipeline import distill
 from edgeser.errors import AuditError
 from edgeser.evaluate import Plan, Shelf, evaluate, open_bench
@@ -20,7 +21,6 @@ from edgeser.pack import pack_kit
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.rows import train_distilled
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.tables import evaluation_table
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
@@ -36,7 +36,7 @@ EACH = 3
 @pytest.fixture(scope="module")
 def run(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     own = {"method": "gan", "ipc": EACH, "iterations": 2, "pretraining": 0.5, "latent": 8, "expert_steps": 2}
-    settings = replace(tiny, **own, ship="generator", experts=2)
+    settings = changed(tiny, {**own, "gan.ship": "generator", "experts.count": 2})
     return distill(settings, tmp_path_factory.mktemp("shipped") / "run", ALONE, resume=False, warn=lambda _: None)
 
 

@@ -17,11 +17,12 @@ from edgeser.audit import audit as whole
 from edgeser.audit.audit import AuditPlan, audit, prepare_audit
 from edgeser.audit.cost import foretell
 from edgeser.audit.tables import audit_table
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed, settings_of
 from edgeser.distill.pipeline import distill
 from edgeser.errors import AuditError, RunError, SettingsError
 from edgeser.report.evidence import read_audit
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 
 EXAMPLE = Path(__file__).parent / "example.json"
@@ -156,8 +157,18 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 
 def test_methods_that_choose_clips_have_no_other_start(tmp_path: Path) -> None:
-    chosen = Settings(
-        corpus="demo", method="random", ipc=1, labels="hard", width=0.25, steps=2, views=2, experts=1, expert_steps=2
+    chosen = settings_of(
+        {
+            "corpus": "demo",
+            "method": "random",
+            "ipc": 1,
+            "labels": "hard",
+            "width": 0.25,
+            "steps": 2,
+            "views": 2,
+            "experts.count": 1,
+            "experts.steps": 2,
+        }
     )
     run = distill(chosen, tmp_path / "random", Workers(1), resume=False, warn=lambda _: None)
     with pytest.raises(SettingsError, match="have no other start"):
@@ -167,7 +178,17 @@ def test_methods_that_choose_clips_have_no_other_start(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def drawn(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose items are drawn from a generator."""
-    settings = replace(tiny, method="gan", ipc=4, iterations=4, pretraining=0.5, latent=8, expert_steps=2)
+    settings = changed(
+        tiny,
+        {
+            "method": "gan",
+            "ipc": 4,
+            "gan.iterations": 4,
+            "gan.pretraining": 0.5,
+            "gan.codebook": 8,
+            "experts.steps": 2,
+        },
+    )
     return distill(settings, tmp_path_factory.mktemp("drawn") / "run", Workers(1), resume=False, warn=lambda _: None)
 
 
@@ -183,7 +204,10 @@ def test_the_audit_of_generated_items_names_no_start(drawn: Run) -> None:
 
 
 def test_where_every_clip_is_a_source_speakers_are_not_asked_about(tiny: Settings, tmp_path: Path) -> None:
-    settings = replace(tiny, method="invert", ipc=6, formations=8, iterations=1, expert_steps=2, steps=2)
+    settings = changed(
+        tiny,
+        {"method": "invert", "ipc": 6, "samples_per_item": 8, "invert.iterations": 1, "experts.steps": 2, "steps": 2},
+    )
     run = distill(settings, tmp_path / "run", Workers(1), resume=False, warn=lambda _: None)
     found = audit(run, AuditPlan(0, sounds=False), Workers(1))
     assert json.loads((run.folder / "audit.json").read_text()) == found

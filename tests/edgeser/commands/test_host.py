@@ -23,8 +23,8 @@ from edgeser.run import Run
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY = (
-    "--ipc", "2", "--width", "0.25", "--views", "4", "--experts", "1", "--expert-steps", "4", "--steps", "6",
-    "--method", "random", "--jobs", "1",
+    "--ipc", "2", "--width", "0.25", "--views", "4", "--set", "experts.count=1", "--set", "experts.steps=4",
+    "--steps", "6", "--method", "random", "--jobs", "1",
 )  # fmt: skip
 
 
@@ -302,8 +302,17 @@ def test_debugging_shows_the_traceback(run_edgeser: Program) -> None:
 
 
 def test_control_c_ends_with_130_and_one_line(corpus: Path, tmp_path: Path) -> None:
-    words = ["distill", str(corpus), "--corpus", "folder", "--ipc", "2", "--iterations", "100000", "--width", "0.1"]
-    small = ["--experts", "1", "--expert-steps", "2", "--trajectories", "1", "--jobs", "1", "--out", "run"]
+    words = ["distill", str(corpus), "--corpus", "folder", "--ipc", "2", "--width", "0.1", "--jobs", "1"]
+    small = [
+        "--set",
+        "invert.iterations=100000",
+        "--set",
+        "experts.count=1",
+        "--set",
+        "experts.steps=2",
+        "--out",
+        "run",
+    ]
     with subprocess.Popen(
         [sys.executable, "-m", "edgeser", *words, *small],
         cwd=tmp_path,

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill.bank import finish
 from edgeser.distill.loop import blurred, run_method
 from edgeser.distill.method import Assignment
@@ -15,7 +17,6 @@ from edgeser.distill.pipeline import distill, prepare
 from edgeser.distill.table import METHODS
 from edgeser.errors import SettingsError
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
 from edgeser_device.formations import blur
@@ -24,7 +25,9 @@ from edgeser_device.progress import ignore_progress
 
 
 def folded(assignment: Assignment, method: str) -> Assignment:
-    settings = replace(assignment.settings, method=method, formations=4, iterations=2, views=8)
+    settings = changed(
+        assignment.settings, {"method": method, "samples_per_item": 4, f"{method}.iterations": 2, "views": 8}
+    )
     ensemble = replace(assignment.ensemble, starts=assignment.ensemble.members)  # match goes from the one to the other
     return replace(assignment, settings=settings, ensemble=ensemble)
 
@@ -53,7 +56,7 @@ def test_without_formations_a_state_stays_as_it_is(assignment: Assignment) -> No
 
 
 def test_a_run_with_formations_trains_a_student(tiny: Settings, tmp_path: Path) -> None:
-    settings = replace(tiny, method="invert", formations=2, iterations=1)
+    settings = changed(tiny, {"method": "invert", "samples_per_item": 2, "invert.iterations": 1})
     run = distill(settings, tmp_path / "run", Workers(1), resume=False, warn=pytest.fail)
     distilled = run.distilled()
     assert distilled.formations == 2
@@ -67,10 +70,10 @@ def test_more_log_mels_than_clips_are_refused(tiny: Settings) -> None:
     material = prepare(replace(tiny, method="random"), Workers(1))
     clips = int(np.bincount(material.task.labels).min())
     with pytest.raises(SettingsError, match="with --formations 8") as caught:
-        prepare(replace(tiny, method="random", ipc=clips, formations=8), Workers(1))
+        prepare(changed(tiny, {"method": "random", "ipc": clips, "samples_per_item": 8}), Workers(1))
     assert caught.value.hint == "use --formations 1"
 
 
 def test_a_generator_draws_whole_log_mels(tiny: Settings) -> None:
     with pytest.raises(SettingsError, match="makes whole log-mels"):
-        prepare(replace(tiny, method="gan", ship="generator", formations=2), Workers(1))
+        prepare(changed(tiny, {"method": "gan", "gan.ship": "generator", "samples_per_item": 2}), Workers(1))

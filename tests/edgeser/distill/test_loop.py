@@ -7,12 +7,13 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill import loop
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.loop import (
@@ -26,11 +27,10 @@ from edgeser.distill.loop import (
 from edgeser.distill.method import Assignment, Method, State
 from edgeser.distill.pipeline import Material, assign, prepare
 from edgeser.distill.shipping import ship
-from edgeser.distill.table import METHODS, settings_for
+from edgeser.distill.table import METHODS
 from edgeser.errors import DivergedError, RunError, StorageError
 from edgeser.run import Run, open_run
 from edgeser.scoring import Clips, score
-from edgeser.settings import Settings
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
 from edgeser_device.progress import ignore_progress
@@ -156,7 +156,9 @@ COUNTING = Method(
 
 
 def counting(assignment: Assignment, iterations: int, check_every: int, patience: int) -> Assignment:
-    settings = replace(assignment.settings, iterations=iterations, check_every=check_every, patience=patience)
+    settings = changed(
+        assignment.settings, {"mtt.iterations": iterations, "check_every": check_every, "patience": patience}
+    )
     return replace(assignment, settings=settings)
 
 
@@ -286,7 +288,7 @@ def test_what_diverges_is_stopped_and_the_last_good_state_kept(
     given = counting(assignment, 9, 0, 1)
     with pytest.raises(DivergedError, match=f"the loss of iteration 4 .*{what}") as caught:
         run_method(run, diverging(3, loss, item), given, ignore_progress)
-    step_size, item_rate = given.settings.step_size, given.settings.item_rate
+    step_size, item_rate = given.settings.mtt.step_size, given.settings.item_rate
     assert caught.value.hint == f"use --step-size below {step_size:g} or --item-rate below {item_rate:g}"
     kept = load_checkpoint(run.checkpoint)
     assert kept.done == 3
@@ -379,18 +381,15 @@ def test_a_disk_without_room_for_a_line_of_the_log_is_named(small_disk: Path, as
 
 # Every method --------------------------------------------------------------------------------------------------------
 
-SMALL: dict[str, Any] = {
-    "corpus": "demo", "ipc": 2, "width": 0.25, "views": 4, "experts": 1, "label_width": 0.25, "expert_steps": 12,
-    "steps": 12, "batch": 16, "trajectories": 1, "expert_span": 1, "start_window": 1, "student_steps": 2,
-    "iterations": 3, "check_every": 2, "patience": 5,
-}  # fmt: skip
 ITERATIVE = sorted(name for name, method in METHODS.items() if method.improve)
 
 
 @pytest.fixture(scope="module", params=ITERATIVE)
-def learning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Material, Assignment]:
+def learning(
+    request: pytest.FixtureRequest, tiny: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Material, Assignment]:
     """The demo corpus and the experts that a method asks for."""
-    settings = settings_for(request.param, **SMALL)
+    settings = changed(tiny, {"method": request.param, "samples_per_item": 0, "check_every": 2, "patience": 5})
     material = prepare(settings, Workers(1))
     return material, assign(open_run(tmp_path_factory.mktemp("run"), settings, False), material, Workers(1))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeser.config.values import changed
 from edgeser.distill import match
 from edgeser.distill.method import Assignment
 from edgeser.errors import DivergedError
@@ -16,7 +17,7 @@ from edgeser.students import initial_weights
 
 @pytest.fixture
 def given(assignment: Assignment) -> Assignment:
-    settings = replace(assignment.settings, ipc=2, item_rate=0.05, start_from="mix")
+    settings = changed(assignment.settings, {"ipc": 2, "match.item_rate": 0.05, "start": "mix"})
     starts = (initial_weights(assignment.ensemble.graph, 9),)
     return replace(assignment, settings=settings, ensemble=replace(assignment.ensemble, starts=starts))
 

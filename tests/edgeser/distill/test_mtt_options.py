@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeser.config.settings import SETTINGS
+from edgeser.config.values import changed
 from edgeser.distill import mtt
 from edgeser.distill.expert_jobs import needed_experts, trajectory_jobs
 from edgeser.distill.loop import run_method
@@ -29,8 +31,15 @@ ALL = {"label_rate": 0.05, "item_average": 0.5, "gate": 0.5, "first_window": 0, 
 
 def having(assignment: Assignment, **changes: Any) -> Assignment:
     """The shared assignment with a fixed window, an open gate and a given step, and with ``changes``."""
-    fixed = {"first_window": 2, "window_growth": 0.0, "step_size": 0.02, "gate": 100.0, "start_from": "real"}
-    return replace(assignment, settings=replace(assignment.settings, **{**fixed, **changes}))
+    fixed = {
+        "mtt.first_max_start_epoch": 2,
+        "mtt.start_epoch_growth": 0.0,
+        "mtt.step_size": 0.02,
+        "mtt.loss_threshold": 100.0,
+        "start": "real",
+    }
+    own = {key if key in SETTINGS else f"mtt.{key}": value for key, value in changes.items()}
+    return replace(assignment, settings=changed(assignment.settings, {**fixed, **own}))
 
 
 def after(assignment: Assignment, iterations: int) -> tuple[list[State], list[Mapping[str, float]]]:
@@ -49,7 +58,7 @@ def after(assignment: Assignment, iterations: int) -> tuple[list[State], list[Ma
 def test_labels_begin_as_the_experts_say_where_they_know_the_class(assignment: Assignment) -> None:
     given = having(assignment, label_rate=0.1)
     state = mtt.begin(given)
-    found = assignment.ensemble.soft_labels(state["items"][:, None], given.settings.temperature)
+    found = assignment.ensemble.soft_labels(state["items"][:, None], given.settings.experts.temperature)
     knows = found.argmax(1) == given.classes
     assert knows.sum() > 0
     labels = softmax(state["label_logits"])
@@ -121,7 +130,7 @@ def test_updates_after_a_skipped_one_are_those_that_come_first(assignment: Assig
     assert values["loss"] == loss
     moved = following["items"] - begun["items"]
     pulled = np.abs(gradients["items"]) > 1e-5
-    expected = -given.settings.item_rate * np.sign(gradients["items"])
+    expected = -given.settings.mtt.item_rate * np.sign(gradients["items"])
     np.testing.assert_allclose(moved[pulled], expected[pulled], rtol=1e-2)
 
 
@@ -234,7 +243,9 @@ def test_only_the_epochs_that_are_used_are_trained(assignment: Assignment) -> No
 def test_matched_experts_have_the_asked_momentum_and_flatness(
     assignment: Assignment, momentum: float, optimiser: str
 ) -> None:
-    settings = replace(assignment.settings, trajectory_momentum=momentum, flatness=0.05, trajectory_rate=0.03)
+    settings = changed(
+        assignment.settings, {"mtt.trajectory_momentum": momentum, "mtt.sam": 0.05, "mtt.trajectory_rate": 0.03}
+    )
     start = initial_weights(assignment.task.graph, 0)
     (job,) = trajectory_jobs(assignment.task, settings, start, epochs=2).values()
     assert (job.recipe.optimiser, job.recipe.flatness, job.recipe.peak_rate) == (optimiser, 0.05, 0.03)

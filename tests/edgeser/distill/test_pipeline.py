@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from edgeser import training
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill.expert_jobs import label_jobs, trajectory_jobs
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.pipeline import assign, describe, distill, fixed_init, prepare
@@ -25,7 +27,6 @@ from edgeser.distill.table import METHODS
 from edgeser.errors import DivergedError, RunError, SettingsError
 from edgeser.experts import load_trajectory
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.students import initial_weights
 from edgeser.workers import Workers
 
@@ -106,7 +107,9 @@ def test_a_run_repeats_bit_for_bit_with_any_number_of_workers(tiny_run: Run, tin
 
 
 def test_another_seed_is_another_run(tiny_run: Run, tiny: Settings, tmp_path: Path) -> None:
-    other = distill(replace(tiny, seed=1, iterations=1), tmp_path / "other", ALONE, resume=False, warn=silent)
+    other = distill(
+        changed(tiny, {"seed": 1, "mtt.iterations": 1}), tmp_path / "other", ALONE, resume=False, warn=silent
+    )
     assert (other.folder / "init.safetensors").read_bytes() != (tiny_run.folder / "init.safetensors").read_bytes()
     assert not np.array_equal(other.distilled().levels, tiny_run.distilled().levels)
 
@@ -121,7 +124,7 @@ def test_a_finished_run_tells_what_it_took(tiny_run: Run) -> None:
 
 
 def test_the_state_that_is_best_on_dev_speakers_is_shipped(tiny: Settings, tmp_path: Path) -> None:
-    settings = replace(tiny, iterations=4, check_every=1, patience=4, steps=60)
+    settings = changed(tiny, {"mtt.iterations": 4, "check_every": 1, "patience": 4, "steps": 60})
     run = distill(settings, tmp_path / "run", ALONE, resume=False, warn=silent)
     checks = run.events("check")
     assert [check["number"] for check in checks] == list(range(len(checks)))
@@ -191,13 +194,13 @@ def test_a_warm_init_is_a_snapshot_of_the_first_trajectory(tiny: Settings, tmp_p
 def test_label_experts_start_apart_and_trajectories_together(tiny: Settings) -> None:
     material = prepare(tiny, ALONE)
     start = initial_weights(material.graph, 0)
-    labels = label_jobs(replace(tiny, experts=3, expert_steps=13), material.task)
-    paths = trajectory_jobs(material.task, replace(tiny, trajectories=3), start, epochs=2)
+    labels = label_jobs(changed(tiny, {"experts.count": 3, "experts.steps": 13}), material.task)
+    paths = trajectory_jobs(material.task, changed(tiny, {"mtt.trajectories": 3}), start, epochs=2)
     assert len({job.seed for job in labels.values()}) == len({job.seed for job in paths.values()}) == 3
     assert len({job.start["conv1.weight"].tobytes() for job in labels.values()}) == 3
     assert all(job.start is start for job in paths.values())
     assert {job.recipe.epochs for job in labels.values()} == {2}  # 12 batches of 16 are an epoch
-    other = label_jobs(replace(tiny, experts=3, seed=1), material.task)
+    other = label_jobs(changed(tiny, {"experts.count": 3, "seed": 1}), material.task)
     assert not {job.seed for job in labels.values()} & {job.seed for job in other.values()}
 
 
@@ -217,8 +220,8 @@ def test_a_share_becomes_items_per_class(tiny: Settings) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"method": "mt"}, "no method 'mt'"),
-        ({"labels": "softer"}, "no kind of labels 'softer'"),
+        ({"method": "mt"}, "--method is 'mt'"),
+        ({"labels": "softer"}, "--labels is 'softer'"),
         ({"arch": "edgnet"}, "no architecture 'edgnet'"),
     ],
 )
@@ -229,7 +232,7 @@ def test_a_name_that_does_not_exist_is_refused(tiny: Settings, change: dict[str,
 
 def test_generated_items_have_no_other_start(tiny: Settings) -> None:
     with pytest.raises(SettingsError, match="--method gan has no other start") as caught:
-        prepare(replace(tiny, method="gan", start_from="noise"), Workers(1))
+        prepare(changed(tiny, {"method": "gan", "start": "noise"}), Workers(1))
     assert caught.value.hint == "leave out --from"
 
 
@@ -239,7 +242,7 @@ def test_generated_items_have_no_other_start(tiny: Settings) -> None:
 def test_a_run_says_what_its_items_began_as(tiny: Settings, change: dict[str, str], start: str | None) -> None:
     small = describe(prepare(replace(tiny, **change, ipc=1), Workers(1)))
     large = describe(prepare(replace(tiny, **change, ipc=12), Workers(1)))
-    assert (small["start"], large["start"]) == (start, start and "duet")
+    assert (small["start"], large["start"]) == (start, start and "aligned")
 
 
 def test_a_finished_run_is_not_touched(tiny_run: Run, tiny: Settings) -> None:
@@ -265,9 +268,8 @@ def test_experts_that_are_there_are_not_trained_again(tiny_run: Run, tiny: Setti
 
 
 FLAGS = (
-    "--corpus", "demo", "--ipc", "2", "--width", "0.25", "--views", "4", "--experts", "1", "--expert-steps", "12",
-    "--steps", "12", "--trajectories", "1", "--expert-span", "1", "--start-window", "1", "--iterations", "60",
-    "--student-steps", "2", "--jobs", "1",
+    "--corpus", "demo", "--ipc", "2", "--width", "0.25", "--views", "4", "--set", "experts.count=1", "--set",
+    "experts.steps=12", "--steps", "12", "--set", "invert.iterations=60", "--jobs", "1",
 )  # fmt: skip
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import changed
 from edgeser.distill.pipeline import prepare
 from edgeser.distill.plan import in_words, make_plan, plan_text
-from edgeser.distill.table import METHODS, settings_for
+from edgeser.distill.table import METHODS
 from edgeser.workers import Workers
 
 ALONE = Workers(1)
@@ -23,11 +25,21 @@ LONG = 2000
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_is_tried_and_multiplied(method: str) -> None:
-    settings = settings_for(
-        method, corpus="demo", ipc=2, width=0.25, views=4, experts=4, label_width=0.25, expert_steps=LONG, steps=LONG,
-        iterations=LONG, trajectories=3, expert_span=3, start_window=2, student_steps=2, check_every=LONG // 4,
-        unroll_window=2, latent=2,
-    )  # fmt: skip
+    settings = changed(
+        Settings(corpus="demo", method=method, ipc=2, width=0.25, views=4, steps=LONG, check_every=LONG // 4),
+        {
+            **{f"{each}.iterations": LONG for each in METHODS if f"{each}.iterations" in SETTINGS},
+            "experts.count": 4,
+            "experts.width": 0.25,
+            "experts.steps": LONG,
+            "mtt.trajectories": 3,
+            "mtt.expert_span": 3,
+            "mtt.max_start_epoch": 2,
+            "mtt.student_steps": 2,
+            "unroll.window": 2,
+            "gan.codebook": 2,
+        },
+    )
     settings = replace(settings, steps=30) if method == "unroll" else settings
     plan = make_plan(prepare(settings, ALONE), ALONE)
     seconds, iterates = plan["seconds"], METHODS[method].improve is not None

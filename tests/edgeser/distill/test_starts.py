@@ -7,20 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeser.config.settings import SETTINGS
+from edgeser.config.values import changed
 from edgeser.distill.method import Assignment
 from edgeser.distill.starts import (
     DRAWN,
     SOURCES,
     STARTS,
+    aligned,
     begin_items,
-    duet,
-    find_start,
     mix,
     noise,
     real,
-    start_of,
 )
-from edgeser.errors import SettingsError
 
 
 def of_speakers(assignment: Assignment, ipc: int, speakers: int = 4, seed: int = 0) -> Assignment:
@@ -69,7 +68,7 @@ def test_items_are_made_of_the_clips_that_are_named_as_their_sources(assignment:
         assert set(np.flatnonzero(bands > 1e-4)) == set(sources)
 
 
-@pytest.mark.parametrize("name", ["mix", "duet", "noise"])
+@pytest.mark.parametrize("name", ["mix", "aligned", "noise"])
 def test_no_clip_is_among_the_items(assignment: Assignment, name: str) -> None:
     """The nearest clip, over all circular shifts, is about as far as clips of the class are from each other."""
     given = of_speakers(assignment, 4)
@@ -103,7 +102,7 @@ def test_mixtures_have_the_level_and_spread_of_clips(assignment: Assignment) -> 
 
 
 def test_the_voices_of_a_duet_say_the_same_at_the_same_time(assignment: Assignment) -> None:
-    """Clips of a class are one pattern, each later by other frames: a duet is that pattern, a mixture is not."""
+    """Clips of a class are one pattern, each later by other frames: a aligned is that pattern, a mixture is not."""
     given = of_speakers(assignment, 4)
     random = np.random.default_rng(5)
     pattern = random.standard_normal((3, 64, 96)).astype(np.float32)
@@ -116,9 +115,9 @@ def test_the_voices_of_a_duet_say_the_same_at_the_same_time(assignment: Assignme
             )
             for item, label in zip(start(given), given.classes, strict=True)
         ]
-        for start in (duet, mix)
+        for start in (aligned, mix)
     }
-    assert min(found[duet]) > 0.999
+    assert min(found[aligned]) > 0.999
     assert max(found[mix]) < 0.9
 
 
@@ -129,7 +128,7 @@ def test_a_class_with_one_clip_still_begins(assignment: Assignment) -> None:
     alone = replace(given, task=task)
     for start in STARTS.values():
         assert np.isfinite(start(alone)).all()
-    for start in (mix, duet):
+    for start in (mix, aligned):
         shifted = [np.roll(task.clips[:, 0], frames, axis=2) for frames in range(96)]
         assert min(np.abs(item - clips).mean((1, 2)).min() for item in start(alone) for clips in shifted) > 0.1
 
@@ -146,16 +145,8 @@ def test_noise_has_the_spectrum_of_its_class(assignment: Assignment) -> None:
         assert alike[number] > 0.7
 
 
-def test_the_table_finds_starts_and_suggests_near_ones(assignment: Assignment) -> None:
-    assert find_start("mix") is mix
-    with pytest.raises(SettingsError, match="cannot begin as 'mixx'") as caught:
-        find_start("mixx")
-    assert "'mix'" in caught.value.hint
+def test_items_begin_as_the_settings_say(assignment: Assignment) -> None:
+    assert set(STARTS) == set(SETTINGS["start"].choices)
     assert np.array_equal(begin_items(assignment), mix(assignment))
-    chosen = replace(assignment, settings=replace(assignment.settings, start_from="noise"))
+    chosen = replace(assignment, settings=changed(assignment.settings, {"start": "noise"}))
     assert np.array_equal(begin_items(chosen), noise(chosen))
-
-
-@pytest.mark.parametrize(("share", "start"), [(0.001, "mix"), (0.039, "mix"), (0.04, "duet"), (1.0, "duet")])
-def test_the_budget_decides_where_nothing_is_said(share: float, start: str) -> None:
-    assert start_of(share) == start

@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill import unroll
+from edgeser.distill.budget import resolve
 from edgeser.distill.loop import run_method
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.pipeline import distill
 from edgeser.distill.shipping import finish, ship
 from edgeser.distill.starts import begin_items
-from edgeser.distill.table import METHODS, settings_for
+from edgeser.distill.table import METHODS
 from edgeser.distill.view_tensors import views_of
 from edgeser.errors import DivergedError
 from edgeser.experts import Ensemble
 from edgeser.labels import BankPlan, bank_recipes
 from edgeser.network import batch_norm, forward
 from edgeser.run import open_run
-from edgeser.settings import Settings
 from edgeser.training import Augmentation, augmented_batches, soft_cross_entropy, train, train_on_set
 from edgeser.workers import Workers
 from edgeser_device.frontend import FrontendSpec
@@ -40,15 +42,17 @@ STEPS, WINDOW = 12, 4
 @pytest.fixture(scope="module")
 def given(assignment: Assignment) -> Assignment:
     """Two items a class with four views each, a student of twelve steps, windows of four."""
-    small = replace(
+    small = changed(
         assignment.settings,
-        method="unroll",
-        steps=STEPS,
-        batch=8,
-        unroll_window=WINDOW,
-        iterations=5,
-        item_rate=0.02,
-        peak_rate=0.01,
+        {
+            "method": "unroll",
+            "steps": STEPS,
+            "batch": 8,
+            "unroll.window": WINDOW,
+            "unroll.iterations": 5,
+            "unroll.item_rate": 0.02,
+            "peak_rate": 0.01,
+        },
     )
     return replace(assignment, settings=small)
 
@@ -71,7 +75,7 @@ def iterated(given: Assignment, count: int) -> tuple[State, list[Mapping[str, fl
 def outer_loss(given: Assignment, window: unroll.Window) -> Callable[[Mapping[str, np.ndarray]], float]:
     """The loss of a window in float64, with torch's AdamW."""
     settings, graph = given.settings, given.task.graph
-    plan = BankPlan(settings.labels, settings.views, settings.temperature, settings.seed)
+    plan = BankPlan(settings.labels, settings.views, settings.experts.temperature, settings.seed)
     recipes = bank_recipes(len(given.classes), given.task.clips.shape[3], plan)
     begun = {name: value.double() for name, value in window.student.values.items()}
     clips, hard = torch.from_numpy(given.task.clips), torch.from_numpy(given.task.hard_labels)
@@ -241,7 +245,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(given: Assignment, tmp_path:
 
 def test_everything_is_learnt_and_by_no_more_than_its_rate_a_step(given: Assignment) -> None:
     begun, state = unroll.begin(given), iterated(given, 3)[0]
-    most = {"items": given.settings.item_rate, "label_logits": unroll.LABEL_RATE, "raw_rates": unroll.RATE_RATE}
+    most = {"items": given.settings.unroll.item_rate, "label_logits": unroll.LABEL_RATE, "raw_rates": unroll.RATE_RATE}
     for name, rate in most.items():
         moved = np.abs(state[name] - begun[name]).max()
         assert 0 < moved < 3 * 1.5 * rate
@@ -249,7 +253,7 @@ def test_everything_is_learnt_and_by_no_more_than_its_rate_a_step(given: Assignm
 
 def test_the_loss_falls(given: Assignment) -> None:
     """With windows up to the end of the training, which are the most alike."""
-    short = replace(given, settings=replace(given.settings, steps=8, item_rate=0.05))
+    short = replace(given, settings=changed(given.settings, {"steps": 8, "unroll.item_rate": 0.05}))
     losses = [values["loss"] for values in iterated(short, 24)[1]]
     assert np.mean(losses[-6:]) < 0.97 * np.mean(losses[:6])
 
@@ -304,7 +308,7 @@ def test_a_method_that_learns_no_labels_ships_those_of_the_bank(given: Assignmen
 
 
 def test_a_whole_run_is_distilled_and_repeats(tiny: Settings, tmp_path: Path) -> None:
-    small = replace(tiny, method="unroll", steps=8, unroll_window=3, iterations=3)
+    small = changed(tiny, {"method": "unroll", "steps": 8, "unroll.window": 3, "unroll.iterations": 3})
     one, other = (distill(small, tmp_path / name, Workers(1), False, lambda _: None) for name in ("one", "other"))
     path = "distilled.safetensors"
     assert (one.folder / path).read_bytes() == (other.folder / path).read_bytes()
@@ -313,6 +317,6 @@ def test_a_whole_run_is_distilled_and_repeats(tiny: Settings, tmp_path: Path) ->
 
 
 def test_the_methods_own_defaults_are_a_short_training() -> None:
-    settings = settings_for("unroll", corpus="demo", ipc=1)
-    assert settings.steps == unroll.DEFAULTS["steps"] < Settings(corpus="demo", ipc=1).steps
-    assert settings_for("unroll", corpus="demo", ipc=1, steps=7).steps == 7
+    settings = Settings(corpus="demo", ipc=1, method="unroll")
+    assert resolve(settings, 100, 3, 9).steps == 100 < resolve(replace(settings, method="match"), 100, 3, 9).steps
+    assert resolve(replace(settings, steps=7), 100, 3, 9).steps == 7

@@ -11,10 +11,12 @@ from typer.main import get_command
 
 from edgeser.across import label_map
 from edgeser.cli import app
+from edgeser.commands.flags import texts_in
 from edgeser.commands.host import _settings
-from edgeser.distill.table import METHODS, settings_for
+from edgeser.config.settings import Settings
+from edgeser.config.values import settings_of
+from edgeser.distill.table import METHODS
 from edgeser.report.repeat import commands, distill_command, evaluate_command
-from edgeser.settings import Settings
 
 
 def read_back(command: str) -> Settings:
@@ -22,45 +24,49 @@ def read_back(command: str) -> Settings:
     program, verb, *words = shlex.split(command)
     assert (program, verb) == ("edgeser", "distill")
     distill = get_command(app).commands["distill"]
-    return _settings(distill.make_context("distill", words).params, None, None)
+    context = distill.make_context("distill", words)
+    return _settings(texts_in(context), context.params["folder"], context.params["features"], None)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_command_gives_the_settings_of_the_run(method: str) -> None:
-    settings = settings_for(method, corpus="demo", ipc=6)
+    settings = settings_of({"method": method, "corpus": "demo", "ipc": 6})
     assert read_back(distill_command(settings)) == settings
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "values",
     [
         {"ipc": 0, "share": 0.0561234567},
-        {"peak_rate": 0.00123456789, "weight_decay": 1e-7, "start_from": "real", "label_arch": "cnn6"},
+        {"peak_rate": 0.00123456789, "weight_decay": 1e-7, "start": "real", "experts.arch": "cnn6"},
+        {"mtt.sam": 0.1, "mtt.item_rate": 1e-5, "mtt.memory": "lean"},
         {"split": "fold:3", "seed": 17, "width": 0.25, "views": 128, "labels": "soft", "patience": 4},
     ],
 )
-def test_settings_that_differ_are_named_exactly(changed: dict[str, object]) -> None:
-    settings = replace(settings_for("mtt", corpus="demo", ipc=6), **changed)
+def test_settings_that_differ_are_named_exactly(values: dict[str, object]) -> None:
+    settings = settings_of({"method": "mtt", "corpus": "demo", "ipc": 6, **values})
     assert read_back(distill_command(settings)) == settings
 
 
-@pytest.mark.parametrize("iterations", [40, 300])
-def test_a_start_with_defaults_of_its_own_is_repeated(iterations: int) -> None:
-    settings = settings_for("invert", corpus="demo", ipc=6, start_from="noise", iterations=iterations)
+@pytest.mark.parametrize("iterations", [40, 0])
+def test_what_the_start_decides_is_left_to_it(iterations: int) -> None:
+    settings = settings_of(
+        {"method": "invert", "corpus": "demo", "ipc": 6, "start": "noise", "invert.iterations": iterations}
+    )
     command = distill_command(settings)
-    assert ("--iterations" in command) == (iterations == 40)
+    assert ("--set invert.iterations=40" in command) == (iterations == 40)
     assert read_back(command) == settings
 
 
 def test_defaults_are_not_named_and_folders_neither() -> None:
-    settings = settings_for(Settings("demo", ipc=1).method, corpus="ravdess", folder="/some/where", ipc=6)
+    settings = settings_of({"corpus": "ravdess", "folder": "/some/where", "ipc": 6})
     assert distill_command(settings) == "edgeser distill DIR --corpus ravdess --ipc 6 --out RUN"
 
 
 @pytest.mark.parametrize("changed", [{}, {"method": "herding"}, {"seed": 3, "split": "quick"}])
 def test_a_run_of_vectors_is_repeated_from_a_file(changed: dict[str, object]) -> None:
     method = changed.get("method", "gan")
-    settings = replace(settings_for(method, corpus="features", folder="/some/where.npz", ipc=6), **changed)
+    settings = settings_of({"method": method, "corpus": "features", "folder": "/some/where.npz", "ipc": 6, **changed})
     command = distill_command(settings)
     assert command.startswith("edgeser distill --features FILE ")
     assert replace(read_back(command), folder="/some/where.npz") == settings

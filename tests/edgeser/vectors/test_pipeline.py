@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from edgeser.cli import main
+from edgeser.config.settings import Settings
+from edgeser.config.values import settings_of
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.distill import gan, gan_targets
-from edgeser.distill.table import settings_for
 from edgeser.errors import RunError, SettingsError
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.vectors import pipeline
 from edgeser.vectors.evaluate import evaluate_vectors
 from edgeser.vectors.pipeline import distil_vectors, mlp, prepare_vectors, read_set, with_experts
 
 SIZE, SPEAKERS, EACH = 12, 9, 8
-FAST = {"expert_steps": 40, "steps": 60, "experts": 2, "iterations": 60, "latent": 6}
+FAST = {"experts.steps": 40, "steps": 60, "experts.count": 2}
+OF_GAN = {"gan.iterations": 60, "gan.codebook": 6}
 
 
 def write_vectors(path: Path) -> Path:
@@ -41,14 +42,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(file: Path, **changed: object) -> Settings:
-    return settings_for(
-        **{"method": "gan", "corpus": "features", "folder": str(file), "ipc": 4, **FAST, **changed}  # type: ignore[arg-type]
-    )
+    own = OF_GAN if changed.get("method", "gan") == "gan" else {}
+    return settings_of({"method": "gan", "corpus": "features", "folder": str(file), "ipc": 4, **FAST, **own, **changed})
 
 
 def test_generated_vectors_have_no_other_start(file: Path) -> None:
     with pytest.raises(SettingsError, match="--method gan has no other start") as caught:
-        prepare_vectors(settings(file, start_from="real"))
+        prepare_vectors(settings(file, start="real"))
     assert caught.value.hint == "leave out --from"
 
 
@@ -86,7 +86,7 @@ def test_no_vector_of_the_file_is_among_those_that_bases_make(file: Path) -> Non
 def test_an_interrupted_run_ends_with_the_same_bytes(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = settings(file, iterations=12)
+    own = settings(file, **{"gan.iterations": 12})
     whole = distil_vectors(own, tmp_path / "whole", resume=False)
     improve, calls = gan.improve, []
 
@@ -121,7 +121,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     ("changed", "words"),
     [
         ({"method": "mtt"}, "--method mtt does not work on vectors"),
-        ({"ship": "generator"}, "vectors are shipped as items"),
+        ({"gan.ship": "generator"}, "vectors are shipped as items"),
         ({"method": "random", "ipc": 500}, "fewer than the 500 needed"),
     ],
 )
@@ -160,7 +160,8 @@ def program(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str
 
 def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    fast = ["--expert-steps", 20, "--steps", 20, "--experts", 1, "--iterations", 8, "--latent", 4, "--json"]
+    fast = ["--set", "experts.steps=20", "--steps", 20, "--set", "experts.count=1", "--json"]
+    fast += ["--set", "gan.iterations=8", "--set", "gan.codebook=4"]
     asked = ["distill", "--features", file, "--ipc", 3, "--out", run, *fast]
     code, out, _ = program(capfd, *asked, "--dry-run")
     assert (code, json.loads(out)["budget"]["items"]) == (0, 9)
