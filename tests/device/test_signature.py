@@ -90,7 +90,7 @@ def test_a_signature_that_was_taken_off(place: Path, tmp_path: Path) -> None:
 
     _, stored = parts((place / "signed" / "test.edgeser").read_bytes())
     path = tmp_path / "stripped.edgeser"
-    path.write_bytes(join([part for part in stored if part[0].name != "manifest.sig"]))
+    path.write_bytes(join([part for part in stored if part[0].filename != "manifest.sig"]))
     with pytest.raises(KitDamaged, match="signature was removed"):
         read_kit(path)
     with pytest.raises(KitUntrusted, match="is not signed"):
