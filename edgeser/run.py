@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,17 +178,14 @@ def open_run(folder: Path, settings: Settings, resume: bool, given: Settings | N
     return Run(folder)
 
 
-@contextmanager
-def only_writer(run: Run) -> Iterator[None]:
-    """Hold a run for the length of the block, so that no two processes write it.
+def only_writer(run: Run) -> AbstractContextManager[None]:
+    """Keep other processes from writing a run for the length of a block.
 
     Raises:
-        RunError: Another process holds it.
+        RunError: Another process writes it.
     """
-    with hold(run.folder / "log.jsonl") as held:  # the one file that is never replaced by a rename
-        if not held:
-            raise RunError(f"another process writes the run {run.folder}", "wait for it, or choose another --out")
-        yield
+    taken = RunError(f"another process writes the run {run.folder}", "wait for it, or choose another --out")
+    return hold(run.folder / ".lock", taken)
 
 
 def require_usable(folder: Path, settings: Settings, resume: bool) -> Settings:

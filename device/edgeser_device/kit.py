@@ -184,7 +184,7 @@ def _manifest_bytes(archive: Archive) -> bytes:
     entry = archive.entries.get(MANIFEST)
     if entry is None:
         raise KitError("an archive without a manifest", "this is not a kit; edgeser pack writes one")
-    if entry.size > MAX_MANIFEST_BYTES:
+    if entry.file_size > MAX_MANIFEST_BYTES:
         raise KitError("a kit with an enormous manifest", "get the kit from someone you trust")
     return archive.read(MANIFEST)
 
@@ -251,7 +251,7 @@ def read_member(archive: Archive, name: str, stated: Mapping[str, Any], keep: bo
         KitDamaged: It is not what the manifest states; nothing was unpacked then.
     """
     entry, digest, pieces = archive.entries[name], sha256(), []
-    if (entry.size, entry.packed_bytes) != (stated["bytes"], stated["packed_bytes"]):
+    if (entry.file_size, entry.compress_size) != (stated["bytes"], stated["packed_bytes"]):
         raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
     for piece in archive.chunks(name):
         digest.update(piece)

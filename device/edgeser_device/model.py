@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +23,9 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.lock import only_writer
-from edgeser_device.names import CARD, DISTILLED
+from edgeser_device.names import DISTILLED
 from edgeser_export.digest import sha256
-from edgeser_export.files import new_folder, write_json
+from edgeser_export.files import hold, new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
 
@@ -142,6 +142,17 @@ def load_model(folder: Path) -> Model:
     return Model(folder, description, tuple(labels), spec, graph)
 
 
+def only_writer(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes from writing a model folder and its checkpoint for the length of a block.
+
+    Raises:
+        ModelError: Another process is writing them.
+        StorageError: The folder above cannot be written.
+    """
+    taken = ModelError(f"another process is writing {folder}", "wait until it has ended, or choose another --out")
+    return hold(folder.parent / f".{folder.name}.lock", taken)
+
+
 def record_test(folder: Path, score: Mapping[str, Any]) -> None:
     """Keep with a model what it reached on recordings on this machine; a newer score takes its place.
 
@@ -252,15 +263,3 @@ def _copy(source: Path, target: Path) -> None:
                 import shutil
 
                 shutil.copy2(path, target / path.name)
-
-
-__all__ = [
-    "CARD",
-    "Model",
-    "describe_files",
-    "keep_previous",
-    "load_model",
-    "previous_path",
-    "require_replaceable",
-    "rollback",
-]

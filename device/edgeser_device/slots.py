@@ -40,6 +40,7 @@ from edgeser_export.files import hold, new_folder, sync_folder, write_json
 
 SCHEMA = 1
 MARK, CURRENT, SLOTS, SOFTWARE, WORK = "installation.json", "current", "slots", "software", "work"
+LOCK = ".lock"
 KIT, MODEL, STATE = "kit.edgeser", "model", "slot.json"
 NAMES = ("a", "b")
 CHECK_SECONDS = 900
@@ -73,9 +74,7 @@ def install_kit(
     _require_target(kit)
     _require_installation(folder, make=True)
     _require_space(folder, path)
-    with hold(folder / ".lock") as ours:
-        if not ours:
-            raise DeviceError(f"another installation is under way in {folder}", "wait until it has ended")
+    with hold(folder / LOCK, DeviceError(f"another installation is under way in {folder}", "wait until it has ended")):
         free = next(name for name in NAMES if name != current_slot(folder))
         model = _train(folder, kit, advance)
         with new_folder(folder / SLOTS / free) as draft:
@@ -220,7 +219,7 @@ def _require_installation(folder: Path, make: bool = False) -> None:
     if not make:
         raise DeviceError(f"{folder} is no installation", "give the one of install.sh with --folder")
     try:
-        known = {SOFTWARE, "inbox", "wheels", ".lock"}
+        known = {SOFTWARE, "inbox", "wheels", LOCK}
         strange = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.exists() else []
     except OSError as error:
         raise StorageError(f"{folder} cannot be read: {error.strerror}", "choose another --folder") from error

@@ -28,7 +28,6 @@ from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.generated import Drawing, Source, open_source, with_set
 from edgeser_device.golden import SEED, FirstSteps
 from edgeser_device.kit import Kit
-from edgeser_device.lock import only_writer
 from edgeser_device.machine import (
     available_cores,
     describe_machine,
@@ -43,6 +42,7 @@ from edgeser_device.model import (
     describe_files,
     file_metadata,
     keep_previous,
+    only_writer,
     previous_path,
     require_replaceable,
 )

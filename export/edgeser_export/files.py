@@ -117,25 +117,38 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[bool]:
-    """Hold a lock for the length of the block; it ends with the process, however that ends.
+def hold(path: Path, taken: EdgeserError) -> Iterator[None]:
+    """Hold the lock file ``path`` for the length of the block; the lock ends with the process, however that ends.
 
-    Yields:
-        Whether the lock is ours; False when another process has it. A file system without locks counts as ours.
+    The file goes at the end, while it is held: whoever opened it meanwhile sees that it is gone, and makes a new one.
+    A file system without locks lets everybody in.
+
+    Args:
+        path: The lock file; it is made where it is missing.
+        taken: The error that is raised when another process has the lock.
+
+    Raises:
+        EdgeserError: ``taken``.
+        StorageError: The file cannot be made.
     """
-    with _storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    descriptor = -1
+    while descriptor < 0 or not os.fstat(descriptor).st_nlink:
+        if descriptor >= 0:
+            os.close(descriptor)  # the one who held it before removed it
+        with _storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        yield True
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(descriptor)
+                raise taken from error
+    try:
+        yield
     finally:
+        with suppress(OSError):
+            path.unlink()
         os.close(descriptor)
 
 

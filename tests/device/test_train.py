@@ -19,8 +19,7 @@ from edgeser_device.checkpoint import checkpoint_path, load_checkpoint
 from edgeser_device.errors import GateFailed, KitError, ModelError, TrainingError
 from edgeser_device.golden import check_golden
 from edgeser_device.kit import GOLDEN, Kit, read_kit
-from edgeser_device.lock import only_writer
-from edgeser_device.model import DESCRIPTION, load_model, previous_path, rollback
+from edgeser_device.model import DESCRIPTION, load_model, only_writer, previous_path, rollback
 from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
 from edgeser_device.steps import SMALLEST_BATCH, least_memory_mb, require_memory

@@ -56,7 +56,7 @@ def test_the_same_label_from_a_microphone_of_another_rate(
     microphone.unplug()
     microphone.plug_in(rate)
     program = Listening(tmp_path, microphone.env, wrapped(f"""
-        import edgeser_device.listen.capture.backend as backend
+        import edgeser_device.listen.capture.backends as backend
         backend.attempts = lambda *_: [backend.Attempt({rate}, 1)]
     """), [str(spoken_model), "--json"])  # fmt: skip
     try:

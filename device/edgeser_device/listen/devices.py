@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeser_device.listen.capture.portaudio import load_sounddevice
+from edgeser_device.listen.capture.backends import load_sounddevice
 from edgeser_device.listen.gate import level_db
 from edgeser_export.errors import EdgeserError
 from edgeser_export.quiet import silenced

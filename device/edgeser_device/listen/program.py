@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from edgeser_device.listen.capture.sources import Recording, Source
 from edgeser_device.listen.clips import ClipFolder
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event
+from edgeser_device.listen.events import Counters, Event
 from edgeser_device.listen.gate import choose_gate, open_gate
 from edgeser_device.listen.loop import Listener, ListenSettings
 from edgeser_device.listen.service import run
-from edgeser_device.listen.sinks.lines import Complaints, Lines, json_line, plain_line, until_the_reader_leaves
 from edgeser_device.listen.sinks.sink import Sink, Sinks
-from edgeser_device.listen.sources import Recording, Source
+from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line, until_the_reader_leaves
 from edgeser_device.model import load_model
 from edgeser_device.runtime import Recogniser
 
@@ -93,7 +92,7 @@ def open_source(plan: Plan, rate: int, counters: Counters) -> Source:
     """The recording or the microphone; errors as :func:`listen_to`."""
     if plan.wav is not None:
         return Recording(plan.wav, rate, plan.realtime, plan.loop)
-    from edgeser_device.listen.capture.microphone import Microphone
+    from edgeser_device.listen.capture.sources import Microphone
 
     return Microphone(plan.device, plan.backend, rate, counters)
 

@@ -1,12 +1,14 @@
 """Clips of one's own: what is said, cut at the pauses, as WAV files in a folder for each label.
 
 The folder is what ``edgeser train-on-device --clips`` and the corpus format ``folder`` read. Files come one by one,
-each whole, and none that is there is touched.
+each whole, and none that is there is touched. ``Cutter`` is the part that needs no microphone and no model: sound in,
+whole utterances out.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -18,13 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import AudioError, ListenError
-from edgeser_device.listen.capture.microphone import Microphone
+from edgeser_device.listen.capture.sources import Microphone, Recording, Source
 from edgeser_device.listen.clips import clip_name, wav_bytes
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.cutter import Cutter
-from edgeser_device.listen.gate import level_db, open_gate
-from edgeser_device.listen.sources import Recording, Source
-from edgeser_device.listen.speech import SpeechSettings
+from edgeser_device.listen.events import Counters
+from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, open_gate
+from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
 from edgeser_export.files import write_bytes
 
 RATE = 16000
@@ -116,3 +116,47 @@ def remarks(samples: NDArray[np.float32]) -> str:
         return "; too loud: it is clipped"
     level = level_db(samples)
     return f"; very quiet: {level:.0f} dB" if level < QUIET_DB else ""
+
+
+class Cutter:
+    """Pieces of sound in, whole utterances out."""
+
+    def __init__(self, gate: Gate, settings: SpeechSettings, rate: int, below_peak_db: float = 40.0) -> None:
+        """Start with nothing heard; ``rate`` in Hz, ``below_peak_db`` as the front-end's ``trim_db``."""
+        self._gate, self._boundaries = gate, Boundaries(settings, below_peak_db)
+        self._length = round(CHUNK_SECONDS * rate)
+        self._before: deque[NDArray[np.float32]] = deque(maxlen=self._boundaries.kept_before)
+        self._speech: list[NDArray[np.float32]] = []
+        self._rest = np.empty(0, np.float32)
+
+    def push(self, samples: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Take the next samples, float32 (n,); the utterances that end in them, each float32 (n,)."""
+        held = np.concatenate([self._rest, samples])
+        whole = len(held) // self._length * self._length
+        self._rest = held[whole:]
+        chunks = held[:whole].reshape(-1, self._length)
+        return [found for chunk in chunks if (found := self._hear(chunk)) is not None]
+
+    def finish(self) -> list[NDArray[np.float32]]:
+        """The utterance that the end of the sound cut off, if there is one."""
+        self._speech.append(self._rest)
+        if (turn := self._boundaries.finish()) is not None:
+            self._speech = [*self._since(turn), self._rest]
+        return [self._close(self._boundaries.close())] if self._boundaries.open else []
+
+    def _hear(self, chunk: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        turn = self._boundaries.push(self._gate(chunk), level_db(chunk))
+        self._before.append(chunk.copy())
+        if isinstance(turn, Begin):
+            self._speech = self._since(turn)
+        elif self._boundaries.open or isinstance(turn, End):
+            self._speech.append(self._before[-1])
+        return self._close(turn) if isinstance(turn, End) else None
+
+    def _since(self, begin: Begin) -> list[NDArray[np.float32]]:
+        return list(self._before)[-(self._boundaries.number - begin.chunk) :]
+
+    def _close(self, end: End) -> NDArray[np.float32]:
+        found = np.concatenate(self._speech)[: (end.chunk - end.first) * self._length]
+        self._speech = []
+        return found

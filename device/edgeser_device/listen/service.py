@@ -1,22 +1,36 @@
 """The loop that runs for months: sound in, events out to every sink, the watchdog fed.
 
 run(source, listener, sinks, counters)
+
+systemd learns that the program is alive by the protocol of sd_notify(3): one datagram to a socket.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event, Status
+from edgeser_device.listen.capture.sources import Source
+from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.loop import Listener
 from edgeser_device.listen.sinks.sink import Sink
-from edgeser_device.listen.sources import Source
-from edgeser_device.listen.watchdog import notify
 
 STATUS_SECONDS = 2.0
 """From one status to the next where nothing changes; also how often the watchdog is fed."""
+
+
+def notify(message: str) -> None:
+    """Send ``message`` (``READY=1``, ``WATCHDOG=1``, ...); does nothing where systemd did not start us."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"  # Linux's abstract names
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        connection.sendto(message.encode(), address)
 
 
 def run(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeser_device.errors import ListenError
-from edgeser_device.listen.capture.portaudio import load_sounddevice
+from edgeser_device.listen.capture.backends import load_sounddevice
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from edgeser_device.errors import GateFailed, ModelError
 from edgeser_device.generated import with_set
 from edgeser_device.kit import Kit, read_weights
-from edgeser_device.lock import only_writer
 from edgeser_device.machine import peak_rss_mb
-from edgeser_device.model import BASE, Model, load_model, previous_path, require_replaceable
+from edgeser_device.model import BASE, Model, load_model, only_writer, previous_path, require_replaceable
 from edgeser_device.personal.clips import OwnClips
 from edgeser_device.personal.lessons import prepare
 from edgeser_device.personal.settings import AdaptSettings

@@ -14,7 +14,7 @@ from hypothesis import given
 
 from edgeser_device.calibration import fit_temperature, log_softmax
 from edgeser_device.errors import ModelError
-from edgeser_device.listen.level import Loudness
+from edgeser_device.listen.loop import Loudness
 from edgeser_device.model import Model, load_model
 from edgeser_device.runtime import Recogniser
 

@@ -9,11 +9,9 @@ from io import StringIO
 import pytest
 
 from edgeser_device.errors import ListenError
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event, Status
-from edgeser_device.listen.sinks.lines import Complaints, Lines, json_line, plain_line
+from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.mqtt import Topics, discovery, parse_broker
-from edgeser_device.listen.sinks.terminal import picture
+from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, picture, plain_line
 
 SURE = Event(3.0, "anger", {"anger": 0.9, "joy": 0.1}, True, -20.0, 5.0, "sure", 0.9)
 FINAL = replace(SURE, t=4.0, final=True, began=2.0, ended=3.6)

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 from edgeser_device.errors import ListenError, PortInUse
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event, Status
-from edgeser_device.listen.sinks.feed import WAITING, Feed
+from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.sink import Sink
-from edgeser_device.listen.sinks.web import Address, page_url, parse_address, web_page
+from edgeser_device.listen.sinks.web import WAITING, Address, Feed, page_url, parse_address, web_page
 from edgeser_device.model import Model
 from edgeser_device.runtime import Recogniser
 

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.listen.counters import Counters
+from edgeser_device.listen.events import Counters
 
 BLOCK_SECONDS = 0.032
 """Length of one block."""

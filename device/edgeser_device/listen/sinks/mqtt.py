@@ -22,8 +22,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edgeser_device.errors import BrokerError, ListenError
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event, Status
+from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.sink import Sink
 from edgeser_export.errors import MissingExtra
 
