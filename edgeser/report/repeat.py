@@ -19,6 +19,8 @@ FLAGS = {"start_from": "--from"}
 """Settings whose flag is not called as they are."""
 RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
 """Stand for the run's folder, the corpus's and a file of vectors, which lie elsewhere on another machine."""
+TARGET = "rpi4"
+"""The board whose kit is made and measured; those of other boards differ by a few bytes."""
 
 
 def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[str]:
@@ -33,7 +35,7 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
     lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]
     if audit is not None:
         lines.append(str(audit["command"]))
-    return [*lines, shlex.join(["edgeser", "report", RUN]), shlex.join(["edgeser", "pack", RUN, "--target", "rpi4"])]
+    return [*lines, f"edgeser report {RUN}", f"edgeser pack {RUN} --target {TARGET} --out {RUN}.edgeser"]
 
 
 def distill_command(settings: Settings) -> str:
