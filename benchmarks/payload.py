@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from edgeser.evaluate import Shelf, open_bench
+from edgeser.intervals import deviation
 from edgeser.labels import LABELS
 from edgeser.payload import FILE
 from edgeser.rows import Bench
@@ -93,7 +94,7 @@ def measure(run: Run, seeds: range, folder: str) -> dict[str, Any]:
         "uar_float": float(float_uar.mean()),
         "uar_stored": float(stored_uar.mean()),
         "uar_difference": float(difference.mean()),
-        "uar_difference_std": float(difference.std(ddof=1)) if len(rows) > 1 else None,
+        "uar_difference_std": deviation(difference.tolist()),
         "agreement": float(np.mean([np.mean(one[1] == two[1]) for one, two in rows])),
         "agreement_seeds": float(np.mean([np.mean(a == b) for a, b in pairwise(stored)])),
         "agreement_labels": float(likeliest.mean()),

@@ -28,6 +28,7 @@ from edgeser.corpora.splits import PARTS, make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.errors import EdgeserError
 from edgeser.features import extract
+from edgeser.intervals import deviation, with_deviation
 from edgeser.vectors.evaluate import evaluate_vectors
 from edgeser.vectors.pipeline import distil_vectors
 from edgeser.workers import Workers
@@ -75,9 +76,9 @@ def measure(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def summed(values: Sequence[float]) -> dict[str, float]:
+def summed(values: Sequence[float]) -> dict[str, float | None]:
     """Mean and standard deviation over all trainings."""
-    return {"uar_mean": float(np.mean(values)), "uar_std": float(np.std(values, ddof=1)), "trainings": len(values)}
+    return {"uar_mean": float(np.mean(values)), "uar_std": deviation(values), "trainings": len(values)}
 
 
 def write_statistics(name: str, corpora: Path, out: Path) -> Path:
@@ -110,7 +111,7 @@ def sheet(result: Mapping[str, Any]) -> Sheet:
             name,
             share,
             str(found["ipc"]),
-            *(f"{row['uar_mean']:.3f} ± {row['uar_std']:.3f}" for row in found["rows"].values()),
+            *(with_deviation(row["uar_mean"], row["uar_std"]) for row in found["rows"].values()),
         )
         for name, shares in result.items()
         for share, found in shares.items()

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeser.audit.digest import digest_lines
+from edgeser.intervals import FEWEST, around, with_deviation
 
 SYNTHETIC = "synthetic"
 """The kind of a corpus in which nobody speaks."""
@@ -73,28 +74,6 @@ NOT_AUDITED = (
     "the board itself: figures here are of the machine that is named",
 )
 """What no program of this version measures."""
-
-STUDENT_T = (
-    12.71,
-    4.30,
-    3.18,
-    2.78,
-    2.57,
-    2.45,
-    2.36,
-    2.31,
-    2.26,
-    2.23,
-    2.20,
-    2.18,
-    2.16,
-    2.14,
-    2.13,
-    2.12,
-    2.11,
-    2.10,
-)
-"""97.5 % point of Student's distribution for 1, 2, ... degrees of freedom; beyond, the last one, a little too large."""
 
 
 def write_card(
@@ -211,8 +190,8 @@ def _results(manifest: Mapping[str, Any]) -> list[str]:
     if seeds:
         spread_of = (
             "mean ± standard deviation, and the 95 % interval of the mean"
-            if len(seeds) > 1
-            else "one training, so no deviation"
+            if len(seeds) >= FEWEST
+            else "too few trainings for a deviation"
         )
         varies = f"; they vary: {results['varies']}" if results.get("varies") else ""
         lines += ["", f"Seeds {', '.join(map(str, seeds))} ({spread_of}){varies}."]
@@ -222,12 +201,12 @@ def _results(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _figure(row: Mapping[str, Any], seeds: int) -> str:
-    """A mean, and with several seeds how widely it varies."""
-    mean, spread = row.get("uar_mean", row.get("uar")), row.get("uar_std")
-    if spread is None or seeds < 2:
+    """A mean, and with enough seeds how widely it varies."""
+    mean, spread = float(row.get("uar_mean", row.get("uar"))), row.get("uar_std")
+    if spread is None or seeds < FEWEST:
         return f"{mean:.3f}"
-    half = STUDENT_T[min(seeds - 1, len(STUDENT_T)) - 1] * spread / seeds**0.5
-    return f"{mean:.3f} ± {spread:.3f}, {mean - half:.3f} to {mean + half:.3f}"
+    found = around(mean, spread / seeds**0.5, seeds - 1)
+    return f"{with_deviation(mean, spread)}, {found['low']:.3f} to {found['high']:.3f}"
 
 
 def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> list[str]:

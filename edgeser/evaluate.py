@@ -22,6 +22,7 @@ from edgeser.distill.budget import resolve
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
+from edgeser.intervals import deviation
 from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
 from edgeser.run import Run
 from edgeser.scoring import Clips, Score
@@ -322,7 +323,7 @@ def summary(pairs: Sequence[Pair], names: tuple[str, ...]) -> dict[str, Any]:
     recalls = np.mean([pair[1].recalls for pair in pairs], axis=0)  # NaN where no test speaker has the class
     return {
         "uar_mean": float(np.mean(test)),
-        "uar_std": float(np.std(test, ddof=1)) if len(test) > 1 else None,
+        "uar_std": deviation(test),
         "uar": [round(value, 6) for value in test],
         "dev_uar_mean": float(np.mean(dev)),
         "recalls": {name: float(recall) for name, recall in zip(names, recalls, strict=True) if np.isfinite(recall)},

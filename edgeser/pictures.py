@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeser.errors import MissingExtra, SettingsError
+from edgeser.intervals import bar
 from edgeser.tables import FULL_ROWS
 from edgeser_export.files import write_bytes
 
@@ -109,7 +110,7 @@ def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
             there = [(place + aside, row["others"][name]) for place, row in enumerate(rows) if name in row["others"]]
             if there:
                 places, others = zip(*there, strict=True)
-                spreads = [_spread(other) for other in others]
+                spreads = _spreads(others)
                 means = [other["uar_mean"] for other in others]
                 marks: dict[str, Any] = {"fmt": marker, "color": colour, "markeredgecolor": "white", "markersize": 8}
                 axes.errorbar(means, places, xerr=spreads, capsize=3, label=_words(name), zorder=4, **marks)
@@ -208,7 +209,7 @@ def _bars(
 ) -> None:
     """Bars from top to bottom with standard deviations, and the figure at the end of each."""
     places = range(len(names))
-    means, spreads = [row["uar_mean"] for row in rows], [_spread(row) for row in rows]
+    means, spreads = [row["uar_mean"] for row in rows], _spreads(rows)
     axes.barh(places, means, color=colours, height=0.7, label=label)
     axes.errorbar(means, places, xerr=spreads, fmt="none", ecolor="black", capsize=3)
     for place, mean in zip(places, means, strict=True):
@@ -267,7 +268,7 @@ def _draw_budgets(axes: Axes, title: str, panel: Mapping[str, Any]) -> None:
 def _line(
     axes: Axes, places: Sequence[float], points: Sequence[Mapping[str, Any]], name: str, colour: str, marker: str
 ) -> None:
-    means, spreads = [point["uar_mean"] for point in points], [_spread(point) for point in points]
+    means, spreads = [point["uar_mean"] for point in points], _spreads(points)
     axes.errorbar(places, means, yerr=spreads, color=colour, marker=marker, markersize=5, capsize=3, label=name)
 
 
@@ -289,9 +290,9 @@ def _apart(places: Sequence[float]) -> list[float]:
     return kept[::-1]
 
 
-def _spread(row: Mapping[str, Any]) -> float:
-    """The length of an error bar; one that is not a number is not drawn."""
-    return nan if row["uar_std"] is None else float(row["uar_std"])
+def _spreads(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """The lengths of error bars, those to smaller and those to larger values."""
+    return [list(side) for side in zip(*(bar(row["uar_mean"], row["uar_std"]) for row in rows), strict=True)]
 
 
 def _words(row: str) -> str:

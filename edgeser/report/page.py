@@ -24,7 +24,7 @@ from edgeser.pack import pack_kit, without_paths
 from edgeser.report import charts
 from edgeser.report.evidence import read_audit
 from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
-from edgeser.report.repeat import RUN, commands
+from edgeser.report.repeat import RUN, TARGET, commands
 from edgeser.report.rows import compared, rows_of, single_rows
 from edgeser.report.summary import sentences
 from edgeser.report.template import render
@@ -37,8 +37,6 @@ from edgeser_export.files import write_bytes
 
 MOST_ITEMS = 16
 """Items that are shown where nothing else is asked for."""
-TARGET = "rpi4"
-"""Whose kit is measured; those of other boards differ by a few bytes."""
 
 
 @dataclass(frozen=True)

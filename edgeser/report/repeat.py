@@ -17,6 +17,8 @@ from edgeser.rows import BASELINES
 
 RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
 """Stand for the run's folder, the corpus's and a file of vectors, which lie elsewhere on another machine."""
+TARGET = "rpi4"
+"""The board whose kit is made and measured; those of other boards differ by a few bytes."""
 
 
 def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[str]:
@@ -31,7 +33,7 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
     lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]
     if audit is not None:
         lines.append(str(audit["command"]))
-    return [*lines, shlex.join(["edgeser", "report", RUN]), shlex.join(["edgeser", "pack", RUN, "--target", "rpi4"])]
+    return [*lines, f"edgeser report {RUN}", f"edgeser pack {RUN} --target {TARGET} --out {RUN}.edgeser"]
 
 
 def distill_command(settings: Settings) -> str:

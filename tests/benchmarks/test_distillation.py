@@ -176,12 +176,13 @@ def test_a_run_begins_with_the_label_experts_that_are_there(tmp_path: Path) -> N
 
 
 def test_distillations_are_the_sample_of_a_difference() -> None:
-    found = above([[0.5, 0.6], [0.7, 0.8]], {"uar_mean": 0.6, "uar": [0.5, 0.7]})
+    bank = {"uar_mean": 0.6, "uar": [0.5, 0.6, 0.7]}
+    found = above([[0.5, 0.6], [0.6, 0.7], [0.7, 0.8]], bank)
     assert found["difference"] == pytest.approx(0.05)
-    assert found["standard_error"] == pytest.approx((0.02 / 2 + 0.02 / 2) ** 0.5)
-    one = above([[0.5, 0.6]], {"uar_mean": 0.6, "uar": [0.5, 0.7]})  # its trainings are all there is
-    assert one["standard_error"] == pytest.approx((0.005 / 2 + 0.02 / 2) ** 0.5)
-    assert above([[0.5]], {"uar_mean": 0.6, "uar": [0.5, 0.7]})["standard_error"] is None
+    assert found["standard_error"] == pytest.approx((0.01 / 3 + 0.01 / 3) ** 0.5)
+    one = above([[0.4, 0.5, 0.6]], bank)  # its trainings are all there is
+    assert one["standard_error"] == pytest.approx((0.01 / 3 + 0.01 / 3) ** 0.5)
+    assert above([[0.5, 0.6]], bank)["standard_error"] is None
 
 
 def test_a_line_has_mean_and_deviation_over_all_trainings() -> None:

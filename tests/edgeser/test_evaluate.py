@@ -62,7 +62,7 @@ def test_figures_hang_together(result: dict[str, object]) -> None:
     rows = [*full, result["distilled"], *result["baselines"].values(), *result["transfer"].values()]
     for row in rows:
         assert row["uar_mean"] == pytest.approx(np.mean(row["uar"]), abs=1e-6)
-        assert row["uar_std"] == pytest.approx(np.std(row["uar"], ddof=1), abs=1e-5)
+        assert row["uar_std"] is None, "two trainings say nothing of how widely they vary"
         assert all(0 <= value <= 1 for value in row["uar"])
         # Every class occurs in the test part, so the mean of the classes' mean recalls is the mean UAR.
         assert np.mean(list(row["recalls"].values())) == pytest.approx(row["uar_mean"], abs=1e-6)

@@ -23,6 +23,7 @@ from edgeser.distill.starts import STARTS
 from edgeser.distill.table import METHODS, has_starts
 from edgeser.errors import RunError, SettingsError, StorageError
 from edgeser.fingerprint import speaker_hashes
+from edgeser.intervals import around
 from edgeser.pack import PackReport, pack_kit, without_paths
 from edgeser.run import Run
 from edgeser.targets import TARGETS, find_target
@@ -114,9 +115,9 @@ def test_the_card_names_baselines_intervals_and_what_was_not_audited(tmp_path: P
     (run / "payload.json").write_text(json.dumps({**cost, "bytes_float": 4, "bytes_stored": 1, "machine": {}}))
     report = pack_kit(run, "rpi4", tmp_path / "kit")
     card = read_kit(report.path).card
-    half = 4.30 * 0.02 / 3**0.5
+    bounds = around(0.7, 0.02 / 3**0.5, 2)
     for words in (
-        f"random, soft: 0.700 ± 0.020, {0.7 - half:.3f} to {0.7 + half:.3f}",
+        f"random, soft: 0.700 ± 0.020, {bounds['low']:.3f} to {bounds['high']:.3f}",
         "Stands for 1.0 MB of training recordings (120 recordings)",
         "-1.00 points of UAR over 2 seeds",
         "97.0% of the test clips",
@@ -262,13 +263,14 @@ def test_the_card_says_what_the_budget_let_items_begin_as(tmp_path: Path) -> Non
     assert "The items began as sums of the powers of two recordings" in kit.card
 
 
-def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", [[7], [7, 8]])
+def test_too_few_seeds_have_no_deviation(seeds: list[int], tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    metrics = json.loads((run / "metrics.json").read_text()) | {"seeds": [7]}
+    metrics = json.loads((run / "metrics.json").read_text()) | {"seeds": seeds}
     (run / "metrics.json").write_text(json.dumps(metrics))
     card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
     assert "- distilled: 0.900\n" in card
-    assert "Seeds 7 (one training" in card
+    assert "(too few trainings for a deviation)" in card
 
 
 def test_methods_that_read_no_start_say_themselves_what_items_are() -> None:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +26,9 @@ from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
 from edgeser.distill.table import METHODS
 from edgeser.report.repeat import commands, distill_command, evaluate_command
+from edgeser_device.kit import read_kit
+
+DEMO = Path(str(files("edgeser.corpora").joinpath("demo_data")))
 
 
 def read_back(command: str) -> Settings:
@@ -99,8 +111,47 @@ def test_other_corpora_are_repeated_with_their_emotions() -> None:
     assert (str(given["on"]), given["corpus"], given["seeds"]) == ("DIR-emodb", "emodb", 3)
 
 
-def test_all_commands_are_known() -> None:
-    known = set(get_command(app).commands)
+def test_the_program_understands_all_commands() -> None:
+    known = get_command(app).commands
     lines = commands(Settings("demo", ipc=6), {"seeds": [0]}, {"command": "edgeser audit RUN --shadows 8"})
     assert [shlex.split(line)[1] for line in lines] == ["distill", "evaluate", "audit", "report", "pack"]
-    assert {shlex.split(line)[1] for line in lines} <= known
+    for line in lines:
+        _, verb, *words = shlex.split(line)
+        known[verb].make_context(verb, [word.replace("RUN", ".") for word in words])
+
+
+OWN = "a corpus of one's own"
+"""A folder's name that a shell does not take as it is."""
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_page_repeat_a_run_in_a_shell(run_edgeser: Callable[..., Any], tmp_path: Path) -> None:
+    """Everything that a page can name: a corpus of one's own, another one, other rows, students and an audit."""
+    for path in sorted(DEMO.glob("[fm][123]_*_0[12].ogg")):
+        speaker, emotion, number = path.stem.split("_")
+        folder = tmp_path / OWN / {"happiness": "surprise"}.get(emotion, emotion)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{speaker}_{number}.ogg")
+    few = ("--ipc", "1", "--experts", "1", "--expert-steps", "20", "--steps", "20", "--views", "4", "--width", "0.25")
+    for words in (
+        ("distill", OWN, "--corpus", "folder", "--method", "random", *few, "--out", "first"),
+        ("evaluate", "first", "--full", "--baselines", "--arch", "edgenet:0.5", "--convergence", "--seeds", "2"),
+        ("evaluate", "first", "--corpus", "demo", "--map", "surprise=happiness", "--map", "sadness=", "--seeds", "2"),
+        ("audit", "first", "--shadows", "4", "--expert-steps", "10", "--no-sounds"),
+        ("report", "first", "--items", "4"),
+    ):
+        run_edgeser(*words, "--jobs", "1", check=True)
+    (text,) = re.findall(r'id="repeat">.*?<pre>(.*?)</pre>', (tmp_path / "first/report.html").read_text(), re.DOTALL)
+    script = f'set -e\nedgeser() {{ {shlex.quote(sys.executable)} -m edgeser "$@"; }}\n{unescape(text)}'
+    for word, place in ((r"\bRUN\b", "second time"), (r"\bDIR\b", OWN)):
+        script = re.sub(word, lambda _, place=place: shlex.quote(place), script)
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, f"{script}\n{done.stderr}"
+    first, again = tmp_path / "first", tmp_path / "second time"
+    name = "distilled.safetensors"
+    assert (first / name).read_bytes() == (again / name).read_bytes()
+    kept = ("distilled", "full", "baselines", "transfer", "cross_corpus", "seeds")
+    before, after = (json.loads((run / "metrics.json").read_text()) for run in (first, again))
+    assert {key: before[key] for key in kept} == {key: after[key] for key in kept}
+    assert after["convergence"] is not None
+    assert read_kit(tmp_path / "second time.edgeser").labels == ("anger", "neutral", "sadness", "surprise")
