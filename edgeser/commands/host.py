@@ -125,7 +125,7 @@ def distill(
 ) -> None:
     """Distil a corpus to a few log-mels with soft labels, and a fixed initialisation."""
     require_host()
-    from edgeser.distill.pipeline import describe, prepare
+    from edgeser.distill.pipeline import describe, left_out, prepare
     from edgeser.distill.pipeline import distill as run_distillation
     from edgeser.distill.plan import make_plan, plan_table
     from edgeser.stopwatch import Stopwatch
@@ -137,7 +137,10 @@ def distill(
         _distil_vectors(settings, out, resume, dry_run, as_json)
         return
     if dry_run:
-        description = describe(prepare(settings, workers))
+        material = prepare(settings, workers)
+        for line in left_out(material):
+            say(line)
+        description = describe(material)
         workers.release()
         plan = make_plan(settings, workers)
         if as_json:

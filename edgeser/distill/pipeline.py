@@ -7,6 +7,7 @@ Every stage leaves its result in the run, so an interrupted run goes on where it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
+from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.distill.candidates import BOARD_SEED, Candidate, best_of, candidate, try_candidates
@@ -42,7 +44,7 @@ from edgeser.training import Arrays, train_on_set
 from edgeser.workers import Workers, one_thread
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
-from edgeser_export.errors import choice_hint
+from edgeser_export.errors import EdgeserError, choice_hint
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
@@ -94,7 +96,17 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     spec = FrontendSpec()
     for arch, width in ((settings.arch, settings.width), (settings.label_arch, settings.label_width or 1.0)):
         build(arch, 2, width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
-    corpus = load_corpus(settings.corpus, settings.folder or None)
+    return material_of(load_corpus(settings.corpus, settings.folder or None), settings, workers)
+
+
+def material_of(corpus: Corpus, settings: Settings, workers: Workers) -> Material:
+    """Split a corpus, compute features, and check that the settings fit.
+
+    Raises:
+        CorpusError: The corpus cannot be used; a leaf says why.
+        SettingsError: The budget or student does not fit.
+    """
+    spec = FrontendSpec()
     split = make_split(corpus, settings.split or None)
     graph = build(settings.arch, len(corpus.labels), settings.width, (1, spec.mels, spec.frames))
     features = extract(corpus, split, spec, workers)
@@ -106,6 +118,25 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     require_free_choice(fixed)
     require_guarantee(fixed)
     return Material(corpus, split, features, fixed, task)
+
+
+def refusal(corpus: Corpus, split: str | None, workers: Workers) -> EdgeserError | None:
+    """Return why distill refuses a corpus even at one random item a class; None where it accepts it."""
+    try:
+        material_of(corpus, Settings(corpus.name, split=split or "", method="random", ipc=1), workers)
+    except (CorpusError, SettingsError) as error:
+        return error
+    return None
+
+
+def left_out(material: Material) -> list[str]:
+    """Return what a user must know of how the corpus was read: what was guessed, and what was left out."""
+    skipped = Counter(each.reason for each in material.corpus.skipped)
+    return [
+        *(f"note: {remark}" for remark in material.corpus.remarks),
+        *(f"left out: {count} recordings, because {reason}" for reason, count in skipped.items()),
+        *(f"left out: {reason}" for _, reason in material.features.unreadable),
+    ]
 
 
 def require_enough_items(asked_for: Settings, settings: Settings, task: Task, names: tuple[str, ...]) -> None:
@@ -182,8 +213,8 @@ def distill(
         return run
     with watch.phase("features"):
         material = prepare(settings, workers)
-    for _, reason in material.features.unreadable:
-        warn(f"left out: {reason}")
+    for line in left_out(material):
+        warn(line)
     with only_writer(open_run(out, settings, resume)):
         with watch.phase("features"):
             describe_once(run, material)
