@@ -6,6 +6,7 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── MissingExtra                (ImportError) a verb needs a package that is not installed
     ├── MissingRuntime              (ImportError) nothing installed runs, or writes, files of a format
     ├── StorageError                (OSError) full disk, read-only card, missing permission
+    ├── TextError                   (ValueError) text that no kit can carry
     ├── ExportError                 (ValueError) a student cannot be written in the asked format
     │   ├── GraphError              the op graph is not well formed, or a writer does not know an op
     │   ├── ModelFileError          a model file is not what its runtime or the writers make
@@ -36,7 +37,10 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │   │   └── MissingColumns      a table lacks columns
     │   ├── UnknownLabel            neither a known emotion nor declared
     │   ├── UnknownSpeaker          it is not known who speaks
+    │   ├── UnclearLayout           it is not clear which folders are emotions
+    │   ├── TooManyClasses          more than a kit can have
     │   ├── OneClassOnly            nothing to tell apart
+    │   ├── ConflictingCopies       one recording with two labels, two speakers or in two parts
     │   ├── SplitError              it cannot be split as asked
     │   │   ├── UnknownSplit        the name is not understood
     │   │   ├── TooFewSpeakers      training, dev and test need a speaker each
@@ -92,11 +96,13 @@ from edgeser_export.errors import (
     ModelFileError,
     ParityError,
     StorageError,
+    TextError,
 )
 
 if TYPE_CHECKING:
     from edgeser.corpora.errors import (
         ChecksumMismatch,
+        ConflictingCopies,
         CorpusError,
         CorpusNotFound,
         DownloadError,
@@ -111,6 +117,8 @@ if TYPE_CHECKING:
         SpeakerLeak,
         SplitError,
         TooFewSpeakers,
+        TooManyClasses,
+        UnclearLayout,
         UnknownCorpus,
         UnknownLabel,
         UnknownSpeaker,
@@ -126,6 +134,7 @@ __all__ = [
     "BrokerError",
     "ChecksumMismatch",
     "ClipsError",
+    "ConflictingCopies",
     "CorpusError",
     "CorpusNotFound",
     "DeployError",
@@ -164,8 +173,11 @@ __all__ = [
     "SpeakerLeak",
     "SplitError",
     "StorageError",
+    "TextError",
     "TooFewSpeakers",
+    "TooManyClasses",
     "TrainingError",
+    "UnclearLayout",
     "UnknownCorpus",
     "UnknownLabel",
     "UnknownSpeaker",

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.corpora.corpus import Corpus, Utterance
-from edgeser.corpora.errors import CorpusError
+from edgeser.corpora.corpus import Corpus, Utterance, conflicts_of
+from edgeser.corpora.errors import ConflictingCopies, CorpusError
 from edgeser.corpora.splits import Split
 from edgeser.workers import Workers
 from edgeser_device.audio import read_audio
@@ -102,13 +102,15 @@ def extract(corpus: Corpus, split: Split, spec: FrontendSpec, workers: Workers) 
         workers: Where recordings are read.
 
     Raises:
-        CorpusError: A part or a class of the training part has no readable recording.
+        CorpusError: A class has no readable recording in a part.
+        ConflictingCopies: A recording occurs with two emotions or two speakers.
     """
     parts = (split.train, split.dev, split.test)
     found = log_mels([utterance.path for part in parts for utterance in part], spec, workers)
     unreadable = tuple((path, reason) for path, reason in found.items() if isinstance(reason, str))
     readable = [tuple(each for each in part if not isinstance(found[each.path], str)) for part in parts]
     _require_readable(corpus, readable, unreadable)
+    _require_no_conflicts(corpus, [each for part in readable for each in part], found)
     crops = [centre_window(_levels(found, each), spec.frames) for each in readable[0]]
     everything = np.stack(crops).astype(np.float64)
     fitted = replace(
@@ -194,8 +196,24 @@ def _require_readable(
     why = f"; {len(unreadable)} recordings cannot be read, the first is {unreadable[0][0].name}" if unreadable else ""
     for name, part in zip(("train", "dev", "test"), parts, strict=True):
         missing = sorted(set(corpus.labels) - {each.emotion for each in part})
-        if not part or (missing and name == "train"):
+        if missing:
             what = f"no recording of {missing[0]!r}" if part else "no recording"
             raise CorpusError(
-                f"the {name} part has {what}{why}", f"run: edgeser data check {corpus.folder} --corpus {corpus.name}"
+                f"the {name} part has {what}{why}",
+                f"record them again; all are named by edgeser data check {corpus.folder} --corpus {corpus.name}",
             )
+
+
+def _require_no_conflicts(
+    corpus: Corpus, readable: Sequence[Utterance], found: dict[Path, NDArray[np.float32] | str]
+) -> None:
+    """Refuse copies with two emotions or two speakers: one label is wrong, or one voice is in two parts."""
+    copies: dict[bytes, list[Utterance]] = {}
+    for each in readable:
+        levels = _levels(found, each)
+        if np.ptp(levels) > 0:  # silence is like silence
+            copies.setdefault(hashlib.sha256(levels.tobytes()).digest(), []).append(each)
+    groups = [group for group in copies.values() if conflicts_of(group)]
+    if groups:
+        paths = [corpus.below(each.path) for each in groups[0]]
+        raise ConflictingCopies(paths, conflicts_of(groups[0]), len(groups) - 1)

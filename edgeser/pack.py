@@ -41,6 +41,7 @@ from edgeser_device.kit import (
     SIGNATURE,
     STUDENT,
     WHEELS,
+    Kit,
     frontend_arrays,
     read_kit,
     statistics_name,
@@ -53,6 +54,7 @@ from edgeser_device.trainer import TrainingSession
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
+from edgeser_export.text import tidy
 
 Members = dict[str, bytes]
 RESULT_KEYS = (
@@ -129,7 +131,7 @@ def pack_kit(
     key: PrivateKey | None = None,
     wheels: Wheels | None = None,
 ) -> PackReport:
-    """Pack a run for a board and read the kit back.
+    """Pack a run for a board; the kit is read back before it takes its name.
 
     Args:
         run_folder: What ``edgeser distill`` wrote.
@@ -149,8 +151,10 @@ def pack_kit(
     least = least_memory_mb(parts.graph, parts.distilled.schedule.batch)
     row.require_memory(least, f"{student['architecture']} at width {student['width']:g}")
     data = build_kit(parts, row, key, wheels)
-    write_bytes(Path(out), data)
-    kit = read_kit(Path(out), () if key is None else (key.public,))
+    read: list[Kit] = []
+    keys = () if key is None else (key.public,)
+    write_bytes(Path(out), data, lambda draft: read.append(read_kit(draft, keys)))
+    kit = read[0]
     sizes = {MANIFEST: len(kit.members[MANIFEST])}
     sizes |= {name: entry["bytes"] for name, entry in kit.manifest["members"].items()}
     signer = None if key is None else key.public.id
@@ -309,7 +313,7 @@ def describe_corpus(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The corpus's card; one's own recordings without a title of their own are not named after their folder."""
     found = {key: stored.get(key) for key in CORPUS_KEYS}
     places = {PurePosixPath(str(stored.get("folder") or "")).name, PureWindowsPath(str(stored.get("folder"))).name}
-    if is_own(str(found["name"])) and (not found["title"] or found["title"] in places):
+    if is_own(str(found["name"])) and (not found["title"] or found["title"] in map(tidy, places)):
         found["title"] = UNSTATED.title
     return found
 

@@ -9,11 +9,13 @@ matplotlib is loaded when a picture is drawn, and never on a board.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from math import nan
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edgeser.errors import MissingExtra, SettingsError
@@ -73,7 +75,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     check_picture(path)
     suffix, data = path.suffix.lower(), io.BytesIO()
-    with _style():
+    with drawing():
         figure.savefig(data, format=suffix[1:], dpi=150, metadata=dict(FORMATS[suffix]))
     write_bytes(path, data.getvalue())
 
@@ -81,7 +83,7 @@ def save(figure: Figure, path: Path) -> None:
 def evaluation_picture(result: Mapping[str, Any]) -> Figure:
     """What ``edgeser evaluate`` measured: the rows, and other students and convergence where they were asked for."""
     curves = result["convergence"]
-    with _style():
+    with drawing():
         figure, axes = _figure(1 + bool(result["transfer"]) + (2 if curves else 0))
         _draw_rows(axes[0], result)
         if result["transfer"]:
@@ -93,7 +95,7 @@ def evaluation_picture(result: Mapping[str, Any]) -> Figure:
 
 def convergence_picture(curves: Mapping[str, Any]) -> Figure:
     """UAR against steps, and against seconds of training."""
-    with _style():
+    with drawing():
         figure, axes = _figure(2)
         draw_convergence(axes[0], axes[1], curves)
     return figure
@@ -102,7 +104,7 @@ def convergence_picture(curves: Mapping[str, Any]) -> Figure:
 def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A bar a run with its standard deviation, and marks for full data and the label bank on random items."""
     compared = (("full", FULL, "D", -0.2), ("random_bank", "#333333", "^", 0.2))
-    with _style():
+    with drawing():
         figure, (axes,) = _figure(1, height=1.6 + 0.5 * len(rows), width=8.0)
         names = [f"{Path(row['run']).name}\n{row['corpus']}, {row['method']}, {row['ipc']} a class" for row in rows]
         _bars(axes, names, rows, [DISTILLED] * len(rows), label="distilled")
@@ -125,7 +127,7 @@ def budget_picture(panels: Mapping[str, Mapping[str, Any]]) -> Figure:
         panels: For each title ``lines``: name to points with ``share``, ``uar_mean`` and ``uar_std``; and ``levels``:
             name to ``uar_mean`` and ``uar_std``, which do not depend on the budget.
     """
-    with _style():
+    with drawing():
         figure, axes = _figure(len(panels), width=5.0, height=4.4)
         for each, (title, panel) in zip(axes, panels.items(), strict=True):
             _draw_budgets(each, title, panel)
@@ -143,7 +145,7 @@ def transfer_picture(matrix: Mapping[str, Mapping[str, float | None]]) -> Figure
     values = [[row[name] for name in names] for row in matrix.values()]
     known = [value for row in values for value in row if value is not None]
     low, high = min(known), max(known)
-    with _style():
+    with drawing():
         figure, (axes,) = _figure(1, width=2.4 + 1.1 * len(names), height=1.7 + 0.75 * len(matrix))
         axes.set_facecolor("#EEEEEE")  # shows where nothing was measured
         filled = [[nan if value is None else value for value in row] for row in values]
@@ -163,11 +165,13 @@ def transfer_picture(matrix: Mapping[str, Mapping[str, float | None]]) -> Figure
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def drawing(style: Mapping[str, Any] = MappingProxyType(STYLE)) -> Iterator[None]:
+    """Give figures that are drawn or written in this block a style; words in them are drawn as they are."""
     from matplotlib import rc_context
 
-    style: Any = STYLE  # its stubs list every name that there is
-    with rc_context(style):
+    named: Any = {**style, "text.parse_math": False}  # its stubs list every name that there is
+    with rc_context(named), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # labels may have letters that the font lacks
         yield
 
 

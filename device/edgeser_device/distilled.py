@@ -22,6 +22,7 @@ from edgeser_device.archive import parse_json
 from edgeser_device.errors import DistilledSetError
 from edgeser_device.formations import FORMATS, fits, unfold
 from edgeser_device.frontend import FrontendSpec
+from edgeser_device.manifest import MOST_CLASSES
 from edgeser_device.schedule import Schedule
 from edgeser_device.views import Recipes, render
 
@@ -180,7 +181,7 @@ def _check(distilled: DistilledSet) -> None:
         raise DistilledSetError(
             f"a distilled set with {distilled.formations} log-mels in {spec.mels} x {spec.frames} bytes", _DAMAGED
         )
-    if not 0 < log_mels <= 65535 or not 2 <= classes <= 255 or len(set(distilled.names)) != classes:
+    if not 0 < log_mels <= 65535 or not 2 <= classes <= MOST_CLASSES or len(set(distilled.names)) != classes:
         raise DistilledSetError(f"a distilled set of {items} items and {classes} classes", _DAMAGED)
     if distilled.classes.max() >= classes:
         raise DistilledSetError("a distilled set with an item of an unknown class", _DAMAGED)

@@ -31,12 +31,13 @@ from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.golden import Golden
-from edgeser_device.manifest import check_manifest, is_text
+from edgeser_device.manifest import check_manifest
 from edgeser_device.names import CARD, DISTILLED
 from edgeser_device.signature import PublicKey, require_signature
 from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError
 from edgeser_export.graph import Graph
+from edgeser_export.text import is_text
 
 SCHEMA = 2
 """Version of the kit's format."""

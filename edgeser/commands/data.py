@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.host import require_host, workers_of
 
 app = typer.Typer(help="List, check and download corpora.", no_args_is_help=True)
 
@@ -63,24 +64,28 @@ def check(
 ) -> None:
     """Look at every recording: counts, durations, rates, duplicates, silent, clipped, unreadable and short files.
 
-    Exits 1 when something is wrong enough to spoil a figure.
+    Exits 1 when distill would refuse the corpus.
     """
+    require_host()
     from edgeser.corpora import load_corpus, make_split
     from edgeser.corpora.check import check_corpus
     from edgeser.corpora.check_table import render_check
-    from edgeser.corpora.errors import CorpusError
+    from edgeser.corpora.errors import CorpusError, UnknownSplit
+    from edgeser.distill.pipeline import refusal
     from edgeser_device.progress import progress_bar
 
     found = load_corpus(corpus, folder)
     try:
         parts = make_split(found, split)
-    except CorpusError as error:
-        if split is not None:
-            raise
-        say(f"no split: {error.message}")
+    except UnknownSplit:
+        raise
+    except CorpusError:
         parts = None
+    workers = workers_of(max(jobs, 0), "local")
+    refused = refusal(found, split, workers)
+    workers.release()
     with progress_bar("checking", len(found.utterances)) as advance:
-        report = check_corpus(found, parts, n_jobs=jobs, progress=lambda done, _: advance(done, ""))
+        report = check_corpus(found, parts, refused, n_jobs=jobs, progress=lambda done, _: advance(done, ""))
     print_json(report.to_json()) if as_json else print_rich(render_check(report))
     if not report.passed:
         raise typer.Exit(1)

@@ -95,7 +95,7 @@ def distill(
     """Distil a corpus to a few items with soft labels, and a fixed initialisation."""
     require_host()
     from edgeser.distill.budget import in_words
-    from edgeser.distill.pipeline import describe, prepare
+    from edgeser.distill.pipeline import describe, left_out, prepare
     from edgeser.distill.pipeline import distill as run_distillation
     from edgeser.distill.plan import make_plan, plan_text
 
@@ -107,6 +107,8 @@ def distill(
         return
     if dry_run:
         material = prepare(settings, workers)
+        for line in left_out(material):
+            say(line)
         description, plan = describe(material), make_plan(material, workers)
         say(in_words(settings, material.settings))
         if as_json:

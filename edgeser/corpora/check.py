@@ -1,10 +1,11 @@
 """Look at a corpus before hours are spent on it.
 
-    report = check_corpus(corpus, make_split(corpus))
+    report = check_corpus(corpus, make_split(corpus), refusal(corpus, None, Workers(2)))
     report.passed, report.findings
 
 The check decodes every recording as it is, before the reader mixes channels and resamples, and no bad one
-stops it.
+stops it. Whether it passes is what :func:`edgeser.distill.pipeline.refusal` says: distill itself, asked for one item a
+class. A recording that cannot be read is left out by distill, and so is no error by itself.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeser.corpora.corpus import Corpus, Utterance
-from edgeser.corpora.splits import PARTS, Split
-from edgeser_export.errors import MissingExtra
+from edgeser.corpora.corpus import Corpus, conflicts_of
+from edgeser.corpora.splits import Split
+from edgeser_export.errors import EdgeserError, MissingExtra
 
 SILENT_DBFS = -60.0
 """A recording whose largest sample lies under this level is silent."""
@@ -84,11 +85,18 @@ class CheckReport:
     channels: dict[str, int]
     subtypes: dict[str, int]
     findings: tuple[Finding, ...]
+    refusal: str | None
+    """Why distill refuses the corpus."""
 
     @property
     def passed(self) -> bool:
-        """Whether there is no error; warnings do not count."""
-        return all(finding.severity != "error" for finding in self.findings)
+        """Whether distill accepts the corpus; warnings do not count."""
+        return self.refusal is None
+
+    @property
+    def headline(self) -> str:
+        """The outcome in a sentence."""
+        return f"distill refuses this corpus: {self.refusal}" if self.refusal else "distill accepts this corpus"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as a JSON-able mapping."""
@@ -98,6 +106,7 @@ class CheckReport:
 def check_corpus(
     corpus: Corpus,
     split: Split | None = None,
+    refusal: EdgeserError | None = None,
     *,
     n_jobs: int = -1,
     progress: Callable[[int, int], None] | None = None,
@@ -107,6 +116,7 @@ def check_corpus(
     Args:
         corpus: Any corpus.
         split: The split to report; None where the corpus cannot be split.
+        refusal: Why distill refuses the corpus; None where it accepts it.
         n_jobs: Threads; -1 for one a core.
         progress: Called with recordings done and recordings in all.
 
@@ -126,7 +136,7 @@ def check_corpus(
         facts.append(found)
         if progress is not None:
             progress(number, len(paths))
-    return _report(corpus, split, facts)
+    return _report(corpus, split, refusal, facts)
 
 
 def inspect(path: Path) -> Facts:
@@ -173,15 +183,16 @@ def _runs(at_full_scale: Any) -> int:
     return int(np.sum(edges[1::2] - edges[::2] >= CLIPPED_RUN))
 
 
-def _report(corpus: Corpus, split: Split | None, facts: list[Facts]) -> CheckReport:
+def _report(corpus: Corpus, split: Split | None, refusal: EdgeserError | None, facts: list[Facts]) -> CheckReport:
     decoded = [found for found in facts if found.problem is None]
     speakers: dict[str, Counter[str]] = defaultdict(Counter)
     for utterance in corpus.utterances:
         speakers[utterance.speaker][utterance.emotion] += 1
     findings = (
+        *([Finding("refused", "error", (), f"{refusal.message}; to do: {refusal.hint}")] if refusal else []),
+        *(Finding("reading", "warning", (), remark) for remark in corpus.remarks),
         *_defects(corpus, facts),
-        *_duplicates(corpus, split, decoded),
-        *_shared_speakers(split),
+        *_duplicates(corpus, refusal, decoded),
         *_uneven(decoded),
     )
     return CheckReport(
@@ -197,6 +208,7 @@ def _report(corpus: Corpus, split: Split | None, facts: list[Facts]) -> CheckRep
         channels=_counted(str(found.channels) for found in decoded),
         subtypes=_counted(found.subtype for found in decoded),
         findings=findings,
+        refusal=refusal.message if refusal else None,
     )
 
 
@@ -211,34 +223,29 @@ def _durations(seconds: list[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def _relative(corpus: Corpus, path: Path) -> str:
-    return path.relative_to(corpus.folder).as_posix() if path.is_relative_to(corpus.folder) else str(path)
-
-
 def _defects(corpus: Corpus, facts: list[Facts]) -> list[Finding]:
-    def finding(kind: str, severity: Severity, found: Facts, detail: str) -> Finding:
-        return Finding(kind, severity, (_relative(corpus, found.path),), detail)
+    def finding(kind: str, found: Facts, detail: str) -> Finding:
+        return Finding(kind, "warning", (corpus.below(found.path),), detail)
 
     findings: list[Finding] = []
     for found in facts:
         if found.problem is not None:
-            findings.append(finding("unreadable", "error", found, found.problem))
+            findings.append(finding("unreadable", found, f"{found.problem}; distill leaves it out"))
             continue
         if not found.finite:
-            findings.append(finding("not finite", "error", found, "holds NaN or infinity"))
+            findings.append(finding("not finite", found, "holds NaN or infinity; distill leaves it out"))
         if found.silent:
-            findings.append(finding("silent", "warning", found, f"no sample above {SILENT_DBFS:.0f} dBFS"))
+            findings.append(finding("silent", found, f"no sample above {SILENT_DBFS:.0f} dBFS"))
         if found.clipped:
-            findings.append(finding("clipped", "warning", found, "runs of samples at full scale"))
+            findings.append(finding("clipped", found, "runs of samples at full scale"))
         if found.duration_s < SHORTEST_S:
-            findings.append(finding("too short", "warning", found, f"{found.duration_s:.3f} s"))
+            findings.append(finding("too short", found, f"{found.duration_s:.3f} s"))
     return findings
 
 
-def _duplicates(corpus: Corpus, split: Split | None, decoded: list[Facts]) -> list[Finding]:
-    """Report groups of equal recordings: an error when they carry two labels, two speakers or two parts."""
+def _duplicates(corpus: Corpus, refusal: EdgeserError | None, decoded: list[Facts]) -> list[Finding]:
+    """Report groups of equal recordings; distill refuses those that carry two emotions or two speakers."""
     by_path = {utterance.path: utterance for utterance in corpus.utterances}
-    part_of = {utterance.path: part for part in PARTS for utterance in split.part(part)} if split else {}
     groups: dict[str, list[Facts]] = defaultdict(list)
     for found in decoded:
         if not found.silent:  # digital silence equals itself, and is reported as silence
@@ -247,46 +254,14 @@ def _duplicates(corpus: Corpus, split: Split | None, decoded: list[Facts]) -> li
     for group in groups.values():
         if len(group) < 2:
             continue
-        utterances = [by_path[found.path] for found in group]
         same_bytes = len({found.sha256 for found in group}) == 1
-        conflicts = _conflicts(utterances, {part_of.get(found.path, "") for found in group})
+        conflicts = conflicts_of([by_path[found.path] for found in group])
         detail = "byte for byte the same" if same_bytes else "the same samples in different files"
         if conflicts:
             detail += f", but with different {' and '.join(conflicts)}"
-        paths = tuple(_relative(corpus, found.path) for found in group)
-        findings.append(Finding("duplicate", "error" if conflicts else "warning", paths, detail))
+        paths = tuple(corpus.below(found.path) for found in group)
+        findings.append(Finding("duplicate", "error" if conflicts and refusal else "warning", paths, detail))
     return findings
-
-
-def _conflicts(utterances: list[Utterance], parts: set[str]) -> list[str]:
-    conflicts = []
-    if len({utterance.emotion for utterance in utterances}) > 1:
-        conflicts.append("emotions")
-    if len({utterance.speaker for utterance in utterances}) > 1:
-        conflicts.append("speakers")
-    if len(parts) > 1:
-        conflicts.append("parts of the split")
-    return conflicts
-
-
-def _shared_speakers(split: Split | None) -> list[Finding]:
-    """Report names that differ in case or spacing only: probably one person in two parts."""
-    if split is None:
-        return []
-    parts: dict[str, dict[str, str]] = defaultdict(dict)
-    for part in PARTS:
-        for utterance in split.part(part):
-            parts["".join(utterance.speaker.casefold().split())][utterance.speaker] = part
-    return [
-        Finding(
-            "shared speaker",
-            "error",
-            (),
-            f"probably one person: {', '.join(f'{n!r} in {p}' for n, p in names.items())}",
-        )
-        for names in parts.values()
-        if len(set(names.values())) > 1
-    ]
 
 
 def _uneven(decoded: list[Facts]) -> list[Finding]:

@@ -50,7 +50,7 @@ def render_check(report: CheckReport) -> Group:
         findings.add_row(finding.severity, finding.kind, Text(finding.detail), Text("\n".join(finding.paths)))
     rest = len(report.findings) - SHOWN_FINDINGS
     last = Text(f"and {rest} more" if rest > 0 else "" if report.findings else "nothing wrong was found")
-    return Group(overview, recordings, *([findings] if report.findings else []), last)
+    return Group(Text(report.headline), overview, recordings, *([findings] if report.findings else []), last)
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -113,12 +113,44 @@ class UnknownSpeaker(CorpusError):
         super().__init__(f"{where}: nothing says who speaks, so training and test could share a voice", way_out)
 
 
+class UnclearLayout(CorpusError):
+    """It is not clear which folders are the emotions, so a recogniser of people could be trained."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(
+            f"{folder}: {what}",
+            "make it EMOTION/SPEAKER/..., or list it in a manifest (--corpus manifest), or name classes of your own in "
+            "labels.txt there, one a line",
+        )
+
+
+class TooManyClasses(CorpusError):
+    """A corpus has more classes than a kit can have."""
+
+    def __init__(self, corpus: str, count: int, most: int) -> None:
+        super().__init__(
+            f"corpus {corpus!r} has {count} classes, more than {most}",
+            "check that the labels are emotions, and not names of people or recordings",
+        )
+
+
 class OneClassOnly(CorpusError):
     """All utterances carry the same label, so there is nothing to tell apart."""
 
     def __init__(self, corpus: str, label: str) -> None:
         super().__init__(
             f"corpus {corpus!r} has one class only ({label})", "add recordings of at least one other emotion"
+        )
+
+
+class ConflictingCopies(CorpusError):
+    """One recording occurs with two emotions or two speakers, or in two parts of a split."""
+
+    def __init__(self, paths: Iterable[str], conflicts: Iterable[str], others: int) -> None:
+        more = f", and so are {others} other groups of recordings" if others else ""
+        super().__init__(
+            f"one recording with different {' and '.join(conflicts)}: {_listed(paths)}{more}",
+            "remove the wrong copies, or give all copies one emotion and one speaker; edgeser data check lists them",
         )
 
 

@@ -23,8 +23,9 @@ from edgeser.corpora import (
     urdu,
 )
 from edgeser.corpora.corpus import Corpus, CorpusFormat
-from edgeser.corpora.errors import CorpusNotFound, UnknownCorpus, WrongCorpus
+from edgeser.corpora.errors import CorpusNotFound, UnclearLayout, UnknownCorpus, WrongCorpus
 from edgeser.corpora.scan import find_audio
+from edgeser_export.text import require_path
 
 _FORMATS = (demo, demos, iemocap, emodb, ravdess, cremad, urdu, folder_per_class, manifest, audformat)
 
@@ -44,7 +45,9 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
         CorpusNotFound: The folder does not exist, or none was named.
         EmptyCorpus: It holds no recording.
         WrongCorpus: No recording fits the format; the hint names the format that fits, if one does.
+        UnclearLayout: It is not clear which names are emotions; the hint likewise.
         CorpusError: A leaf of it for every other defect of labels and speakers.
+        TextError: The folder's name, a label or another text is none that files of a run or a kit can carry.
     """
     form = CORPORA.get(name)
     if form is None:
@@ -52,10 +55,15 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
     place = Path(folder) if folder is not None else form.built_in
     if place is None:
         raise CorpusNotFound(name, None, form.wanted)
+    require_path(place.expanduser().absolute())
     try:
         return form.load(place.expanduser())
     except WrongCorpus as error:
         raise WrongCorpus(name, error.folder, error.layout, error.example, _looks_like(error.folder, name)) from None
+    except UnclearLayout as error:
+        if guess := _looks_like(place.expanduser(), name):
+            error.hint = f"wrong --corpus? the names look like --corpus {guess}"
+        raise
 
 
 def _looks_like(folder: Path, asked: str) -> str | None:

@@ -7,6 +7,7 @@ Every stage leaves its result in the run, so an interrupted run goes on where it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from edgeser import __version__
 from edgeser.config.settings import Settings
 from edgeser.corpora.corpus import Corpus
+from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.distill.budget import in_words, resolve
@@ -40,6 +42,7 @@ from edgeser.workers import Workers, one_thread
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
+from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
@@ -87,7 +90,17 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     spec = FrontendSpec()
     for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
         build(arch, 2, width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
-    corpus = load_corpus(settings.corpus, settings.folder or None)
+    return material_of(load_corpus(settings.corpus, settings.folder or None), settings, workers)
+
+
+def material_of(corpus: Corpus, settings: Settings, workers: Workers) -> Material:
+    """Split a corpus, compute features, and check that the settings fit.
+
+    Raises:
+        CorpusError: The corpus cannot be used; a leaf says why.
+        SettingsError: The budget or student does not fit.
+    """
+    spec = FrontendSpec()
     split = make_split(corpus, settings.split or None)
     graph = build(settings.arch, len(corpus.labels), settings.width, (1, spec.mels, spec.frames))
     features = extract(corpus, split, spec, workers)
@@ -98,6 +111,25 @@ def prepare(settings: Settings, workers: Workers) -> Material:
     require_enough_items(settings, fixed, task, corpus.labels)
     require_guarantee(fixed)
     return Material(corpus, split, features, fixed, task)
+
+
+def refusal(corpus: Corpus, split: str | None, workers: Workers) -> EdgeserError | None:
+    """Return why distill refuses a corpus even at one random item a class; None where it accepts it."""
+    try:
+        material_of(corpus, Settings(corpus.name, split=split or "", method="random", ipc=1), workers)
+    except (CorpusError, SettingsError) as error:
+        return error
+    return None
+
+
+def left_out(material: Material) -> list[str]:
+    """Return what a user must know of how the corpus was read: what was guessed, and what was left out."""
+    skipped = Counter(each.reason for each in material.corpus.skipped)
+    return [
+        *(f"note: {remark}" for remark in material.corpus.remarks),
+        *(f"left out: {count} recordings, because {reason}" for reason, count in skipped.items()),
+        *(f"left out: {reason}" for _, reason in material.features.unreadable),
+    ]
 
 
 def require_enough_items(asked_for: Settings, settings: Settings, task: Task, names: tuple[str, ...]) -> None:
@@ -157,8 +189,8 @@ def distill(
         return run
     with watch.phase("features"):
         material = prepare(begun, workers)
-    for _, reason in material.features.unreadable:
-        warn(f"left out: {reason}")
+    for line in left_out(material):
+        warn(line)
     warn(in_words(settings, material.settings))
     with only_writer(open_run(out, material.settings, resume, settings)):
         with watch.phase("features"):

@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 from edgeser.corpora.cards import UNSTATED
 from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.errors import CorpusNotFound, UnreadableLabels
+from edgeser.corpora.scan import one_spelling
 from edgeser.corpora.splits import PARTS, Split, make_split
+from edgeser_device.manifest import MOST_CLASSES
+from edgeser_export.text import require_label, require_path, require_text
 
 NAME = "features"
 """What a run of vectors has as the name of its corpus."""
 ARRAYS = ("features", "labels", "speakers")
 FORMS = (".npz", ".safetensors")
-MOST_CLASSES = 255
-"""Classes are stored in one byte each."""
 READING = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What numpy, zipfile and safetensors raise for a file that is cut, damaged, encrypted or something else."""
 
@@ -62,7 +63,7 @@ class Vectors:
             Utterance(self.path / str(number), self.names[label], speaker)
             for number, (label, speaker) in enumerate(zip(self.labels, self.speakers, strict=True))
         )
-        card = replace(UNSTATED, title=f"vectors of {self.path.name}")
+        card = replace(UNSTATED, title=f"vectors of {require_text(self.path.name, str(self.path))}")
         return Corpus(NAME, self.path.parent, utterances, self.names, card)
 
     @property
@@ -79,8 +80,9 @@ def read_vectors(path: Path) -> Vectors:
         CorpusNotFound: There is no such file.
         UnreadableLabels: It is no such file; an array is missing, empty, of another length or shape, or not finite; or
             there are too many classes.
+        TextError: The file's name, a label or a speaker is text that no kit can carry.
     """
-    if not path.is_file():
+    if not require_path(path.absolute()).is_file():
         raise CorpusNotFound(NAME, path, f"file ({' or '.join(FORMS)})")
     arrays = {name: _array(path, found, name) for found in (_read(path),) for name in ARRAYS}
     x = arrays["features"]
@@ -94,11 +96,13 @@ def read_vectors(path: Path) -> Vectors:
     broken = np.flatnonzero(~np.isfinite(x).all(1))
     if len(broken):
         raise UnreadableLabels(path, f"{len(broken)} of the features are not finite, the first in row {broken[0]}")
-    names, labels = np.unique(arrays["labels"].astype(str), return_inverse=True)
+    written = [require_label(label, f"{path}, labels") for label in arrays["labels"].astype(str).tolist()]
+    names, labels = np.unique(written, return_inverse=True)
     if len(names) > MOST_CLASSES:
         raise UnreadableLabels(path, f"labels name {len(names)} classes, more than {MOST_CLASSES}")
-    speakers = tuple(arrays["speakers"].astype(str).tolist())
-    return Vectors(path, x, labels.astype(np.int64), speakers, tuple(names.tolist()))
+    speakers = [require_text(name, f"{path}, speakers") for name in arrays["speakers"].astype(str).tolist()]
+    people, _ = one_spelling(speakers)
+    return Vectors(path, x, labels.astype(np.int64), tuple(people[name] for name in speakers), tuple(names.tolist()))
 
 
 def split_vectors(vectors: Vectors, name: str) -> tuple[Split, dict[str, NDArray[np.int64]]]:

@@ -59,6 +59,10 @@ class StorageError(EdgeserError, OSError):
     """A file or folder could not be written or read: full disk, read-only card, missing permission."""
 
 
+class TextError(EdgeserError, ValueError):
+    """Text from outside cannot be carried by a kit, or a label cannot be one."""
+
+
 class ExportError(EdgeserError, ValueError):
     """A student could not be written in the asked format."""
 

@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ _STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFB
 """What an OSError without a file name says when a disk is full, read-only or broken."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, check: Callable[[Path], object] | None = None) -> None:
     """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part.
 
-    A symbolic link at ``path`` stays a link; the file it points to is replaced.
+    A symbolic link at ``path`` stays a link; the file it points to is replaced. ``check`` is given the written file
+    before it takes its name; when it raises, the file is removed and what stood at ``path`` stays.
 
     Raises:
         StorageError: The folder cannot be written, or the disk is full; nothing is left behind.
@@ -45,6 +46,8 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+                if check is not None:
+                    check(draft)
                 os.replace(draft, path)  # before the lock goes, so that no other writer takes the draft for abandoned
         except BaseException:
             with suppress(OSError):

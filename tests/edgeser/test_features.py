@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from edgeser.corpora import load_corpus, make_split
-from edgeser.errors import CorpusError
+from edgeser.errors import ConflictingCopies, CorpusError
 from edgeser.features import Features, cache_folder, extract, log_mels
 from edgeser.workers import Workers
 from edgeser_device.audio import read_audio
@@ -139,8 +139,9 @@ def test_the_normalisation_comes_from_the_training_clips_alone(corpus: Path) -> 
     assert abs(found.train.crops.std() - 1) < 1e-4
     assert found.dev.frontend == found.test.frontend == found.train.frontend == found.frontend
     for part in ("dev", "test"):
-        for path in {utterance.path for utterance in getattr(found, part).utterances}:
-            soundfile.write(path, np.random.default_rng(0).normal(0, 0.3, 16000), 16000)
+        for seed, path in enumerate({utterance.path for utterance in getattr(found, part).utterances}):
+            noise = np.random.default_rng([seed, len(part)]).normal(0, 0.3, 16000)
+            soundfile.write(path, noise, 16000)
     again = features_of(corpus)
     assert again.frontend == found.frontend
     assert not np.array_equal(again.test.crops, found.test.crops)
@@ -198,6 +199,27 @@ def test_a_part_without_a_readable_recording_is_an_error(corpus: Path) -> None:
         utterance.path.write_bytes(b"")
     with pytest.raises(CorpusError, match="the test part has no recording"):
         features_of(corpus)
+
+
+def test_a_class_that_is_readable_in_no_clip_of_the_test_part_is_an_error(corpus: Path) -> None:
+    for utterance in make_split(load_corpus("folder", corpus)).test:
+        if utterance.emotion == "neutral":
+            utterance.path.write_bytes(b"")
+    with pytest.raises(CorpusError, match="the test part has no recording of 'neutral'"):
+        features_of(corpus)
+
+
+def test_one_recording_with_two_emotions_is_refused(corpus: Path) -> None:
+    samples, rate = soundfile.read(corpus / "anger" / "a_1.wav", dtype="int16")
+    soundfile.write(corpus / "neutral" / "a_9.flac", samples, rate)
+    with pytest.raises(ConflictingCopies, match=r"different emotions: anger/a_1\.wav, neutral/a_9\.flac"):
+        features_of(corpus)
+
+
+def test_silence_is_no_copy(corpus: Path) -> None:
+    for emotion in ("anger", "neutral"):
+        soundfile.write(corpus / emotion / "a_9.wav", np.zeros(16000), 16000)
+    features_of(corpus)
 
 
 @pytest.mark.parametrize(

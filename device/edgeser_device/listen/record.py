@@ -7,7 +7,6 @@ whole utterances out.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
@@ -19,19 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.errors import AudioError, ListenError
+from edgeser_device.errors import AudioError
 from edgeser_device.listen.capture.sources import Microphone, Recording, Source
 from edgeser_device.listen.clips import clip_name, wav_bytes
 from edgeser_device.listen.events import Counters
 from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, open_gate
 from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
 from edgeser_export.files import write_bytes
+from edgeser_export.text import require_label
 
 RATE = 16000
 """Hz of the files: what the corpora and the models have."""
 QUIET_DB, CLIPPED_SHARE = -45.0, 0.001
 """An utterance below this level, or with more samples than this at full scale, is remarked on."""
-LABEL = re.compile(r"[^\W_][\w -]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,14 @@ def record_clips(
     """Record ``count`` utterances, or all of a recording, to ``out / label``.
 
     Raises:
-        ListenError: The label is no name for a folder, or there is no such gate.
+        TextError: The label is none, or no name for a folder.
+        ListenError: There is no such gate.
         AudioError: The recording cannot be read, or nobody speaks in it.
         MicrophoneError: There is no microphone, or it cannot be opened.
         MissingExtra: A package is not installed.
         StorageError: The folder cannot be written.
     """
-    if not LABEL.fullmatch(label):
-        raise ListenError(f"the label {label!r} is no name for a folder", "use letters, digits, spaces and hyphens")
+    label = require_label(label, "--label")
     cutter = Cutter(open_gate(gate, RATE), settings, RATE)
     source: Source = Recording(wav, RATE, False) if wav else Microphone(device, backend, RATE, Counters())
     files: list[str] = []

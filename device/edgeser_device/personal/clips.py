@@ -16,6 +16,7 @@ from edgeser_device.errors import ClipsError
 from edgeser_device.frontend import FrontendSpec, clip_log_mel, normalise, windows
 from edgeser_device.predict import ENDINGS
 from edgeser_export.errors import choice_hint
+from edgeser_export.text import tidy
 
 LEAST_CLIPS = 2
 """Clips of an emotion: where one is left out, another must be there to learn from."""
@@ -72,7 +73,8 @@ def read_clips(folder: Path, labels: tuple[str, ...], spec: FrontendSpec) -> Own
 def _find(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, int]]:
     if not folder.is_dir():
         raise ClipsError(f"there is no folder {folder}", "record clips first: edgeser record --label L --out DIR")
-    known = {label.lower(): number for number, label in enumerate(labels)}
+    known = {label.casefold(): number for number, label in enumerate(labels)}
+    known |= {label: number for number, label in enumerate(labels)}
     found = []
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder).parts
@@ -82,11 +84,13 @@ def _find(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, int]]:
             raise ClipsError(
                 f"{path} lies in no folder of an emotion", f"move it to {folder}/LABEL, one of: {', '.join(labels)}"
             )
-        if inner[0].lower() not in known:
+        name = tidy(inner[0])
+        number = known.get(name, known.get(name.casefold()))
+        if number is None:
             raise ClipsError(
                 f"the model does not know the emotion {inner[0]!r} of {path}", choice_hint(inner[0], labels)
             )
-        found.append((path, known[inner[0].lower()]))
+        found.append((path, number))
     return found
 
 
