@@ -31,9 +31,9 @@ from distillation_runs import (
 
 from edgeser.distill.gan import items as generated_items
 from edgeser.distill.gan_targets import BASES_OF_A_CLASS, INVERTED
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.shipping import finish
 from edgeser.distill.table import decided, settings_for
 from edgeser.evaluate import Shelf, open_bench, summary
 from edgeser.rows import BEST_STEPS, Bench, measure
@@ -181,7 +181,7 @@ def bench_of(opened: Opened, draw: Draw, seed: int = 0) -> Bench:
     assignment = assignment_of(opened.bench.assignment, draw)
     assignment = replace(assignment, settings=replace(assignment.settings, seed=seed))
     made = generated_items(assignment, opened.state)
-    distilled = finish(assignment, made, opened.bench.distilled.frontend)
+    distilled = build_set(assignment, made)
     return replace(opened.bench, assignment=assignment, distilled=distilled, generator={})
 
 

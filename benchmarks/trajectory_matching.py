@@ -134,13 +134,15 @@ def serve(side: str, steps: int) -> None:
 def make_assignment(steps: int) -> Any:
     """Items of noise and trajectories between random weights: neither time nor memory depends on what they are."""
     from edgeser.distill.method import Assignment
+    from edgeser.distill.table import find_method
     from edgeser.experts import Ensemble, Task, Trajectory
+    from edgeser.representation.logmel import LogMel
     from edgeser.settings import Settings
     from edgeser.students import build, initial_weights
 
     graph = build(STUDENT, CLASSES)
     clips = np.random.default_rng(0).standard_normal((ITEMS, *graph.input_shape), dtype=np.float32)
-    task = Task(graph, clips, np.arange(ITEMS) % CLASSES, CLASSES)
+    task = Task(graph, clips, np.arange(ITEMS) % CLASSES, CLASSES, LogMel())
     start, end = initial_weights(graph, 0), initial_weights(graph, 1)
     way = {name: np.stack([start[name], start[name] + 0.1 * end[name]]) for name in graph.parameters}
     settings = Settings(
@@ -154,7 +156,7 @@ def make_assignment(steps: int) -> Any:
         window_growth=0.0,
     )
     names = tuple(str(number) for number in range(CLASSES))
-    return Assignment(task, names, settings, start, Ensemble(graph, ()), (Trajectory(way, {}),))
+    return Assignment(task, names, settings, find_method("mtt"), start, Ensemble(graph, ()), (Trajectory(way, {}),))
 
 
 def plain_side(assignment: Any, state: Any, match: Any) -> float:

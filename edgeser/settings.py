@@ -237,11 +237,11 @@ _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float":
 def resolve(
     config: Path | None,
     flags: Mapping[str, Any],
-    defaults_of: Callable[[str, str], Mapping[str, Any]] = lambda _method, _start: {},
+    defaults_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _values: {},
 ) -> Settings:
     """Settings from a file and from flags; flags that are None were not given.
 
-    ``defaults_of`` gives the settings that a method and a start, named by flag, file or default, have by themselves.
+    ``defaults_of`` gives what the values themselves set by default, such as a method its own learning rate.
 
     Folders may begin with ``~``; a relative one is relative to the file that names it, or to the current folder.
 
@@ -260,8 +260,7 @@ def resolve(
     values |= given
     if "corpus" not in values:
         raise SettingsError("no corpus is named", "give --corpus NAME; edgeser data list shows the names")
-    method, start = (str(values.get(name, getattr(Settings, name))) for name in ("method", "start_from"))
-    return Settings(**{**defaults_of(method, start), **values})
+    return Settings(**{**defaults_of(values), **values})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -26,9 +26,7 @@ from edgeser.audit.speakers import Linked, linkage_figures, sex_figures
 from edgeser.audit.tables import summary_lines
 from edgeser.card import MADE_BY
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import has_starts
 from edgeser.errors import AuditError, SettingsError
-from edgeser.fingerprint import corpus_fingerprint
 from edgeser.network import infer
 from edgeser.run import Run
 from edgeser.settings import Settings
@@ -162,7 +160,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
         )
     opened = open_audit(run, workers, plan.folder)
     settings = opened.material.settings
-    if plan.starts and (not has_starts(settings) or settings.dp):
+    if plan.starts and (not opened.material.method.has_starts or settings.dp):
         raise SettingsError(f"items of --method {settings.method} in this run have no other start", "leave out --from")
     for name in plan.overrides or {}:
         if name not in OVERRIDES:
@@ -171,7 +169,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
     task = opened.assignment.task
     speaker_numbers(task.speakers)
     folder = run.folder / "audit" / f"shadows-{_digest(opened, own)}"
-    shadows = ShadowPlan(folder, task, opened.distilled.names, own, opened.distilled.frontend, plan.starts)
+    shadows = ShadowPlan(folder, task, opened.distilled.names, own, plan.starts)
     shadows.require_enough(plan.shadows)
     if plan.shadows and not plan.resume and folder.is_dir():
         raise AuditError(
@@ -210,7 +208,7 @@ def _copies(
     """The entry ``copies``; the nearest clip of each of the run's items; its distances to all clips by space."""
     task, voices = opened.assignment.task, opened.voices
     clips = task.clips[:, 0]
-    decibels = task.decibels
+    decibels = float(opened.distilled.frontend.std)
     graph, member = opened.judges.graph, opened.judges.members[0]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear)).source
     features = infer(graph, member, task.clips, last).astype(np.float64)
@@ -271,7 +269,7 @@ def _described(opened: Opened) -> dict[str, Any]:
     return {
         "corpus": description["corpus"]["name"],
         "method": settings.method,
-        "start_from": settings.start_from if has_starts(settings) else None,
+        "start_from": settings.start_from if opened.material.method.has_starts else None,
         "labels": settings.labels,
         **{key: budget[key] for key in ("ipc", "items", "share", "train_items")},
         "speakers": len(set(opened.assignment.task.speakers)),
@@ -289,7 +287,9 @@ def _sets_in_words(opened: Opened, sets: Mapping[str, Linked], plan: AuditPlan) 
         **{FROM + start: f"{settings.method} from {start}" for start in plan.starts},
     }
     words["distilled"] += (
-        f" from {settings.start_from}" if has_starts(settings) else f"; its items {MADE_BY[settings.method]}"
+        f" from {settings.start_from}"
+        if opened.material.method.has_starts
+        else f"; its items {MADE_BY[settings.method]}"
     )
     counts = {name: len(linked.items) for name, linked in sets.items()}
     return {name: {"words": text, "items": counts.get(name, counts[LEAK])} for name, text in words.items()}
@@ -302,7 +302,7 @@ def _digest(opened: Opened, settings: Settings) -> str:
 
     defaults = {field.name: field.default for field in fields(Settings)}
     chosen = {name: value for name, value in asdict(settings).items() if value != defaults[name] and name != "folder"}
-    known = [chosen, corpus_fingerprint(opened.material.corpus), opened.material.split.describe()]
+    known = [chosen, opened.material.features.fingerprint, opened.material.split.describe()]
     known += [__version__] if __version__ != UNNAMED else []
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
 

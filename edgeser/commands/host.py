@@ -12,13 +12,10 @@ from edgeser.commands import across, flags
 from edgeser.commands.common import Json, print_json, print_rich, say
 
 if TYPE_CHECKING:
-    from edgeser.evaluate import Plan
     from edgeser.run import Run
     from edgeser.settings import Settings
     from edgeser.workers import Workers
 
-VECTORS = "features"
-"""Name of the corpus in the settings of a run of vectors; ``--features`` gives its file."""
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
 
 
@@ -129,9 +126,6 @@ def distill(
 
     settings = _settings(context.params, config, out if resume else None)
     workers = workers_of(jobs, backend)
-    if settings.corpus == VECTORS:
-        _distil_vectors(settings, out, resume, dry_run, as_json)
-        return
     if dry_run:
         material = prepare(settings, workers)
         description, plan = describe(material), make_plan(material, workers)
@@ -144,18 +138,6 @@ def distill(
     result, description = _outcome(run), run.description()
     if "dp" in description:
         result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
-    print_json(result) if as_json else _print_outcome(result)
-
-
-def _distil_vectors(settings: Settings, out: Path, resume: bool, dry_run: bool, as_json: bool) -> None:
-    """The verb for a file of vectors; it takes seconds, so a dry run only checks."""
-    from edgeser.vectors.pipeline import describe_vectors, distil_vectors, prepare_vectors
-
-    if dry_run:
-        description = describe_vectors(prepare_vectors(settings))
-        print_json(description) if as_json else typer.echo(f"{_plan_text(description)}\nno run was written")
-        return
-    result = _outcome(distil_vectors(settings, out, resume))
     print_json(result) if as_json else _print_outcome(result)
 
 
@@ -206,22 +188,19 @@ def evaluate(
     from edgeser.evaluate import Plan, other_students
     from edgeser.rows import BASELINES
     from edgeser.run import Run
-    from edgeser.students import STUDENTS
+    from edgeser.students import students_for
     from edgeser.tables import evaluation_tables
 
     if picture is not None:
         pictures.check_picture(picture)
     place = str(folder.expanduser().resolve()) if folder else ""
-    of_vectors = Run(run).settings().corpus == VECTORS
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
-    students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
+    every = students_for(Run(run).graph().input_shape) if transfer else ()
+    students = other_students(Run(run), [*(arch or ()), *every])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
-    if of_vectors and on is None and corpus is None:
-        result = _of_vectors(run, plan, place)
-    else:
-        elsewhere = (on, corpus, labels or ())
-        result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
+    elsewhere = (on, corpus, labels or ())
+    result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
@@ -259,6 +238,7 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
 
     from edgeser.distill.table import defaults_of
     from edgeser.errors import SettingsError
+    from edgeser.representation.vector_file import CORPUS
     from edgeser.settings import Settings, resolve
 
     chosen = {field.name: given.get(field.name) for field in fields(Settings)}
@@ -266,28 +246,9 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
     if given["features"]:
         if chosen["folder"] or chosen["corpus"]:
             raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
-        method = chosen["method"] or (None if config else "gan")  # the default of recordings moves log-mels
-        chosen |= {"corpus": VECTORS, "folder": str(given["features"]), "method": method}
+        chosen |= {"corpus": CORPUS, "folder": str(given["features"])}
     own = begun / "config.toml" if begun is not None else None
     return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
-
-
-def _of_vectors(run: Path, plan: Plan, place: str) -> dict[str, Any]:
-    """What evaluate measures of a run of vectors, always with all rows that there are.
-
-    Raises:
-        SettingsError: Something is asked for that such a run has not.
-    """
-    from edgeser.errors import SettingsError
-    from edgeser.run import Run
-    from edgeser.vectors.evaluate import evaluate_vectors
-
-    if plan.transfer or plan.convergence or "full_best" in plan.rows:
-        raise SettingsError(
-            "a run of vectors has one student and one length of training",
-            "leave out --arch, --transfer, --convergence and --full-best",
-        )
-    return evaluate_vectors(Run(run), plan.seeds, place)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

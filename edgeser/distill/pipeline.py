@@ -16,21 +16,18 @@ import numpy as np
 
 from edgeser import __version__
 from edgeser.corpora.corpus import Corpus
-from edgeser.corpora.splits import Split, make_split
-from edgeser.corpora.table import load_corpus
+from edgeser.corpora.splits import Split
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
 from edgeser.distill.guarantee import guarantee, require_guarantee
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import iterations_done, number_of_checks, run_method
-from edgeser.distill.memory import find_memory
-from edgeser.distill.method import Assignment, State
-from edgeser.distill.shipping import ship
-from edgeser.distill.table import decided, find_method, has_starts, require_start, takes_clips
+from edgeser.distill.method import Assignment, Method, State
+from edgeser.distill.table import decided, find_method, require_possible
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
-from edgeser.features import Features, extract
-from edgeser.fingerprint import corpus_fingerprint
-from edgeser.labels import LABELS
+from edgeser.representation import representation_of
+from edgeser.representation.base import Features, StoredSet
 from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.scoring import Clips, score
 from edgeser.settings import Settings
@@ -38,10 +35,7 @@ from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays, train_on_set
 from edgeser.workers import Workers, one_thread
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
-from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.graph import Graph, Weights
 
@@ -57,18 +51,26 @@ class Material:
     """What a run works on, read and checked before anything is trained.
 
     Attributes:
-        corpus: The corpus.
-        split: Its parts.
-        features: Their log-mels.
-        settings: With ``ipc`` decided.
+        features: The corpus, its parts and their representation.
+        settings: With everything decided.
+        method: The row of the method.
         task: The training clips and the student.
     """
 
-    corpus: Corpus
-    split: Split
     features: Features
     settings: Settings
+    method: Method
     task: Task
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus."""
+        return self.features.corpus
+
+    @property
+    def split(self) -> Split:
+        """Its parts."""
+        return self.features.split
 
     @property
     def graph(self) -> Graph:
@@ -77,36 +79,22 @@ class Material:
 
 
 def prepare(settings: Settings, workers: Workers) -> Material:
-    """Read the corpus, split it, compute features, and check that the settings fit.
+    """Read the corpus in its representation, and check that the settings fit.
 
     Raises:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    if not find_method(settings.method).makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
-        raise SettingsError(
-            f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
-        )
-    if settings.ship != "items" and settings.formations > 1:
-        raise SettingsError(f"--ship {settings.ship} makes whole log-mels", "use --formations 1")
-    require_start(settings)
-    find_memory(settings.memory)
-    if settings.labels not in LABELS:
-        raise SettingsError(f"there is no kind of labels {settings.labels!r}", choice_hint(settings.labels, LABELS))
-    spec = FrontendSpec()
-    for arch, width in ((settings.arch, settings.width), (settings.label_arch, settings.label_width or 1.0)):
-        build(arch, 2, width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
-    corpus = load_corpus(settings.corpus, settings.folder or None)
-    split = make_split(corpus, settings.split or None)
-    graph = build(settings.arch, len(corpus.labels), settings.width, (1, spec.mels, spec.frames))
-    features = extract(corpus, split, spec, workers)
-    train = features.train
-    task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
-    count, classes = len(task.clips), task.classes
-    fixed = decided(settings, count, classes, task.fewest_clips)
-    require_enough_items(settings, fixed, task, corpus.labels)
+    require_possible(settings)
+    method = find_method(settings.method)
+    features = representation_of(settings.corpus).extract(settings, workers)
+    names, clips = features.corpus.labels, features.train.crops
+    graph = build(settings.arch, len(names), settings.width, clips.shape[1:])
+    task = Task(graph, clips, features.train.labels, len(names), features.representation, features.train.speakers)
+    fixed = decided(settings, len(task.clips), task.classes, task.fewest_clips)
+    require_enough_items(settings, fixed, task, names)
     require_guarantee(fixed)
-    return Material(corpus, split, features, fixed, task)
+    return Material(features, fixed, method, task)
 
 
 def require_enough_items(asked_for: Settings, settings: Settings, task: Task, names: tuple[str, ...]) -> None:
@@ -116,7 +104,7 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
         asked_for: As the user gave them.
         settings: With method and budget decided.
         task: The training clips.
-        names: Of the classes.
+        names: Names of the classes.
 
     Raises:
         SettingsError: One has fewer.
@@ -129,7 +117,7 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
             f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
             "record more of it, or use --method invert",
         )
-    wanted = settings.ipc * (settings.formations if takes_clips(settings) else 1)
+    wanted = settings.ipc * (settings.formations if method.takes_clips(settings.start_from) else 1)
     if counts[rarest] < wanted and not method.makes_more:
         share = f"--share {asked_for.share:g} asks for ({settings.ipc} a class)"
         asked = f"--ipc {settings.ipc}" if asked_for.ipc else share
@@ -180,9 +168,9 @@ def distill(
             state = learn(run, assignment, material, watch)
             with watch.phase("labels"):
                 note("labelling the views")
-                distilled = ship(assignment, state, material.features.frontend)
-            files = find_method(assignment.settings.method).files
-            for name, data in files(assignment, state, material.features.frontend).items() if files else ():
+                distilled = assemble(assignment, state)
+            files = assignment.method.files
+            for name, data in files(assignment, state).items() if files else ():
                 write_bytes(out / name, data)
             if assignment.settings.dp:
                 run.log("utility", dev_uar=utility(assignment, distilled, material.features))
@@ -193,7 +181,7 @@ def distill(
 
 def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch) -> State:
     """The method's loop, or the rest of it: the state that is shipped."""
-    settings, method = assignment.settings, find_method(assignment.settings.method)
+    settings, method = assignment.settings, assignment.method
     total = max(1, settings.iterations if method.improve else 0)
     check = dev_check(assignment, material.features) if number_of_checks(method, settings) else None
 
@@ -202,10 +190,10 @@ def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch
             return check(state) if check else 0.0
 
     with watch.phase("method"), progress_bar(f"distil ({settings.method})", total, iterations_done(run)) as advance:
-        return run_method(run, method, assignment, advance, timed if check else None)
+        return run_method(run, assignment, advance, timed if check else None)
 
 
-def utility(assignment: Assignment, distilled: DistilledSet, features: Features) -> float:
+def utility(assignment: Assignment, distilled: StoredSet, features: Features) -> float:
     """UAR on the dev speakers of a student that is trained on the set as a board trains it: what noise leaves."""
     graph = assignment.task.graph
     student = train_on_set(graph, assignment.init, distilled, BOARD_SEED)
@@ -233,9 +221,10 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
         RunError: It does not.
     """
     before = run.description()
-    for key, words in (("split", "recordings or speakers"), ("labels", "emotions"), ("frontend", "recordings")):
+    others = {"split": "recordings or speakers", "labels": "emotions", "frontend": "recordings", "vectors": "vectors"}
+    for key, words in others.items():
         # "frontend" holds the mean and standard deviation of the training clips: their contents, in short.
-        if before.get(key) != description[key]:
+        if before.get(key) != description.get(key):
             raise RunError(
                 f"the corpus has other {words} than when the run {run.folder} was made",
                 "restore the corpus, or distil it again in a new --out",
@@ -245,11 +234,13 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
 def assign(run: Run, material: Material, workers: Workers) -> Assignment:
     """Train or reload the experts, and put together what the method works on."""
     settings, task = material.settings, material.task
-    trained = train_experts(run, task, needed_experts(settings, task), workers)
-    return with_experts(task, material.corpus.labels, settings, trained)
+    trained = train_experts(run, task, needed_experts(material.method, settings, task), workers)
+    return with_experts(task, material.corpus.labels, material.method, settings, trained)
 
 
-def with_experts(task: Task, names: tuple[str, ...], settings: Settings, trained: dict[str, Trajectory]) -> Assignment:
+def with_experts(
+    task: Task, names: tuple[str, ...], method: Method, settings: Settings, trained: dict[str, Trajectory]
+) -> Assignment:
     """What the method works on, of trained experts by their names."""
     start = initial_weights(task.graph, settings.seed)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
@@ -257,6 +248,7 @@ def with_experts(task: Task, names: tuple[str, ...], settings: Settings, trained
         task=task,
         names=names,
         settings=settings,
+        method=method,
         init=fixed_init(task.graph, start, paths, settings.init_epoch),
         ensemble=label_ensemble(settings, task, trained),
         trajectories=paths,
@@ -278,11 +270,11 @@ def describe(material: Material) -> dict[str, Any]:
         "corpus": {
             "name": material.corpus.name,
             "folder": str(material.corpus.folder),
-            "fingerprint": corpus_fingerprint(material.corpus),
+            "fingerprint": material.features.fingerprint,
             **material.corpus.card.describe(),
         },
         "labels": list(material.corpus.labels),
-        "frontend": material.features.frontend.to_json(),
+        **material.features.representation.describe(),
         "split": material.split.describe(),
         "student": {
             "architecture": settings.arch,
@@ -292,7 +284,7 @@ def describe(material: Material) -> dict[str, Any]:
         },
         "method": settings.method,
         "seed": settings.seed,
-        "start": settings.start_from if has_starts(settings) else None,
+        "start": settings.start_from if material.method.has_starts else None,
         "budget": {
             "ipc": settings.ipc,
             "share": round(items / len(task.clips), 6),
@@ -301,7 +293,7 @@ def describe(material: Material) -> dict[str, Any]:
             "views": items * settings.formations * max(1, settings.views // settings.formations),
             "train_items": len(task.clips),
         },
-        "corpus_bytes": material.features.audio_bytes,
+        "corpus_bytes": material.features.size,
         **({"dp": guarantee(settings)} if settings.dp else {}),
         "unreadable": [[str(path), reason] for path, reason in material.features.unreadable],
     }

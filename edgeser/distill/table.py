@@ -8,10 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
+from edgeser.distill.label_bank import LABELS
+from edgeser.distill.memory import find_memory
 from edgeser.distill.method import Method
-from edgeser.distill.starts import SMALL_SHARE, USUAL, find_start, start_of
+from edgeser.distill.starts import SMALL_SHARE, find_start
 from edgeser.errors import SettingsError
+from edgeser.representation import representation_of
 from edgeser.settings import Settings, with_budget, with_views
+from edgeser.students import build
 from edgeser_device.formations import FORMATS
 from edgeser_export.errors import choice_hint
 
@@ -81,7 +85,41 @@ def find_method(name: str) -> Method:
 
 
 MANY, FEW = 8, 2
-"""Log-mels in an item below ``SMALL_SHARE`` of the clips, where number counts more than sharpness, and from it on."""
+"""Maps in an item below ``SMALL_SHARE`` of the clips, where number counts more than sharpness, and from it on."""
+
+
+def require_possible(settings: Settings) -> None:
+    """Check that method, representation, start, labels, students and what is shipped go together.
+
+    Everything that documents do not allow is refused here, before a recording is read.
+
+    Raises:
+        SettingsError: They do not.
+    """
+    method, representation = find_method(settings.method), representation_of(settings.corpus)
+    if not method.makes_more and (settings.ratio, settings.ship) != ("balanced", "items"):
+        raise SettingsError(
+            f"--method {settings.method} has no generator", "use --method gan, or leave out --ratio and --ship"
+        )
+    if settings.ship != "items" and settings.formations > 1:
+        raise SettingsError(f"--ship {settings.ship} makes whole log-mels", "use --formations 1")
+    if settings.start_from and method.items is not None and settings.start_from != representation.usual_starts[0]:
+        raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
+    start = find_start(settings.start_from or representation.usual_starts[0])
+    find_memory(settings.memory)
+    if settings.labels not in LABELS:
+        raise SettingsError(f"there is no kind of labels {settings.labels!r}", choice_hint(settings.labels, LABELS))
+    for arch, width in ((settings.arch, settings.width), (settings.label_arch, settings.label_width or 1.0)):
+        build(arch, 2, width, representation.input_shape)
+    asked = {
+        f"--ship {settings.ship}": settings.ship != "items",
+        f"--from {settings.start_from}": start.needs_time,
+        f"--formations {settings.formations}": settings.formations > 1,
+        f"--dp {settings.dp:g}": settings.dp > 0,
+    }
+    for flag, is_asked in asked.items():
+        if is_asked and not representation.has_time:
+            raise SettingsError(f"{flag} works on log-mels, not on {representation.name}", f"leave out {flag}")
 
 
 def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
@@ -96,12 +134,14 @@ def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> 
     Raises:
         SettingsError: There is no such method.
     """
+    method = find_method(settings.method)
     settings = with_budget(settings, train_items, classes)
-    own = defaults_of(settings.method, settings.start_from)
+    own = method.defaults_from(settings.start_from)
     settings = replace(settings, **{key: value for key, value in own.items() if not getattr(settings, key)})
     share = settings.ipc * classes / train_items
-    if has_starts(settings):
-        settings = replace(settings, start_from=settings.start_from or start_of(share))
+    if method.has_starts and not settings.start_from:
+        few, many = representation_of(settings.corpus).usual_starts
+        settings = replace(settings, start_from=few if share < SMALL_SHARE else many)
     formations = settings.formations or formations_of(settings, share, rarest)
     return with_views(replace(settings, formations=formations), classes)
 
@@ -111,10 +151,11 @@ def formations_of(settings: Settings, share: float, rarest: int) -> int:
 
     Methods that take clips get no more than there are: ``rarest`` of the class that has the fewest.
     """
-    if find_method(settings.method).makes_more:
+    method = find_method(settings.method)
+    if method.makes_more:
         return FEW if settings.ship == "items" else 1
     wanted = MANY if share < SMALL_SHARE else FEW
-    if not takes_clips(settings):
+    if not method.takes_clips(settings.start_from):
         return wanted
     return as_many_as_clips(settings.ipc, wanted, rarest)
 
@@ -124,42 +165,22 @@ def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
     return max((number for number in FORMATS if number <= wanted and ipc * number <= rarest), default=1)
 
 
-def has_starts(settings: Settings) -> bool:
-    """Whether items begin as what ``start_from`` says; chosen and generated ones do not."""
-    method = find_method(settings.method)
-    return method.improve is not None and method.items is None
-
-
-def require_start(settings: Settings) -> None:
-    """Check that the items' beginning exists, and that nobody asks for one that the method does not read.
-
-    Raises:
-        SettingsError: There is no such start, or the method makes its items of something else.
-    """
-    if settings.start_from:
-        find_start(settings.start_from)
-    if find_method(settings.method).items is not None and settings.start_from not in ("", USUAL):
-        raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
-
-
-def takes_clips(settings: Settings) -> bool:
-    """Whether every log-mel begins as a clip of its own, so that there cannot be more of them."""
-    return find_method(settings.method).improve is None or settings.start_from == "real"
-
-
-def defaults_of(name: str, start_from: str = Settings.start_from) -> Mapping[str, Any]:
-    """The settings that a method has by itself from such a start, where they differ from the defaults of all.
+def defaults_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the representation, the method and the start that ``values`` name set by themselves, below all values.
 
     Raises:
         SettingsError: There is no such method.
     """
-    method = find_method(name)
-    return {**method.defaults, **method.start_defaults.get(start_from, {})}
+    own = representation_of(str(values.get("corpus", ""))).defaults
+    name = str(values.get("method", own.get("method", Settings.method)))
+    start = str(values.get("start_from", Settings.start_from))
+    return {**own, "method": name, **find_method(name).defaults_from(start)}
 
 
 def with_start(settings: Settings, start: str) -> Settings:
     """The settings for another start, with its defaults where they had those of the start before."""
-    before, after = (defaults_of(settings.method, each) for each in (settings.start_from, start))
+    method = find_method(settings.method)
+    before, after = method.defaults_from(settings.start_from), method.defaults_from(start)
     changed = {
         name: value
         for name, value in after.items()
@@ -169,6 +190,6 @@ def with_start(settings: Settings, start: str) -> Settings:
 
 
 def settings_for(method: str, **values: Any) -> Settings:
-    """Settings with a method's own defaults below ``values``."""
-    start = values.get("start_from", Settings.start_from)
-    return Settings(**{"method": method, **defaults_of(method, start), **values})
+    """Settings with the defaults of a representation and a method below ``values``."""
+    values = {"method": method, **values}
+    return Settings(**{**defaults_of(values), **values})

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from edgeser.distill.table import settings_for
+from edgeser.distill.table import defaults_of, settings_for
+from edgeser.representation import representation_of
+from edgeser.representation.vector_file import CORPUS
 from edgeser.rows import BASELINES
 from edgeser.settings import Settings
 
@@ -33,15 +35,18 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
     lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]
     if audit is not None:
         lines.append(str(audit["command"]))
-    return [*lines, shlex.join(["edgeser", "report", RUN]), shlex.join(["edgeser", "pack", RUN, "--target", "rpi4"])]
+    lines.append(shlex.join(["edgeser", "report", RUN]))
+    of_log_mels = representation_of(settings.corpus).has_time
+    return [*lines, shlex.join(["edgeser", "pack", RUN, "--target", "rpi4"])] if of_log_mels else lines
 
 
 def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
     own = asdict(settings)
     usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1, start_from=settings.start_from))
-    of_vectors = settings.corpus == "features"
-    usual |= {"ipc": 0, "method": "gan" if of_vectors else Settings.method, "start_from": Settings.start_from}
+    method = defaults_of({"corpus": settings.corpus})["method"]
+    usual |= {"ipc": 0, "method": method, "start_from": Settings.start_from}
+    of_vectors = settings.corpus == CORPUS
     given = {
         name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")
     }

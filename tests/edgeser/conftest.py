@@ -13,12 +13,15 @@ from device.kits import LABELS, synthetic_items, synthetic_set
 
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill
+from edgeser.distill.table import METHODS
 from edgeser.experts import Ensemble, ExpertRecipe, Task, train_expert
+from edgeser.representation.logmel import LogMel
 from edgeser.run import Run
 from edgeser.settings import Settings
 from edgeser.students import build, initial_weights
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.frontend import FrontendSpec
 
 TINY = Settings(
     formations=1,
@@ -67,7 +70,8 @@ def tiny() -> Settings:
 def task() -> Task:
     """Striped noise of three classes, eight clips each, and a quarter-width edgenet of 1,700 parameters."""
     items, classes = synthetic_items(per_class=8)
-    return Task(build("edgenet", len(LABELS), 0.25), items[:, None], classes.astype(np.int64), len(LABELS))
+    graph, spoken = build("edgenet", len(LABELS), 0.25), LogMel(FrontendSpec(std=20.0))
+    return Task(graph, items[:, None], classes.astype(np.int64), len(LABELS), spoken)
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +91,7 @@ def assignment(task: Task) -> Assignment:
         task=task,
         names=LABELS,
         settings=replace(TINY, ipc=2, student_steps=3, expert_span=1, start_window=2, iterations=4),
+        method=METHODS["mtt"],
         init=start,
         ensemble=Ensemble(task.graph, (label.final,)),
         trajectories=tuple(train_expert(task, start, path, seed) for seed in (0, 1)),

@@ -1,7 +1,7 @@
-"""A file of utterance vectors with labels and speakers, and its split by speakers.
+"""A file of utterance vectors with labels and speakers.
 
     vectors = read_vectors(Path("wavlm.npz"))
-    parts = split_vectors(vectors, "quick")         # indices of train, dev and test
+    vectors.x, vectors.labels, vectors.corpus
 
 An npz file has the arrays ``features`` (N x D numbers), ``labels`` and ``speakers`` (N words or whole numbers each). A
 safetensors file has the same with whole numbers; the words that they stand for may stand in its metadata, as JSON lists
@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from edgeser.corpora.cards import UNSTATED
 from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.errors import CorpusNotFound, UnreadableLabels
-from edgeser.corpora.splits import PARTS, Split, make_split
 
-NAME = "features"
-"""What a run of vectors has as the name of its corpus."""
+CORPUS = "features"
+"""Name of the corpus in the settings of a run of vectors; its folder is the file."""
 ARRAYS = ("features", "labels", "speakers")
 FORMS = (".npz", ".safetensors")
 MOST_CLASSES = 255
@@ -38,7 +37,7 @@ READING = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zip
 
 
 @dataclass(frozen=True)
-class Vectors:
+class VectorFile:
     """One vector an utterance.
 
     Attributes:
@@ -57,13 +56,13 @@ class Vectors:
 
     @property
     def corpus(self) -> Corpus:
-        """A corpus of as many utterances, whose paths are their numbers below the file."""
+        """A corpus of as many utterances; the path of each is its number below the file."""
         utterances = tuple(
             Utterance(self.path / str(number), self.names[label], speaker)
             for number, (label, speaker) in enumerate(zip(self.labels, self.speakers, strict=True))
         )
         card = replace(UNSTATED, title=f"vectors of {self.path.name}")
-        return Corpus(NAME, self.path.parent, utterances, self.names, card)
+        return Corpus(CORPUS, self.path.parent, utterances, self.names, card)
 
     @property
     def fingerprint(self) -> str:
@@ -72,7 +71,7 @@ class Vectors:
         return sha256(words + np.ascontiguousarray(self.x, dtype="<f4").tobytes()).hexdigest()
 
 
-def read_vectors(path: Path) -> Vectors:
+def read_vectors(path: Path) -> VectorFile:
     """Read a file of vectors.
 
     Raises:
@@ -81,7 +80,7 @@ def read_vectors(path: Path) -> Vectors:
             there are too many classes.
     """
     if not path.is_file():
-        raise CorpusNotFound(NAME, path, f"file ({' or '.join(FORMS)})")
+        raise CorpusNotFound(CORPUS, path, f"file ({' or '.join(FORMS)})")
     arrays = {name: _array(path, found, name) for found in (_read(path),) for name in ARRAYS}
     x = arrays["features"]
     if x.ndim != 2 or x.dtype.kind not in "fiu" or 0 in x.shape:
@@ -98,18 +97,7 @@ def read_vectors(path: Path) -> Vectors:
     if len(names) > MOST_CLASSES:
         raise UnreadableLabels(path, f"labels name {len(names)} classes, more than {MOST_CLASSES}")
     speakers = tuple(arrays["speakers"].astype(str).tolist())
-    return Vectors(path, x, labels.astype(np.int64), speakers, tuple(names.tolist()))
-
-
-def split_vectors(vectors: Vectors, name: str) -> tuple[Split, dict[str, NDArray[np.int64]]]:
-    """The split by speakers of that name (quick, fold:K, seed:N; empty for seed:0), and the rows of each part.
-
-    Raises:
-        CorpusError: As :func:`edgeser.corpora.splits.make_split`.
-    """
-    split = make_split(vectors.corpus, name or None)
-    rows = {part: np.array([int(each.path.name) for each in split.part(part)], dtype=np.int64) for part in PARTS}
-    return split, rows
+    return VectorFile(path, x, labels.astype(np.int64), speakers, tuple(names.tolist()))
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
