@@ -121,7 +121,7 @@ def measure(request: Request, arguments: argparse.Namespace) -> dict[str, Any]:
     found = {}
     wanted = {**dict.fromkeys(arguments.unshadowed, 0), **dict.fromkeys(arguments.methods, arguments.shadows)}
     for label, shadows in sorted(wanted.items(), key=lambda each: -each[1]):
-        settings = settings_of(label, arguments, request)
+        settings = settings_of_column(label, arguments, request)
         path = request.out / f"{name_of(label, settings)}.json"
         kept = read(path)
         if kept.get("shadows") != shadows:
@@ -169,7 +169,7 @@ def halves_name(settings: Settings, run: Run) -> str:
     return f"{settings.corpus}-{digest(known)}"
 
 
-def settings_of(label: str, arguments: argparse.Namespace, request: Request) -> Settings:
+def settings_of_column(label: str, arguments: argparse.Namespace, request: Request) -> Settings:
     """The settings of a column."""
     method, *parts = label.split(":")
     own = overrides_of([part if "=" in part else f"start_from={part}" for part in parts])

@@ -23,12 +23,13 @@ from distillation_runs import Request
 from distillation_tables import markdown_page, panels_of, result_of, row_of, sheets_of
 from rich.console import Console
 
-from edgeser.distill.starts import OF_MANY, USUAL, find_start
+from edgeser.config.settings import Settings
+from edgeser.distill.starts import find_start
 from edgeser.distill.table import METHODS, find_method
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.pictures import budget_picture, check_picture, save
+from edgeser.representation.logmel import LogMel
 from edgeser.rows import ROWS
-from edgeser.settings import Settings
 from edgeser.students import parse_student
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
@@ -133,7 +134,7 @@ def groups_of(arguments: argparse.Namespace) -> list[Group]:
 
 def count_of(name: str, start: str, arguments: argparse.Namespace) -> int:
     """Seeds of distillation of a method and a start; the defaults of both have more."""
-    if name.partition(":")[0] == Settings.method and start in ("", USUAL, OF_MANY):
+    if name.partition(":")[0] == Settings.method and start in ("", *LogMel.usual_starts):
         return int(arguments.distillations)
     return int(min(arguments.distillations, arguments.other_distillations))
 

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from edgeser.config.settings import Settings
 from edgeser.errors import RunError
 from edgeser.evaluate import Plan
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_export.files import write_bytes, write_json
 

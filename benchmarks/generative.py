@@ -26,10 +26,10 @@ from generative_pictures import samples_picture, write_sounds
 from generative_speakers import speaker_row
 from rich.console import Console
 
+from edgeser.config.settings import Settings
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.intervals import deviation, with_deviation
 from edgeser.pictures import check_picture, save
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores, describe_machine
 from edgeser_export.files import write_json

@@ -31,12 +31,12 @@ from distillation_runs import (
 
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed, settings_of
+from edgeser.distill.budget import resolve
 from edgeser.distill.gan import items as generated_items
 from edgeser.distill.gan_targets import BASES_OF_A_CLASS, INVERTED
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.shipping import finish
-from edgeser.distill.table import decided
 from edgeser.evaluate import Shelf, open_bench, summary
 from edgeser.rows import BEST_STEPS, Bench, measure
 from edgeser.run import Run
@@ -182,7 +182,7 @@ def bench_of(opened: Opened, draw: Draw, seed: int = 0) -> Bench:
     assignment = assignment_of(opened.bench.assignment, draw)
     assignment = replace(assignment, settings=replace(assignment.settings, seed=seed))
     made = generated_items(assignment, opened.state)
-    distilled = finish(assignment, made, opened.bench.distilled.frontend)
+    distilled = build_set(assignment, made)
     return replace(opened.bench, assignment=assignment, distilled=distilled, generator={})
 
 
@@ -192,7 +192,7 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
     wanted |= {"ship": "generator" if draw.fresh else "items", "formations": 0}
     settings = changed(assignment.settings, {**wanted, "labels": draw.labels, "gan.ratio": draw.ratio})
-    return replace(assignment, settings=decided(settings, len(task.clips), task.classes, task.fewest_clips))
+    return replace(assignment, settings=resolve(settings, len(task.clips), task.classes, task.fewest_clips))
 
 
 def train_on_draw(files: Mapping[str, bytes], draw: Draw, bench: Bench, seed: int) -> tuple[Any, Any]:

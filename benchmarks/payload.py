@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from edgeser.distill.label_bank import LABELS
 from edgeser.evaluate import Shelf, open_bench
 from edgeser.intervals import deviation
-from edgeser.labels import LABELS
 from edgeser.payload import FILE
 from edgeser.rows import Bench
 from edgeser.run import Run

@@ -23,8 +23,9 @@ import numpy as np
 
 from edgeser.corpora import load_corpus
 from edgeser.corpora.splits import make_split
-from edgeser.features import Part, extract
 from edgeser.intervals import standard_error
+from edgeser.representation.base import Part
+from edgeser.representation.logmel import extract
 from edgeser.workers import Workers
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.machine import describe_machine

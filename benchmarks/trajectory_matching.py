@@ -133,20 +133,32 @@ def serve(side: str, steps: int) -> None:
 
 def make_assignment(steps: int) -> Any:
     """Items of noise and trajectories between random weights: neither time nor memory depends on what they are."""
+    from edgeser.config.values import settings_of
     from edgeser.distill.method import Assignment
+    from edgeser.distill.table import find_method
     from edgeser.experts import Ensemble, Task, Trajectory
-    from edgeser.config.settings import Settings
-from edgeser.config.values import changed, settings_of
+    from edgeser.representation.logmel import LogMel
     from edgeser.students import build, initial_weights
 
     graph = build(STUDENT, CLASSES)
     clips = np.random.default_rng(0).standard_normal((ITEMS, *graph.input_shape), dtype=np.float32)
-    task = Task(graph, clips, np.arange(ITEMS) % CLASSES, CLASSES)
+    task = Task(graph, clips, np.arange(ITEMS) % CLASSES, CLASSES, LogMel())
     start, end = initial_weights(graph, 0), initial_weights(graph, 1)
     way = {name: np.stack([start[name], start[name] + 0.1 * end[name]]) for name in graph.parameters}
-    settings = settings_of({"corpus": "demo", "ipc": ITEMS // CLASSES, "start": "real", "mtt.student_steps": steps, "mtt.step_size": 0.01, "mtt.expert_span": 1, "mtt.max_start_epoch": 0, "mtt.start_epoch_growth": 0.0})
+    settings = settings_of(
+        {
+            "corpus": "demo",
+            "ipc": ITEMS // CLASSES,
+            "start": "real",
+            "mtt.student_steps": steps,
+            "mtt.step_size": 0.01,
+            "mtt.expert_span": 1,
+            "mtt.max_start_epoch": 0,
+            "mtt.start_epoch_growth": 0.0,
+        }
+    )
     names = tuple(str(number) for number in range(CLASSES))
-    return Assignment(task, names, settings, start, Ensemble(graph, ()), (Trajectory(way, {}),))
+    return Assignment(task, names, settings, find_method("mtt"), start, Ensemble(graph, ()), (Trajectory(way, {}),))
 
 
 def plain_side(assignment: Any, state: Any, match: Any) -> float:
@@ -184,6 +196,7 @@ def our_side(memory: str) -> Callable[[Any, Any, Any], float]:
     """The loss of a match, once its gradients are there, with a row of ``--memory``."""
 
     def side(assignment: Any, state: Any, match: Any) -> float:
+        from edgeser.config.values import changed
         from edgeser.distill import mtt
 
         chosen = replace(assignment, settings=changed(assignment.settings, {"mtt.memory": memory}))

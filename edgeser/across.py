@@ -23,9 +23,9 @@ from edgeser.corpora.emotions import plain_name
 from edgeser.corpora.table import load_corpus
 from edgeser.errors import AudioError, SettingsError
 from edgeser.evaluate import Shelf, open_bench
-from edgeser.features import Part, log_mels
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.intervals import deviation, of_draws
+from edgeser.representation.logmel import LogMelPart, log_mels
 from edgeser.rows import ROWS, Bench
 from edgeser.run import Run
 from edgeser.scoring import average_by_clip, probabilities
@@ -151,7 +151,8 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
                 f"see what is wrong: edgeser data check {other.folder} --corpus {corpus}",
             )
     truth = np.array([theirs.index(each.emotion) for each in readable], dtype=np.int64)
-    part = Part(readable, tuple(np.asarray(levels[each.path]) for each in readable), truth, distilled.frontend)
+    heard = tuple(np.asarray(levels[each.path]) for each in readable)
+    part = LogMelPart(readable, truth, heard, distilled.frontend)
     x, owners = part.windows()
     _, speakers = np.unique(part.speakers, return_inverse=True)
     reasons = tuple(reason for reason in levels.values() if isinstance(reason, str))

@@ -23,12 +23,12 @@ from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_expert
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
 from edgeser.intervals import deviation
+from edgeser.representation.base import StoredSet
 from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
 from edgeser.run import Run
 from edgeser.scoring import Clips, Score
 from edgeser.students import build, initial_weights, parse_student
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
 from edgeser_device.generated import DESCRIPTION, PROBE, Description
 from edgeser_device.machine import describe_machine
 from edgeser_device.progress import progress_bar
@@ -136,7 +136,7 @@ class Shelf:
         )
 
 
-def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, dict[str, Any]]:
+def open_bench(run: Run, distilled: StoredSet, shelf: Shelf) -> tuple[Bench, dict[str, Any]]:
     """Everything a row needs, and the split in words; experts that the run lacks are trained again.
 
     Raises:
@@ -152,6 +152,7 @@ def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, 
         task=task,
         names=distilled.names,
         settings=settings,
+        method=material.method,
         init=run.init(),
         ensemble=label_ensemble(settings, task, trained),
     )
@@ -252,8 +253,7 @@ def open_examination(run: Run, plan: Plan, shelf: Shelf) -> Examination:
         SettingsError: The plan names a student that does not exist.
         EdgeserError: As :func:`open_bench`.
     """
-    distilled, own = run.distilled(), run.settings()
-    shape = (1, distilled.frontend.mels, distilled.frontend.frames)
+    distilled, own, shape = run.stored_set(), run.settings(), run.graph().input_shape
     others = {}
     for name in plan.transfer:
         arch, width = parse_student(name, own.width)

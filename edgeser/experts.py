@@ -19,8 +19,9 @@ from torch import Tensor
 
 from edgeser.errors import RunError
 from edgeser.flatness import slope_here, slope_nearby
-from edgeser.network import infer, to_arrays
-from edgeser.training import Arrays, Augmentation, train_on_clips
+from edgeser.network import as_input, infer, to_arrays
+from edgeser.representation.base import Augmentation, Representation
+from edgeser.training import Arrays, train_on_clips
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
 from edgeser_export.files import write_bytes
@@ -35,19 +36,24 @@ class Task:
 
     Attributes:
         graph: The student's op graph.
-        clips: Normalised training windows, float32 (clips, 1, mels, frames).
+        clips: Normalised training windows as the student reads them, float32 (clips, channels, rows, columns).
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.
         speakers: Speaker of each clip; empty where nobody knows.
-        decibels: dB in one unit of the clips.
+        representation: What the clips are, fitted to them.
     """
 
     graph: Graph
     clips: NDArray[np.float32]
     labels: NDArray[np.int64]
     classes: int
+    representation: Representation
     speakers: tuple[str, ...] = ()
-    decibels: float = 20.0
+
+    @property
+    def maps(self) -> NDArray[np.float32]:
+        """The clips as items, float32 (clips, rows, columns)."""
+        return self.clips.reshape(len(self.clips), -1, self.clips.shape[3])
 
     @property
     def hard_labels(self) -> NDArray[np.float32]:
@@ -185,7 +191,8 @@ class Ensemble:
     starts: tuple[Weights, ...] = ()
 
     def soft_labels(self, x: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-        """Mean of the experts' softmax(logits / temperature), float32 (batch, classes); x (batch, 1, mels, frames)."""
+        """Mean of the experts' softmax(logits / temperature), float32 (batch, classes), of items or inputs."""
+        x = as_input(self.graph, x)
         total = np.zeros((len(x), self.graph.shapes[self.graph.output][0]), dtype=np.float64)
         for member in self.members:
             total += (torch.from_numpy(infer(self.graph, member, x)) / temperature).softmax(1).numpy()

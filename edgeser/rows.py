@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from edgeser.config.settings import SETTINGS
 from edgeser.config.values import changed
 from edgeser.distill.coresets import random_items
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment
-from edgeser.distill.shipping import finish
 from edgeser.experts import Ensemble, Task
-from edgeser.network import to_tensors
+from edgeser.network import as_input, to_tensors
+from edgeser.representation.base import StoredSet
 from edgeser.scoring import Clips, Score, average_by_clip, probabilities, score, score_of
 from edgeser.training import Arrays, train_on_clips, train_on_set, with_statistics
 from edgeser_device.distilled import DistilledSet
@@ -56,7 +57,7 @@ class Bench:
     """
 
     assignment: Assignment
-    distilled: DistilledSet
+    distilled: StoredSet
     dev: Clips
     test: Clips
     generator: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -66,9 +67,9 @@ class Bench:
         """The real clips."""
         return self.assignment.task
 
-    def shipped(self, seed: int) -> DistilledSet:
+    def shipped(self, seed: int) -> StoredSet:
         """What a board trains on: the set, or what it draws with a seed from the generator, as it does by default."""
-        if not self.generator:
+        if not self.generator or not isinstance(self.distilled, DistilledSet):
             return self.distilled
         return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed).at(0)[0]
 
@@ -201,15 +202,15 @@ BANKS: Mapping[str, Callable[[Bench], BankSize]] = MappingProxyType(
 def bank_bytes(bench: Bench, size: BankSize) -> int:
     """Bytes of a label bank over real items; what is stored in it does not matter."""
     assignment = _bank_assignment(bench, size, "hard", seed=0)
-    blank = np.zeros((size.ipc * bench.task.classes, *bench.task.clips.shape[2:]), dtype=np.float32)
-    return len(finish(assignment, blank, bench.distilled.frontend).to_bytes())
+    blank = np.zeros((size.ipc * bench.task.classes, *bench.task.maps.shape[1:]), dtype=np.float32)
+    return len(build_set(assignment, blank).to_bytes())
 
 
-def random_bank(bench: Bench, size: BankSize, seed: int) -> DistilledSet:
+def random_bank(bench: Bench, size: BankSize, seed: int) -> StoredSet:
     """A label bank over random real items."""
     assignment = _bank_assignment(bench, size, "bank", seed)
     items = np.asarray(random_items(assignment)["items"], dtype=np.float32)
-    return finish(assignment, items, bench.distilled.frontend)
+    return build_set(assignment, items)
 
 
 def random_choice(bench: Bench, seed: int) -> NDArray[np.int64]:
@@ -227,7 +228,7 @@ def init_score(bench: Bench) -> Score:
 
     def views() -> Iterator[torch.Tensor]:
         for indices in statistics_batches(len(distilled.recipes), distilled.schedule.batch):
-            yield torch.from_numpy(render(items, distilled.recipes, indices))
+            yield torch.from_numpy(as_input(graph, render(items, distilled.recipes, indices)))
 
     tensors = to_tensors(bench.assignment.init)
     parameters = {name: tensor for name, tensor in tensors.items() if name in graph.parameters}
@@ -265,4 +266,5 @@ def _train_on_real(
 ) -> Arrays:
     clips = torch.from_numpy(bench.task.clips[chosen])
     schedule = replace(REAL_CLIPS, steps=bench.assignment.settings.steps)
-    return train_on_clips(graph, start, clips, torch.from_numpy(labels), schedule, seed)
+    augmentation = bench.task.representation.augmentation
+    return train_on_clips(graph, start, clips, torch.from_numpy(labels), schedule, seed, augmentation)

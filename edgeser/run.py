@@ -6,7 +6,7 @@ run/log.jsonl               one line an event, with the time in seconds since 19
 run/trajectories/           experts; each is written when it is done, and reused
 run/checkpoint/             the state of the method's loop
 run/student.json            the op graph
-run/generator/              the generator and the experts that label, as ONNX (gan)
+run/generator/              the generator and the experts that label, as ONNX (gan); generator.safetensors of vectors
 run/init.safetensors        the fixed initialisation
 run/distilled.safetensors   the distilled set; written last
 run/metrics.json            what evaluate measured
@@ -29,6 +29,8 @@ from edgeser.errors import RunError, SettingsError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from edgeser.representation.base import StoredSet
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, labeller_name
 from edgeser_export.files import append_line, hold, write_bytes, write_json
@@ -87,14 +89,27 @@ class Run:
         except SafetensorError as error:
             raise RunError(f"{self.folder}/init.safetensors is damaged: {error}", "run distill again") from error
 
+    def stored_set(self) -> StoredSet:
+        """The distilled set, of any representation.
+
+        Raises:
+            RunError: The run is not finished.
+            DistilledSetError: Its set is damaged, or of an earlier version.
+        """
+        from edgeser.representation import representation_of
+
+        representation = representation_of(self.settings().corpus)
+        return representation.read_set(self._require("distilled.safetensors").read_bytes())
+
     def distilled(self) -> DistilledSet:
-        """The distilled set.
+        """The distilled set of log-mels.
 
         Raises:
             RunError: The run holds vectors, or is not finished.
         """
         if self.settings().corpus == "features":
-            raise RunError(f"the run {self.folder} holds vectors, not log-mels", "only evaluate and compare read it")
+            hint = "evaluate, report and compare read it; kits and audits are of log-mels"
+            raise RunError(f"the run {self.folder} holds vectors, not log-mels", hint)
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
 
     def generator(self) -> dict[str, bytes]:

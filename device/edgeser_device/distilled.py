@@ -117,7 +117,7 @@ class DistilledSet:
 
         try:
             tensors = load(data)
-            description = parse_json(_metadata(data)["edgeser"], "the distilled set")
+            description = parse_json(metadata_of(data)["edgeser"], "the distilled set")
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DistilledSetError(f"not a distilled set: {error}", _DAMAGED) from error
         if not isinstance(description, dict) or description.get("schema") not in (SCHEMA_OF_ONE, SCHEMA):
@@ -151,7 +151,12 @@ def first_views(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
     return render(distilled.items(), distilled.recipes, np.arange(min(count, len(distilled.recipes))))
 
 
-def _metadata(data: bytes) -> Mapping[str, Any]:
+def metadata_of(data: bytes) -> Mapping[str, Any]:
+    """The metadata of a safetensors file.
+
+    Raises:
+        ValueError: The file is none, or has none; KeyError and TypeError say the same.
+    """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length].decode("utf-8"))
     metadata = header["__metadata__"]

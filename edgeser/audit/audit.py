@@ -27,9 +27,7 @@ from edgeser.audit.tables import summary_lines
 from edgeser.card import MADE_BY
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import changed, given_in
-from edgeser.distill.table import has_starts
 from edgeser.errors import AuditError, SettingsError
-from edgeser.fingerprint import corpus_fingerprint
 from edgeser.network import infer
 from edgeser.run import Run
 from edgeser.workers import Workers
@@ -162,7 +160,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
         )
     opened = open_audit(run, workers, plan.folder)
     settings = opened.material.settings
-    if plan.starts and (not has_starts(settings) or settings.match.dp):
+    if plan.starts and (not opened.material.method.has_starts or settings.match.dp):
         raise SettingsError(f"items of --method {settings.method} in this run have no other start", "leave out --from")
     overrides = {
         OVERRIDES[name].format(method=settings.method): value for name, value in (plan.overrides or {}).items()
@@ -173,7 +171,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
     task = opened.assignment.task
     speaker_numbers(task.speakers)
     folder = run.folder / "audit" / f"shadows-{_digest(opened, own)}"
-    shadows = ShadowPlan(folder, task, opened.distilled.names, own, opened.distilled.frontend, plan.starts)
+    shadows = ShadowPlan(folder, task, opened.distilled.names, own, plan.starts)
     shadows.require_enough(plan.shadows)
     if plan.shadows and not plan.resume and folder.is_dir():
         raise AuditError(
@@ -212,7 +210,7 @@ def _copies(
     """The entry ``copies``; the nearest clip of each of the run's items; its distances to all clips by space."""
     task, voices = opened.assignment.task, opened.voices
     clips = task.clips[:, 0]
-    decibels = task.decibels
+    decibels = float(opened.distilled.frontend.std)
     graph, member = opened.judges.graph, opened.judges.members[0]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear)).source
     features = infer(graph, member, task.clips, last).astype(np.float64)
@@ -273,7 +271,7 @@ def _described(opened: Opened) -> dict[str, Any]:
     return {
         "corpus": description["corpus"]["name"],
         "method": settings.method,
-        "start_from": settings.start if has_starts(settings) else None,
+        "start_from": settings.start if opened.material.method.has_starts else None,
         "labels": settings.labels,
         **{key: budget[key] for key in ("ipc", "items", "share", "train_items")},
         "speakers": len(set(opened.assignment.task.speakers)),
@@ -291,7 +289,7 @@ def _sets_in_words(opened: Opened, sets: Mapping[str, Linked], plan: AuditPlan) 
         **{FROM + start: f"{settings.method} from {start}" for start in plan.starts},
     }
     words["distilled"] += (
-        f" from {settings.start}" if has_starts(settings) else f"; its items {MADE_BY[settings.method]}"
+        f" from {settings.start}" if opened.material.method.has_starts else f"; its items {MADE_BY[settings.method]}"
     )
     counts = {name: len(linked.items) for name, linked in sets.items()}
     return {name: {"words": text, "items": counts.get(name, counts[LEAK])} for name, text in words.items()}
@@ -303,7 +301,7 @@ def _digest(opened: Opened, settings: Settings) -> str:
     import json
 
     chosen = {key: value for key, value in given_in(settings).items() if key != "folder"}
-    known = [chosen, corpus_fingerprint(opened.material.corpus), opened.material.split.describe()]
+    known = [chosen, opened.material.features.fingerprint, opened.material.split.describe()]
     known += [__version__] if __version__ != UNNAMED else []
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
 

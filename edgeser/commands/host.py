@@ -14,12 +14,9 @@ from edgeser.config.settings import INPUT, SETTINGS
 
 if TYPE_CHECKING:
     from edgeser.config.settings import Settings
-    from edgeser.evaluate import Plan
     from edgeser.run import Run
     from edgeser.workers import Workers
 
-VECTORS = "features"
-"""Name of the corpus in the settings of a run of vectors; ``--features`` gives its file."""
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
 
 
@@ -102,9 +99,6 @@ def distill(
     begun = out / "config.toml"
     settings = _settings(given, folder, features, begun if resume and not config and begun.is_file() else config)
     workers = workers_of(jobs, backend)
-    if settings.corpus == VECTORS:
-        _distil_vectors(settings, out, resume, dry_run, as_json)
-        return
     if dry_run:
         material = prepare(settings, workers)
         for line in left_out(material):
@@ -120,18 +114,6 @@ def distill(
     result, description = _outcome(run), run.description()
     if "dp" in description:
         result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
-    print_json(result) if as_json else _print_outcome(result)
-
-
-def _distil_vectors(settings: Settings, out: Path, resume: bool, dry_run: bool, as_json: bool) -> None:
-    """The verb for a file of vectors; it takes seconds, so a dry run only checks."""
-    from edgeser.vectors.pipeline import describe_vectors, distil_vectors, prepare_vectors
-
-    if dry_run:
-        description = describe_vectors(prepare_vectors(settings))
-        print_json(description) if as_json else typer.echo(f"{_plan_text(description)}\nno run was written")
-        return
-    result = _outcome(distil_vectors(settings, out, resume))
     print_json(result) if as_json else _print_outcome(result)
 
 
@@ -182,22 +164,19 @@ def evaluate(
     from edgeser.evaluate import Plan, other_students
     from edgeser.rows import BASELINES
     from edgeser.run import Run
-    from edgeser.students import STUDENTS
+    from edgeser.students import students_for
     from edgeser.tables import evaluation_tables
 
     if picture is not None:
         pictures.check_picture(picture)
     place = str(folder.expanduser().resolve()) if folder else ""
-    of_vectors = Run(run).settings().corpus == VECTORS
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
-    students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
+    every = students_for(Run(run).graph().input_shape) if transfer else ()
+    students = other_students(Run(run), [*(arch or ()), *every])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
-    if of_vectors and on is None and corpus is None:
-        result = _of_vectors(run, plan, place)
-    else:
-        elsewhere = (on, corpus, labels or ())
-        result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
+    elsewhere = (on, corpus, labels or ())
+    result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
@@ -233,36 +212,18 @@ def _settings(given: dict[str, str], folder: Path | None, features: Path | None,
     """The settings that the options and a file give; old names are told on stderr."""
     from edgeser.config.values import read_settings
     from edgeser.errors import SettingsError
+    from edgeser.representation.vector_file import CORPUS
 
     if features is not None:
         if folder is not None or "corpus" in given:
             raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
-        usual = {} if config else {"method": "gan"}  # the usual method of recordings moves log-mels
-        given = {**usual, **given, "corpus": VECTORS, "folder": str(features)}
+        given = {**given, "corpus": CORPUS, "folder": str(features)}
     elif folder is not None:
         given = {**given, "folder": str(folder)}
     settings, notes = read_settings(config, given)
     for note in notes:
         say(f"note: {note}")
     return settings
-
-
-def _of_vectors(run: Path, plan: Plan, place: str) -> dict[str, Any]:
-    """What evaluate measures of a run of vectors, always with all rows that there are.
-
-    Raises:
-        SettingsError: Something is asked for that such a run has not.
-    """
-    from edgeser.errors import SettingsError
-    from edgeser.run import Run
-    from edgeser.vectors.evaluate import evaluate_vectors
-
-    if plan.transfer or plan.convergence or "full_best" in plan.rows:
-        raise SettingsError(
-            "a run of vectors has one student and one length of training",
-            "leave out --arch, --transfer, --convergence and --full-best",
-        )
-    return evaluate_vectors(Run(run), plan.seeds, place)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

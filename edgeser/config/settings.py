@@ -44,6 +44,12 @@ STEPS, STEPS_OF = 600, {"unroll": 100}
 """Training steps of the student, and where a method has others."""
 ITERATIONS, ITERATIONS_FROM = 40, {"noise": 300}
 """Updates of inversion, and where a start needs others: after 40, noise is still far from anything the experts know."""
+VECTORS = "features"
+"""The name of the corpus of a file of vectors."""
+USUAL: Mapping[str, Mapping[str, str | int]] = MappingProxyType(
+    {VECTORS: {"method": "gan", "arch": "mlp", "experts.arch": "mlp", "samples_per_item": 1}}
+)
+"""By the name of a corpus: settings whose defaults it changes."""
 INPUT, SET, STUDENT, OTHER = "Input", "Distilled set", "Student", "Other settings"
 """Headings of the settings that belong to no group."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeser.config.renamed import modern
-from edgeser.config.settings import METHODS, SETTINGS, Settings
+from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings
 from edgeser.errors import SettingsError
 
 GIVEN = "given"
@@ -40,7 +40,8 @@ def owner(key: str) -> str:
 
 def method_in(values: Mapping[str, Any]) -> str:
     """The method among values, or the usual one."""
-    return str(values.get("method", Settings.method))
+    usual = USUAL.get(str(values.get("corpus")), {}).get("method", Settings.method)
+    return str(values.get("method", usual))
 
 
 def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
@@ -65,6 +66,7 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: A setting does not exist or belongs to another method, or a value is not allowed.
     """
+    values = {**USUAL.get(str(values.get("corpus")), {}), **values}
     method = method_in(values)
     for key in values:
         if key not in SETTINGS:
@@ -80,7 +82,8 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
 
 def given_in(settings: Settings) -> dict[str, Any]:
     """The values that are not what they are by themselves."""
-    return {key: value for key, value in values_of(settings).items() if value != SETTINGS[key].default}
+    usual = USUAL.get(settings.corpus, {})
+    return {key: value for key, value in values_of(settings).items() if value != usual.get(key, SETTINGS[key].default)}
 
 
 def differences(old: Settings, new: Settings) -> list[str]:

@@ -19,14 +19,14 @@ from edgeser.config.settings import (
     MOST_VIEWS,
     SAMPLES,
     SMALL_SHARE,
-    START,
     STEPS,
     STEPS_OF,
     VIEWS,
     Settings,
 )
 from edgeser.config.values import changed, values_of
-from edgeser.distill.table import as_many_as_clips, find_method, has_starts, takes_clips
+from edgeser.distill.table import as_many_as_clips, find_method
+from edgeser.representation import representation_of
 
 
 def resolve(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
@@ -43,12 +43,13 @@ def resolve(settings: Settings, train_items: int, classes: int, rarest: int) -> 
     large = train_items >= LARGE_CORPUS
     ipc = settings.ipc or max(1, round(settings.share * train_items / classes))
     small = ipc * classes / train_items < SMALL_SHARE
+    starts = representation_of(settings.corpus).usual_starts
     found = changed(
         settings,
         {
             "ipc": ipc,
             "share": 0.0,
-            "start": settings.start or (START[small] if has_starts(settings) else ""),
+            "start": settings.start or (starts[0 if small else 1] if find_method(settings.method).has_starts else ""),
             "steps": settings.steps or STEPS_OF.get(settings.method, STEPS),
             "experts.width": settings.experts.width or EXPERT_WIDTH[large],
             "experts.steps": settings.experts.steps or EXPERT_STEPS[large],
@@ -84,9 +85,12 @@ def _samples(settings: Settings, small: bool, rarest: int) -> int:
 
     Methods that take clips get no more than there are: ``rarest`` of the class that has the fewest.
     """
-    if find_method(settings.method).makes_more:
+    method = find_method(settings.method)
+    if method.makes_more:
         return SAMPLES[False] if settings.gan.ship == "items" else 1
-    return as_many_as_clips(settings.ipc, SAMPLES[small], rarest) if takes_clips(settings) else SAMPLES[small]
+    return (
+        as_many_as_clips(settings.ipc, SAMPLES[small], rarest) if method.takes_clips(settings.start) else SAMPLES[small]
+    )
 
 
 def _views(settings: Settings, classes: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed
-from edgeser.distill.table import find_method
+from edgeser.distill.method import Method
 from edgeser.distill.windows import epochs_used
 from edgeser.experts import (
     Ensemble,
@@ -25,15 +25,17 @@ from edgeser.experts import (
 )
 from edgeser.run import Run
 from edgeser.students import build, initial_weights
-from edgeser.training import Augmentation, advising
+from edgeser.training import advising
 from edgeser.workers import Workers
 from edgeser_device.progress import note, progress_bar
 from edgeser_export.graph import Graph, Weights
 
 LABEL_EXPERT_SEED = 1000
 """Label experts have starts of their own, so that their errors differ; trajectories share the fixed start."""
-LABEL_RECIPE = ExpertRecipe("adamw", 1, peak_rate=1e-2, weight_decay=0.1, augmentation=Augmentation(mixup=0.5))
+LABEL_RECIPE = ExpertRecipe("adamw", 1, peak_rate=1e-2, weight_decay=0.1)
 """Chosen on the dev speakers of RAVDESS and EMO-DB; the epochs and the batch are settings."""
+LABEL_MIXUP = 0.5
+"""Parameter of the mixup of these experts' clips: wider than the students'."""
 
 TRAJECTORY_OPTIMISERS = {0.0: "plain_sgd", 0.9: "sgd"}
 """Optimiser of the matched experts by its momentum."""
@@ -55,7 +57,8 @@ def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     """The experts that label: each from its own start, AdamW on one cycle; they may be larger than the student."""
     graph = label_graph(settings, task)
     epochs = -(-settings.experts.steps // steps_per_epoch(len(task.clips), settings.batch))
-    recipe = replace(LABEL_RECIPE, epochs=epochs, batch=settings.batch)
+    augmentation = replace(task.representation.augmentation, mixup=LABEL_MIXUP)
+    recipe = replace(LABEL_RECIPE, epochs=epochs, batch=settings.batch, augmentation=augmentation)
     advice = f"use another --seed, or set experts.width below {settings.experts.width:g}"
     return {
         f"label-expert-{number}": ExpertJob(graph, initial_weights(graph, seed), recipe, seed, False, advice)
@@ -67,8 +70,7 @@ def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
 
 def label_graph(settings: Settings, task: Task) -> Graph:
     """The op graph of the label experts."""
-    channels, mels, frames = task.graph.input_shape
-    return build(settings.experts.arch, task.classes, settings.experts.width, (channels, mels, frames))
+    return build(settings.experts.arch, task.classes, settings.experts.width, task.graph.input_shape)
 
 
 def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int) -> dict[str, ExpertJob]:
@@ -82,6 +84,7 @@ def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int)
         warm_share=0.0,
         start_divisor=1.0,
         end_divisor=1.0,
+        augmentation=task.representation.augmentation,
         flatness=settings.mtt.sam,
     )
     advice = f"set mtt.trajectory_rate below {settings.mtt.trajectory_rate:g}"
@@ -91,14 +94,10 @@ def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int)
     }
 
 
-def needed_experts(settings: Settings, task: Task) -> dict[str, ExpertJob]:
+def needed_experts(method: Method, settings: Settings, task: Task) -> dict[str, ExpertJob]:
     """The experts that a run needs, by name, in the order in which they are trained."""
-    method = find_method(settings.method)
-    jobs = (
-        label_jobs(settings, task)
-        if settings.labels != "hard" or (method.needs_experts and not settings.match.dp)
-        else {}
-    )
+    asks = method.needs_experts and not settings.match.dp
+    jobs = label_jobs(settings, task) if settings.labels != "hard" or asks else {}
     if method.needs_trajectories:
         epochs = max(epochs_used(settings), settings.init_epoch)
         return jobs | trajectory_jobs(task, settings, initial_weights(task.graph, settings.seed), epochs)

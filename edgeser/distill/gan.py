@@ -134,7 +134,7 @@ def is_sound(values: Mapping[str, float]) -> bool:
 
 
 def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
-    """The items that the kept generator makes, float32 (items, mels, frames).
+    """The items that the kept generator makes, float32 (items, rows, columns).
 
     Raises:
         RunError: As :func:`improve`.
@@ -285,7 +285,7 @@ def _scale(assignment: Assignment, member: Tensors) -> tuple[NDArray[np.float32]
 
 
 def clips(assignment: Assignment, random: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
-    """A batch of clips, (batch, 1, mels, frames), and their classes; as many of each class, shifted circularly."""
+    """A batch of clips as experts read them, and their classes; as many of each class, shifted circularly."""
     task = assignment.task
     numbers = np.sort(random.permutation(task.classes)[:CLASSES])
     chosen = np.concatenate([random.permutation(assignment.clips_of_class(number))[:PER_CLASS] for number in numbers])

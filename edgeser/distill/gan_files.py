@@ -11,28 +11,32 @@ from dataclasses import replace
 import numpy as np
 
 from edgeser.config.values import changed
-from edgeser.distill.bank import finish
 from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.gan_networks import VectorShape
 from edgeser.distill.gan_targets import shape_of
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment, State
-from edgeser.errors import SettingsError
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.frontend import FrontendSpec
+from edgeser.representation.base import StoredSet
+from edgeser.run import safetensors_bytes
 from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name
 from edgeser_export.generator import halve, write_generator
 from edgeser_export.onnx import write_onnx
 
 PROBE_VIEWS = 128
 """Views of the probe, or a few more."""
+VECTOR_GENERATOR = "generator.safetensors"
+"""Name in the run of the weights of a generator of vectors."""
 
 
-def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[str, bytes]:
-    """The files by their names in the run; stored as :mod:`edgeser_export.generator` says, experts as float16."""
+def files(assignment: Assignment, state: State) -> dict[str, bytes]:
+    """The files by their names in the run; stored as :mod:`edgeser_export.generator` says, experts as float16.
+
+    A generator of vectors, which no board draws from, is kept as its weights.
+    """
     task, ensemble, settings = assignment.task, assignment.ensemble, assignment.settings
     shape = shape_of(assignment)
     if isinstance(shape, VectorShape):
-        raise SettingsError("only generators of log-mels are shipped", "use --set gan.ship=items")
+        return {VECTOR_GENERATOR: safetensors_bytes(part(state, KEPT))}
     description = Description(
         latent=shape.latent,
         labellers=len(ensemble.members),
@@ -46,15 +50,15 @@ def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[
     }
     return {
         DESCRIPTION: description.to_bytes(),
-        PROBE: probe(assignment, state, frontend).to_bytes(),
+        PROBE: probe(assignment, state).to_bytes(),
         GENERATOR: write_generator(shape, part(state, KEPT)),
         **experts,
     }
 
 
-def probe(assignment: Assignment, state: State, frontend: FrontendSpec) -> DistilledSet:
+def probe(assignment: Assignment, state: State) -> StoredSet:
     """One item a class with a few views each, the first ones that the generator makes."""
     views = -(-PROBE_VIEWS // assignment.task.classes)
     few = {"ipc": 1, "views": views, "gan.ratio": "balanced", "samples_per_item": 1}
     small = replace(assignment, settings=changed(assignment.settings, few))
-    return finish(small, items(small, state), frontend)
+    return build_set(small, items(small, state))

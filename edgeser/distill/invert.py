@@ -21,7 +21,7 @@ from edgeser.distill.adam import adam_step, with_moments
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.errors import DivergedError
-from edgeser.network import Norm, Tensors, forward, running_norm, to_tensors
+from edgeser.network import Norm, Tensors, as_input, forward, running_norm, to_tensors
 from edgeser.training import roll_each, soft_cross_entropy
 from edgeser_export.graph import Graph
 
@@ -50,10 +50,11 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     items = torch.from_numpy(np.array(state["items"])).requires_grad_(True)
     chosen = np.sort(random.permutation(len(items))[:BATCH])
     labels = torch.from_numpy(np.eye(assignment.task.classes, dtype=np.float32)[assignment.classes[chosen]])
-    x = roll_each(items[torch.from_numpy(chosen), None], random.integers(-SHIFT, SHIFT + 1, len(chosen)))
+    inputs = as_input(ensemble.graph, items[torch.from_numpy(chosen)])
+    x = roll_each(inputs, random.integers(-SHIFT, SHIFT + 1, len(chosen)))
     logits, mismatch = look(ensemble.graph, weights, x)
     doubt = soft_cross_entropy(logits, labels)
-    rough = (items[:, :, 1:] - items[:, :, :-1]).square().mean()
+    rough = (items[:, :, 1:] - items[:, :, :-1]).square().mean() if items.shape[2] > 1 else torch.zeros(())
     loss = doubt + settings.invert.statistics_weight * mismatch + SMOOTHNESS * rough
     value = loss.item()
     if not np.isfinite(value):
@@ -67,7 +68,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 
 
 def look(graph: Graph, weights: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What an expert says of ``x`` (batch, 1, mels, frames), and how far its statistics are from the expert's.
+    """What an expert says of inputs ``x``, and how far its statistics are from the expert's.
 
     Returns:
         Logits (batch, classes); the mismatch, a scalar: the mean over the batch normalisations.

@@ -1,6 +1,6 @@
 """The loop that all methods share: progress, log, checkpoint, resume, and an early stop on dev speakers.
 
-state = run_method(run, method, assignment, advance, check)     # what is to be shipped
+state = run_method(run, assignment, advance, check)     # what is to be shipped
 
 Everything that decides what comes next lies in the checkpoint, so a killed run ends with the same bits.
 """
@@ -70,7 +70,7 @@ class Position:
         return ", ".join(f"{name} {value:.2f}" for name, value in found.items() if np.isfinite(value))
 
 
-def run_method(run: Run, method: Method, assignment: Assignment, advance: Advance, check: Check | None = None) -> State:
+def run_method(run: Run, assignment: Assignment, advance: Advance, check: Check | None = None) -> State:
     """Begin or go on, and iterate to the end; the state is on the disk whenever this stops.
 
     With a check it is made before the first iteration, every ``check_every`` iterations and after the last one;
@@ -83,7 +83,7 @@ def run_method(run: Run, method: Method, assignment: Assignment, advance: Advanc
         DivergedError: An iteration failed, or its loss is far too large; the last good state is in the checkpoint.
         StorageError: A checkpoint cannot be written; the one before it is whole.
     """
-    settings = assignment.settings
+    settings, method = assignment.settings, assignment.method
     check = check if method.improve and settings.check_every else None
     total = settings.iterations if method.improve else 0
     saved = load_checkpoint(run.checkpoint) if run.checkpoint.is_file() else None
@@ -93,7 +93,7 @@ def run_method(run: Run, method: Method, assignment: Assignment, advance: Advanc
             if check is not None and _check_is_due(position, settings, total):
                 position = _checked(run, position, check)
             elif method.improve and position.done < total and not (check and position.waited >= settings.patience):
-                position = _improved(run, position, method, method.improve, assignment)
+                position = _improved(run, position, method.improve, assignment)
             else:
                 break
             advance(position.done, position.words)
@@ -142,22 +142,23 @@ def _checked(run: Run, position: Position, check: Check) -> Position:
     return following
 
 
-def _improved(run: Run, position: Position, method: Method, improve: Improve, assignment: Assignment) -> Position:
+def _improved(run: Run, position: Position, improve: Improve, assignment: Assignment) -> Position:
     state, values = improve(assignment, position.state, position.done)
     state = blurred(state, assignment.formations)
     done, loss = position.done + 1, values["loss"]
     first = loss if position.done == 0 else position.first_loss
     finite = all(np.isfinite(array).all() for array in state.values() if array.dtype.kind == "f")
-    highest = np.finfo(float).max if method.stops_itself else LARGEST_RISE * max(1.0, first)
+    highest = np.finfo(float).max if assignment.method.stops_itself else LARGEST_RISE * max(1.0, first)
     if not finite or not loss <= highest:
         what = f"is {loss:.4g}" + (f" after {first:.4g} in the first" if finite else " and its items are not finite")
-        raise DivergedError(f"the loss of iteration {done} {what}", _advice(method, assignment.settings))
+        raise DivergedError(f"the loss of iteration {done} {what}", _advice(assignment))
     run.log("iteration", number=done, **values)
     return replace(position, state=state, done=done, loss=loss, first_loss=first)
 
 
-def _advice(method: Method, settings: Settings) -> str:
-    return "set " + " or ".join(f"{key} below {value_of(settings, key):g}" for key in method.rates)
+def _advice(assignment: Assignment) -> str:
+    settings, rates = assignment.settings, assignment.method.rates
+    return "set " + " or ".join(f"{key} below {value_of(settings, key):g}" for key in rates)
 
 
 _NUMBERS = {field.name: field.type for field in fields(Position) if field.type in ("int", "float")}

@@ -25,7 +25,7 @@ from edgeser.distill.adam import adam_step, with_moments
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.errors import DivergedError
-from edgeser.network import Tensors, batch_norm, forward, running_norm, to_tensors
+from edgeser.network import Tensors, as_input, batch_norm, forward, running_norm, to_tensors
 from edgeser.training import roll_each, soft_cross_entropy
 from edgeser_export.graph import Linear
 
@@ -101,7 +101,7 @@ def _class_loss(
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear)).source
     mine = torch.from_numpy(np.flatnonzero(assignment.classes == number))
     clips = random.permutation(assignment.clips_of_class(number))[:CLIPS]
-    ours = _shifted(items[mine, None].repeat(_views(len(mine)), 1, 1, 1), random)
+    ours = _shifted(as_input(graph, items[mine]).repeat(_views(len(mine)), 1, 1, 1), random)
     theirs = _shifted(torch.from_numpy(task.clips[clips]), random)
     # One batch: the batch normalisations see the items as they see the clips.
     features = forward(graph, between, torch.cat([theirs, ours]), batch_norm(between), last)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from edgeser.config.settings import Settings
 from edgeser.experts import Ensemble, Task, Trajectory
-from edgeser_device.frontend import FrontendSpec
+from edgeser.representation.base import Representation
 from edgeser_device.generated import class_counts
 from edgeser_device.schedule import Schedule
 from edgeser_export.graph import Weights
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
-"""Always ``items``, float32 (items x formations, mels, frames), normalised, unless the method's row makes them from the
-state; a method adds what it needs to go on.
+"""Always ``items``, float32 (items x formations, rows, columns), unless the method's row makes them from the state; a
+method adds what it needs to go on.
 
 Names that begin with ``loop.`` or ``best.`` are the loop's own in a checkpoint."""
 
@@ -35,7 +35,8 @@ class Assignment:
     Attributes:
         task: The training clips, their labels and the student.
         names: The emotions in the order of the classes.
-        settings: With ``ipc`` decided.
+        settings: With everything decided.
+        method: The row of the method.
         init: The student's fixed initialisation.
         ensemble: The experts that label.
         trajectories: Experts with all snapshots; empty unless the method asks for them.
@@ -44,9 +45,15 @@ class Assignment:
     task: Task
     names: tuple[str, ...]
     settings: Settings
+    method: Method
     init: Weights
     ensemble: Ensemble
     trajectories: tuple[Trajectory, ...] = ()
+
+    @property
+    def representation(self) -> Representation:
+        """What the clips and the items are."""
+        return self.task.representation
 
     @property
     def formations(self) -> int:
@@ -91,7 +98,7 @@ class Method:
         labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None where
             the settings decide.
         schedule: The training schedule of a method that learns it; None where the settings decide.
-        items: The items of a state, float32 (items, mels, frames), of a method whose state holds none.
+        items: The items of a state, float32 (items, rows, columns), of a method whose state holds none.
         files: What a run keeps besides, by name, of a method whose state is worth keeping.
         fewest_clips: Clips that every class must have.
         stops_itself: Whether it keeps what it had when it diverges; the loop then leaves the height of its loss alone.
@@ -106,12 +113,21 @@ class Method:
     labels: Callable[[Assignment, State], NDArray[np.float32]] | None = None
     schedule: Callable[[Assignment, State], Schedule] | None = None
     items: Callable[[Assignment, State], NDArray[np.float32]] | None = None
-    files: Callable[[Assignment, State, FrontendSpec], Mapping[str, bytes]] | None = None
+    files: Callable[[Assignment, State], Mapping[str, bytes]] | None = None
     fewest_clips: int = 1
     stops_itself: bool = False
     makes_more: bool = False
 
+    @property
+    def has_starts(self) -> bool:
+        """Whether items begin as what ``start_from`` says; chosen and generated ones do not."""
+        return self.improve is not None and self.items is None
+
+    def takes_clips(self, start_from: str) -> bool:
+        """Whether every map begins as a clip of its own, so that there cannot be more of them."""
+        return self.improve is None or start_from == "real"
+
 
 def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:
     """A state that holds the chosen training clips."""
-    return {"items": assignment.task.clips[chosen, 0].copy()}
+    return {"items": assignment.task.maps[chosen]}

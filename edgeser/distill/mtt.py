@@ -29,7 +29,7 @@ from edgeser.distill.starts import begin_items
 from edgeser.distill.unrolling import Course, Lesson, Outer, Student, without_graph
 from edgeser.distill.windows import start_range
 from edgeser.errors import DivergedError
-from edgeser.network import Tensors, to_tensors
+from edgeser.network import Tensors, as_input, to_tensors
 from edgeser.training import roll_each
 
 SHIFT = 12
@@ -127,16 +127,16 @@ def match_gradients(assignment: Assignment, state: State, match: Match) -> tuple
 def _course(assignment: Assignment, match: Match) -> Course:
     """Plain gradient steps on the items of each lesson, as a function of what is learnt."""
     hard = functional.one_hot(torch.from_numpy(assignment.classes), assignment.task.classes).float()
-    items = _items(assignment)
+    items, graph = _items(assignment), assignment.task.graph
 
     def lesson(learnt: Tensors, number: int) -> Lesson:
         chosen, shifts = match.lessons[number]
         places = torch.from_numpy(chosen)
         labels = learnt["label_logits"].softmax(1) if "label_logits" in learnt else hard
         rate = functional.softplus(learnt["raw_step"])[0]
-        return Lesson(roll_each(learnt[items][places, None], shifts), labels[places], rate)
+        return Lesson(roll_each(as_input(graph, learnt[items][places]), shifts), labels[places], rate)
 
-    return Course(assignment.task.graph, "plain_sgd", 0.0, lesson)
+    return Course(graph, "plain_sgd", 0.0, lesson)
 
 
 def _outer(match: Match) -> Outer:
@@ -188,7 +188,7 @@ def _first_logits(assignment: Assignment, items: NDArray[np.float32]) -> NDArray
     sure = np.full((len(items), classes), (1 - NEARLY_SURE) / (classes - 1))
     sure[np.arange(len(items)), assignment.classes] = NEARLY_SURE
     if assignment.ensemble.members:
-        found = assignment.ensemble.soft_labels(items[:, None], assignment.settings.experts.temperature)
+        found = assignment.ensemble.soft_labels(items, assignment.settings.experts.temperature)
         sure = np.where((found.argmax(1) == assignment.classes)[:, None], found, sure)
     return np.asarray(np.log(np.maximum(sure, SMALLEST_SHARE)), dtype=np.float32)
 

@@ -55,7 +55,7 @@ def begin(assignment: Assignment) -> State:
     drawn = np.array([random.gauss(0.0, 1.0) for _ in range(exact.size)]).reshape(exact.shape)
     noisy = (exact + deviation[:, None] * drawn).astype(np.float32)
     own = np.random.default_rng([settings.seed, SEED])
-    items = np.stack([smooth_noise(own, *task.clips.shape[2:]) for _ in assignment.classes]).astype(np.float32)
+    items = np.stack([smooth_noise(own, *task.maps.shape[1:]) for _ in assignment.classes]).astype(np.float32)
     return {**with_moments({"items": items}, ["items"]), "statistics": noisy}
 
 

@@ -20,26 +20,25 @@ from edgeser.config.settings import Settings
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.splits import Split, make_split
-from edgeser.corpora.table import load_corpus
 from edgeser.distill.budget import in_words, resolve
 from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
 from edgeser.distill.guarantee import guarantee, require_guarantee
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import iterations_done, number_of_checks, run_method
-from edgeser.distill.method import Assignment, State
-from edgeser.distill.shipping import ship
-from edgeser.distill.table import find_method, has_starts, require_start, takes_clips
+from edgeser.distill.method import Assignment, Method, State
+from edgeser.distill.table import find_method, require_possible
 from edgeser.errors import RunError, SettingsError
 from edgeser.experts import Task, Trajectory
-from edgeser.features import Features, extract
-from edgeser.fingerprint import corpus_fingerprint
+from edgeser.representation import representation_of
+from edgeser.representation.base import Features, StoredSet
+from edgeser.representation.logmel import extract
 from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.scoring import Clips, score
 from edgeser.stopwatch import Stopwatch
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays, train_on_set
 from edgeser.workers import Workers, one_thread
-from edgeser_device.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import note, progress_bar
 from edgeser_export.errors import EdgeserError
@@ -58,18 +57,26 @@ class Material:
     """What a run works on, read and checked before anything is trained.
 
     Attributes:
-        corpus: The corpus.
-        split: Its parts.
-        features: Their log-mels.
-        settings: As resolved.
+        features: The corpus, its parts and their representation.
+        settings: The settings as resolved.
+        method: The row of the method.
         task: The training clips and the student.
     """
 
-    corpus: Corpus
-    split: Split
     features: Features
     settings: Settings
+    method: Method
     task: Task
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus."""
+        return self.features.corpus
+
+    @property
+    def split(self) -> Split:
+        """Its parts."""
+        return self.features.split
 
     @property
     def graph(self) -> Graph:
@@ -78,45 +85,37 @@ class Material:
 
 
 def prepare(settings: Settings, workers: Workers) -> Material:
-    """Read the corpus, split it, compute features, and check that the settings fit.
+    """Read the corpus in its representation, and check that the settings fit.
 
     Raises:
         CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget, method or student does not fit.
     """
-    if settings.gan.ship != "items" and settings.samples_per_item > 1:
-        raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
-    require_start(settings)
-    spec = FrontendSpec()
-    for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
-        build(arch, 2, width, (1, spec.mels, spec.frames))  # a wrong name shows before hours of reading
-    return material_of(load_corpus(settings.corpus, settings.folder or None), settings, workers)
+    require_possible(settings)
+    return material_of(representation_of(settings.corpus).extract(settings, workers), settings)
 
 
-def material_of(corpus: Corpus, settings: Settings, workers: Workers) -> Material:
-    """Split a corpus, compute features, and check that the settings fit.
+def material_of(features: Features, settings: Settings) -> Material:
+    """Check that the settings fit a corpus that was read, and decide what they leave open.
 
     Raises:
-        CorpusError: The corpus cannot be used; a leaf says why.
         SettingsError: The budget or student does not fit.
     """
-    spec = FrontendSpec()
-    split = make_split(corpus, settings.split or None)
-    graph = build(settings.arch, len(corpus.labels), settings.width, (1, spec.mels, spec.frames))
-    features = extract(corpus, split, spec, workers)
-    train = features.train
-    task = Task(graph, train.crops, train.labels, len(corpus.labels), train.speakers, float(features.frontend.std))
-    count, classes = len(task.clips), task.classes
-    fixed = resolve(settings, count, classes, task.fewest_clips)
-    require_enough_items(settings, fixed, task, corpus.labels)
+    method = find_method(settings.method)
+    names, clips = features.corpus.labels, features.train.crops
+    graph = build(settings.arch, len(names), settings.width, clips.shape[1:])
+    task = Task(graph, clips, features.train.labels, len(names), features.representation, features.train.speakers)
+    fixed = resolve(settings, len(task.clips), task.classes, task.fewest_clips)
+    require_enough_items(settings, fixed, task, names)
     require_guarantee(fixed)
-    return Material(corpus, split, features, fixed, task)
+    return Material(features, fixed, method, task)
 
 
 def refusal(corpus: Corpus, split: str | None, workers: Workers) -> EdgeserError | None:
     """Return why distill refuses a corpus even at one random item a class; None where it accepts it."""
     try:
-        material_of(corpus, Settings(corpus.name, split=split or "", method="random", ipc=1), workers)
+        features = extract(corpus, make_split(corpus, split or None), FrontendSpec(), workers)
+        material_of(features, Settings(corpus.name, split=split or "", method="random", ipc=1))
     except (CorpusError, SettingsError) as error:
         return error
     return None
@@ -124,9 +123,9 @@ def refusal(corpus: Corpus, split: str | None, workers: Workers) -> EdgeserError
 
 def left_out(material: Material) -> list[str]:
     """Return what a user must know of how the corpus was read: what was guessed, and what was left out."""
-    skipped = Counter(each.reason for each in material.corpus.skipped)
+    skipped = Counter(each.reason for each in material.features.corpus.skipped)
     return [
-        *(f"note: {remark}" for remark in material.corpus.remarks),
+        *(f"note: {remark}" for remark in material.features.corpus.remarks),
         *(f"left out: {count} recordings, because {reason}" for reason, count in skipped.items()),
         *(f"left out: {reason}" for _, reason in material.features.unreadable),
     ]
@@ -139,7 +138,7 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
         asked_for: As the user gave them.
         settings: As resolved.
         task: The training clips.
-        names: Of the classes.
+        names: Names of the classes.
 
     Raises:
         SettingsError: One has fewer.
@@ -152,7 +151,7 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
             f"fewer than the {method.fewest_clips} that --method {settings.method} needs",
             "record more of it, or use --method invert",
         )
-    wanted = settings.ipc * (settings.samples_per_item if takes_clips(settings) else 1)
+    wanted = settings.ipc * (settings.samples_per_item if method.takes_clips(settings.start) else 1)
     if counts[rarest] < wanted and not method.makes_more:
         share = f"--share {asked_for.share:g} asks for ({settings.ipc} a class)"
         asked = f"--ipc {settings.ipc}" if asked_for.ipc else share
@@ -204,9 +203,9 @@ def distill(
             state = learn(run, assignment, material, watch)
             with watch.phase("labels"):
                 note("labelling the views")
-                distilled = ship(assignment, state, material.features.frontend)
-            files = find_method(assignment.settings.method).files
-            for name, data in files(assignment, state, material.features.frontend).items() if files else ():
+                distilled = assemble(assignment, state)
+            files = assignment.method.files
+            for name, data in files(assignment, state).items() if files else ():
                 write_bytes(out / name, data)
             if assignment.settings.match.dp:
                 run.log("utility", dev_uar=utility(assignment, distilled, material.features))
@@ -217,7 +216,7 @@ def distill(
 
 def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch) -> State:
     """The method's loop, or the rest of it: the state that is shipped."""
-    settings, method = assignment.settings, find_method(assignment.settings.method)
+    settings, method = assignment.settings, assignment.method
     total = max(1, settings.iterations if method.improve else 0)
     check = dev_check(assignment, material.features) if number_of_checks(method, settings) else None
 
@@ -226,10 +225,10 @@ def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch
             return check(state) if check else 0.0
 
     with watch.phase("method"), progress_bar(f"distil ({settings.method})", total, iterations_done(run)) as advance:
-        return run_method(run, method, assignment, advance, timed if check else None)
+        return run_method(run, assignment, advance, timed if check else None)
 
 
-def utility(assignment: Assignment, distilled: DistilledSet, features: Features) -> float:
+def utility(assignment: Assignment, distilled: StoredSet, features: Features) -> float:
     """UAR on the dev speakers of a student that is trained on the set as a board trains it: what noise leaves."""
     graph = assignment.task.graph
     student = train_on_set(graph, assignment.init, distilled, BOARD_SEED)
@@ -257,9 +256,10 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
         RunError: It does not.
     """
     before = run.description()
-    for key, words in (("split", "recordings or speakers"), ("labels", "emotions"), ("frontend", "recordings")):
+    others = {"split": "recordings or speakers", "labels": "emotions", "frontend": "recordings", "vectors": "vectors"}
+    for key, words in others.items():
         # "frontend" holds the mean and standard deviation of the training clips: their contents, in short.
-        if before.get(key) != description[key]:
+        if before.get(key) != description.get(key):
             raise RunError(
                 f"the corpus has other {words} than when the run {run.folder} was made",
                 "restore the corpus, or distil it again in a new --out",
@@ -269,11 +269,13 @@ def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
 def assign(run: Run, material: Material, workers: Workers) -> Assignment:
     """Train or reload the experts, and put together what the method works on."""
     settings, task = material.settings, material.task
-    trained = train_experts(run, task, needed_experts(settings, task), workers)
-    return with_experts(task, material.corpus.labels, settings, trained)
+    trained = train_experts(run, task, needed_experts(material.method, settings, task), workers)
+    return with_experts(task, material.corpus.labels, material.method, settings, trained)
 
 
-def with_experts(task: Task, names: tuple[str, ...], settings: Settings, trained: dict[str, Trajectory]) -> Assignment:
+def with_experts(
+    task: Task, names: tuple[str, ...], method: Method, settings: Settings, trained: dict[str, Trajectory]
+) -> Assignment:
     """What the method works on, of trained experts by their names."""
     start = initial_weights(task.graph, settings.seed)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
@@ -281,6 +283,7 @@ def with_experts(task: Task, names: tuple[str, ...], settings: Settings, trained
         task=task,
         names=names,
         settings=settings,
+        method=method,
         init=fixed_init(task.graph, start, paths, settings.init_epoch),
         ensemble=label_ensemble(settings, task, trained),
         trajectories=paths,
@@ -302,11 +305,11 @@ def describe(material: Material) -> dict[str, Any]:
         "corpus": {
             "name": material.corpus.name,
             "folder": str(material.corpus.folder),
-            "fingerprint": corpus_fingerprint(material.corpus),
+            "fingerprint": material.features.fingerprint,
             **material.corpus.card.describe(),
         },
         "labels": list(material.corpus.labels),
-        "frontend": material.features.frontend.to_json(),
+        **material.features.representation.describe(),
         "split": material.split.describe(),
         "student": {
             "architecture": settings.arch,
@@ -316,7 +319,7 @@ def describe(material: Material) -> dict[str, Any]:
         },
         "method": settings.method,
         "seed": settings.seed,
-        "start": settings.start if has_starts(settings) else None,
+        "start": settings.start if material.method.has_starts else None,
         "budget": {
             "ipc": settings.ipc,
             "share": round(items / len(task.clips), 6),
@@ -325,7 +328,7 @@ def describe(material: Material) -> dict[str, Any]:
             "views": items * settings.samples_per_item * max(1, settings.views // settings.samples_per_item),
             "train_items": len(task.clips),
         },
-        "corpus_bytes": material.features.audio_bytes,
+        "corpus_bytes": material.features.size,
         **({"dp": guarantee(settings)} if settings.match.dp else {}),
         "unreadable": [[str(path), reason] for path, reason in material.features.unreadable],
     }

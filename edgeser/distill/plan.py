@@ -17,13 +17,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from edgeser.distill.bank import bank_plan, finish
 from edgeser.distill.dev_check import check_steps
 from edgeser.distill.expert_jobs import ExpertJob, needed_experts
+from edgeser.distill.label_bank import bank_plan, build_set
 from edgeser.distill.loop import number_of_checks
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, with_experts
-from edgeser.distill.table import find_method
 from edgeser.errors import DivergedError
 from edgeser.experts import Task, Trajectory, train_expert
 from edgeser.training import train_on_set
@@ -55,7 +54,7 @@ def make_plan(material: Material, workers: Workers) -> dict[str, Any]:
         WorkerError: A worker process died, most often for want of memory.
     """
     settings, task = material.settings, material.task
-    jobs = needed_experts(settings, task)
+    jobs = needed_experts(material.method, settings, task)
     kinds: dict[str, list[str]] = {}
     for name in jobs:
         kinds.setdefault(name.rpartition("-")[0], []).append(name)
@@ -64,14 +63,14 @@ def make_plan(material: Material, workers: Workers) -> dict[str, Any]:
     held = family_peak_rss_mb()
     workers.release()
     trained = {name: samples[names[0]][1] for names in kinds.values() for name in names}
-    assignment = with_experts(task, material.corpus.labels, settings, trained)
+    assignment = with_experts(task, material.corpus.labels, material.method, settings, trained)
     with one_thread():
         method = _method_seconds(assignment)
-        labels, student, check = _set_seconds(assignment, material)
+        labels, student, check = _set_seconds(assignment)
     seconds = {
         "experts": sum(samples[names[0]][0] * -(-len(names) // workers.jobs) for names in kinds.values()),
         "method": method,
-        "checks": number_of_checks(find_method(settings.method), settings) * check,
+        "checks": number_of_checks(material.method, settings) * check,
         "labels": labels,
     }
     return {
@@ -121,7 +120,7 @@ def _sample(task: Task, job: ExpertJob) -> tuple[float, Trajectory]:
 
 def _method_seconds(assignment: Assignment) -> float:
     """Seconds from the beginning of the method's loop to its end, without checks."""
-    method, total = find_method(assignment.settings.method), assignment.settings.iterations
+    method, total = assignment.method, assignment.settings.iterations
     state, seconds = _timed(lambda: method.begin(assignment))
     if method.improve is None:
         return seconds
@@ -134,13 +133,13 @@ def _method_seconds(assignment: Assignment) -> float:
     return seconds + took[0] + (total - 1) * float(np.mean(took[1:] or took))
 
 
-def _set_seconds(assignment: Assignment, material: Material) -> tuple[float, float, float]:
+def _set_seconds(assignment: Assignment) -> tuple[float, float, float]:
     """Seconds of labelling all views, of a student's training on them, and of a check of a state."""
     settings, items, views = assignment.settings, len(assignment.classes), bank_plan(assignment).views
     fewer = min(views, max(2, -(-FEWEST_VIEWS // items)))
     small = replace(assignment, settings=replace(settings, views=fewer * assignment.formations))
-    drawn = assignment.task.clips[np.arange(items) % len(assignment.task.clips), 0]
-    distilled, labelled = _timed(lambda: finish(small, drawn, material.features.frontend))
+    drawn = assignment.task.maps[np.arange(items) % len(assignment.task.clips)]
+    distilled, labelled = _timed(lambda: build_set(small, drawn))
     graph = assignment.task.graph
 
     def train(steps: int) -> float:

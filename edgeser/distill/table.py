@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgeser.config.settings import START, Settings
+from edgeser.config.settings import Settings
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
+from edgeser.distill.starts import find_start
 from edgeser.errors import SettingsError
+from edgeser.representation import representation_of
+from edgeser.students import build
 from edgeser_device.formations import FORMATS
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -52,27 +55,33 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
+def require_possible(settings: Settings) -> None:
+    """Check that method, representation, start, students and what is shipped go together.
+
+    Everything that documents do not allow is refused here, before a recording is read.
+
+    Raises:
+        SettingsError: They do not.
+    """
+    method, representation = find_method(settings.method), representation_of(settings.corpus)
+    if settings.gan.ship != "items" and settings.samples_per_item > 1:
+        raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
+    if method.items is not None and settings.start not in ("", representation.usual_starts[0]):
+        raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
+    start = find_start(settings.start or representation.usual_starts[0])
+    for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
+        build(arch, 2, width, representation.input_shape)  # a wrong name shows before hours of reading
+    asked = {
+        f"gan.ship={settings.gan.ship}": settings.gan.ship != "items",
+        f"--from {settings.start}": start.needs_time,
+        f"samples_per_item={settings.samples_per_item}": settings.samples_per_item > 1,
+        f"match.dp={settings.match.dp:g}": settings.match.dp > 0,
+    }
+    for words, is_asked in asked.items():
+        if is_asked and not representation.has_time:
+            raise SettingsError(f"{words} works on log-mels, not on {representation.name}", f"leave out {words}")
+
+
 def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
     """The most log-mels in an item, ``wanted`` at most, with which ``ipc`` items need no more than ``rarest`` clips."""
     return max((number for number in FORMATS if number <= wanted and ipc * number <= rarest), default=1)
-
-
-def has_starts(settings: Settings) -> bool:
-    """Whether items begin as what ``start`` says; chosen and generated ones do not."""
-    method = find_method(settings.method)
-    return method.improve is not None and method.items is None
-
-
-def require_start(settings: Settings) -> None:
-    """Check that nobody asks for a beginning of the items that the method does not read.
-
-    Raises:
-        SettingsError: The method makes its items of something else.
-    """
-    if find_method(settings.method).items is not None and settings.start not in ("", START[True]):
-        raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
-
-
-def takes_clips(settings: Settings) -> bool:
-    """Whether every log-mel begins as a clip of its own, so that there cannot be more of them."""
-    return find_method(settings.method).improve is None or settings.start == "real"

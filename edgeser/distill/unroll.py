@@ -26,16 +26,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgeser.distill.adam import adam_step, with_moments
-from edgeser.distill.bank import bank_plan
+from edgeser.distill.label_bank import bank_plan, bank_recipes, make_bank
 from edgeser.distill.memory import MEMORY
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.distill.unrolling import Course, Lesson, Outer, Student, fresh, without_graph
 from edgeser.distill.view_tensors import views_of
 from edgeser.errors import DivergedError
-from edgeser.labels import bank_recipes, make_bank
-from edgeser.network import Norm, Tensors, forward, measured_norm, to_arrays, to_tensors
-from edgeser.training import Augmentation, augmented_batches, soft_cross_entropy
+from edgeser.network import Norm, Tensors, as_input, forward, measured_norm, to_arrays, to_tensors
+from edgeser.training import augmented_batches, soft_cross_entropy
 from edgeser_device.schedule import Schedule, batch_indices, learning_rate, rate_position
 from edgeser_device.views import Recipes
 from edgeser_export.graph import NORM_EPSILON
@@ -196,12 +195,12 @@ def _kept(student: Student, order: int) -> State:
 
 
 def _recipes(assignment: Assignment) -> Recipes:
-    return bank_recipes(len(assignment.classes), assignment.task.clips.shape[3], bank_plan(assignment))
+    return bank_recipes((len(assignment.classes), *assignment.task.maps.shape[1:]), bank_plan(assignment))
 
 
 def _course(assignment: Assignment, order: int) -> Course:
     """The student's training on the set, as a function of what is learnt."""
-    settings, recipes = assignment.settings, _recipes(assignment)
+    settings, graph, recipes = assignment.settings, assignment.task.graph, _recipes(assignment)
 
     def lesson(learnt: Tensors, step: int) -> Lesson:
         views = batch_indices(len(recipes), settings.batch, order, step)
@@ -209,20 +208,22 @@ def _course(assignment: Assignment, order: int) -> Course:
         before, share = rate_position(len(rates), step, settings.steps)
         rate = rates[before] if share == 0 else rates[before] * (1 - share) + rates[before + 1] * share
         targets = learnt["label_logits"][torch.from_numpy(views)].softmax(1)
-        return Lesson(views_of(learnt["items"], recipes, views), targets, rate)
+        return Lesson(as_input(graph, views_of(learnt["items"], recipes, views)), targets, rate)
 
-    return Course(assignment.task.graph, OPTIMISER, settings.weight_decay, lesson)
+    return Course(graph, OPTIMISER, settings.weight_decay, lesson)
 
 
 def _outer(assignment: Assignment, window: Window) -> Outer:
     """How well a student tells freshly augmented real clips apart."""
     task, recipes = assignment.task, _recipes(assignment)
     clips, hard = torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels)
-    x, targets = augmented_batches(clips, hard, min(CLIPS, len(clips)), window.clips, Augmentation())(0)
+    augmentation = task.representation.augmentation
+    x, targets = augmented_batches(clips, hard, min(CLIPS, len(clips)), window.clips, augmentation)(0)
 
     def outer(values: Tensors, learnt: Tensors) -> Tensor:
         seen: dict[str, Tensor] = {}
-        forward(task.graph, values, views_of(learnt["items"], recipes, window.views), measured_norm(values, seen))
+        views = as_input(task.graph, views_of(learnt["items"], recipes, window.views))
+        forward(task.graph, values, views, measured_norm(values, seen))
         logits = forward(task.graph, values, x, _norm_by({**values, **seen}))
         return soft_cross_entropy(logits * best_scale(logits.detach(), targets), targets)
 

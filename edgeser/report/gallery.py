@@ -25,7 +25,7 @@ from edgeser.audit.inversion import spread_over
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.pipeline import describe, prepare, require_same_corpus
 from edgeser.errors import RunError
-from edgeser.features import Part
+from edgeser.representation.base import Part
 from edgeser.run import Run
 from edgeser.sounds import sound_of, wav_bytes
 from edgeser.workers import Workers

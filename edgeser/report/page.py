@@ -31,6 +31,7 @@ from edgeser.report.template import render
 from edgeser.run import Run
 from edgeser.tables import convergence_words
 from edgeser.workers import Workers
+from edgeser_device.distilled import DistilledSet
 from edgeser_device.progress import note
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
@@ -71,14 +72,15 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         RunError: The run is not finished, was not evaluated, or its recordings are gone.
         StorageError: The file cannot be written.
     """
-    distilled, description, metrics = run.distilled(), run.description(), evaluated(run)
-    recordings = read_recordings(run, workers, plan.folder) if plan.recordings else None
+    distilled, description, metrics = run.stored_set(), run.description(), evaluated(run)
+    of_log_mels = isinstance(distilled, DistilledSet)
+    recordings = read_recordings(run, workers, plan.folder) if plan.recordings and of_log_mels else None
     workers.release()
     note("pictures, sounds")
-    gallery = make_gallery(distilled, recordings, plan.items)
+    gallery = make_gallery(distilled, recordings, plan.items) if isinstance(distilled, DistilledSet) else None
     audit, settings = read_audit(run), run.settings()
     draws = settings.gan.ship == "generator"
-    absent = partial(missing, metrics, audit is not None or draws)
+    absent = partial(missing, metrics, audit is not None or draws, of_log_mels)
     note("kit")
     context = {
         **_results(metrics if plan.recordings else without_speakers(metrics, description), description),
@@ -89,7 +91,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "gallery": gallery,
         "origin": origin(settings.method, description.get("start") or settings.start),
         "draws": draws,
-        "with_recordings": plan.recordings,
+        "with_recordings": recordings is not None,
         "audit": audit,
         "kit": _kit(run),
         "provenance": _provenance(run, description, metrics),
@@ -118,16 +120,22 @@ def evaluated(run: Run) -> dict[str, Any]:
     return metrics
 
 
-def missing(metrics: Mapping[str, Any], audited: bool, folder: str) -> dict[str, str]:
-    """What the page could show and was not measured, with the command that measures it of the run in ``folder``."""
+def missing(metrics: Mapping[str, Any], audited: bool, of_log_mels: bool, folder: str) -> dict[str, str]:
+    """What the page could show and was not measured, with the command that measures it of the run in ``folder``.
+
+    Audits and other corpora are of log-mels.
+    """
     run = shlex.quote(folder)
     absent = {
         "full": (metrics.get("full"), f"edgeser evaluate {run} --full"),
         "baselines": (metrics.get("baselines"), f"edgeser evaluate {run} --baselines"),
         "details": (metrics.get("details"), f"edgeser evaluate {run} --full --baselines"),
         "convergence": (metrics.get("convergence"), f"edgeser evaluate {run} --full --convergence"),
-        "cross_corpus": (metrics.get("cross_corpus"), f"edgeser evaluate {run} --on DIR --corpus NAME"),
-        "audit": (audited, f"edgeser audit {run}"),  # of a run that ships a generator there is none to make
+        "cross_corpus": (
+            metrics.get("cross_corpus") or not of_log_mels,
+            f"edgeser evaluate {run} --on DIR --corpus NAME",
+        ),
+        "audit": (audited or not of_log_mels, f"edgeser audit {run}"),  # of a generator there is none to make
     }
     return {name: command for name, (there, command) in absent.items() if not there}
 

@@ -13,6 +13,8 @@ from typing import Any
 from edgeser.config.renamed import spelled
 from edgeser.config.settings import Settings
 from edgeser.config.values import given_in
+from edgeser.representation import representation_of
+from edgeser.representation.vector_file import CORPUS
 from edgeser.rows import BASELINES
 
 RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
@@ -33,15 +35,15 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
     lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]
     if audit is not None:
         lines.append(str(audit["command"]))
-    return [*lines, f"edgeser report {RUN}", f"edgeser pack {RUN} --target {TARGET} --out {RUN}.edgeser"]
+    lines.append(f"edgeser report {RUN}")
+    of_log_mels = representation_of(settings.corpus).has_time
+    return [*lines, f"edgeser pack {RUN} --target {TARGET} --out {RUN}.edgeser"] if of_log_mels else lines
 
 
 def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
-    of_vectors = settings.corpus == "features"
-    given = {"method": settings.method, **given_in(settings)}
-    if settings.method == ("gan" if of_vectors else Settings.method):
-        del given["method"]
+    of_vectors = settings.corpus == CORPUS
+    given = given_in(settings)
     source = ["--features", FILE] if of_vectors else ["--corpus", settings.corpus]
     words = ["edgeser", "distill", *([FOLDER] if settings.folder and not of_vectors else []), *source]
     for key, value in given.items():

@@ -14,11 +14,14 @@ from edgeser.config.settings import Settings
 from edgeser.config.values import changed, settings_of
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill
+from edgeser.distill.table import METHODS
 from edgeser.experts import Ensemble, ExpertRecipe, Task, train_expert
+from edgeser.representation.logmel import LogMel
 from edgeser.run import Run
 from edgeser.students import build, initial_weights
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.frontend import FrontendSpec
 
 TINY = settings_of(
     {
@@ -69,7 +72,8 @@ def tiny() -> Settings:
 def task() -> Task:
     """Striped noise of three classes, eight clips each, and a quarter-width edgenet of 1,700 parameters."""
     items, classes = synthetic_items(per_class=8)
-    return Task(build("edgenet", len(LABELS), 0.25), items[:, None], classes.astype(np.int64), len(LABELS))
+    graph, spoken = build("edgenet", len(LABELS), 0.25), LogMel(FrontendSpec(std=20.0))
+    return Task(graph, items[:, None], classes.astype(np.int64), len(LABELS), spoken)
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +93,7 @@ def assignment(task: Task) -> Assignment:
         task=task,
         names=LABELS,
         settings=changed(TINY, {"mtt.student_steps": 3, "mtt.max_start_epoch": 2, "mtt.iterations": 4}),
+        method=METHODS["mtt"],
         init=start,
         ensemble=Ensemble(task.graph, (label.final,)),
         trajectories=tuple(train_expert(task, start, path, seed) for seed in (0, 1)),

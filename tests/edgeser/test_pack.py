@@ -17,10 +17,9 @@ import pytest
 from device.kits import CARD, synthetic_set, write_run
 
 from edgeser.card import BEGAN_AS, MADE_BY, origin
-from edgeser.config.settings import Settings
 from edgeser.config.values import changed, to_toml
 from edgeser.distill.starts import STARTS
-from edgeser.distill.table import METHODS, has_starts
+from edgeser.distill.table import METHODS
 from edgeser.errors import RunError, SettingsError, StorageError
 from edgeser.fingerprint import speaker_hashes
 from edgeser.intervals import around
@@ -274,7 +273,7 @@ def test_too_few_seeds_have_no_deviation(seeds: list[int], tmp_path: Path) -> No
 
 
 def test_methods_that_read_no_start_say_themselves_what_items_are() -> None:
-    without = {method for method in METHODS if not has_starts(Settings("demo", method=method, ipc=1))}
+    without = {name for name, method in METHODS.items() if not method.has_starts}
     assert without == set(MADE_BY)
     assert set(STARTS) == set(BEGAN_AS)
     assert {origin(method, start) for method in METHODS for start in STARTS} == {*MADE_BY.values(), *BEGAN_AS.values()}

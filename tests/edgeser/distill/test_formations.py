@@ -10,7 +10,7 @@ import pytest
 
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed
-from edgeser.distill.bank import finish
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.loop import blurred, run_method
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill, prepare
@@ -20,7 +20,6 @@ from edgeser.run import Run
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
 from edgeser_device.formations import blur
-from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import ignore_progress
 
 
@@ -35,12 +34,12 @@ def folded(assignment: Assignment, method: str) -> Assignment:
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"gan"}))
 def test_every_method_makes_items_that_can_be_folded(name: str, assignment: Assignment, tmp_path: Path) -> None:
     given = folded(assignment, name)
-    state = run_method(Run(tmp_path), METHODS[name], given, ignore_progress)
+    state = run_method(Run(tmp_path), replace(given, method=METHODS[name]), ignore_progress)
     items = state["items"]
     count = 4 * given.settings.ipc * given.task.classes
     assert len(items) == count == len(given.classes)
     np.testing.assert_allclose(blur(items, 4), items, atol=1e-4)  # only bits are lost when they are stored
-    distilled = finish(given, items, FrontendSpec())
+    distilled = build_set(given, items)
     assert len(distilled) == count // 4
     assert distilled.per_class == given.settings.ipc
     assert len(distilled.recipes) == 8 * len(distilled)

@@ -14,18 +14,17 @@ from safetensors.numpy import load
 from edgeser.config.values import changed, settings_of
 from edgeser.distill import gan, gan_targets, starts
 from edgeser.distill.gan_files import files, probe
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import LARGEST_RISE, run_method
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.pipeline import require_enough_items
-from edgeser.distill.shipping import ship
 from edgeser.distill.table import METHODS
 from edgeser.errors import RunError, SettingsError
+from edgeser.representation.vectors import Vectors
 from edgeser.run import open_run, safetensors_bytes
-from edgeser_device.frontend import FrontendSpec
 from edgeser_device.generated import DESCRIPTION, GENERATOR, Points, latent_numbers
 from edgeser_device.progress import ignore_progress
 
-SPEC = FrontendSpec()
 LOSSES = ("adversarial", "feature", "probability", "diversity")
 
 
@@ -42,7 +41,7 @@ def given(assignment: Assignment) -> Assignment:
             "views": 4,
         }
     )
-    return replace(assignment, settings=own)
+    return replace(assignment, settings=own, method=METHODS["gan"])
 
 
 def learn(given: Assignment, state: State, numbers: range) -> tuple[State, list[dict[str, float]]]:
@@ -100,10 +99,8 @@ def test_with_clips_for_every_basis_they_are_what_items_from_duets_begin_as(give
 
 
 def test_generators_of_vectors_have_fewer_bases_and_mix_them_more(given: Assignment) -> None:
-    vectors = np.zeros((24, 20, 1, 1), np.float32)
-    free = replace(
-        given, settings=changed(given.settings, {"gan.codebook": 0}), task=replace(given.task, clips=vectors)
-    )
+    vectors = replace(given.task, clips=np.zeros((24, 20, 1, 1), np.float32), representation=Vectors())
+    free = replace(given, settings=changed(given.settings, {"gan.codebook": 0}), task=vectors)
     shape = gan_targets.shape_of(free)
     assert (shape.latent, shape.sharpness) == (16, 6.0)
 
@@ -148,7 +145,7 @@ def test_a_checkpoint_of_a_generator_of_another_size_is_refused(given: Assignmen
 
 def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignment) -> None:
     state, _ = learn(given, gan.begin(given), range(3))
-    kept = files(given, state, SPEC)
+    kept = files(given, state)
     session = onnxruntime.InferenceSession(kept[GENERATOR])
     labels = np.eye(3, dtype=np.float32)[given.classes]
     z = latent_numbers(given.settings.seed, 0, given.classes, 10)
@@ -163,7 +160,7 @@ def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignme
 
 
 def test_the_probe_has_an_item_of_each_class(given: Assignment) -> None:
-    small = probe(given, gan.begin(given), SPEC)
+    small = probe(given, gan.begin(given))
     assert small.classes.tolist() == [0, 1, 2]
     assert len(small.recipes) >= 128
 
@@ -192,7 +189,7 @@ def test_weights_that_make_its_second_loss_large_are_no_divergence(given: Assign
     """The decoder's loss comes first; what the game weighs is another sum."""
     heavy = replace(given, settings=changed(given.settings, {"gan.feature_weight": 1000.0, "gan.iterations": 8}))
     run = open_run(tmp_path / "run", heavy.settings, resume=False)
-    state = run_method(run, METHODS["gan"], heavy, ignore_progress)
+    state = run_method(run, heavy, ignore_progress)
     losses = [event["loss"] for event in run.events("iteration")]
     assert len(losses) == 8
     assert max(losses) > LARGEST_RISE * max(1, losses[0])
@@ -224,7 +221,7 @@ def test_a_class_is_drawn_as_often_as_its_clips_are(given: Assignment) -> None:
         settings=changed(given.settings, {"ipc": 4, "gan.ratio": "original"}),
     )
     assert np.bincount(uneven.classes).tolist() == [6, 4, 2]
-    shipped = ship(uneven, gan.begin(given), SPEC)
+    shipped = assemble(uneven, gan.begin(given))
     assert np.bincount(shipped.classes).tolist() == [6, 4, 2]
 
 

@@ -16,6 +16,7 @@ from edgeser.config.settings import Settings
 from edgeser.config.values import changed
 from edgeser.distill import loop
 from edgeser.distill.dev_check import dev_check
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import (
     Position,
     iterations_done,
@@ -26,7 +27,6 @@ from edgeser.distill.loop import (
 )
 from edgeser.distill.method import Assignment, Method, State
 from edgeser.distill.pipeline import Material, assign, prepare
-from edgeser.distill.shipping import ship
 from edgeser.distill.table import METHODS
 from edgeser.errors import DivergedError, RunError, StorageError
 from edgeser.run import Run, open_run
@@ -65,7 +65,7 @@ def same(one: State, other: State) -> bool:
 @pytest.fixture
 def uninterrupted(tmp_path: Path, assignment: Assignment) -> State:
     whole = open_run(tmp_path / "whole", assignment.settings, resume=False)
-    return run_method(whole, MTT, assignment, ignore_progress)
+    return run_method(whole, assignment, ignore_progress)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -74,10 +74,10 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     run: Run, assignment: Assignment, uninterrupted: State, number: int, error: BaseException
 ) -> None:
     with pytest.raises(type(error)):
-        run_method(run, ending_at(number, error), assignment, ignore_progress)
+        run_method(run, replace(assignment, method=ending_at(number, error)), ignore_progress)
     assert iterations_done(run) == number
     again = Run(run.folder)
-    assert same(run_method(again, MTT, assignment, ignore_progress), uninterrupted)
+    assert same(run_method(again, assignment, ignore_progress), uninterrupted)
     assert iterations_done(run) == 4
 
 
@@ -86,8 +86,8 @@ def test_a_run_that_is_interrupted_in_every_iteration_ends_with_the_same_bits(
 ) -> None:
     for number in range(1, 4):
         with pytest.raises(PowerCut):
-            run_method(run, ending_at(number, PowerCut()), assignment, ignore_progress)
-    assert same(run_method(run, MTT, assignment, ignore_progress), uninterrupted)
+            run_method(run, replace(assignment, method=ending_at(number, PowerCut())), ignore_progress)
+    assert same(run_method(run, assignment, ignore_progress), uninterrupted)
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
@@ -96,23 +96,23 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     """With a checkpoint after every iteration, and without the one that is written when the loop ends in order."""
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(PowerCut):
-        run_method(run, ending_at(2, PowerCut()), assignment, ignore_progress)
+        run_method(run, replace(assignment, method=ending_at(2, PowerCut())), ignore_progress)
     assert [event["number"] for event in run.events("iteration")] == [1, 2]
     told: list[int] = []
-    final = run_method(run, MTT, assignment, lambda done, words: told.append(done))
+    final = run_method(run, assignment, lambda done, words: told.append(done))
     assert told == [3, 4]
     assert same(final, uninterrupted)
 
 
 def test_a_method_without_iterations_is_done_at_once_and_kept(run: Run, assignment: Assignment) -> None:
     checked = replace(assignment, settings=replace(assignment.settings, check_every=1))
-    state = run_method(run, METHODS["random"], checked, ignore_progress, lambda state: 1 / 0)
+    state = run_method(run, replace(checked, method=METHODS["random"]), ignore_progress, lambda state: 1 / 0)
     assert iterations_done(run) == 0
     assert same(load_checkpoint(run.checkpoint).state, state)
 
 
 def test_every_iteration_is_logged(run: Run, assignment: Assignment) -> None:
-    run_method(run, MTT, assignment, ignore_progress)
+    run_method(run, assignment, ignore_progress)
     events = run.events("iteration")
     assert [event["number"] for event in events] == [1, 2, 3, 4]
     assert all(
@@ -127,7 +127,7 @@ def test_a_damaged_checkpoint_is_named_with_a_way_out(run: Run, assignment: Assi
     damaged = {"cut": content[:-50], "garbage": b"\xff" * 80, "empty": b"", "no count": save({"items": np.zeros(2)})}
     run.checkpoint.write_bytes(damaged[damage])
     with pytest.raises(RunError, match=r"state\.safetensors is damaged") as caught:
-        run_method(run, MTT, assignment, ignore_progress)
+        run_method(run, assignment, ignore_progress)
     assert "remove it" in caught.value.hint
     assert run.checkpoint.read_bytes() == damaged[damage]
 
@@ -186,7 +186,7 @@ def test_the_best_checked_state_is_shipped(
     run: Run, assignment: Assignment, uars, iterations: int, every: int, patience: int, asked: list[int], shipped: int
 ) -> None:
     given, seen = counting(assignment, iterations, every, patience), []
-    state = run_method(run, COUNTING, given, ignore_progress, scripted(uars, seen))
+    state = run_method(run, replace(given, method=COUNTING), ignore_progress, scripted(uars, seen))
     assert seen == asked
     assert int(state["items"][0, 0, 0]) == shipped
     assert state["memory"].tolist() == [10 * shipped]  # not the items alone
@@ -196,7 +196,7 @@ def test_the_best_checked_state_is_shipped(
     assert [event["best"] for event in events] == np.maximum.accumulate([e["dev_uar"] for e in events]).tolist()
     assert number_of_checks(COUNTING, given.settings) >= len(asked)
     seen.clear()
-    assert same(run_method(run, COUNTING, given, ignore_progress, scripted(uars, seen)), state)
+    assert same(run_method(run, replace(given, method=COUNTING), ignore_progress, scripted(uars, seen)), state)
     assert seen == []  # a loop that has ended does not begin again
 
 
@@ -204,8 +204,8 @@ def test_a_run_that_is_not_stopped_makes_the_counted_checks(run: Run, assignment
     for iterations, every in ((1, 1), (4, 2), (5, 2), (5, 9)):
         seen: list[int] = []
         given = counting(assignment, iterations, every, patience=100)
-        run_method(open_run(run.folder / f"{iterations}-{every}", given.settings, False), COUNTING, given,
-                   ignore_progress, scripted({}, seen))  # fmt: skip
+        own = open_run(run.folder / f"{iterations}-{every}", given.settings, False)
+        run_method(own, replace(given, method=COUNTING), ignore_progress, scripted({}, seen))
         assert len(seen) == number_of_checks(COUNTING, given.settings)
     assert number_of_checks(METHODS["random"], given.settings) == 0
     assert number_of_checks(COUNTING, replace(given.settings, check_every=0)) == 0
@@ -213,7 +213,7 @@ def test_a_run_that_is_not_stopped_makes_the_counted_checks(run: Run, assignment
 
 def test_without_a_distance_between_checks_nothing_is_checked(run: Run, assignment: Assignment) -> None:
     given = counting(assignment, 4, 0, 1)
-    state = run_method(run, COUNTING, given, ignore_progress, lambda state: 1 / 0)
+    state = run_method(run, replace(given, method=COUNTING), ignore_progress, lambda state: 1 / 0)
     assert int(state["items"][0, 0, 0]) == 4
 
 
@@ -221,7 +221,7 @@ def test_loss_and_dev_uar_are_told(run: Run, assignment: Assignment) -> None:
     told: list[tuple[int, str]] = []
     given = counting(assignment, 3, 2, 5)
     check = scripted({0: 0.25, 2: 0.613, 3: 0.6}, [])
-    run_method(run, COUNTING, given, lambda done, words: told.append((done, words)), check)
+    run_method(run, replace(given, method=COUNTING), lambda done, words: told.append((done, words)), check)
     assert told == [
         (0, "dev UAR 0.25"),
         (1, "loss 0.52, dev UAR 0.25"),
@@ -241,7 +241,7 @@ def test_a_cut_before_after_or_in_a_check_changes_nothing(
     given = counting(assignment, 20, 2, 2)
     uars = {0: 0.3, 2: 0.5, 4: 0.4, 6: 0.45, 8: 0.9}
     whole, broken = (open_run(tmp_path / name, given.settings, False) for name in ("whole", "broken"))
-    state = run_method(whole, COUNTING, given, ignore_progress, scripted(uars, []))
+    state = run_method(whole, replace(given, method=COUNTING), ignore_progress, scripted(uars, []))
     kind, number = place.split()
 
     def cut(state: State) -> float:
@@ -251,8 +251,10 @@ def test_a_cut_before_after_or_in_a_check_changes_nothing(
 
     method = ending_at(int(number), PowerCut(), COUNTING) if kind == "improve" else COUNTING
     with pytest.raises(PowerCut):
-        run_method(broken, method, given, ignore_progress, cut if kind == "check" else scripted(uars, []))
-    assert same(run_method(broken, COUNTING, given, ignore_progress, scripted(uars, [])), state)
+        run_method(
+            broken, replace(given, method=method), ignore_progress, cut if kind == "check" else scripted(uars, [])
+        )
+    assert same(run_method(broken, replace(given, method=COUNTING), ignore_progress, scripted(uars, [])), state)
     assert broken.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
     for event in ("check", "iteration"):
         told = [[{**each, "time": 0} for each in run.events(event)] for run in (broken, whole)]
@@ -287,8 +289,8 @@ def test_what_diverges_is_stopped_and_the_last_good_state_kept(
 ) -> None:
     given = counting(assignment, 9, 0, 1)
     with pytest.raises(DivergedError, match=f"the loss of iteration 4 .*{what}") as caught:
-        run_method(run, diverging(3, loss, item), given, ignore_progress)
-    step_size, item_rate = given.settings.mtt.step_size, given.settings.item_rate
+        run_method(run, replace(given, method=diverging(3, loss, item)), ignore_progress)
+    step_size, item_rate = given.settings.mtt.step_size, given.settings.mtt.item_rate
     assert caught.value.hint == f"use --step-size below {step_size:g} or --item-rate below {item_rate:g}"
     kept = load_checkpoint(run.checkpoint)
     assert kept.done == 3
@@ -301,13 +303,13 @@ def test_a_loss_that_began_high_may_stay_there(run: Run, assignment: Assignment)
         return COUNTING.improve(assignment, state, iteration)[0], {"loss": 1e6 * (1 + iteration)}
 
     given = counting(assignment, 3, 0, 1)
-    state = run_method(run, replace(COUNTING, improve=improve), given, ignore_progress)
+    state = run_method(run, replace(given, method=replace(COUNTING, improve=improve)), ignore_progress)
     assert (state["items"] == 3).all()
 
 
 def test_a_method_of_its_own_words_is_quoted(run: Run, assignment: Assignment) -> None:
     with pytest.raises(DivergedError, match="nan") as caught:
-        run_method(run, ending_at(2, DivergedError("nan", "smaller")), assignment, ignore_progress)
+        run_method(run, replace(assignment, method=ending_at(2, DivergedError("nan", "smaller"))), ignore_progress)
     assert caught.value.hint == "smaller"
     state = MTT.begin(assignment)
     for iteration in range(2):
@@ -355,12 +357,12 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_the_run_goes_on(
             filler.write_bytes(bytes(free.f_bavail * free.f_bsize - 100_000))
 
     with pytest.raises(StorageError, match=r"cannot write .*state\.safetensors: No space left") as caught:
-        run_method(run, MTT, assignment, advance)
+        run_method(run, assignment, advance)
     assert "free space" in caught.value.hint
     assert iterations_done(run) == 1
     assert [path.name for path in run.checkpoint.parent.iterdir()] == ["state.safetensors"]
     filler.unlink()
-    assert same(run_method(run, MTT, assignment, ignore_progress), uninterrupted)
+    assert same(run_method(run, assignment, ignore_progress), uninterrupted)
 
 
 def test_a_disk_without_room_for_a_line_of_the_log_is_named(small_disk: Path, assignment: Assignment) -> None:
@@ -400,18 +402,20 @@ def test_every_method_that_is_interrupted_ends_with_the_same_bits(
     material, assignment = learning
     method, check = METHODS[assignment.settings.method], dev_check(assignment, material.features)
     whole, broken = (open_run(tmp_path / name, assignment.settings, False) for name in ("whole", "broken"))
-    state = run_method(whole, method, assignment, ignore_progress, check)
+    state = run_method(whole, replace(assignment, method=method), ignore_progress, check)
 
     def cut(state: State) -> float:
         raise PowerCut
 
     for number in (1, 2):
         with pytest.raises(PowerCut):
-            run_method(broken, ending_at(number, PowerCut(), method), assignment, ignore_progress, check)
+            run_method(
+                broken, replace(assignment, method=ending_at(number, PowerCut(), method)), ignore_progress, check
+            )
         with pytest.raises(PowerCut):
-            run_method(Run(broken.folder), method, assignment, ignore_progress, cut)
+            run_method(Run(broken.folder), replace(assignment, method=method), ignore_progress, cut)
     assert (iterations_done(broken), load_checkpoint(broken.checkpoint).checked) == (3, 2)
-    assert same(run_method(Run(broken.folder), method, assignment, ignore_progress, check), state)
+    assert same(run_method(Run(broken.folder), replace(assignment, method=method), ignore_progress, check), state)
     assert broken.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
 
 
@@ -422,7 +426,7 @@ def test_a_check_trains_on_what_is_shipped_and_reads_dev_speakers_only(
     features = material.features
     state = METHODS[assignment.settings.method].begin(assignment)
     uar = dev_check(assignment, features)(state)
-    shipped = ship(assignment, state, features.frontend)
+    shipped = assemble(assignment, state)
     short = replace(shipped, schedule=replace(shipped.schedule, steps=4))  # a third of twelve
     weights = train_on_set(material.graph, assignment.init, short, seed=0)
     assert uar == score(material.graph, weights, Clips.of(features.dev, 4)).uar

@@ -94,7 +94,7 @@ def test_it_begins_as_asked_and_with_the_asked_step_size(assignment: Assignment,
     given = replace(assignment, settings=changed(assignment.settings, {"mtt.step_size": 0.03, "start": start}))
     state = mtt.begin(given)
     assert np.log1p(np.exp(state["raw_step"][0])) == pytest.approx(0.03, rel=1e-5)
-    assert np.array_equal(state["items"], STARTS[start](given))
+    assert np.array_equal(state["items"], STARTS[start].make(given))
     assert state["items"].dtype == np.float32
     moments = [name for name in state if name.startswith(("first.", "second."))]
     assert len(moments) == 4

@@ -232,10 +232,10 @@ def test_only_the_epochs_that_are_used_are_trained(assignment: Assignment) -> No
     settings = having(
         assignment, ipc=4, start_window=3, window_growth=2.0, expert_span=3, init_epoch=0, method="mtt"
     ).settings
-    jobs = needed_experts(settings, assignment.task)
+    jobs = needed_experts(METHODS["mtt"], settings, assignment.task)
     assert epochs_used(settings) == 3 + 4 + 3
     assert {job.recipe.epochs for name, job in jobs.items() if name.startswith("trajectory")} == {10}
-    warm = needed_experts(replace(settings, init_epoch=12), assignment.task)
+    warm = needed_experts(METHODS["mtt"], replace(settings, init_epoch=12), assignment.task)
     assert {job.recipe.epochs for name, job in warm.items() if name.startswith("trajectory")} == {12}
 
 
@@ -273,8 +273,8 @@ def test_with_every_option_an_interrupted_run_ends_with_the_same_bits(
 
     run = open_run(tmp_path / "run", given.settings, resume=False)
     with pytest.raises(PowerCut):
-        run_method(run, replace(method, improve=improve), given, ignore_progress)
-    ended = run_method(run, method, given, ignore_progress)
+        run_method(run, replace(given, method=replace(method, improve=improve)), ignore_progress)
+    ended = run_method(run, given, ignore_progress)
     states, logged = after(given, 8)
     assert 0 < logged[-1]["skipped"] < 8
     assert set(ended) == set(states[-1])

@@ -20,9 +20,9 @@ from edgeser import training
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed
 from edgeser.distill.expert_jobs import label_jobs, trajectory_jobs
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.pipeline import assign, describe, distill, fixed_init, prepare
-from edgeser.distill.shipping import ship
 from edgeser.distill.table import METHODS
 from edgeser.errors import DivergedError, RunError, SettingsError
 from edgeser.experts import load_trajectory
@@ -135,7 +135,7 @@ def test_the_state_that_is_best_on_dev_speakers_is_shipped(tiny: Settings, tmp_p
     state = METHODS[settings.method].begin(assignment)
     for iteration in range(chosen):
         state, _ = METHODS[settings.method].improve(assignment, state, iteration)
-    assert run.distilled().to_bytes() == ship(assignment, state, material.features.frontend).to_bytes()
+    assert run.distilled().to_bytes() == assemble(assignment, state).to_bytes()
     assert run.took()["seconds"]["checks"] > 0
 
 

@@ -11,15 +11,16 @@ from edgeser.config.settings import SETTINGS
 from edgeser.config.values import changed
 from edgeser.distill.method import Assignment
 from edgeser.distill.starts import (
-    DRAWN,
     SOURCES,
     STARTS,
     aligned,
     begin_items,
+    find_start,
     mix,
     noise,
     real,
 )
+from edgeser.errors import SettingsError
 
 
 def of_speakers(assignment: Assignment, ipc: int, speakers: int = 4, seed: int = 0) -> Assignment:
@@ -33,13 +34,13 @@ def of_speakers(assignment: Assignment, ipc: int, speakers: int = 4, seed: int =
 @pytest.mark.parametrize("ipc", [1, 3, 8])
 def test_items_are_finite_and_repeat_with_the_seed(assignment: Assignment, name: str, ipc: int) -> None:
     given = of_speakers(assignment, ipc)
-    items = STARTS[name](given)
+    items = STARTS[name].make(given)
     assert items.dtype == np.float32
     assert items.shape == (3 * ipc, *given.task.clips.shape[2:])
     assert np.isfinite(items).all()
     assert len(np.unique(items, axis=0)) == len(items)
-    assert np.array_equal(items, STARTS[name](given))
-    assert not np.array_equal(items, STARTS[name](of_speakers(assignment, ipc, seed=1)))
+    assert np.array_equal(items, STARTS[name].make(given))
+    assert not np.array_equal(items, STARTS[name].make(of_speakers(assignment, ipc, seed=1)))
 
 
 def test_real_items_are_clips_of_their_class(assignment: Assignment) -> None:
@@ -55,7 +56,7 @@ def test_a_start_is_a_copy(assignment: Assignment) -> None:
     assert np.array_equal(before, given.task.clips)
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", [name for name, start in STARTS.items() if start.draws])
 def test_items_are_made_of_the_clips_that_are_named_as_their_sources(assignment: Assignment, name: str) -> None:
     """Clips that are loud in one band each show the sources: shifts in time do not move a band."""
     given = of_speakers(assignment, 3)
@@ -63,7 +64,7 @@ def test_items_are_made_of_the_clips_that_are_named_as_their_sources(assignment:
     for index in range(len(clips)):
         clips[index, 0, index] = 1.0
     given = replace(given, task=replace(given.task, clips=clips))
-    for item, sources in zip(STARTS[name](given), np.concatenate(DRAWN[name](given)), strict=True):
+    for item, sources in zip(STARTS[name].make(given), np.concatenate(STARTS[name].draws(given)), strict=True):
         bands = item.mean(1) - np.median(item.mean(1))
         assert set(np.flatnonzero(bands > 1e-4)) == set(sources)
 
@@ -73,7 +74,7 @@ def test_no_clip_is_among_the_items(assignment: Assignment, name: str) -> None:
     """The nearest clip, over all circular shifts, is about as far as clips of the class are from each other."""
     given = of_speakers(assignment, 4)
     clips = given.task.clips[:, 0]
-    for item in STARTS[name](given):
+    for item in STARTS[name].make(given):
         gaps = [np.abs(np.roll(item, shift, axis=1) - clips).mean((1, 2)).min() for shift in range(0, 96, 8)]
         assert min(gaps) > 0.1
 
@@ -127,7 +128,7 @@ def test_a_class_with_one_clip_still_begins(assignment: Assignment) -> None:
     task = replace(given.task, clips=given.task.clips[few], labels=given.task.labels[few], speakers=("a", "b", "c"))
     alone = replace(given, task=task)
     for start in STARTS.values():
-        assert np.isfinite(start(alone)).all()
+        assert np.isfinite(start.make(alone)).all()
     for start in (mix, aligned):
         shifted = [np.roll(task.clips[:, 0], frames, axis=2) for frames in range(96)]
         assert min(np.abs(item - clips).mean((1, 2)).min() for item in start(alone) for clips in shifted) > 0.1
@@ -145,8 +146,12 @@ def test_noise_has_the_spectrum_of_its_class(assignment: Assignment) -> None:
         assert alike[number] > 0.7
 
 
-def test_items_begin_as_the_settings_say(assignment: Assignment) -> None:
+def test_the_table_finds_starts_and_suggests_near_ones(assignment: Assignment) -> None:
     assert set(STARTS) == set(SETTINGS["start"].choices)
+    assert find_start("mix") is STARTS["mix"]
+    with pytest.raises(SettingsError, match="cannot begin as 'mixx'") as caught:
+        find_start("mixx")
+    assert "'mix'" in caught.value.hint
     assert np.array_equal(begin_items(assignment), mix(assignment))
     chosen = replace(assignment, settings=changed(assignment.settings, {"start": "noise"}))
     assert np.array_equal(begin_items(chosen), noise(chosen))

@@ -21,9 +21,10 @@ class Scale:
     """How vectors are standardised.
 
     Attributes:
-        mean: Of the training part, float32 (D,).
+        mean: Mean of the training part, float32 (D,).
         spread: Its standard deviations, float32 (D,); 1 where it is constant.
-        constant: Where it is constant, bool (D,): nothing can be learnt there, and a difference has no unit.
+        constant: Where the training part is constant, bool (D,): nothing can be learnt there, and a difference has no
+            unit.
     """
 
     mean: NDArray[np.float32]

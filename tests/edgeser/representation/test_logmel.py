@@ -12,7 +12,8 @@ import soundfile
 
 from edgeser.corpora import load_corpus, make_split
 from edgeser.errors import ConflictingCopies, CorpusError
-from edgeser.features import Features, cache_folder, extract, log_mels
+from edgeser.representation.base import Features
+from edgeser.representation.logmel import cache_folder, extract, log_mels
 from edgeser.workers import Workers
 from edgeser_device.audio import read_audio
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, windows
@@ -133,31 +134,31 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, monkeypatch: pytest
 def test_the_normalisation_comes_from_the_training_clips_alone(corpus: Path) -> None:
     found = features_of(corpus)
     crops = np.stack([centre_window(levels, 96) for levels in found.train.levels]).astype(np.float64)
-    assert found.frontend.mean == pytest.approx(crops.mean(), rel=1e-6)
-    assert found.frontend.std == pytest.approx(crops.std(), rel=1e-6)
+    assert found.train.frontend.mean == pytest.approx(crops.mean(), rel=1e-6)
+    assert found.train.frontend.std == pytest.approx(crops.std(), rel=1e-6)
     assert abs(found.train.crops.mean()) < 1e-4
     assert abs(found.train.crops.std() - 1) < 1e-4
-    assert found.dev.frontend == found.test.frontend == found.train.frontend == found.frontend
+    assert found.dev.frontend == found.test.frontend == found.train.frontend
     for part in ("dev", "test"):
         for seed, path in enumerate({utterance.path for utterance in getattr(found, part).utterances}):
             noise = np.random.default_rng([seed, len(part)]).normal(0, 0.3, 16000)
             soundfile.write(path, noise, 16000)
     again = features_of(corpus)
-    assert again.frontend == found.frontend
+    assert again.train.frontend == found.train.frontend
     assert not np.array_equal(again.test.crops, found.test.crops)
 
 
 def test_parts_hold_one_crop_a_clip_and_all_windows(corpus: Path) -> None:
     long = write_tone(corpus / "anger" / "a_1.wav", 5, seconds=6.0)
     found = features_of(corpus)
-    assert found.names == ("anger", "neutral")
+    assert found.corpus.labels == ("anger", "neutral")
     for part in (found.train, found.dev, found.test):
         assert part.crops.shape == (len(part), 1, 64, 96)
         assert part.crops.dtype == np.float32
-        assert [found.names[label] for label in part.labels] == [each.emotion for each in part.utterances]
+        assert [found.corpus.labels[label] for label in part.labels] == [each.emotion for each in part.utterances]
         x, owners = part.windows()
         assert np.bincount(owners, minlength=len(part)).tolist() == [
-            len(windows(levels, found.frontend)) for levels in part.levels
+            len(windows(levels, found.train.frontend)) for levels in part.levels
         ]
         assert x.shape == (len(owners), 1, 64, 96)
     owner = next(part for part in (found.train, found.dev, found.test) if any(u.path == long for u in part.utterances))
@@ -166,7 +167,7 @@ def test_parts_hold_one_crop_a_clip_and_all_windows(corpus: Path) -> None:
 
 def test_bytes_are_those_of_the_training_recordings(corpus: Path) -> None:
     found = features_of(corpus)
-    assert found.audio_bytes == sum(utterance.path.stat().st_size for utterance in found.train.utterances)
+    assert found.size == sum(utterance.path.stat().st_size for utterance in found.train.utterances)
 
 
 def test_bad_recordings_are_listed_and_left_out(corpus: Path) -> None:

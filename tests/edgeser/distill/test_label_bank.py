@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeser.distill.label_bank import LABELS, BankPlan, build_set, make_bank
 from edgeser.distill.method import Assignment
-from edgeser.distill.shipping import finish
-from edgeser.labels import LABELS, BankPlan, make_bank
-from edgeser_device.frontend import FrontendSpec
+from edgeser.representation.logmel import LogMel
 from edgeser_device.views import CUT, GAIN_UNIT, MIX, PLAIN, render
 
 HALF = 2.0**-10
@@ -25,12 +24,16 @@ def items(assignment: Assignment) -> np.ndarray:
 CLASSES = np.array([0, 0, 1, 1, 2, 2])
 
 
+def plan_of(kind: str, views: int, seed: int = 0) -> BankPlan:
+    return BankPlan(kind, views, 2.0, seed, LogMel().mixing(kind))
+
+
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("views", [1, 6])
 def test_every_kind_gives_each_view_a_distribution(
     assignment: Assignment, items: np.ndarray, kind: str, views: int
 ) -> None:
-    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, BankPlan(kind, views, 2.0, 0))
+    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, plan_of(kind, views))
     assert labels.shape == (6 * views, 3)
     assert len(recipes) == 6 * views
     assert labels.dtype == np.float16
@@ -42,13 +45,13 @@ def test_every_kind_gives_each_view_a_distribution(
 def test_kinds_whose_labels_are_the_items_share_the_views(
     assignment: Assignment, items: np.ndarray, views: int
 ) -> None:
-    plans = [BankPlan(kind, views, 2.0, 3) for kind in ("hard", "soft")]
+    plans = [plan_of(kind, views, 3) for kind in ("hard", "soft")]
     columns = [make_bank(items, CLASSES, assignment.ensemble, plan)[0].columns() for plan in plans]
     assert all(np.array_equal(columns[0][name], each[name]) for each in columns for name in columns[0])
 
 
 def test_one_view_is_the_item_itself(assignment: Assignment, items: np.ndarray) -> None:
-    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, BankPlan("hard", 1, 2.0, 0))
+    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, plan_of("hard", 1))
     assert (recipes.mode == PLAIN).all()
     assert np.array_equal(render(items, recipes, np.arange(6))[:, 0], items)
     assert np.array_equal(labels, np.eye(3)[CLASSES])
@@ -57,13 +60,13 @@ def test_one_view_is_the_item_itself(assignment: Assignment, items: np.ndarray) 
 def test_plain_soft_labels_are_what_the_experts_say_of_the_items(assignment: Assignment, items: np.ndarray) -> None:
     said = assignment.ensemble.soft_labels(items[:, None], 2.0)
     for kind in ("soft", "bank"):
-        _, labels = make_bank(items, CLASSES, assignment.ensemble, BankPlan(kind, 1, 2.0, 0))
+        _, labels = make_bank(items, CLASSES, assignment.ensemble, plan_of(kind, 1))
         np.testing.assert_allclose(labels, said, atol=HALF)
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_labels_are_mixed_as_the_views_are(assignment: Assignment, items: np.ndarray, kind: str) -> None:
-    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, BankPlan(kind, 20, 2.0, 0))
+    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, plan_of(kind, 20))
     own = np.eye(3)[CLASSES] if kind == "hard" else assignment.ensemble.soft_labels(items[:, None], 2.0)
     assert (recipes.mode == MIX).all()
     for view in range(len(recipes)):
@@ -75,7 +78,7 @@ def test_labels_are_mixed_as_the_views_are(assignment: Assignment, items: np.nda
 @pytest.mark.parametrize("kind", LABELS)
 def test_views_whose_label_is_an_items_stay_near_it(assignment: Assignment, kind: str) -> None:
     chosen = replace(assignment, settings=replace(assignment.settings, labels=kind, views=400))
-    recipes = finish(chosen, chosen.task.clips[chosen.classes * 8, 0], FrontendSpec()).recipes
+    recipes = build_set(chosen, chosen.task.maps[chosen.classes * 8]).recipes
     untouched = not any(column.any() for column in (recipes.stretch, recipes.mel_shift, recipes.contrast))
     assert untouched == (kind != "bank")
     assert (CUT in recipes.mode) == (kind == "bank")
@@ -88,7 +91,7 @@ def test_views_whose_label_is_an_items_stay_near_it(assignment: Assignment, kind
 
 def test_a_bank_asks_the_experts_about_every_view(assignment: Assignment, items: np.ndarray) -> None:
     """More views than one piece of 512, so that the pieces are put together in order."""
-    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, BankPlan("bank", 200, 2.0, 0))
+    recipes, labels = make_bank(items, CLASSES, assignment.ensemble, plan_of("bank", 200))
     some = np.array([0, 511, 512, 600, 1199])
     said = assignment.ensemble.soft_labels(render(items, recipes, some), 2.0)
     np.testing.assert_allclose(labels[some], said, atol=2 * HALF)
@@ -96,7 +99,7 @@ def test_a_bank_asks_the_experts_about_every_view(assignment: Assignment, items:
 
 def test_a_seed_draws_the_same_views_again(assignment: Assignment, items: np.ndarray) -> None:
     def of(seed: int) -> tuple[bytes, ...]:
-        recipes, labels = make_bank(items, CLASSES, assignment.ensemble, BankPlan("bank", 6, 2.0, seed))
+        recipes, labels = make_bank(items, CLASSES, assignment.ensemble, plan_of("bank", 6, seed))
         return (*(column.tobytes() for column in recipes.columns().values()), labels.tobytes())
 
     assert of(0) == of(0)

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from edgeser.config.settings import Settings
 from edgeser.corpora.errors import CorpusNotFound, TooFewSpeakers, UnreadableLabels
-from edgeser.vectors.corpus import read_vectors, split_vectors
+from edgeser.representation.vector_file import CORPUS, read_vectors
+from edgeser.representation.vectors import Vectors
+from edgeser.workers import Workers
 
 
 def arrays(**changed: Any) -> dict[str, Any]:
@@ -52,11 +55,15 @@ def test_a_safetensors_file_says_the_same_with_its_words_in_the_metadata(tmp_pat
         read_vectors(path)
 
 
+def extracted(path: Path) -> Any:
+    return Vectors().extract(Settings(corpus=CORPUS, folder=str(path), ipc=1), Workers(1))
+
+
 def test_parts_share_no_speaker_and_hold_every_row(tmp_path: Path) -> None:
-    vectors = read_vectors(written(tmp_path))
-    _, rows = split_vectors(vectors, "")
-    assert sorted(np.concatenate(list(rows.values()))) == list(range(12))
-    who = [{vectors.speakers[row] for row in part} for part in rows.values()]
+    features = extracted(written(tmp_path))
+    parts = (features.train, features.dev, features.test)
+    assert sorted(int(each.path.name) for part in parts for each in part.utterances) == list(range(12))
+    who = [set(part.speakers) for part in parts]
     assert all(len(each) == 1 for each in who)
     assert len(set.union(*who)) == 3
 
@@ -142,4 +149,4 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
 
 def test_two_speakers_are_too_few(tmp_path: Path) -> None:
     with pytest.raises(TooFewSpeakers):
-        split_vectors(read_vectors(written(tmp_path, speakers=np.repeat(["ann", "bob"], 6))), "")
+        extracted(written(tmp_path, speakers=np.repeat(["ann", "bob"], 6)))

@@ -1,4 +1,4 @@
-"""Runs of vectors: generated vectors teach, runs repeat and go on, and other verbs say what they hold."""
+"""Runs of vectors: made ones teach what real ones do, runs go on, and other verbs say what they hold."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from device.kits import synthetic_set
 
 from edgeser.cli import main
 from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
 from edgeser.corpora.errors import UnreadableLabels
-from edgeser.distill import gan, gan_targets
-from edgeser.errors import RunError, SettingsError
-from edgeser.run import Run
-from edgeser.vectors import pipeline
-from edgeser.vectors.evaluate import evaluate_vectors
-from edgeser.vectors.pipeline import distil_vectors, mlp, prepare_vectors, read_set, with_experts
+from edgeser.distill import gan_targets
+from edgeser.distill.pipeline import Material, assign, distill, prepare
+from edgeser.errors import DistilledSetError, RunError, SettingsError
+from edgeser.evaluate import Plan, evaluate
+from edgeser.representation.vector_file import CORPUS
+from edgeser.representation.vector_set import VectorSet
+from edgeser.rows import BASELINES
+from edgeser.run import Run, open_run
+from edgeser.students import build
+from edgeser.workers import Workers
 
+ALONE = Workers(1)
 SIZE, SPEAKERS, EACH = 12, 9, 8
 FAST = {"experts.steps": 40, "steps": 60, "experts.count": 2}
 OF_GAN = {"gan.iterations": 60, "gan.codebook": 6}
@@ -43,76 +49,92 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(file: Path, **changed: object) -> Settings:
     own = OF_GAN if changed.get("method", "gan") == "gan" else {}
-    return settings_of({"method": "gan", "corpus": "features", "folder": str(file), "ipc": 4, **FAST, **own, **changed})
+    return settings_of({"method": "gan", "corpus": CORPUS, "folder": str(file), "ipc": 4, **FAST, **own, **changed})
 
 
-def test_generated_vectors_have_no_other_start(file: Path) -> None:
-    with pytest.raises(SettingsError, match="--method gan has no other start") as caught:
-        prepare_vectors(settings(file, start="real"))
-    assert caught.value.hint == "leave out --from"
+def prepared(file: Path, **changed: object) -> Material:
+    return prepare(settings(file, **changed), ALONE)
 
 
-def test_the_student_is_a_dense_network() -> None:
-    graph = mlp(SIZE, 3)
+def distilled(file: Path, out: Path, resume: bool = False, **changed: object) -> Run:
+    return distill(settings(file, **changed), out, ALONE, resume, pytest.fail)
+
+
+def test_the_student_is_a_dense_network(file: Path) -> None:
+    graph = build("mlp", 3, input_shape=(SIZE, 1, 1))
     assert graph.parameter_count == 64 * SIZE + 2 * 64 + 64 * 3 + 3
+    assert prepared(file).graph == graph
+    for arch, shape in (("mlp", (1, 64, 96)), ("edgenet", (SIZE, 1, 1))):
+        with pytest.raises(SettingsError, match=f"no architecture '{arch}' for"):
+            build(arch, 3, input_shape=shape)
 
 
-def test_generated_vectors_teach_what_real_ones_do(file: Path, tmp_path: Path) -> None:
-    run = distil_vectors(settings(file), tmp_path / "run", resume=False)
-    kept = read_set(run)
-    assert kept["items"].shape == (12, SIZE)
-    assert kept["classes"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert np.allclose(kept["soft_labels"].astype(float).sum(1), 1, atol=2e-3)
-    result = evaluate_vectors(run, (0, 1))
+def test_made_vectors_teach_what_real_ones_do(file: Path, tmp_path: Path) -> None:
+    run = distilled(file, tmp_path / "run")
+    kept = run.stored_set()
+    assert isinstance(kept, VectorSet)
+    assert kept.items().shape == (12, SIZE, 1)
+    assert kept.classes.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert np.allclose(kept.soft_labels.astype(float).sum(1), 1, atol=2e-3)
+    result = evaluate(run, Plan((0, 1), ("distilled", "full", "full_soft", *BASELINES)), ALONE)
     assert result["full"]["uar_mean"] > 0.8
     assert result["distilled"]["ratio"] > 0.85
     assert result["distilled"]["uar_mean"] > result["init"]["uar"] + 0.2
-    assert set(result["baselines"]) == {"random", "random_soft"}
-    assert json.loads((run.folder / "metrics.json").read_text()) == json.loads(json.dumps(result))
+    assert set(result["baselines"]) == set(BASELINES)
     with pytest.raises(RunError, match="holds vectors, not log-mels"):
         run.distilled()
 
 
-def test_no_vector_of_the_file_is_among_those_that_bases_make(file: Path) -> None:
-    assignment = with_experts(prepare_vectors(settings(file)).assignment)
-    wanted = gan_targets.sums(assignment)
+def test_a_set_is_read_as_it_was_written(file: Path, tmp_path: Path) -> None:
+    run = distilled(file, tmp_path / "run", method="random", labels="bank", views=5)
+    kept = run.stored_set()
+    assert kept.to_bytes() == (run.folder / "distilled.safetensors").read_bytes()
+    views = kept.recipes
+    assert len(views) == 5 * len(kept) == len(kept.soft_labels)
+    assert views.weight.any()
+    assert views.contrast.any()
+    for unused in (views.shift, views.stretch, views.mel_shift, views.gain):
+        assert not unused.any()
+
+
+@pytest.mark.parametrize("damage", ["cut", "log-mels", "views"])
+def test_a_damaged_set_is_said_in_one_line(file: Path, tmp_path: Path, damage: str) -> None:
+    run, other = distilled(file, tmp_path / "run", method="random", labels="hard", views=1), synthetic_set()
+    path = run.folder / "distilled.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-40], "log-mels": other.to_bytes(), "views": b""}[damage])
+    with pytest.raises(DistilledSetError, match="not a distilled set of vectors") as caught:
+        run.stored_set()
+    assert "\n" not in caught.value.message
+
+
+def test_no_vector_of_the_file_is_among_those_that_bases_make(file: Path, tmp_path: Path) -> None:
+    material = prepared(file)
+    assignment = assign(open_run(tmp_path / "run", material.settings, resume=False), material, ALONE)
+    wanted = gan_targets.sums(assignment)[:, :, 0]
     assert wanted.shape == (18, SIZE)
-    real = assignment.task.clips[:, :, 0, 0]
+    real = assignment.task.maps[:, :, 0]
     assert np.abs(wanted[:, None] - real[None]).mean(2).min() > 0.05
     spread = [np.std(each, axis=0).mean() for each in (wanted[:6], real[assignment.task.labels == 0])]
     assert spread[0] == pytest.approx(spread[1], rel=0.5)  # sums do not shrink towards the mean
 
 
-def test_an_interrupted_run_ends_with_the_same_bytes(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = settings(file, **{"gan.iterations": 12})
-    whole = distil_vectors(own, tmp_path / "whole", resume=False)
-    improve, calls = gan.improve, []
-
-    def failing(*arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return improve(*arguments)  # type: ignore[arg-type]
-
-    method = pipeline.find_method("gan")
-    monkeypatch.setattr(pipeline, "find_method", lambda _name: type(method)(**{**vars(method), "improve": failing}))
-    with pytest.raises(KeyboardInterrupt):
-        distil_vectors(own, tmp_path / "cut", resume=False)
+def test_a_run_that_was_interrupted_is_resumed_with_the_same_vectors_only(file: Path, tmp_path: Path) -> None:
+    whole = distilled(file, tmp_path / "whole", **{"gan.iterations": 6})
+    cut = distilled(file, tmp_path / "cut", **{"gan.iterations": 6})
+    (cut.folder / "distilled.safetensors").unlink()
     with pytest.raises(RunError, match="already holds a run"):
-        distil_vectors(own, tmp_path / "cut", resume=False)
-    before, content = (tmp_path / "cut" / "run.json").read_bytes(), file.read_bytes()
+        distilled(file, cut.folder, iterations=6)
+    before, content = (cut.folder / "run.json").read_bytes(), file.read_bytes()
     for array in ("features", "labels", "speakers"):
         file.write_bytes(content)
         changed_copy(file, file, array)
-        with pytest.raises(RunError, match="the vectors are others than when the run") as caught:
-            distil_vectors(own, tmp_path / "cut", resume=True)
+        with pytest.raises(RunError, match=r"the corpus has other .* than when the run") as caught:
+            distilled(file, cut.folder, resume=True, iterations=6)
         assert "--out" in caught.value.hint
-        assert (tmp_path / "cut" / "run.json").read_bytes() == before
+        assert (cut.folder / "run.json").read_bytes() == before
     file.write_bytes(content)
-    run = distil_vectors(own, tmp_path / "cut", resume=True)
-    assert len(calls) == 8 + 5  # seven were made, the eighth again, and the rest
+    run = distilled(file, cut.folder, resume=True, iterations=6)
     for name in ("distilled.safetensors", "generator.safetensors", "run.json"):
         assert (run.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
@@ -120,14 +142,19 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"method": "mtt"}, "--method mtt does not work on vectors"),
-        ({"gan.ship": "generator"}, "vectors are shipped as items"),
-        ({"method": "random", "ipc": 500}, "fewer than the 500 needed"),
+        ({"gan.ship": "generator"}, "gan.ship=generator works on log-mels, not on vectors"),
+        ({"method": "random", "ipc": 500}, "fewer than --ipc 500"),
+        ({"method": "invert", "start": "aligned"}, "--from aligned works on log-mels"),
+        ({"method": "match", "start": "noise"}, "--from noise works on log-mels"),
+        ({"method": "match", "match.dp": 8.0}, "match.dp=8 works on log-mels"),
+        ({"method": "random", "samples_per_item": 2}, "samples_per_item=2 works on log-mels"),
+        ({"start": "real"}, "--method gan has no other start"),
+        ({"arch": "edgenet"}, "no architecture 'edgenet' for vectors"),
     ],
 )
 def test_what_vectors_do_not_have_is_refused(file: Path, changed: dict[str, object], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        prepare_vectors(settings(file, **changed))
+        prepared(file, **changed)
 
 
 def test_a_class_with_fewer_than_eight_vectors_is_refused(file: Path, tmp_path: Path) -> None:
@@ -136,8 +163,8 @@ def test_a_class_with_fewer_than_eight_vectors_is_refused(file: Path, tmp_path: 
     anger = np.flatnonzero(arrays["labels"] == "anger")
     kept = np.setdiff1d(np.arange(len(arrays["labels"])), np.setdiff1d(anger, anger[::EACH]))  # one of each speaker
     np.savez(tmp_path / "few.npz", **{name: array[kept] for name, array in arrays.items()})
-    with pytest.raises(SettingsError, match="'anger' has 5 training items, fewer than the 8 needed"):
-        prepare_vectors(settings(tmp_path / "few.npz"))
+    with pytest.raises(SettingsError, match="'anger' has 5 training items, fewer than the 8 that --method gan"):
+        prepared(tmp_path / "few.npz")
 
 
 def changed_copy(file: Path, target: Path, name: str) -> Path:
@@ -160,7 +187,7 @@ def program(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str
 
 def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    fast = ["--set", "experts.steps=20", "--steps", 20, "--set", "experts.count=1", "--json"]
+    fast = ["--set", "experts.steps=20", "--steps", 20, "--set", "experts.count=1", "--jobs", "1", "--json"]
     fast += ["--set", "gan.iterations=8", "--set", "gan.codebook=4"]
     asked = ["distill", "--features", file, "--ipc", 3, "--out", run, *fast]
     code, out, _ = program(capfd, *asked, "--dry-run")
@@ -168,7 +195,7 @@ def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert not run.exists()
     code, out, _ = program(capfd, *asked)
     assert (code, json.loads(out)["student"]["architecture"]) == (0, "mlp")
-    code, out, _ = program(capfd, "evaluate", run, "--seeds", 1, "--json")
+    code, out, _ = program(capfd, "evaluate", run, "--seeds", 1, "--transfer", "--jobs", 1, "--json")
     assert (code, json.loads(out)["distilled"]["ipc"]) == (0, 3)
     code, out, _ = program(capfd, "compare", run)
     assert code == 0
@@ -178,7 +205,10 @@ def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     page = (tmp_path / "page.html").read_text()
     assert "edgeser distill --features FILE --ipc 3" in page
     assert "different corpora" not in page
-    for words in (["evaluate", run, "--transfer"], ["pack", run, "--target", "rpi4", "--out", tmp_path / "kit"]):
+    code, out, _ = program(capfd, "report", run, "--json")
+    assert (code, "audit" in json.loads(out)["missing"]) == (0, False)
+    assert "pack" not in (run / "report.html").read_text().partition("Repeat it</h2>")[2]
+    for words in (["audit", run], ["pack", run, "--target", "rpi4", "--out", tmp_path / "kit"]):
         code, _, said = program(capfd, *words)
         assert (code, len(said.strip().splitlines())) == (2, 2)
 
@@ -191,7 +221,7 @@ def test_a_wrong_file_is_said_in_two_lines(file: Path, tmp_path: Path, capfd: py
         ["--features", tmp_path / "empty.npz"],
         ["--features", tmp_path / "absent.npz"],
         ["--features", file, "--corpus", "demo"],
-        ["--features", file, "--method", "invert"],
+        ["--features", file, "--ship", "generator"],
     ):
         code, out, said = program(capfd, "distill", *words, "--ipc", 2, "--out", tmp_path / "run")
         assert (code, out, len(said.strip().splitlines())) == (2, "", 2)
@@ -200,10 +230,10 @@ def test_a_wrong_file_is_said_in_two_lines(file: Path, tmp_path: Path, capfd: py
 
 @pytest.mark.parametrize("array", ["features", "labels", "speakers"])
 def test_other_vectors_than_the_run_was_made_of_are_noticed(file: Path, tmp_path: Path, array: str) -> None:
-    run = distil_vectors(settings(file, iterations=2), tmp_path / "run", resume=False)
+    run = distilled(file, tmp_path / "run", iterations=2)
     other = changed_copy(file, tmp_path / "vectors.npz", array)
-    with pytest.raises(RunError, match="the vectors are others"):
-        evaluate_vectors(Run(run.folder), (0,), str(other))
+    with pytest.raises(RunError, match="the corpus has other"):
+        evaluate(Run(run.folder), Plan((0,), ("distilled",)), ALONE, str(other))
 
 
 def with_columns(file: Path, target: Path, columns: np.ndarray) -> Path:
@@ -213,25 +243,30 @@ def with_columns(file: Path, target: Path, columns: np.ndarray) -> Path:
     return target
 
 
+def parts_of(material: Material) -> dict[str, np.ndarray]:
+    return {part: getattr(material.features, part).crops for part in ("train", "dev", "test")}
+
+
+def rows_of(material: Material, part: str) -> list[int]:
+    return [int(each.path.name) for each in getattr(material.features, part).utterances]
+
+
 def test_dimensions_that_are_constant_in_training_count_for_nothing(file: Path, tmp_path: Path) -> None:
-    plain = prepare_vectors(settings(file))
-    count, heard = len(plain.vectors.x), np.concatenate([plain.rows[part] for part in ("dev", "test")])
+    plain = prepared(file)
+    count, heard = SPEAKERS * 3 * EACH, [row for part in ("dev", "test") for row in rows_of(plain, part)]
     still = np.full((count, 4), [0.1, 12345.678, -3e7, 0.0])
     still[heard] += [0.5, -40.0, 1e7, 2e-6]  # elsewhere they are not constant
     path = with_columns(file, tmp_path / "still.npz", still)
-    material = prepare_vectors(settings(path))
-    assert material.scale.constant.tolist() == [False] * SIZE + [True] * 4
-    assert material.scale.spread[SIZE:].tolist() == [1] * 4
-    for part in ("train", "dev", "test"):
-        x, _ = material.part(part)
-        assert np.array_equal(x[:, :SIZE], plain.part(part)[0])
+    material = prepared(path)
+    for part, x in parts_of(material).items():
+        assert np.array_equal(x[:, :SIZE], parts_of(plain)[part])
         assert not x[:, SIZE:].any()
-    assert np.array_equal(material.assignment.task.clips, material.part("train")[0])
-    run = distil_vectors(settings(path), tmp_path / "run", resume=False)
-    kept = read_set(run)
-    assert not kept["items"][:, SIZE:].any()
-    assert kept["constant"].tolist() == [0] * SIZE + [1] * 4
-    result = evaluate_vectors(run, (0,))
+    run = distilled(path, tmp_path / "run")
+    kept = run.stored_set()
+    assert not kept.items()[:, SIZE:].any()
+    assert kept.scale.constant.tolist() == [False] * SIZE + [True] * 4
+    assert kept.scale.spread[SIZE:].tolist() == [1] * 4
+    result = evaluate(run, Plan((0,), ("distilled", "full")), ALONE)
     assert result["full"]["uar_mean"] > 0.8
     assert result["distilled"]["ratio"] > 0.85
 
@@ -239,22 +274,21 @@ def test_dimensions_that_are_constant_in_training_count_for_nothing(file: Path, 
 def test_vectors_of_any_unit_are_standardised_without_a_warning(file: Path, tmp_path: Path) -> None:
     with np.load(file) as found:
         arrays = dict(found)
-    expected = prepare_vectors(settings(file)).part("test")[0]
+    expected = parts_of(prepared(file))["test"]
     for factor in (1e25, 1e30, 1e-3):
         np.savez(tmp_path / "unit.npz", **{**arrays, "features": factor * arrays["features"]})
-        assert np.allclose(prepare_vectors(settings(tmp_path / "unit.npz")).part("test")[0], expected, atol=1e-3)
+        assert np.allclose(parts_of(prepared(tmp_path / "unit.npz"))["test"], expected, atol=1e-3)
     with pytest.raises(UnreadableLabels, match="do not differ"):
         np.savez(tmp_path / "unit.npz", **{**arrays, "features": np.ones_like(arrays["features"])})
-        prepare_vectors(settings(tmp_path / "unit.npz"))
+        prepared(tmp_path / "unit.npz")
 
 
 def test_a_vector_that_is_too_far_to_be_standardised_is_named(file: Path, tmp_path: Path) -> None:
-    material = prepare_vectors(settings(file))
+    row = rows_of(prepared(file), "test")[3]
     with np.load(file) as found:
         arrays = dict(found)
-    row = int(material.rows["test"][3])
     arrays["features"] = arrays["features"] / 1e5
     arrays["features"][row, 2] = 3e38
     np.savez(tmp_path / "far.npz", **arrays)
     with pytest.raises(UnreadableLabels, match=f"1 of the features are too large, first in row {row}"):
-        prepare_vectors(settings(tmp_path / "far.npz"))
+        prepared(tmp_path / "far.npz")

@@ -1,7 +1,7 @@
-"""A file of utterance vectors with labels and speakers, and its split by speakers.
+"""A file of utterance vectors with labels and speakers.
 
     vectors = read_vectors(Path("wavlm.npz"))
-    parts = split_vectors(vectors, "quick")         # indices of train, dev and test
+    vectors.x, vectors.labels, vectors.corpus
 
 An npz file has the arrays ``features`` (N x D numbers), ``labels`` and ``speakers`` (N words or whole numbers each). A
 safetensors file has the same with whole numbers; the words that they stand for may stand in its metadata, as JSON lists
@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.settings import VECTORS
 from edgeser.corpora.cards import UNSTATED
 from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.errors import CorpusNotFound, UnreadableLabels
 from edgeser.corpora.scan import one_spelling
-from edgeser.corpora.splits import PARTS, Split, make_split
 from edgeser_device.manifest import MOST_CLASSES
 from edgeser_export.text import require_label, require_path, require_text
 
-NAME = "features"
-"""What a run of vectors has as the name of its corpus."""
+CORPUS = VECTORS
+"""Name of the corpus in the settings of a run of vectors; its folder is the file."""
 ARRAYS = ("features", "labels", "speakers")
 FORMS = (".npz", ".safetensors")
 READING = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -39,7 +39,7 @@ READING = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zip
 
 
 @dataclass(frozen=True)
-class Vectors:
+class VectorFile:
     """One vector an utterance.
 
     Attributes:
@@ -58,13 +58,13 @@ class Vectors:
 
     @property
     def corpus(self) -> Corpus:
-        """A corpus of as many utterances, whose paths are their numbers below the file."""
+        """A corpus of as many utterances; the path of each is its number below the file."""
         utterances = tuple(
             Utterance(self.path / str(number), self.names[label], speaker)
             for number, (label, speaker) in enumerate(zip(self.labels, self.speakers, strict=True))
         )
         card = replace(UNSTATED, title=f"vectors of {require_text(self.path.name, str(self.path))}")
-        return Corpus(NAME, self.path.parent, utterances, self.names, card)
+        return Corpus(CORPUS, self.path.parent, utterances, self.names, card)
 
     @property
     def fingerprint(self) -> str:
@@ -73,7 +73,7 @@ class Vectors:
         return sha256(words + np.ascontiguousarray(self.x, dtype="<f4").tobytes()).hexdigest()
 
 
-def read_vectors(path: Path) -> Vectors:
+def read_vectors(path: Path) -> VectorFile:
     """Read a file of vectors.
 
     Raises:
@@ -83,7 +83,7 @@ def read_vectors(path: Path) -> Vectors:
         TextError: The file's name, a label or a speaker is text that no kit can carry.
     """
     if not require_path(path.absolute()).is_file():
-        raise CorpusNotFound(NAME, path, f"file ({' or '.join(FORMS)})")
+        raise CorpusNotFound(CORPUS, path, f"file ({' or '.join(FORMS)})")
     arrays = {name: _array(path, found, name) for found in (_read(path),) for name in ARRAYS}
     x = arrays["features"]
     if x.ndim != 2 or x.dtype.kind not in "fiu" or 0 in x.shape:
@@ -102,18 +102,8 @@ def read_vectors(path: Path) -> Vectors:
         raise UnreadableLabels(path, f"labels name {len(names)} classes, more than {MOST_CLASSES}")
     speakers = [require_text(name, f"{path}, speakers") for name in arrays["speakers"].astype(str).tolist()]
     people, _ = one_spelling(speakers)
-    return Vectors(path, x, labels.astype(np.int64), tuple(people[name] for name in speakers), tuple(names.tolist()))
-
-
-def split_vectors(vectors: Vectors, name: str) -> tuple[Split, dict[str, NDArray[np.int64]]]:
-    """The split by speakers of that name (quick, fold:K, seed:N; empty for seed:0), and the rows of each part.
-
-    Raises:
-        CorpusError: As :func:`edgeser.corpora.splits.make_split`.
-    """
-    split = make_split(vectors.corpus, name or None)
-    rows = {part: np.array([int(each.path.name) for each in split.part(part)], dtype=np.int64) for part in PARTS}
-    return split, rows
+    found = tuple(people[name] for name in speakers)
+    return VectorFile(path, x, labels.astype(np.int64), found, tuple(names.tolist()))
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

@@ -1,7 +1,10 @@
-"""Corpora as log-mels: computed in parallel, cached by the front-end's numbers and the recording's content.
+"""Log-mels: recordings read in parallel, normalised by the training clips, stored as bytes.
 
 features = extract(corpus, split, FrontendSpec(), Workers(jobs=2))
 features.train.crops        # (clips, 1, mels, frames), normalised by the training clips
+
+The log-mel of a recording is cached as a file of its own, by the front-end's numbers and the recording's content, so
+that it is computed once and can be read piece by piece.
 """
 
 from __future__ import annotations
@@ -11,20 +14,29 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.settings import START, Settings
 from edgeser.corpora.corpus import Corpus, Utterance, conflicts_of
 from edgeser.corpora.errors import ConflictingCopies, CorpusError
-from edgeser.corpora.splits import Split
+from edgeser.corpora.splits import Split, make_split
+from edgeser.corpora.table import load_corpus
+from edgeser.fingerprint import corpus_fingerprint
+from edgeser.representation.base import Augmentation, Features, Maps, Part, Representation, Stored
 from edgeser.workers import Workers
 from edgeser_device.audio import read_audio
+from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import AudioError
+from edgeser_device.formations import fold, unfold
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
 from edgeser_device.progress import progress_bar
+from edgeser_device.schedule import Schedule
+from edgeser_device.views import Mixing, Recipes
 
 PIECE = 64
 """Recordings that a worker reads at once."""
@@ -33,28 +45,16 @@ FRONTEND_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Part:
+class LogMelPart(Part):
     """One part of a split.
 
     Attributes:
-        utterances: The clips that could be read, in the corpus's order.
-        levels: Log-mel of each, dB, float32 (mels, any number of frames).
-        labels: Class of each, int64 (clips,).
+        levels: Log-mel of each clip, dB, float32 (mels, any number of frames).
         frontend: How to normalise and to cut windows.
     """
 
-    utterances: tuple[Utterance, ...]
     levels: tuple[NDArray[np.float32], ...]
-    labels: NDArray[np.int64]
     frontend: FrontendSpec
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    @property
-    def speakers(self) -> tuple[str, ...]:
-        """Speaker of each clip."""
-        return tuple(utterance.speaker for utterance in self.utterances)
 
     @property
     def crops(self) -> NDArray[np.float32]:
@@ -70,26 +70,91 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Features:
-    """A split corpus as log-mels.
+class LogMel(Representation):
+    """Log-mels of recordings.
 
     Attributes:
-        names: The emotions in the order of the classes.
-        train: Where the normalisation comes from.
-        dev: Speakers for selection.
-        test: Speakers that are scored once.
-        frontend: The front-end with the training clips' mean and standard deviation.
-        unreadable: Recordings that were left out, each with the reason.
-        audio_bytes: Bytes of the training recordings on the disk.
+        frontend: The front-end, with the training clips' mean and standard deviation once it is fitted.
     """
 
-    names: tuple[str, ...]
-    train: Part
-    dev: Part
-    test: Part
-    frontend: FrontendSpec
-    unreadable: tuple[tuple[Path, str], ...]
-    audio_bytes: int
+    frontend: FrontendSpec = field(default_factory=FrontendSpec)
+
+    name: ClassVar[str] = "log-mel"
+    has_time: ClassVar[bool] = True
+    augmentation: ClassVar[Augmentation] = Augmentation()
+    bank: ClassVar[Mixing] = Mixing()
+    usual_starts: ClassVar[tuple[str, str]] = (START[True], START[False])
+    input_shape: ClassVar[tuple[int, int, int]] = (1, FrontendSpec.mels, FrontendSpec.frames)
+
+    def extract(self, settings: Settings, workers: Workers) -> Features:
+        """As :meth:`Representation.extract`; unreadable recordings are listed and left out."""
+        corpus = load_corpus(settings.corpus, settings.folder or None)
+        return extract(corpus, make_split(corpus, settings.split or None), self.frontend, workers)
+
+    def blend(self, sources: Maps, weights: NDArray[np.float64], middle: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: ARG002
+        """The log-mel of sounds that are heard together, with the mean and the spread of its sources."""
+        return alike(at_once(sources, weights, float(self.frontend.std)), sources)
+
+    def quantise(self, items: Maps, formations: int) -> Stored:
+        """Items as bytes, see :mod:`edgeser_device.formations`."""
+        levels, scale, offset = fold(items, formations)
+        return {"levels": levels, "scale": scale, "offset": offset}
+
+    def dequantise(self, stored: Stored, formations: int) -> Maps:
+        """The log-mels that these bytes stand for."""
+        return unfold(**stored, formations=formations)
+
+    def make_set(
+        self,
+        stored: Stored,
+        classes: NDArray[np.uint8],
+        recipes: Recipes,
+        soft_labels: NDArray[np.float16],
+        names: tuple[str, ...],
+        schedule: Schedule,
+        formations: int,
+    ) -> DistilledSet:
+        """As :meth:`Representation.make_set`."""
+        return DistilledSet(
+            **stored,
+            classes=classes,
+            recipes=recipes,
+            soft_labels=soft_labels,
+            names=names,
+            schedule=schedule,
+            frontend=self.frontend,
+            formations=formations,
+        )
+
+    def read_set(self, data: bytes) -> DistilledSet:
+        """As :meth:`Representation.read_set`."""
+        return DistilledSet.from_bytes(data)
+
+    def describe(self) -> dict[str, Any]:
+        """The front-end, whose mean and standard deviation stand for the contents of the training clips."""
+        return {"frontend": self.frontend.to_json()}
+
+
+def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:
+    """The log-mel of sounds that are heard together.
+
+    Args:
+        sources: Log-mels (sources, mels, frames), in units of ``decibels`` dB about any level.
+        weights: Of their powers (sources,), above zero.
+        decibels: dB in one unit.
+
+    Returns:
+        10 log10(sum of weight 10^(dB / 10)) in the same units, (mels, frames).
+    """
+    bels = sources.astype(np.float64) * (decibels / 10)
+    loudest = bels.max(0)
+    return np.asarray((loudest + np.log10(np.tensordot(weights, 10 ** (bels - loudest), axes=1))) * (10 / decibels))
+
+
+def alike(item: NDArray[np.float64], sources: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The item with the mean and the standard deviation of its sources: a sum is louder and varies less."""
+    mean, spread = float(sources.mean()), float(sources.std())
+    return np.asarray(mean + (item - item.mean()) * (spread / max(float(item.std()), 1e-6)))
 
 
 def extract(corpus: Corpus, split: Split, spec: FrontendSpec, workers: Workers) -> Features:
@@ -117,7 +182,7 @@ def extract(corpus: Corpus, split: Split, spec: FrontendSpec, workers: Workers) 
         spec, mean=float(np.float32(everything.mean())), std=float(np.float32(max(everything.std(), 1e-6)))
     )
     train, dev, test = (
-        Part(
+        LogMelPart(
             utterances=part,
             levels=tuple(_levels(found, each) for each in part),
             labels=np.array([corpus.labels.index(each.emotion) for each in part], dtype=np.int64),
@@ -125,8 +190,8 @@ def extract(corpus: Corpus, split: Split, spec: FrontendSpec, workers: Workers) 
         )
         for part in readable
     )
-    audio_bytes = sum(each.path.stat().st_size for each in readable[0])
-    return Features(corpus.labels, train, dev, test, fitted, unreadable, audio_bytes)
+    size = sum(each.path.stat().st_size for each in readable[0])
+    return Features(corpus, split, LogMel(fitted), train, dev, test, corpus_fingerprint(corpus), size, unreadable)
 
 
 def log_mels(paths: Sequence[Path], spec: FrontendSpec, workers: Workers) -> dict[Path, NDArray[np.float32] | str]:
