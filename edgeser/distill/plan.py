@@ -12,14 +12,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeser.errors import WorkerError
 from edgeser.settings import Settings
+from edgeser.sheet import Sheet
 from edgeser.workers import Workers
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _CHILD = "import sys; from edgeser.distill.calibrate import main; sys.exit(main())"
 # Not with -m: what a module that is run in that way defines cannot be found by the workers.
@@ -50,18 +48,16 @@ def make_plan(settings: Settings, workers: Workers) -> dict[str, Any]:
     return result
 
 
-def plan_table(plan: Mapping[str, Any]) -> Table:
+def plan_table(plan: Mapping[str, Any]) -> Sheet:
     """A line a phase: how long it will take, and the most memory that will be held until its end."""
-    from rich.table import Table
-
-    table = Table("phase", "time", "memory so far")
+    table = Sheet("phase", ">time", ">memory so far")
     memory = plan["rss_mb"] or {}
     for name, seconds in plan["seconds"].items():
         held = f"{memory[name]:.0f} MB" if name in memory else ""
         if seconds or name != "checks":
-            table.add_row(f"{name} ({plan['checks']})" if name == "checks" else name, in_words(seconds), held)
+            table.add(f"{name} ({plan['checks']})" if name == "checks" else name, in_words(seconds), held)
     most = f"{plan['peak_rss_mb']:.0f} MB" if plan["peak_rss_mb"] else ""
-    table.add_row("total", in_words(plan["total_seconds"]), most, style="bold")
+    table.add("total", in_words(plan["total_seconds"]), most, style="bold")
     return table
 
 
