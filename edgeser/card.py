@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeser.audit.digest import digest_lines
 from edgeser.intervals import FEWEST, around, with_deviation
+from edgeser_device.machine import machine_words
 
 SYNTHETIC = "synthetic"
 """The kind of a corpus in which nobody speaks."""
@@ -232,5 +233,4 @@ def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> li
 def _machine(machine: Mapping[str, Any]) -> str:
     packages = machine.get("packages") or {}
     versions = [f"{name} {packages[name]}" for name in ("edgeser", "numpy") if name in packages]
-    parts = [machine.get("cpu"), f"{machine['cores']} cores" if machine.get("cores") else None, machine.get("system")]
-    return ", ".join(str(part) for part in (*parts, *versions) if part)
+    return ", ".join(part for part in (machine_words(machine), machine.get("system"), *versions) if part)

@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 the work was done and a gate failed, 2 wrong use or input,
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -30,19 +30,25 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def options(
-    debug: Annotated[  # noqa: ARG001  read by main, because it may stand anywhere
-        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")
-    ] = False,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
-) -> None:
-    """Distil emotional speech to a kit from which a small board trains its own emotion recogniser."""
-    if version:
+def print_version(asked: bool) -> None:
+    """Print the version, and end the program; called before a missing command would be."""
+    if asked:
         from edgeser import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[  # read by main, because it may stand anywhere
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Distil emotional speech to a kit from which a small board trains its own emotion recogniser."""
 
 
 PANELS = {"Host": (host, methods, auditing, reporting, data), "Kits": (kits,), "Board": (board, listening)}

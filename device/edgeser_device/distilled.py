@@ -151,6 +151,12 @@ def first_views(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
     return render(distilled.items(), distilled.recipes, np.arange(min(count, len(distilled.recipes))))
 
 
+def first_levels(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
+    """The same views as a model's files read them: levels in dB, not normalised."""
+    spec = distilled.frontend
+    return first_views(distilled, count) * np.float32(spec.std) + np.float32(spec.mean)
+
+
 def metadata_of(data: bytes) -> Mapping[str, Any]:
     """The metadata of a safetensors file.
 

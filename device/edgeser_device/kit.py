@@ -111,6 +111,12 @@ class Kit:
         return read_weights(self.members[INITIAL], self.graph, INITIAL)
 
     @property
+    def uar_packed(self) -> float | None:
+        """What students from its set reached on the test speakers where it was packed; None where nobody measured."""
+        found = (self.manifest["results"].get("distilled") or {}).get("uar_mean")
+        return float(found) if isinstance(found, int | float) else None
+
+    @property
     def step(self) -> bytes:
         """The training step as ONNX."""
         return self.members[step_name(self.distilled.schedule.optimiser, self.distilled.schedule.batch)]

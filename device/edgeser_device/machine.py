@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeser_export.children import process_mb
 from edgeser_export.errors import MissingRuntime
+from edgeser_export.words import counted
 
 PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "onnx", "soxr", "soundfile")
 """Packages whose version changes a number."""
+UNKNOWN = "unknown"
+"""The model of a machine that does not say it."""
 CGROUPS = (
     (
         "/sys/fs/cgroup/memory.max",
@@ -50,7 +55,7 @@ def describe_machine() -> dict[str, Any]:
 
     memory = memory_total_mb()
     return {
-        "model": _device_tree_model() or _text("/sys/class/dmi/id/product_name") or "unknown",
+        "model": _device_tree_model() or _text("/sys/class/dmi/id/product_name") or UNKNOWN,
         "is_raspberry_pi": "Raspberry Pi" in (_device_tree_model() or ""),
         "system": _system(),
         "kernel": platform.release(),
@@ -65,6 +70,13 @@ def describe_machine() -> dict[str, Any]:
         "temperature_c": temperature(),
         "throttled": _text("/sys/devices/platform/soc/soc:firmware/get_throttled"),
     }
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """The machine in a few words: what is known of model, processor and cores; see :func:`describe_machine`."""
+    model, cpu, cores = (machine.get(key) for key in ("model", "cpu", "cores"))
+    parts = [None if model == UNKNOWN else model, cpu, counted(cores, "core") if cores else None]
+    return ", ".join(part for part in parts if part)
 
 
 def installed_versions() -> dict[str, str]:
@@ -101,12 +113,8 @@ def throttled() -> int | None:
 
 
 def peak_rss_mb() -> float | None:
-    """The most memory that this process has held, in MB.
-
-    Read from VmHWM: what ``getrusage`` says of a child starts at its parent's peak.
-    """
-    kilobytes = _field("/proc/self/status", "VmHWM")
-    return round(kilobytes / 1024, 1) if kilobytes is not None else None
+    """The most memory that this process has held by itself, in MB; see :mod:`edgeser_export.children` for more."""
+    return process_mb("VmHWM")
 
 
 def family_peak_rss_mb() -> float | None:

@@ -27,19 +27,19 @@ from edgeser_device.names import DISTILLED
 from edgeser_export.digest import sha256
 from edgeser_export.files import hold, new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
-from edgeser_export.graph import Graph
+from edgeser_export.graph import Graph, recogniser
 
 if TYPE_CHECKING:
     from edgeser_device.distilled import DistilledSet
 
-SCHEMA = 1
-"""Version of the folder's format."""
+SCHEMA = 2
+"""Version of the folder's format; in 1 normalisation, temperature and softmax were not in the files."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 TESTED = "tested"
 """In the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
 """The weights before training on own clips; only where that was done."""
-AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
+AGAIN = "edgeser train-on-device KIT --out MODEL trains it again; or go back: edgeser rollback MODEL"
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,16 @@ class Model:
 
     @property
     def temperature(self) -> float:
-        """By which logits are divided; 1 in models that were written before there was one."""
-        stated = self.description.get("temperature", 1.0)
-        usable = isinstance(stated, int | float) and not isinstance(stated, bool) and 0.01 <= stated <= 100
-        if not usable:
+        """What the files divide logits by."""
+        stated = self.description.get("temperature")
+        if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0.01 <= stated <= 100:
             raise ModelError(f"the temperature of {self.folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
         return float(stated)
+
+    @property
+    def recogniser(self) -> Graph:
+        """What the files compute: the student, and what stands before and behind it."""
+        return recogniser(self.graph, self.frontend.mean, self.frontend.std, self.temperature)
 
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -127,7 +131,7 @@ def load_model(folder: Path) -> Model:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}", AGAIN) from error
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
-        raise ModelError(f"{folder} was written by another version of edgeser", AGAIN)
+        raise ModelError(f"{folder} was written by another version of edgeser: train again from the kit", AGAIN)
     labels, listed = description.get("labels"), description.get("files")
     if (
         not isinstance(listed, dict)
@@ -169,12 +173,15 @@ def record_test(folder: Path, score: Mapping[str, Any]) -> None:
         write_json(folder / DESCRIPTION, {**load_model(folder).description, TESTED: dict(score)})
 
 
-def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, kit_sha256: str) -> dict[str, str]:
+def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, temperature: float, kit_sha256: str) -> dict[str, str]:
     """What every file for a runtime says of itself, so that it can be used without this program."""
     return {
         "labels": ",".join(labels),
         "frontend": json.dumps(spec.to_json(), sort_keys=True),
-        "normalisation": f"(log-mel in dB - {spec.mean:.9g}) / {spec.std:.9g}",
+        "temperature": f"{temperature:.9g}",
+        "input": f"log-mel levels in dB, {spec.mels} x {spec.frames}",
+        "output": "probabilities",
+        "folded": f"normalisation (x - {spec.mean:.9g}) / {spec.std:.9g}, temperature, softmax",
         "kit_sha256": kit_sha256,
     }
 

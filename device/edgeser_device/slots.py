@@ -258,7 +258,6 @@ def _require_same(copy: Path, kit: Kit) -> None:
 
 
 def _state(kit: Kit) -> dict[str, Any]:
-    distilled = kit.manifest["results"].get("distilled") or {}
     versions = installed_versions()
     return {
         "schema": SCHEMA,
@@ -267,7 +266,7 @@ def _state(kit: Kit) -> dict[str, Any]:
         "labels": list(kit.labels),
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": kit.distilled.schedule.steps,
-        "uar_packed": distilled.get("uar_mean"),
+        "uar_packed": kit.uar_packed,
         "edgeser": versions.get("edgeser"),
         "packages": {name: version for name, version in versions.items() if name != "edgeser"},
     }

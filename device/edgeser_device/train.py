@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgeser_device.calibration import fit_student
 from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
-from edgeser_device.distilled import first_views
+from edgeser_device.distilled import first_levels
 from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.generated import Drawing, Source, open_source, with_set
 from edgeser_device.golden import SEED, FirstSteps
@@ -32,7 +33,6 @@ from edgeser_device.machine import (
     available_cores,
     describe_machine,
     installed_versions,
-    peak_rss_mb,
     seconds_since_start,
 )
 from edgeser_device.model import (
@@ -52,10 +52,11 @@ from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import choose_plan, give_back_memory, with_batch
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
+from edgeser_export.children import Told, ignore_phase, tree_peak_mb
 from edgeser_export.errors import GraphError
 from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
 from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
-from edgeser_export.formats import FORMATS
+from edgeser_export.graph import recogniser
 
 PARITY_ITEMS = 16
 """Views on which the written files are compared with the trained student."""
@@ -95,7 +96,9 @@ class TrainReport:
         steps: Steps of the whole training.
         seconds: Seconds of the steps and the statistics, all parts of an interrupted training together.
         first_step_s: Seconds from the start of the program to the end of the first step, imports and checks included.
-        peak_rss_mb: The most memory that the training process held; None where the system does not tell.
+        total_seconds: Seconds since the program was started: imports, checks and the writing of the files too.
+        peak_rss_mb: The most memory that the training process held at one time, together with a child that wrote files;
+            None where the system does not tell.
         loss: Of the last step.
         backend: The runtime and its version.
         threads: Of the training.
@@ -110,6 +113,7 @@ class TrainReport:
     steps: int
     seconds: float
     first_step_s: float
+    total_seconds: float
     peak_rss_mb: float | None
     loss: float
     backend: str
@@ -133,7 +137,7 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
         kit: The kit.
         model: The folder to write; a model there is kept as ``MODEL.previous``.
         settings: How to train.
-        advance: Told the steps done.
+        advance: Told the steps done, and what is done before and after them.
 
     Raises:
         ModelError: Something else than a model stands at ``model``, or another process is writing there.
@@ -160,6 +164,7 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     schedule = replace(kit.distilled.schedule, steps=settings.steps or kit.distilled.schedule.steps)
     schedule = with_batch(schedule, plan.batch)
     start = _start(kit, model, schedule, settings, threads)
+    advance(start[0].done, "checking the kit")
     saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
     resumed_at = start[0].done
     opened = open_checked(kit, plan, threads)
@@ -175,12 +180,14 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     state = replace(state, values={name: value.copy() for name, value in state.values.items()})
     del session, source
     give_back_memory()
+    advance(schedule.steps, "statistics")
     weights = _with_statistics(kit, files, state, schedule.batch, threads)
     report = TrainReport(
         steps=schedule.steps,
         seconds=round(made.seconds + time.monotonic() - began, 3),
         first_step_s=round(made.first_step_s, 3),
-        peak_rss_mb=peak_rss_mb(),
+        total_seconds=0.0,
+        peak_rss_mb=None,
         loss=made.loss,
         backend=f"onnxruntime {installed_versions().get('onnxruntime', 'unknown')}",
         threads=threads,
@@ -191,23 +198,29 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         plain=plan.plain,
         drawing=settings.drawing.words(kit),
     )
-    _require_kept_bound(report, settings.memory_mb)
-    write_model(model, kit, weights, report.to_json(), threads)
+
+    def described() -> dict[str, Any]:
+        nonlocal report
+        report = replace(report, total_seconds=round(seconds_since_start(), 3), peak_rss_mb=tree_peak_mb())
+        _require_kept_bound(report, settings.memory_mb)
+        return {"training": report.to_json()}
+
+    write_model(model, kit, weights, described, threads, told=partial(advance, schedule.steps))
     remove_file(checkpoint_path(model))
     return report
 
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 def write_model(
     model: Path,
     kit: Kit,
     weights: Mapping[str, NDArray[np.float32]],
-    training: Mapping[str, Any],
+    described: Callable[[], Mapping[str, Any]],
     threads: int,
-    more: Mapping[str, Any] = NOTHING,
     files: Mapping[str, bytes] = NOTHING,
+    told: Told = ignore_phase,
 ) -> None:
     """Write and compare the model's files, then put the folder in its place; errors as :func:`train`.
 
@@ -215,32 +228,35 @@ def write_model(
         model: The folder.
         kit: What was trained from.
         weights: Parameters and running statistics.
-        training: model.json's "training", a report as JSON.
+        described: Asked, when all memory has been taken, for model.json's "training", a report as JSON, and what else
+            it should hold.
         threads: Of the comparison.
-        more: Further keys of model.json.
         files: Further files by name.
+        told: Told what is done.
     """
-    distilled = kit.distilled
-    views = first_views(distilled, CALIBRATION_ITEMS)
-    about = file_metadata(kit.labels, distilled.frontend, kit.sha256)
-    formats = (*DEFAULT_FORMATS, *INT8_FORMATS)
+    distilled, spec = kit.distilled, kit.distilled.frontend
+    told("fitting the temperature")
+    temperature = fit_student(kit, weights, threads)
+    give_back_memory()
+    graph, levels = recogniser(kit.graph, spec.mean, spec.std, temperature), first_levels(distilled, CALIBRATION_ITEMS)
+    about = file_metadata(kit.labels, spec, temperature, kit.sha256)
+    formats, few = (*DEFAULT_FORMATS, *INT8_FORMATS), levels[:PARITY_ITEMS]
     with new_folder(model) as draft:
-        export_in_child(kit.graph, weights, draft, views[:PARITY_ITEMS], about, formats, threads, views, INT8_FORMATS)
+        export_in_child(graph, weights, draft, few, about, formats, threads, levels, INT8_FORMATS, told=told)
         content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
         for name, data in content.items():
             write_bytes(draft / name, data)
         description = {
             "schema": SCHEMA,
             "labels": list(kit.labels),
-            "frontend": distilled.frontend.to_json(),
+            "frontend": spec.to_json(),
             "student": kit.graph.to_json(),
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],
-            "training": dict(training),
-            "temperature": fit_student(distilled, _first_file(draft), kit.manifest["provenance"], threads),
+            "temperature": temperature,
             "machine": describe_machine(),
             "files": describe_files(draft),
-            **more,
+            **described(),
         }
         write_json(draft / DESCRIPTION, description)
         keep_previous(model)
@@ -251,10 +267,6 @@ def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(value) for name, value in weights.items()})
-
-
-def _first_file(draft: Path) -> bytes:
-    return next((draft / row.file_name).read_bytes() for row in FORMATS.values() if (draft / row.file_name).is_file())
 
 
 def _start(

@@ -22,6 +22,10 @@ from edgeser_device.views import render
 from edgeser_export.errors import MissingRuntime
 from edgeser_export.graph import Graph, Weights
 from edgeser_export.stepstate import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+from edgeser_export.stepwriter import Request
+
+FORWARD_BATCH = 32
+"""Items in one call of a :class:`ForwardPass`."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,28 @@ class TrainingSession:
                 "the kit's learning rate does not suit its student: distil again with a smaller one",
             )
         return TrainingState(state.done + 1, next_state(outputs)), loss
+
+
+class ForwardPass:
+    """What a student, or a part of one, gives with any weights, in batches of a fixed size."""
+
+    def __init__(self, graph: Graph, model: bytes, threads: int) -> None:
+        """Load the file that was written for :meth:`request`; errors as :func:`open_session`."""
+        self._session, self._output = open_session(model, threads), graph.output
+        self._read = {entry.name for entry in self._session.get_inputs()} - {ITEMS}
+
+    @staticmethod
+    def request(graph: Graph) -> Request:
+        """What :func:`edgeser_export.stepwriter.write_in_child` is asked for."""
+        return Request("forward", graph, {"batch": FORWARD_BATCH})
+
+    def __call__(self, items: NDArray[np.float32], weights: Weights) -> NDArray[np.float32]:
+        """The graph's output for ``items``, at least one: float32 (items, ...); errors as :func:`compute`."""
+        feeds = {name: weights[name] for name in self._read}
+        rows = np.arange(-(-len(items) // FORWARD_BATCH) * FORWARD_BATCH) % len(items)
+        batches = [rows[start : start + FORWARD_BATCH] for start in range(0, len(rows), FORWARD_BATCH)]
+        found = [compute(self._session, [self._output], {**feeds, ITEMS: items[batch]})[0] for batch in batches]
+        return np.concatenate(found)[: len(items)]
 
 
 def running_statistics(

@@ -118,7 +118,7 @@ def train_on_device(
     require_both(test, corpus)
     opened = read_kit(kit, trusted_keys(trust))
     asked = require_personal(opened, out, clips, adapt, max_forget, threads)
-    result: dict[str, Any] = {"uar": None, "model": str(out), "personal": None}
+    result: dict[str, Any] = {"uar": None, "uar_packed": opened.uar_packed, "model": str(out), "personal": None}
     if asked is None or asked.train_first:
         with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
             drawing = Drawing(points, as_original, fresh)
@@ -197,9 +197,9 @@ def export(
         result = {"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json(), "drop": drop.to_json()}
         print_json({**result, "uar": drop.after if drop.measure == "uar" else None})
     else:
-        worst = next(each.max_logit_difference for each in report.rows if each.format == row.name)
+        worst = next(each.max_probability_difference for each in report.rows if each.name == row.name)
         typer.echo(
-            f"{file}: {file.stat().st_size:,} bytes, logits within {worst:.1e} of the weights',"
+            f"{file}: {file.stat().st_size:,} bytes, probabilities within {worst:.1e} of the weights',"
             f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
         )
 
@@ -267,7 +267,7 @@ def bench(
     """Measure latency, memory and size on this machine; with --test also UAR."""
     require_64_bit()
     from edgeser.commands.tables import bench_table
-    from edgeser_device.bench import check_budget, run_bench, with_recommendation
+    from edgeser_device.bench import check_budget, file_of, run_bench, with_recommendation
     from edgeser_device.machine import available_cores
     from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
@@ -279,9 +279,9 @@ def bench(
         measured = run_bench(opened, runtime, counts, repeat, advance)
     if test is not None and corpus is not None:
         # Threads change sums by rounding only; another runtime may compute something else, so each is scored.
-        pairs = sorted({(row["format"], row["runtime"]) for row in measured.results})
-        scores = dict(zip(pairs, _tested(model, test, corpus, pairs), strict=True))
-        rows = tuple({**row, **scores[row["format"], row["runtime"]]} for row in measured.results)
+        files = measured.files()
+        scores = dict(zip(files, _tested(model, test, corpus, files), strict=True))
+        rows = tuple({**row, **scores[file_of(row)]} for row in measured.results)
         measured = replace(measured, results=rows)
     measured = with_recommendation(measured, opened)
     if as_json:

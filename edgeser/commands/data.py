@@ -39,11 +39,11 @@ def list_corpora(as_json: Json = False) -> None:
     if as_json:
         print_json({"corpora": rows})
         return
-    from rich.table import Table
+    from edgeser.sheet import Sheet
 
-    table = Table("name", "what", "kind", "licence", "layout")
+    table = Sheet("name", "what", "kind", "licence", "layout")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("name", "title", "kind", "licence", "layout")))
+        table.add(*(str(row[key]) for key in ("name", "title", "kind", "licence", "layout")))
     print_rich(table)
 
 

@@ -32,6 +32,7 @@ from edgeser.run import Run
 from edgeser.tables import convergence_words
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.machine import machine_words
 from edgeser_device.progress import note
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
@@ -225,7 +226,7 @@ def _provenance(run: Run, description: Mapping[str, Any], metrics: Mapping[str, 
         "making it took": f"{took['total_seconds']:.0f} s" if took["total_seconds"] else None,
         "memory for it": f"{took['peak_rss_mb']:.0f} MB" if took["peak_rss_mb"] else None,
         "evaluated with": f"edgeser {metrics['edgeser']}, seeds {', '.join(map(str, metrics['seeds']))}",
-        "evaluated on": f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}",
+        "evaluated on": f"{machine_words(machine)}, {machine['system']}, Python {machine['python']}",
         "packages there": packages,
     }
     return {name: str(value) for name, value in rows.items() if value}

@@ -19,7 +19,6 @@ from edgeser_export.errors import ExportError
 from edgeser_export.graph import INPUT, Conv, Linear
 from edgeser_export.lowering import InferenceGraph
 from edgeser_export.quantize import (
-    HIGHEST,
     Affine,
     Int8Plan,
     Parameters,
@@ -28,7 +27,15 @@ from edgeser_export.quantize import (
     joined_ranges,
     wide_affine,
 )
-from edgeser_export.rounding import LARGEST, input_count, nearest_weights, round_weights, summed_rows
+from edgeser_export.rounding import (
+    HIGHEST,
+    HIGHEST_CONVOLVED,
+    LARGEST,
+    input_count,
+    nearest_weights,
+    round_weights,
+    summed_rows,
+)
 
 BATCH = 8
 """Items that are calibrated at once."""
@@ -75,7 +82,7 @@ def measured_ranges(
         for name, tensor in tensors.items():
             low, high = found.get(name, (np.inf, -np.inf))
             found[name] = (min(low, float(tensor.min())), max(high, float(tensor.max())))
-        logits.append(tensors[lowered.graph.output])
+        logits.append(tensors[lowered.scores.graph.output])
     return found, np.concatenate(logits)
 
 
@@ -98,25 +105,27 @@ def rounded_parameters(op: Conv | Linear, lowered: InferenceGraph, read: np.floa
     """A layer's weight and bias as whole numbers; ``read`` is the scale of what it reads."""
     weight = lowered.weights[f"{op.name}.weight"].astype(np.float64)
     bias = lowered.weights.get(f"{op.name}.bias", np.zeros(len(weight), np.float32)).astype(np.float64)
-    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim))) if isinstance(op, Conv) else np.abs(weight).max()
-    scales = np.maximum(np.atleast_1d(largest) / HIGHEST, 1e-9).astype(np.float32)
+    convolved = isinstance(op, Conv)
+    highest = HIGHEST_CONVOLVED if convolved else HIGHEST
+    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)) if convolved else None)
+    scales = np.maximum(np.atleast_1d(largest) / highest, 1e-9).astype(np.float32)
     if op.name in moments:
-        steps = round_weights(weight, scales, moments[op.name])
+        steps = round_weights(weight, scales, moments[op.name], highest)
     else:
-        steps = nearest_weights(weight, scales)
+        steps = nearest_weights(weight, scales, highest)
     units = np.broadcast_to(scales * read, len(weight)).astype(np.float32)
     return Parameters(steps, scales, _whole(bias / units.astype(np.float64)), units)
 
 
 def corrected(lowered: InferenceGraph, plan: Int8Plan, items: Items, logits: NDArray[np.float32]) -> Int8Plan:
     """The plan whose logits over ``items`` have the mean of ``logits``, where a dense layer computes them."""
-    name = lowered.graph.output
+    name = lowered.scores.graph.output
     if name not in plan.parameters:
         return plan
     from edgeser_export.onnx_int8 import write_plan
     from edgeser_export.runtimes import load
 
-    found = load(write_plan(lowered, plan))(items).logits
+    found = load(write_plan(lowered.scores, plan))(items)
     missing = (logits.astype(np.float64) - found).mean(axis=0)
     last = plan.parameters[name]
     bias = _whole(last.bias + missing / last.bias_scales)
@@ -132,7 +141,7 @@ def _tensors(lowered: InferenceGraph, items: Items) -> Iterator[dict[str, NDArra
     session = open_onnx(write_every_tensor(lowered), threads=1)
     for start in range(0, len(items), BATCH):
         given = items[start : start + BATCH]
-        found = session.run([lowered.names[name] for name in names], {INPUT: given})
+        found = session.run(names, {INPUT: given})
         yield {INPUT: given, **dict(zip(names, found, strict=True))}
 
 

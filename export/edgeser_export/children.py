@@ -1,11 +1,24 @@
-"""What a child process that writes files says when it fails: one JSON line, or the way it ended."""
+"""Child processes that write files: how they are started, what they tell, how they fail, and what memory they take.
+
+    found = run_child("edgeser_export.stepwriter", [], "writing the training step", given=b"{}")     # the parent
+    sys.exit(answer(work))                                                                           # the child
+
+A child tells what it does on stderr, a JSON object a line: {"phase"}; at its end {"peak_rss_mb"}; and last, where it
+fails, {"kind", "message", "hint"}. Other lines there are the runtimes'.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Thread
 from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from edgeser_export.errors import (
     EdgeserError,
@@ -17,12 +30,130 @@ from edgeser_export.errors import (
     StorageError,
 )
 
+Told: TypeAlias = Callable[[str], object]
+"""Called with what a child does now, in a few words."""
+
+
+def ignore_phase(words: str) -> None:
+    """A ``Told`` that does nothing."""
+
+
+CHILD_SECONDS = 600.0
+"""A large student on the slowest board takes under a minute; beyond this a child is taken to hang."""
 KINDS: Mapping[str, type[EdgeserError]] = MappingProxyType(
     {
         kind.__name__: kind
         for kind in (ExportError, GraphError, MissingRuntime, ModelFileError, ParityError, StorageError)
     }
 )
+_together_mb = [0.0]
+"""What this process and a child held together, for each child that has ended."""
+
+
+def run_child(
+    module: str,
+    arguments: Sequence[str],
+    what: str,
+    given: bytes = b"",
+    threads: int = 1,
+    seconds: float = CHILD_SECONDS,
+    told: Told = ignore_phase,
+) -> bytes:
+    """Run ``python -m module`` to its end.
+
+    Args:
+        module: A program that ends with :func:`answer`.
+        arguments: Its command line.
+        what: What it does, as a noun: "the export".
+        given: Its stdin.
+        threads: Of its numpy: more of them than free cores make it many times slower.
+        seconds: After these it is ended.
+        told: Told what it does.
+
+    Returns:
+        Its stdout.
+
+    Raises:
+        ExportError: It could not be started, or was ended by a signal or for its time; or the error that it tells.
+    """
+    # -P: a folder named onnx where the user stands must not hide the package.
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    reading, writing = os.pipe()
+    lines: list[str] = []
+    listener = Thread(target=_listen, args=(reading, lines, told))
+    listener.start()
+    try:
+        with os.fdopen(writing, "wb") as stderr:
+            child = subprocess.run(
+                command, input=given, stdout=subprocess.PIPE, stderr=stderr, timeout=seconds, env=environment
+            )
+    except subprocess.TimeoutExpired as error:
+        hint = "check the load and the free memory of this machine"
+        raise ExportError(f"{what} did not end within {seconds:g} s", hint) from error
+    except OSError as error:
+        raise ExportError(f"{what} could not be started: {error}", "check the free memory of this machine") from error
+    finally:
+        listener.join()
+    if child.returncode != 0:
+        raise child_error(what, child.returncode, "\n".join(lines))
+    return child.stdout
+
+
+def _listen(reading: int, lines: list[str], told: Told) -> None:
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            lines.append(line)
+            try:
+                said = json.loads(line)
+                if "phase" in said:
+                    told(said["phase"])
+                elif "peak_rss_mb" in said:
+                    _together_mb.append((process_mb("VmRSS") or 0) + said["peak_rss_mb"])
+            except (ValueError, TypeError):
+                continue
+
+
+def answer(work: Callable[[], object]) -> int:
+    """The child's side: do the work, tell how it ended, and return the exit code."""
+    error = None
+    try:
+        work()
+    except EdgeserError as found:
+        error = found
+    if (peak := process_mb("VmHWM")) is not None:
+        tell(peak_rss_mb=peak)
+    if error is None:
+        return 0
+    tell(kind=type(error).__name__, message=error.message, hint=error.hint)
+    return error.exit_code
+
+
+def tell(**said: Any) -> None:
+    """Say something to the parent, in one line."""
+    sys.stderr.write(json.dumps(said) + "\n")
+    sys.stderr.flush()
+
+
+def process_mb(field: str) -> float | None:
+    """Memory of this process in MB by a field of /proc/self/status: VmHWM is the most it held, VmRSS what it holds."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key == field:
+                return round(int(value.split()[0]) / 1024, 1)
+    except OSError:
+        pass
+    return None
+
+
+def tree_peak_mb() -> float | None:
+    """The most memory in MB that this process held, alone or together with a child that :func:`run_child` ran.
+
+    Read from VmHWM: what ``getrusage`` says of a child starts at its parent's peak. Pages that both share count twice.
+    """
+    own = process_mb("VmHWM")
+    return None if own is None else round(max(own, *_together_mb), 1)
 
 
 def child_error(what: str, code: int, stderr: str) -> EdgeserError:

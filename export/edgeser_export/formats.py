@@ -34,11 +34,11 @@ class Format:
     Attributes:
         name: What users write.
         suffix: End of the file's name, after ``student``.
-        precision: Type of the weights, and of what is computed between input and logits.
+        precision: Type of the weights, and of what is computed between normalisation and logits.
         summary: One line for help texts.
         write: (graph, weights, metadata, items to calibrate int8 on) -> content of the file.
         kind: The kind of runtime that runs it; see :mod:`edgeser_export.runtimes`.
-        bound: Largest accepted difference of the logits, as a share of the largest logit; see
+        bound: Largest accepted difference of a probability's logarithm, as a share of the largest logarithm; see
             :mod:`edgeser_export.parity`.
     """
 
@@ -126,13 +126,14 @@ def _writer(module: str, package: str) -> Any:
 
 
 FLOAT32_BOUND = 2e-5
-"""Of the largest logit. Correct files of the students differ by up to 1.1e-6: float32 sums in another order. Weights
-rounded to float16 differ by 1.4e-4 and more, a padding on the wrong side or a transposed kernel by 6e-3 and more. The
-bound leaves room for the kernels of processors that were not measured, and not for any of those."""
+"""Of the largest logarithm of a probability. Correct files of the students differ by up to TODO: float32 sums in
+another order. Weights rounded to float16 differ by 1.4e-4 and more, a padding on the wrong side or a transposed kernel
+by 6e-3 and more. The bound leaves room for the kernels of processors that were not measured, and not for those."""
 
 INT8_BOUND = 0.25
-"""Of the largest logit. Files of trained students differ from float32 by up to 0.08. Finer mistakes than this shows are
-found by the tests, against :func:`edgeser_export.quantize.run_int8`; what rounding costs is for ``--max-drop``."""
+"""Of the largest logarithm of a probability. Files of trained students differ from float32 by up to 0.08. Finer
+mistakes than this shows are found by the tests, against :func:`edgeser_export.quantize.run_int8`; what rounding costs
+is for ``--max-drop``."""
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {

@@ -12,6 +12,9 @@ Shapes are written without the batch: (channels, height, width), then (channels,
 reduction. Weights are a mapping from name to a float32 array: ``conv1.weight`` (out, in, kernel, kernel),
 ``norm1.weight``, ``norm1.bias``, ``norm1.running_mean``, ``norm1.running_var`` (channels,), ``logits.weight``
 (out, in), ``logits.bias`` (out,). The names and layouts are torch's.
+
+A file for a runtime holds more than a student: :func:`recogniser` adds the normalisation before it, and the temperature
+and the softmax behind it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -32,6 +35,8 @@ Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 INPUT = "x"
 """The name of a graph's input."""
+NORMALISED, PROBABILITIES = "normalised", "probabilities"
+"""The names of what :func:`recogniser` adds to a student: what the student then reads, and the output."""
 NORM_EPSILON = 1e-5
 """Added to the variance in every batch normalisation, as in torch."""
 
@@ -111,7 +116,26 @@ class Linear:
     bias: bool = True
 
 
-Op: TypeAlias = Conv | BatchNorm | Relu | Pool | Reduce | Concat | Add | Linear
+@dataclass(frozen=True)
+class Normalise:
+    """(x - mean) / std; both numbers are rounded to float32, and ``std`` is above 0."""
+
+    name: str
+    source: str
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Probabilities: the softmax of a vector divided by ``temperature``, which is above 0."""
+
+    name: str
+    source: str
+    temperature: float
+
+
+Op: TypeAlias = Conv | BatchNorm | Relu | Pool | Reduce | Concat | Add | Linear | Normalise | Softmax
 OPS: Mapping[str, type[Op]] = {
     "conv": Conv,
     "batchnorm": BatchNorm,
@@ -122,7 +146,10 @@ OPS: Mapping[str, type[Op]] = {
     "add": Add,
     "linear": Linear,
 }
-KINDS: Mapping[type[Op], str] = {op: kind for kind, op in OPS.items()}
+"""What a student may be made of."""
+FILE_OPS: Mapping[str, type[Op]] = {**OPS, "normalise": Normalise, "softmax": Softmax}
+"""What a file may be made of."""
+KINDS: Mapping[type[Op], str] = {op: kind for kind, op in FILE_OPS.items()}
 _SIZES = ("channels", "kernel", "stride", "padding", "size", "features")
 
 
@@ -133,7 +160,7 @@ def sources(op: Op) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Graph:
-    """Operations in the order they run; the last one is the output (the logits).
+    """Operations in the order they run; the last one is the output: a student's logits, a recogniser's probabilities.
 
     Attributes:
         input_shape: Shape of one item, (channels, height, width).
@@ -209,14 +236,14 @@ class Graph:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Graph:
-        """The inverse of :meth:`to_json`.
+    def from_json(cls, value: Any, known: Mapping[str, type[Op]] = OPS) -> Graph:
+        """The inverse of :meth:`to_json`, for graphs of the ``known`` operations.
 
         Raises:
             GraphError: Unknown operations, missing or superfluous fields, or fields of another type.
         """
         try:
-            ops = tuple(_op_from_json(entry) for entry in value["ops"])
+            ops = tuple(_op_from_json(entry, known) for entry in value["ops"])
             return cls(input_shape=tuple(_positive(size) for size in value["input_shape"]), ops=ops)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, GraphError):
@@ -239,6 +266,26 @@ class Graph:
 
     def _input_of(self, op: Op) -> Shape:
         return self.shapes[sources(op)[0]]
+
+
+def recogniser(student: Graph, mean: float, std: float, temperature: float) -> Graph:
+    """A student with all that makes it a recogniser: it reads levels in dB and gives probabilities.
+
+    The normalisation is an operation of its own: a convolution pads with zeros behind it, so that it cannot become part
+    of the convolution's weights.
+
+    Args:
+        student: The op graph, whose output are logits.
+        mean: Of the front-end, in dB, as the following one.
+        std: Above 0.
+        temperature: What the logits are divided by, above 0.
+
+    Raises:
+        GraphError: A number is out of its range, or the student has an operation of one of the new names.
+    """
+    inner = (reading(op, {INPUT: NORMALISED}) for op in student.ops)
+    ends = Normalise(NORMALISED, INPUT, mean, std), Softmax(PROBABILITIES, student.output, temperature)
+    return Graph(student.input_shape, (ends[0], *inner, ends[1]))
 
 
 def fold_batchnorm(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
@@ -336,6 +383,13 @@ def _shape(op: Op, inputs: list[Shape]) -> Shape:
         case Linear():
             _require(op, len(first) == 1, f"needs a vector, not {first}")
             return (op.features,)
+        case Normalise():
+            _require(op, abs(op.mean) < inf and 0 < op.std < inf, f"normalises by {op.mean} and {op.std}")
+            return first
+        case Softmax():
+            _require(op, len(first) == 1, f"needs a vector, not {first}")
+            _require(op, 0 < op.temperature < inf, f"has the temperature {op.temperature}")
+            return first
         case _:
             return first
 
@@ -349,9 +403,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _op_from_json(entry: Mapping[str, Any]) -> Op:
+def _op_from_json(entry: Mapping[str, Any], known: Mapping[str, type[Op]]) -> Op:
     values = dict(entry)
-    op = OPS[values.pop("op")]
+    op = known[values.pop("op")]
     for field in fields(op):
         value = values.get(field.name)
         if field.name == "sources":

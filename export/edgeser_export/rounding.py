@@ -1,7 +1,7 @@
 """Rounding a layer's weights so that what it computes changes least, not the weights themselves.
 
     rows = summed_rows(op, tensor)                           # what the layer sums, at some places of some items
-    steps = round_weights(weight, scales, rows.T @ rows)
+    steps = round_weights(weight, scales, rows.T @ rows, highest=127)
 
 Weights are rounded one input after the other; what a rounding changes in the sums is made up by the weights that are
 not rounded yet (Frantar et al. 2022, arXiv 2210.17323, after Hassibi and Stork 1993). The nearest numbers are the
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from edgeser_export.graph import Conv, Linear
 
-HIGHEST = 127
-"""Of whole numbers, and of the other sign the lowest."""
+HIGHEST, HIGHEST_CONVOLVED = 127, 64
+"""The largest whole number that a weight becomes, and of the other sign the lowest: in dense layers, in convolutions.
+x86 processors without VNNI add two products with unsigned numbers of eight bits in sixteen, and onnxruntime lets them
+cut off what is more: 2 * 255 * 64 is not. That costs less than the rounding of what a convolution reads."""
 LARGEST = 1200
 """Inputs of one output up to which the moments, a square matrix, are worth their memory and time on a board."""
 PLACES = 256
@@ -51,7 +53,7 @@ def summed_rows(op: Conv | Linear, tensor: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def round_weights(
-    weight: NDArray[np.floating], scales: NDArray[np.floating], moments: NDArray[np.float64]
+    weight: NDArray[np.floating], scales: NDArray[np.floating], moments: NDArray[np.float64], highest: int = HIGHEST
 ) -> NDArray[np.int8]:
     """Whole numbers whose products with ``scales`` take the place of a weight.
 
@@ -59,9 +61,10 @@ def round_weights(
         weight: (outputs, ...).
         scales: (outputs,) or (1,), above 0.
         moments: Sum of x x' over rows x of :func:`summed_rows`, (inputs, inputs).
+        highest: The largest whole number, up to 127.
 
     Returns:
-        Int8, the weight's shape, from -127 to 127.
+        Int8, the weight's shape, from -``highest`` to ``highest``.
     """
     left = weight.reshape(len(weight), -1).astype(np.float64)
     units = np.broadcast_to(np.asarray(scales, np.float64), len(weight))
@@ -72,14 +75,16 @@ def round_weights(
     steps = np.empty_like(left)
     left = left[:, order]
     for place in range(len(order)):
-        found = np.clip(np.rint(left[:, place] / units), -HIGHEST, HIGHEST)
+        found = np.clip(np.rint(left[:, place] / units), -highest, highest)
         change = (left[:, place] - found * units) / factor[place, place]
         left[:, place + 1 :] -= np.outer(change, factor[place, place + 1 :])
         steps[:, order[place]] = found
     return steps.reshape(weight.shape).astype(np.int8)
 
 
-def nearest_weights(weight: NDArray[np.floating], scales: NDArray[np.floating]) -> NDArray[np.int8]:
+def nearest_weights(
+    weight: NDArray[np.floating], scales: NDArray[np.floating], highest: int = HIGHEST
+) -> NDArray[np.int8]:
     """The nearest whole numbers; see :func:`round_weights`."""
     units = np.asarray(scales, np.float64).reshape(-1, *[1] * (weight.ndim - 1))
-    return np.clip(np.rint(weight / units), -HIGHEST, HIGHEST).astype(np.int8)
+    return np.clip(np.rint(weight / units), -highest, highest).astype(np.int8)

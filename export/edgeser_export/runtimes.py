@@ -1,7 +1,7 @@
 """The programs that run written files, behind one call.
 
     model = load(Path("student.tflite"), threads=1)
-    logits, probabilities = model(items)        # items: float32 (items, channels, height, width)
+    probabilities = model(items)        # items: float32 (items, channels, height, width), levels in dB
 
 One table, ``RUNTIMES``; nothing of a runtime is imported before a file is loaded in it. A loaded model never spins
 between two calls, so a listener that waits for sound leaves the processor idle.
@@ -16,32 +16,19 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint
 from edgeser_export.graph import INPUT
-from edgeser_export.lowering import OUTPUTS
 from edgeser_export.quiet import silenced
 
 Kind: TypeAlias = Literal["onnx", "tflite"]
 Items: TypeAlias = NDArray[np.float32]
 TFLITE_MARK = b"TFL3"
 """Bytes 4 to 8 of every TFLite file."""
-
-
-class Outputs(NamedTuple):
-    """What a student says of some items.
-
-    Attributes:
-        logits: float32 (items, classes).
-        probabilities: float32 (items, classes); the softmax of the logits.
-    """
-
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
 
 
 class Model(Protocol):
@@ -57,10 +44,13 @@ class Model(Protocol):
 
     @property
     def classes(self) -> int:
-        """Number of logits."""
+        """Number of outputs of one item."""
 
-    def __call__(self, items: Items) -> Outputs:
+    def __call__(self, items: Items) -> NDArray[np.float32]:
         """Compute ``items``, float32 (items, channels, height, width).
+
+        Returns:
+            What the file's one output says, float32 (items, classes).
 
         Raises:
             ExportError: The items have another shape or type.
@@ -201,9 +191,10 @@ class _OnnxModel:
         self.input_shape = tuple(inputs[0].shape[1:])
         self.classes = int(outputs[0].shape[1])
 
-    def __call__(self, items: Items) -> Outputs:
+    def __call__(self, items: Items) -> NDArray[np.float32]:
         _check_items(items, self.input_shape)
-        return Outputs(*self._session.run(OUTPUTS, {INPUT: items}))
+        found: NDArray[np.float32] = self._session.run(None, {INPUT: items})[0]
+        return found
 
 
 class _TfliteModel:
@@ -218,18 +209,17 @@ class _TfliteModel:
         _, height, width, channels = self._item_shape
         self.input_shape = (channels, height, width)
         self._input = int(inputs[0]["index"])
-        self._outputs = [int(entry["index"]) for entry in outputs]
+        self._output = int(outputs[0]["index"])
         self.classes = int(outputs[0]["shape"][1])
 
-    def __call__(self, items: Items) -> Outputs:
+    def __call__(self, items: Items) -> NDArray[np.float32]:
         _check_items(items, self.input_shape)
-        found = Outputs(*(np.empty((len(items), self.classes), dtype=np.float32) for _ in OUTPUTS))
+        found = np.empty((len(items), self.classes), dtype=np.float32)
         for number, item in enumerate(items):
             # With one channel this is a view; set_tensor copies into the interpreter's own memory.
             self._interpreter.set_tensor(self._input, item.transpose(1, 2, 0).reshape(self._item_shape))
             self._interpreter.invoke()
-            for values, index in zip(found, self._outputs, strict=True):
-                values[number] = self._interpreter.get_tensor(index)[0]
+            found[number] = self._interpreter.get_tensor(self._output)[0]
         return found
 
 
@@ -259,9 +249,9 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
 
 
 def _check_names(inputs: list[str], outputs: list[str]) -> None:
-    if inputs != [INPUT] or outputs != list(OUTPUTS):
+    if inputs != [INPUT] or len(outputs) != 1:
         raise ModelFileError(
-            f"the model has the inputs {inputs} and the outputs {outputs}, not {[INPUT]} and {list(OUTPUTS)}",
+            f"the model has the inputs {inputs} and the outputs {outputs}, not {[INPUT]} and one output",
             "only models that edgeser wrote can be loaded",
         )
 

@@ -3,15 +3,13 @@
     steps = write_in_child({"step": Request("training", graph, {"batch": 16, "trained": "frozen"})})
     steps["step"]        # bytes of an ONNX file
 
-The child is ``python -m edgeser_export.stepwriter``: requests as JSON on stdin, the files as safetensors on stdout; or
-one JSON line on stderr, {"kind", "message", "hint"}, and exit code 2.
+The child is ``python -m edgeser_export.stepwriter``: requests as JSON on stdin, the files as safetensors on stdout; see
+:mod:`edgeser_export.children`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +21,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from edgeser_export.children import child_error
-from edgeser_export.errors import EdgeserError, ExportError, MissingRuntime
+from edgeser_export.children import answer, run_child
+from edgeser_export.errors import ExportError, MissingRuntime
 from edgeser_export.graph import Graph
 
-SECONDS = 600.0
-"""The largest student takes a second on a PC; beyond this the child is taken to hang."""
 WRITERS: Mapping[str, str] = MappingProxyType(
     {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
 )
@@ -62,24 +58,10 @@ def write_in_child(requests: Mapping[str, Request]) -> dict[str, bytes]:
         name: {"writer": request.writer, "graph": request.graph.to_json(), "settings": dict(request.settings)}
         for name, request in requests.items()
     }
-    command = [sys.executable, "-P", "-m", "edgeser_export.stepwriter"]
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    given = json.dumps(asked).encode()
+    said = run_child("edgeser_export.stepwriter", [], "writing the training step", given)
     try:
-        child = subprocess.run(
-            command, input=json.dumps(asked).encode(), capture_output=True, timeout=SECONDS, env=environment
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"the training step was not written within {SECONDS:g} s", "check the load and the free memory"
-        ) from error
-    except OSError as error:
-        raise ExportError(
-            f"the writer of training steps could not be started: {error}", "check the free memory of this machine"
-        ) from error
-    if child.returncode != 0:
-        raise child_error("writing the training step", child.returncode, child.stderr.decode(errors="replace"))
-    try:
-        return {name: value.tobytes() for name, value in load(child.stdout).items()}
+        return {name: value.tobytes() for name, value in load(said).items()}
     except SafetensorError as error:
         raise ExportError(f"the writer of training steps answered: {error}", "see edgeser doctor") from error
 
@@ -102,14 +84,12 @@ def write(requests: Mapping[str, Any]) -> dict[str, bytes]:
 
 def main() -> int:
     """The child's side; returns its exit code."""
-    try:
+
+    def work() -> None:
         files = write(json.load(sys.stdin))
-    except EdgeserError as error:
-        line = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        sys.stderr.write(json.dumps(line) + "\n")
-        return error.exit_code
-    sys.stdout.buffer.write(save({name: np.frombuffer(data, np.uint8) for name, data in files.items()}))
-    return 0
+        sys.stdout.buffer.write(save({name: np.frombuffer(data, np.uint8) for name, data in files.items()}))
+
+    return answer(work)
 
 
 if __name__ == "__main__":

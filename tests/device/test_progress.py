@@ -66,8 +66,8 @@ def test_nothing_is_written_where_stderr_is_no_terminal() -> None:
         (10.0, 0, 5, ""),
         (10.0, 1, 5, "0:00:50 left"),
         (60.0, 2, 149, "1:14:30 left"),
-        (90.0, 3, 0, "0:00:00 left"),
-        (90.0, 3, -2, "0:00:00 left"),  # more than was announced
+        (90.0, 3, 0, ""),
+        (90.0, 3, -2, ""),  # more than was announced
         (7200.0, 1, 20, "40:00:00 left"),
     ],
 )

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from numpy.typing import NDArray
 from edgeser_device.errors import GateFailed, ModelError
 from edgeser_device.generated import with_set
 from edgeser_device.kit import Kit, read_weights
-from edgeser_device.machine import peak_rss_mb
 from edgeser_device.model import BASE, Model, load_model, only_writer, previous_path, require_replaceable
 from edgeser_device.personal.clips import OwnClips
 from edgeser_device.personal.lessons import prepare
@@ -32,6 +32,7 @@ from edgeser_device.personal.student import CutStudent
 from edgeser_device.personal.trial import Forgetting, Trial, forgetting, leave_out
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.train import weights_bytes, write_model
+from edgeser_export.children import tree_peak_mb
 
 FOLDS: Mapping[str, int] = {"full": 4, "tail": 16, "head": 16}
 """Trainings without some of the clips, at most: sixteen clips or fewer are left out one by one where that is quick."""
@@ -65,7 +66,8 @@ class PersonalReport:
         trial: On clips that were left out.
         forgetting: On the distilled set.
         seconds: All of it, without the export.
-        peak_rss_mb: The most memory that the process held; None where the system does not tell.
+        peak_rss_mb: The most memory that the process held at one time, together with a child that wrote files; None
+            where the system does not tell.
     """
 
     installed: bool
@@ -132,12 +134,18 @@ def fine_tune(
         kit = with_set(kit, model.distilled)  # of a kit that carries a generator, the points that were drawn
         base = base_weights(model)
         report, weights = adapt(kit, base, own, settings, advance)
+
+        def described() -> dict[str, Any]:
+            found = replace(report, peak_rss_mb=tree_peak_mb()).to_json()
+            personal = {key: value for key, value in found.items() if key not in ("installed", "reason")}
+            personal["clips"] = _counts(own, kit.labels)
+            return {"training": model.description["training"], "personal": personal}
+
         if report.installed:
-            personal = {key: value for key, value in report.to_json().items() if key not in ("installed", "reason")}
-            described = {"personal": {**personal, "clips": _counts(own, kit.labels)}}
-            training = model.description["training"]
-            write_model(folder, kit, weights, training, settings.threads, described, {BASE: weights_bytes(base)})
-    return report
+            files = {BASE: weights_bytes(base)}
+            done = number_of_trainings(own, settings.adapt)
+            write_model(folder, kit, weights, described, settings.threads, files, partial(advance, done))
+    return replace(report, peak_rss_mb=tree_peak_mb())
 
 
 def adapt(
@@ -163,7 +171,7 @@ def adapt(
     forgot = forgetting(student, upper, kit.distilled, how)
     reason = _why_not(trial, forgot, settings.max_forget)
     seconds = round(time.monotonic() - began, 3)
-    report = PersonalReport(not reason, reason, how.part, trial, forgot, seconds, peak_rss_mb())
+    report = PersonalReport(not reason, reason, how.part, trial, forgot, seconds, tree_peak_mb())
     return report, {**base, **upper}
 
 
