@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeser.errors import SettingsError
 from edgeser_export.errors import choice_hint
+from edgeser_export.home import expand
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ LARGE_CORPUS = 400
 
 
 def _whole_path(folder: str, base: Path) -> str:
-    return str((base / Path(folder).expanduser()).resolve())
+    return str((base / expand(Path(folder))).resolve())
 
 
 def _check_type(name: str, value: object, kind: object) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeser_export.home import expand
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 Trust = Annotated[
@@ -17,13 +19,22 @@ Trust = Annotated[
     typer.Option("--trust", metavar="KEY", help="Refuse kits that are not signed with this public key."),
 ]
 
+
+def whole_path(folder: Path | None) -> str:
+    """An absolute path, or an empty text where no folder is given."""
+    return str(expand(folder).resolve()) if folder else ""
+
+
 PIPE_WIDTH = 240
 """Columns of a table that goes into a pipe or file: no row is folded, so that grep and cut find whole lines."""
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout; numbers that are not finite are refused rather than printed."""
-    typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    """Print one JSON object on stdout; numbers that are not finite are refused rather than printed.
+
+    It is ASCII: names of files may be in any encoding, and so may be the terminal.
+    """
+    typer.echo(json.dumps(value, allow_nan=False))
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeser.commands import across, flags
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, print_json, print_rich, say, whole_path
 
 if TYPE_CHECKING:
     from edgeser.evaluate import Plan
@@ -218,7 +218,7 @@ def evaluate(
 
     if picture is not None:
         pictures.check_picture(picture)
-    place = str(folder.expanduser().resolve()) if folder else ""
+    place = whole_path(folder)
     of_vectors = Run(run).settings().corpus == VECTORS
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))

@@ -16,6 +16,7 @@ from edgeser.corpora.corpus import (
     sorted_labels,
 )
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
+from edgeser_export.home import expand
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg"})
 """Extensions of recordings. They only say what to look at: the decoder decides by content."""
@@ -56,7 +57,7 @@ def need_folder(name: str, folder: Path) -> Path:
     Raises:
         CorpusNotFound: It does not exist, or is a file.
     """
-    folder = folder.expanduser()
+    folder = expand(folder)
     if not folder.is_dir():
         raise CorpusNotFound(name, folder)
     return folder

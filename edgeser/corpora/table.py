@@ -25,6 +25,7 @@ from edgeser.corpora import (
 from edgeser.corpora.corpus import Corpus, CorpusFormat
 from edgeser.corpora.errors import CorpusNotFound, UnknownCorpus, WrongCorpus
 from edgeser.corpora.scan import find_audio
+from edgeser_export.home import expand
 
 _FORMATS = (demo, demos, iemocap, emodb, ravdess, cremad, urdu, folder_per_class, manifest, audformat)
 
@@ -53,7 +54,7 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
     if place is None:
         raise CorpusNotFound(name, None, form.wanted)
     try:
-        return form.load(place.expanduser())
+        return form.load(expand(place))
     except WrongCorpus as error:
         raise WrongCorpus(name, error.folder, error.layout, error.example, _looks_like(error.folder, name)) from None
 

@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from edgeser.across import label_map
-from edgeser.cli import app
+from edgeser.commands.app import app
 from edgeser.commands.host import _settings
 from edgeser.distill.table import METHODS, settings_for
 from edgeser.report.repeat import commands, distill_command, evaluate_command

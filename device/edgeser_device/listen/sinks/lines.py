@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from edgeser_device.listen.events import Event, Status
 from edgeser_device.listen.sinks.sink import Sink
@@ -40,7 +38,7 @@ class Complaints(Sink):
 
 def json_line(event: Event) -> str:
     """The event as one JSON object."""
-    return json.dumps(event.to_json(), allow_nan=False, ensure_ascii=False)
+    return json.dumps(event.to_json(), allow_nan=False)
 
 
 def plain_line(event: Event) -> str:
@@ -56,13 +54,3 @@ def heard(event: Event) -> str:
         return "(quiet)"
     name = event.emotion if event.state == "sure" else f"{event.emotion}?"
     return f"{name} {event.confidence:.0%}"
-
-
-@contextmanager
-def until_the_reader_leaves() -> Iterator[None]:
-    """End the block without an error when the program that reads our stdout has gone."""
-    try:
-        yield
-    except BrokenPipeError:
-        # What is still buffered would fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
