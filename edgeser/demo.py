@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,10 @@ from edgeser_export.words import counted
 
 DISTIL = ("--method", "invert", "--ipc", "6", "--set", "experts.steps=500", "--steps", "300")
 """Smaller than the defaults: the corpus has 192 training clips, and a first look should not take long."""
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
+SECONDS_TO_END = 5.0
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,27 @@ class Caller:
         """Every JSON line that the command prints."""
         note(f"$ edgeser {shlex.join(words)}")
         command = [sys.executable, "-P", "-m", "edgeser", *words, "--json"]  # -P: whatever lies in the current folder
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            try:
+                printed, _ = child.communicate()
+            except KeyboardInterrupt:
+                if _end(child) == INTERRUPTED:  # it has said so
+                    raise SystemExit(INTERRUPTED) from None
+                raise
+        if child.returncode:
             raise RunError(
-                f"the demo's command {words[0]} failed with code {done.returncode}", "its own error stands above"
+                f"the demo's command {words[0]} failed with code {child.returncode}", "its own error stands above"
             )
-        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+        return [json.loads(line) for line in printed.splitlines() if line.strip()]
+
+
+def _end(child: subprocess.Popen[str]) -> int:
+    """Wait for a command after Ctrl-C, which reaches it too; one that has not got it is told."""
+    try:
+        return child.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+        return child.wait()
 
 
 def summary_table(summary: Summary) -> Group:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgeser.errors import SettingsError
 from edgeser_export.errors import choice_hint
 from edgeser_export.graph import INPUT, Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
+from edgeser_export.numbers import read_number
 
 Block = tuple[Op, ...]
 Architecture = Callable[[int, float], tuple[Op, ...]]
@@ -147,7 +148,7 @@ def parse_student(text: str, width: float = 1.0) -> tuple[str, float]:
     """
     name, _, factor = text.partition(":")
     try:
-        return name, float(factor) if factor else width
+        return name, read_number(factor) if factor else width
     except ValueError as error:
         raise SettingsError(f"{text!r} names no width", "write a number after the colon: cnn6:0.25") from error
 

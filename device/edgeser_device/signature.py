@@ -24,6 +24,7 @@ from edgeser_device.errors import KeyFileError, KitUntrusted
 from edgeser_export.digest import sha256
 from edgeser_export.errors import MissingExtra, StorageError
 from edgeser_export.files import write_bytes
+from edgeser_export.home import home
 
 ALGORITHM = "ed25519"
 MAX_KEY_BYTES = 16_384
@@ -191,8 +192,10 @@ def trust_path() -> Path:
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named)
-    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgeser" / "trusted.pub"
-    return SYSTEM_TRUST if SYSTEM_TRUST.exists() and not own.exists() else own
+    given, user = os.environ.get("XDG_CONFIG_HOME"), home()
+    configured = Path(given) if given else user and user / ".config"
+    own = configured and configured / "edgeser" / "trusted.pub"
+    return SYSTEM_TRUST if own is None or (SYSTEM_TRUST.exists() and not own.exists()) else own
 
 
 def trusted_keys(asked: Path | None = None) -> tuple[PublicKey, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeser.commands import flags
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, print_json, print_rich, say, whole_path
 from edgeser.commands.host import RunFolder, require_host, workers_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def audit(
 
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
     chosen = {name: value for name, value in overrides.items() if value is not None}
-    place = str(folder.expanduser().resolve()) if folder else ""
+    place = whole_path(folder)
     plan = AuditPlan(shadows, tuple(start or ()), resume or dry_run, chosen, place, sounds)
     if dry_run:
         _foretell(Run(run), plan, jobs, backend, as_json)

@@ -255,10 +255,10 @@ def bench(
     ] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000_000, help="Measured calls.")] = 200,
     budget_ms: Annotated[
-        float | None, typer.Option("--budget-ms", help="Exit with 1 unless a file's p95 keeps it.")
+        float | None, typer.Option("--budget-ms", min=0, help="Exit with 1 unless a file's p95 keeps it.")
     ] = None,
     budget_mb: Annotated[
-        float | None, typer.Option("--budget-mb", help="Exit with 1 unless a file's peak memory keeps it.")
+        float | None, typer.Option("--budget-mb", min=0, help="Exit with 1 unless a file's peak memory keeps it.")
     ] = None,
     test: Test = None,
     corpus: CorpusName = None,

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
+from edgeser_export.home import expand
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 Trust = Annotated[
@@ -32,13 +34,21 @@ class Verb(TyperCommand):
                 option.show_default = "none"
 
 
+def whole_path(folder: Path | None) -> str:
+    """An absolute path, or an empty text where no folder is given."""
+    return str(expand(folder).resolve()) if folder else ""
+
+
 PIPE_WIDTH = 240
 """Columns of a table that goes into a pipe or file: no row is folded, so that grep and cut find whole lines."""
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout; numbers that are not finite are refused rather than printed."""
-    typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    """Print one JSON object on stdout; numbers that are not finite are refused rather than printed.
+
+    It is ASCII: names of files may be in any encoding, and so may be the terminal.
+    """
+    typer.echo(json.dumps(value, allow_nan=False))
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeser.commands import across, flags
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, print_json, print_rich, say, whole_path
 from edgeser.config.settings import INPUT, SETTINGS
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def evaluate(
 
     if picture is not None:
         pictures.check_picture(picture)
-    place = str(folder.expanduser().resolve()) if folder else ""
+    place = whole_path(folder)
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
     every = students_for(Run(run).graph().input_shape) if transfer else ()

@@ -11,6 +11,7 @@ import typer
 from edgeser.commands.board import CorpusName, Test, measure_here, require_both
 from edgeser.commands.common import Json, Trust, print_json, print_rich, say
 from edgeser.targets import TARGETS
+from edgeser_export.home import expand
 
 KitFile = Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")]
 Folder = Annotated[
@@ -183,7 +184,7 @@ def status(folder: Folder = HOME, as_json: Json = False) -> None:
     from edgeser.commands.tables import status_table
     from edgeser_device.slots import describe
 
-    found = describe(folder.expanduser())
+    found = describe(expand(folder))
     if as_json:
         print_json(found)
     else:
@@ -205,10 +206,10 @@ def install(
 
     require_both(test, corpus)
     with progress_bar("training", 0) as advance:
-        found = install_kit(folder.expanduser(), kit, trusted_keys(trust), advance)
+        found = install_kit(expand(folder), kit, trusted_keys(trust), advance)
     if test is not None and corpus is not None:
         measure_here(Path(found["model"]), test, corpus)
-        found = describe(folder.expanduser())
+        found = describe(expand(folder))
     if as_json:
         print_json(found)
     else:
@@ -219,7 +220,7 @@ def rollback(folder: Folder = HOME, as_json: Json = False) -> None:
     """Go back to the slot before this one; a second time undoes the first."""
     from edgeser_device.slots import switch_back
 
-    found = switch_back(folder.expanduser())
+    found = switch_back(expand(folder))
     if as_json:
         print_json(found)
     else:
@@ -230,7 +231,7 @@ def check(folder: Folder = HOME, as_json: Json = False) -> None:
     """Check that the present model works, and go back to the one before it where it does not."""
     from edgeser_device.slots import check_or_switch_back
 
-    found = check_or_switch_back(folder.expanduser())
+    found = check_or_switch_back(expand(folder))
     if found["switched_back"] is not None:
         say(f"switched back, because the newer one does not work: {found['switched_back']}")
     if as_json:

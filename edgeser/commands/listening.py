@@ -10,6 +10,7 @@ import typer
 from edgeser.commands.common import Json, print_json, say
 from edgeser.commands.kits import HOME, Folder, device_app
 from edgeser_device.machine import require_64_bit
+from edgeser_export.home import expand
 
 if TYPE_CHECKING:
     pass
@@ -85,7 +86,9 @@ MqttCa = Annotated[
 SaveClips = Annotated[
     Path | None, typer.Option("--save-clips", metavar="DIR", help="Store what is said; every sink shows it.")
 ]
-ClipsMb = Annotated[float, typer.Option("--clips-mb", help="The oldest stored clips go beyond this size.")]
+ClipsMb = Annotated[
+    float, typer.Option("--clips-mb", min=0.001, max=1e9, help="The oldest stored clips go beyond this size.")
+]
 PrintUnit = Annotated[
     bool, typer.Option("--print-unit", help="Print a systemd unit that does this at every start of the board.")
 ]
@@ -183,7 +186,7 @@ def service(
 
     from edgeser_device.listen.unit import waits_for, write_service
 
-    script = write_service(folder.expanduser(), shlex.split(flags))
+    script = write_service(expand(folder), shlex.split(flags))
     lacking = waits_for()
     done = subprocess.run(["sh", str(script), "install"], check=False, capture_output=True, text=True)
     reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeser.commands import flags
-from edgeser.commands.common import Json, print_json, say
+from edgeser.commands.common import Json, print_json, say, whole_path
 from edgeser.commands.host import RunFolder, require_host, workers_of
 
 
@@ -45,7 +45,7 @@ def report(
     from edgeser.report.page import ReportPlan, write_report
     from edgeser.run import Run
 
-    place = str(folder.expanduser().resolve()) if folder else ""
+    place = whole_path(folder)
     plan = ReportPlan(out, place, items, not no_recordings)
     written = write_report(Run(run), plan, workers_of(jobs, backend))
     if as_json:

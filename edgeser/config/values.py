@@ -17,6 +17,7 @@ from typing import Any
 from edgeser.config.renamed import modern
 from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings
 from edgeser.errors import SettingsError
+from edgeser_export.home import expand
 
 GIVEN = "given"
 """The table of a run's config.toml that holds what the user gave; the rest of the file is what that came to."""
@@ -147,7 +148,7 @@ def read_settings(config: Path | None, given: Mapping[str, str]) -> tuple[Settin
     texts, more = modern(given, method)
     for place, base in ((values, config.parent if config else Path()), (texts, Path())):
         if place.get("folder"):
-            place["folder"] = str((base / Path(str(place["folder"])).expanduser()).resolve())
+            place["folder"] = str((base / expand(Path(str(place["folder"])))).resolve())
     if "ipc" in texts or "share" in texts:
         values = {key: value for key, value in values.items() if key not in ("ipc", "share")}
     parsed = {key: SETTINGS[key].parse(text) if key in SETTINGS else text for key, text in texts.items()}

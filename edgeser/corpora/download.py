@@ -21,6 +21,7 @@ from edgeser.corpora.fetch import fetch_file
 from edgeser.corpora.table import CORPORA, load_corpus
 from edgeser_export.errors import StorageError
 from edgeser_export.files import new_folder
+from edgeser_export.home import expand
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and the bytes in all, None where the server does not say."""
@@ -99,7 +100,7 @@ def download(name: str, folder: Path, *, base_url: str | None = None, progress: 
     source = SOURCES.get(name)
     if source is None:
         raise NotDownloadable(name, _access(name))
-    folder = folder.expanduser()
+    folder = expand(folder)
     if _is_complete(name, folder, source):
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -21,6 +21,7 @@ from edgeser.corpora.corpus import (
     sorted_labels,
 )
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
+from edgeser_export.home import expand
 from edgeser_export.text import is_path, require_path, spelling
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg"})
@@ -80,7 +81,7 @@ def need_folder(name: str, folder: Path) -> Path:
     Raises:
         CorpusNotFound: It does not exist, or is a file.
     """
-    folder = folder.expanduser()
+    folder = expand(folder)
     if not folder.is_dir():
         raise CorpusNotFound(name, folder)
     return folder

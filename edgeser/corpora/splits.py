@@ -131,7 +131,7 @@ def _parts(corpus: Corpus, name: str) -> SpeakerParts:
         return corpus.splits[name]
     if name == "quick":
         return _random_parts(corpus, 0)
-    match = re.fullmatch(r"(fold|seed):(\d{1,9})", name)
+    match = re.fullmatch(r"(fold|seed):([0-9]{1,9})", name)
     if match and match[1] == "seed":
         return _random_parts(corpus, int(match[2]))
     if match and 1 <= int(match[2]) <= _fold_count(corpus):

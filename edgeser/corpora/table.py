@@ -25,6 +25,7 @@ from edgeser.corpora import (
 from edgeser.corpora.corpus import Corpus, CorpusFormat
 from edgeser.corpora.errors import CorpusNotFound, UnclearLayout, UnknownCorpus, WrongCorpus
 from edgeser.corpora.scan import find_audio
+from edgeser_export.home import expand
 from edgeser_export.text import require_path
 
 _FORMATS = (demo, demos, iemocap, emodb, ravdess, cremad, urdu, folder_per_class, manifest, audformat)
@@ -55,13 +56,13 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
     place = Path(folder) if folder is not None else form.built_in
     if place is None:
         raise CorpusNotFound(name, None, form.wanted)
-    require_path(place.expanduser().absolute())
+    require_path(expand(place).absolute())
     try:
-        return form.load(place.expanduser())
+        return form.load(expand(place))
     except WrongCorpus as error:
         raise WrongCorpus(name, error.folder, error.layout, error.example, _looks_like(error.folder, name)) from None
     except UnclearLayout as error:
-        if guess := _looks_like(place.expanduser(), name):
+        if guess := _looks_like(expand(place), name):
             error.hint = f"wrong --corpus? the names look like --corpus {guess}"
         raise
 

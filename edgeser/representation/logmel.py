@@ -37,6 +37,7 @@ from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, n
 from edgeser_device.progress import progress_bar
 from edgeser_device.schedule import Schedule
 from edgeser_device.views import Mixing, Recipes
+from edgeser_export.home import home
 
 PIECE = 64
 """Recordings that a worker reads at once."""
@@ -205,11 +206,12 @@ def log_mels(paths: Sequence[Path], spec: FrontendSpec, workers: Workers) -> dic
     return found
 
 
-def cache_folder() -> Path:
-    """Where features are kept: EDGESER_CACHE, else the user's cache folder."""
-    given = os.environ.get("EDGESER_CACHE")
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(given) if given else home / "edgeser"
+def cache_folder() -> Path | None:
+    """Where features are kept: EDGESER_CACHE, else the user's cache folder; None, and nowhere, without such a user."""
+    given, shared, own = os.environ.get("EDGESER_CACHE"), os.environ.get("XDG_CACHE_HOME"), home()
+    if given:
+        return Path(given)
+    return Path(shared) / "edgeser" if shared else own and own / ".cache" / "edgeser"
 
 
 def _log_mels(paths: Sequence[Path], spec: FrontendSpec) -> list[NDArray[np.float32] | str]:
@@ -224,15 +226,17 @@ def _cached_log_mel(path: Path, spec: FrontendSpec, prefix: bytes) -> NDArray[np
         key = hashlib.sha256(prefix + path.read_bytes()).hexdigest()
     except OSError as error:
         return f"{path} cannot be opened: {error.strerror}"
-    entry = cache_folder() / "features" / key[:2] / f"{key}.f32"
-    if entry.is_file() and entry.stat().st_size % (4 * spec.mels) == 0 and entry.stat().st_size:
+    folder = cache_folder()
+    entry = folder and folder / "features" / key[:2] / f"{key}.f32"
+    if entry and entry.is_file() and entry.stat().st_size % (4 * spec.mels) == 0 and entry.stat().st_size:
         return np.fromfile(entry, dtype="<f4").reshape(spec.mels, -1)
     try:
         levels = np.ascontiguousarray(clip_log_mel(read_audio(path, spec.rate), spec))
     except AudioError as error:
         return error.message
-    with suppress(OSError):  # a cache that cannot be written costs time, not the run
-        _keep(entry, levels.astype("<f4").tobytes())
+    if entry:
+        with suppress(OSError):  # a cache that cannot be written costs time, not the run
+            _keep(entry, levels.astype("<f4").tobytes())
     return levels
 
 

@@ -37,6 +37,9 @@ from edgeser_device.runtime import Recogniser
 DIGITAL_SILENCE = 0.5
 """Seconds of zeros after which the stream begins anew."""
 
+LARGEST_GAIN_DB = 100
+"""From a whisper to a shout are 60 dB; what is larger is a mistake."""
+
 Keep: TypeAlias = Callable[[NDArray[np.float32], str], str | None]
 """Given an utterance's samples and emotion; the file in which it was stored, or None."""
 
@@ -58,6 +61,10 @@ class ListenSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
             raise ListenError(f"a least confidence of {self.min_confidence:g}", "give a number from 0 to 1")
+        if self.gain_db is not None and not -LARGEST_GAIN_DB <= self.gain_db <= LARGEST_GAIN_DB:
+            raise ListenError(
+                f"a gain of {self.gain_db:g} dB", f"give a number from -{LARGEST_GAIN_DB} to {LARGEST_GAIN_DB}"
+            )
 
 
 class Listener:

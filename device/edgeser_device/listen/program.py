@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ from edgeser_device.listen.gate import choose_gate, open_gate
 from edgeser_device.listen.loop import Listener, ListenSettings
 from edgeser_device.listen.service import run
 from edgeser_device.listen.sinks.sink import Sink, Sinks
-from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line, until_the_reader_leaves
+from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line
 from edgeser_device.model import load_model
 from edgeser_device.runtime import Recogniser
 
@@ -101,13 +101,13 @@ def _sinks(plan: Plan, recogniser: Recogniser, counters: Counters) -> Iterator[A
     """The sinks that were asked for, each as a context; the first one that fails ends the program."""
     live = plan.wav is None or plan.realtime
     if plan.as_json:
-        yield lines(json_line, complaints=live)
+        yield nullcontext(_lines(json_line, live))
     elif sys.stdout.isatty():
         from edgeser_device.listen.sinks.terminal import moving_bars
 
         yield moving_bars()
     else:
-        yield lines(plain_line, complaints=live)
+        yield nullcontext(_lines(plain_line, live))
     if plan.web or plan.web_address is not None:
         from edgeser_device.listen.sinks.web import web_page
 
@@ -118,11 +118,9 @@ def _sinks(plan: Plan, recogniser: Recogniser, counters: Counters) -> Iterator[A
         yield mqtt_topics(plan.mqtt, plan.mqtt_ca, recogniser.labels, counters)
 
 
-@contextmanager
-def lines(words: Callable[[Event], str], complaints: bool) -> Iterator[Sink]:
+def _lines(words: Callable[[Event], str], complaints: bool) -> Sink:
     """Lines on stdout, and the microphone's state on stderr."""
-    with until_the_reader_leaves():
-        yield Sinks([Lines(words), Complaints()] if complaints else [Lines(words)])
+    return Sinks([Lines(words), Complaints()] if complaints else [Lines(words)])
 
 
 @contextmanager

@@ -188,9 +188,17 @@ def _fill(
         before=f"ExecStartPre={' '.join(_quoted(word) for word in check)}\n" if check else "",
         patience=CHECK_SECONDS if check else START_SECONDS,
         folder=folder,
-        user=user or os.environ.get("SUDO_USER") or getpass.getuser(),
+        user=user or os.environ.get("SUDO_USER") or _user(),
         writable="".join(f"ReadWritePaths={_quoted(str(place))}\n" for place in writable),
     )
+
+
+def _user() -> str:
+    """The name of the user, or the number of one without an account; systemd takes both."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _quoted(word: str) -> str:

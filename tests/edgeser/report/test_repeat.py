@@ -19,7 +19,7 @@ import pytest
 from typer.main import get_command
 
 from edgeser.across import label_map
-from edgeser.cli import app
+from edgeser.commands.app import app
 from edgeser.commands.flags import texts_in
 from edgeser.commands.host import _settings
 from edgeser.config.settings import Settings

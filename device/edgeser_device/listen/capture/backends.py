@@ -259,7 +259,7 @@ def open_portaudio(device: str | None, rate: int, queue: BlockQueue, wrong: froz
 
 
 def _find(sounddevice: Any, device: str | None) -> Any:
-    wanted = int(device) if device is not None and device.isdigit() else device
+    wanted = int(device) if device is not None and re.fullmatch("[0-9]{1,9}", device) else device
     inputs = [row for row in sounddevice.query_devices() if row["max_input_channels"] > 0]
     if not inputs:
         raise MicrophoneError("no microphone was found", NO_DEVICE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -119,7 +118,7 @@ class Complaints(Sink):
 
 def json_line(event: Event) -> str:
     """The event as one JSON object."""
-    return json.dumps(event.to_json(), allow_nan=False, ensure_ascii=False)
+    return json.dumps(event.to_json(), allow_nan=False)
 
 
 def plain_line(event: Event) -> str:
@@ -135,13 +134,3 @@ def heard(event: Event) -> str:
         return "(quiet)"
     name = event.emotion if event.state == "sure" else f"{event.emotion}?"
     return f"{name} {event.confidence:.0%}"
-
-
-@contextmanager
-def until_the_reader_leaves() -> Iterator[None]:
-    """End the block without an error when the program that reads our stdout has gone."""
-    try:
-        yield
-    except BrokenPipeError:
-        # What is still buffered would fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

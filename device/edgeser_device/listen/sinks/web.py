@@ -14,6 +14,7 @@ import errno
 import hmac
 import json
 import os
+import re
 import secrets
 import socket
 import sys
@@ -93,7 +94,7 @@ def parse_address(text: str) -> Address:
     """
     host, separator, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not separator or not port.isdigit() or int(port) > 65535 or (":" in bare and bare == host):
+    if not separator or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535 or (":" in bare and bare == host):
         raise ListenError(f"{text!r} is no address", "give HOST:PORT, such as 0.0.0.0:8765")
     return Address("" if bare in ("0.0.0.0", "*") else bare, int(port))  # noqa: S104  the user asked for it
 
