@@ -26,9 +26,9 @@ from generative_pictures import samples_picture, write_sounds
 from generative_speakers import speaker_row
 from rich.console import Console
 
+from edgeser.config.settings import STEPS, Settings
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.pictures import check_picture, save
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores, describe_machine
 from edgeser_export.files import write_json
@@ -114,7 +114,7 @@ def speakers(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
     """The row on speakers, kept in the generator's folder; one that was scored on other clips is measured again."""
     path = opened.cell.folder(request) / "speakers.json"
     if "scored" not in read(path).get(draw.name, {}):
-        update(path, draw.name, speaker_row(opened, draw, int(request.overrides.get("steps", Settings.steps))))
+        update(path, draw.name, speaker_row(opened, draw, int(request.overrides.get("steps", STEPS))))
     return dict(read(path)[draw.name])
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.config.settings import START
+from edgeser.config.settings import STARTS as USUAL
 from edgeser.distill.method import Assignment
 from edgeser.distill.voices import alike, at_once, draws, fitting_shift, pairs
 
@@ -101,7 +101,7 @@ DRAWN: Mapping[str, Callable[[Assignment], list[NDArray[np.int64]]]] = MappingPr
 
 def begin_items(assignment: Assignment) -> Items:
     """Items as the settings want them to begin."""
-    return STARTS[assignment.settings.start or START[True]](assignment)
+    return STARTS[assignment.settings.start or USUAL[True]](assignment)
 
 
 def smooth_noise(random: np.random.Generator, mels: int, frames: int) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgeser.config.settings import START, Settings
+from edgeser.config.settings import STARTS, Settings
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.errors import SettingsError
@@ -69,7 +69,7 @@ def require_start(settings: Settings) -> None:
     Raises:
         SettingsError: The method makes its items of something else.
     """
-    if find_method(settings.method).items is not None and settings.start not in ("", START[True]):
+    if find_method(settings.method).items is not None and settings.start not in ("", STARTS[True]):
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
 
 
