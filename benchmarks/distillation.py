@@ -14,7 +14,6 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ from distillation_runs import Request
 from distillation_tables import markdown_page, panels_of, result_of, row_of, sheets_of
 from rich.console import Console
 
-from edgeser.config.settings import Settings
-from edgeser.distill.starts import find_start
+from edgeser.config.settings import SETTINGS, Settings
 from edgeser.distill.table import METHODS, find_method
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.pictures import budget_picture, check_picture, save
@@ -36,9 +34,8 @@ from edgeser_device.machine import available_cores
 from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes, write_json
 
-CELLS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start_from")
+CELLS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start")
 """Settings that are dimensions of the table, so that --settings cannot give them."""
-READERS = {"int": int, "float": float, "str": str}
 
 
 def main() -> None:
@@ -99,13 +96,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
         SettingsError: No such setting, one that the table itself decides, or a value of another type.
     """
     name, _, value = text.partition("=")
-    kinds = {field.name: str(field.type) for field in fields(Settings) if field.name not in CELLS_DECIDE}
-    if name not in kinds:
-        raise SettingsError(f"--settings cannot give {name!r}", choice_hint(name, kinds))
-    try:
-        return name, READERS[kinds[name]](value)
-    except ValueError as error:
-        raise SettingsError(f"{name} is {value!r}, not of type {kinds[name]}", "write KEY=VALUE") from error
+    known = [key for key in SETTINGS if key not in CELLS_DECIDE]
+    if name not in known:
+        raise SettingsError(f"--settings cannot give {name!r}", choice_hint(name, known))
+    parsed = SETTINGS[name].parse(value)
+    SETTINGS[name].check(parsed)
+    return name, parsed
 
 
 def groups_of(arguments: argparse.Namespace) -> list[Group]:
@@ -150,7 +146,7 @@ def starts_of(name: str, arguments: argparse.Namespace) -> list[tuple[str, str]]
     if start and not learns:
         raise SettingsError(f"{method} chooses real items and begins as nothing", f"write {method} alone")
     if start:
-        find_start(start)
+        SETTINGS["start"].check(start)
         return [(method, start)]
     return [(method, each) for each in (arguments.start if learns and arguments.start else [""])]
 

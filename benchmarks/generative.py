@@ -26,7 +26,7 @@ from generative_pictures import samples_picture, write_sounds
 from generative_speakers import speaker_row
 from rich.console import Console
 
-from edgeser.config.settings import Settings
+from edgeser.config.settings import STEPS, Settings
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.intervals import deviation, with_deviation
 from edgeser.pictures import check_picture, save
@@ -115,7 +115,7 @@ def speakers(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
     """The row on speakers, kept in the generator's folder; one that was scored on other clips is measured again."""
     path = opened.cell.folder(request) / "speakers.json"
     if "scored" not in read(path).get(draw.name, {}):
-        update(path, draw.name, speaker_row(opened, draw, int(request.overrides.get("steps", Settings.steps))))
+        update(path, draw.name, speaker_row(opened, draw, int(request.overrides.get("steps", STEPS))))
     return dict(read(path)[draw.name])
 
 

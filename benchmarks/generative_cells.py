@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +30,7 @@ from distillation_runs import (
 )
 
 from edgeser.config.settings import Settings
-from edgeser.config.values import changed, settings_of
+from edgeser.config.values import changed, values_of
 from edgeser.distill.budget import resolve
 from edgeser.distill.gan import items as generated_items
 from edgeser.distill.gan_targets import BASES_OF_A_CLASS, INVERTED
@@ -52,12 +52,12 @@ from edgeser_export.generator import SHARPNESS
 LOSSES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "all": {},
-        "no critic": {"adversarial_weight": 0.0},
-        "no feature matching": {"feature_weight": 0.0},
-        "no L_SML": {"probability_weight": 0.0},
-        "no L_DIV": {"diversity_weight": 0.0},
-        "no pretraining": {"pretraining": 0.0},
-        "decoder only": {"pretraining": 1.0},
+        "no critic": {"gan.adversarial_weight": 0.0},
+        "no feature matching": {"gan.feature_weight": 0.0},
+        "no L_SML": {"gan.probability_weight": 0.0},
+        "no L_DIV": {"gan.diversity_weight": 0.0},
+        "no pretraining": {"gan.pretraining": 0.0},
+        "decoder only": {"gan.pretraining": 1.0},
     }
 )
 """The ablation: settings of each line."""
@@ -106,14 +106,14 @@ class Cell:
     def settings(self, request: Request) -> Settings:
         """What it is trained with; its own budget decides nothing about the generator."""
         place = "" if self.corpus == "demo" else str((request.corpora / self.corpus).resolve())
-        own = {"corpus": self.corpus, "folder": place, "seed": self.seed, "share": 0.056, "ship": "generator"}
-        return settings_of({"method": "gan", **own, **request.overrides, **LOSSES[self.loss]})
+        own = {"corpus": self.corpus, "folder": place, "seed": self.seed, "share": 0.056, "gan.ship": "generator"}
+        return changed(request.settings("gan", own), LOSSES[self.loss])
 
     def folder(self, request: Request) -> Path:
         """Where it is kept; the end of the name tells other settings apart."""
         name = f"{self.corpus}-{self.loss.replace(' ', '-')}-seed{self.seed}"
         recipe = {"bases": BASES_OF_A_CLASS, "sharpness": SHARPNESS, "inverted": INVERTED, "drawn": "in turn"}
-        of_settings = fingerprint(asdict(self.settings(request)))
+        of_settings = fingerprint(values_of(self.settings(request)))
         return request.out / "generators" / f"{name}-{digest({'settings': of_settings, **recipe})}"
 
 
@@ -137,7 +137,7 @@ class Opened:
 def open_cell(cell: Cell, request: Request) -> Opened:
     """Train the generator, or go on with it, and open it."""
     settings = cell.settings(request)
-    run = prepare_run(cell.folder(request) / "run", settings, tuple(asdict(settings)), request)
+    run = prepare_run(cell.folder(request) / "run", settings, tuple(values_of(settings)), request)
     if not run.is_finished:
         say(f"{cell.corpus}, {cell.loss}, seed {cell.seed}: training the generator")
     distil([run], together=1, jobs=1)
@@ -190,7 +190,7 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     """The assignment with the draw's budget, labels and ratio."""
     task = assignment.task
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
-    wanted |= {"ship": "generator" if draw.fresh else "items", "formations": 0}
+    wanted |= {"gan.ship": "generator" if draw.fresh else "items", "samples_per_item": 0}
     settings = changed(assignment.settings, {**wanted, "labels": draw.labels, "gan.ratio": draw.ratio})
     return replace(assignment, settings=resolve(settings, len(task.clips), task.classes, task.fewest_clips))
 

@@ -21,6 +21,11 @@ Trust = Annotated[
 ]
 
 
+def option(flag: str, text: str, value: str | None = None, **more: Any) -> Any:
+    """An option: its flag, its help, and what stands for its value in the help; ``more`` is typer's."""
+    return typer.Option(flag, help=text, metavar=value, **more)
+
+
 class Verb(TyperCommand):
     """A verb whose help shows the default of every option that takes a value; where there is none it says so."""
 

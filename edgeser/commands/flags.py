@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from edgeser.commands.common import Verb
+from edgeser.commands.common import Verb, option
 from edgeser.config.field import KINDS, Setting, shown
 from edgeser.config.renamed import FLAGS
 from edgeser.config.settings import SETTINGS
@@ -18,37 +18,17 @@ from edgeser.errors import SettingsError
 
 RUN, MACHINE = "Run", "Machine"
 """Headings of the options that are no settings."""
-Moved: TypeAlias = Annotated[
-    Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
-]
-Picture: TypeAlias = Annotated[
-    Path | None, typer.Option("--picture", metavar="FILE", help="Draw what is measured, as SVG, PNG or PDF.")
-]
+Moved: TypeAlias = Annotated[Path | None, option("--folder", "Where the corpus is now, if it was moved.", "DIR")]
+Picture: TypeAlias = Annotated[Path | None, option("--picture", "Draw what is measured, as SVG, PNG or PDF.", "FILE")]
 Backend: TypeAlias = Annotated[
-    str, typer.Option(metavar="NAME", help="Where jobs run: local, or ray for a cluster.", rich_help_panel=MACHINE)
+    str, option("--backend", "Where jobs run: local, or ray for a cluster.", "NAME", rich_help_panel=MACHINE)
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        "--jobs",
-        min=1,
-        max=256,
-        metavar="N",
-        help="Number of processes.",
-        show_default="all cores",
-        rich_help_panel=MACHINE,
-    ),
+    option("--jobs", "Number of processes.", "N", min=1, max=256, show_default="all cores", rich_help_panel=MACHINE),
 ]
-Sets: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Any other setting, such as mtt.expert_span=6; may be repeated. edgeser methods NAME shows them.",
-        show_default="none",
-        rich_help_panel=RUN,
-    ),
-]
+SETS = "Any other setting, such as mtt.expert_span=6; may be repeated. edgeser methods NAME shows them."
+Sets: TypeAlias = Annotated[list[str] | None, option("--set", SETS, "KEY=VALUE", rich_help_panel=RUN)]
 
 
 class SettingsVerb(Verb):
@@ -96,15 +76,10 @@ OPTIONS: Mapping[str, Setting] = MappingProxyType(
 
 
 def _option(setting: Setting) -> inspect.Parameter:
-    option = typer.Option(
-        setting.flag,
-        metavar=KINDS[setting.kind][3],
-        help=setting.help,
-        show_default=setting.decides or True,
-        rich_help_panel=setting.panel,
-    )
-    default = None if setting.decides else shown(setting.default)
-    return _parameter(f"setting_{setting.key}", Annotated[str | None, option], default)
+    usual, default = setting.decides or True, None if setting.decides else shown(setting.default)
+    place = KINDS[setting.kind][2]
+    made = option(setting.flag, setting.help, place, show_default=usual, rich_help_panel=setting.panel)
+    return _parameter(f"setting_{setting.key}", Annotated[str | None, made], default)
 
 
 def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeser.commands import across, flags
-from edgeser.commands.common import Json, print_json, print_rich, say, whole_path
+from edgeser.commands.common import Json, option, print_json, print_rich, say, whole_path
 from edgeser.config.settings import INPUT, SETTINGS
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from edgeser.run import Run
     from edgeser.workers import Workers
 
+FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
+CONFIG = "TOML file with settings; options come before it."
+DRY_RUN = "Check everything, and print about how long it takes."
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
 
 
@@ -54,37 +57,11 @@ def distill(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help=SETTINGS["folder"].help, show_default=False)
     ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            "--features",
-            metavar="FILE",
-            help="Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.", rich_help_panel=flags.RUN)
-    ] = Path("run"),
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            help="TOML file with settings; options come before it.",
-            show_default="none",
-            rich_help_panel=flags.RUN,
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.", rich_help_panel=flags.RUN)
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Check everything, and print about how long it takes.", rich_help_panel=flags.RUN
-        ),
-    ] = False,
+    features: Annotated[Path | None, option("--features", FEATURES, "FILE", rich_help_panel=INPUT)] = None,
+    out: Annotated[Path, option("--out", "Folder of the run.", "RUN", rich_help_panel=flags.RUN)] = Path("run"),
+    config: Annotated[Path | None, option("--config", CONFIG, "FILE", rich_help_panel=flags.RUN)] = None,
+    resume: Annotated[bool, option("--resume", "Go on with an interrupted run.", rich_help_panel=flags.RUN)] = False,
+    dry_run: Annotated[bool, option("--dry-run", DRY_RUN, rich_help_panel=flags.RUN)] = False,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
@@ -128,25 +105,20 @@ def _outcome(run: Run) -> dict[str, Any]:
 def evaluate(
     run: RunFolder,
     arch: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[:WIDTH]", help="Train another architecture on the same set too; may be repeated."),
+        list[str] | None, option("--arch", "Train another architecture too; may be repeated.", "NAME[:WIDTH]")
     ] = None,
     transfer: Annotated[
-        bool, typer.Option("--transfer", help="Train all architectures on the same set, at the run's width.")
+        bool, option("--transfer", "Train all architectures on the same set, at the run's width.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each row.")] = 5,
-    full: Annotated[bool, typer.Option("--full", help="Also on all real clips; gives the ratio.")] = False,
-    full_best: Annotated[
-        bool, typer.Option("--full-best", help="Also on all real clips with as many steps as help.")
-    ] = False,
-    full_soft: Annotated[
-        bool, typer.Option("--full-soft", help="Also on all real clips with the experts' soft labels.")
-    ] = False,
+    seeds: Annotated[int, option("--seeds", "Trainings of each row.", "N", min=1, max=100)] = 5,
+    full: Annotated[bool, option("--full", "Also on all real clips; gives the ratio.")] = False,
+    full_best: Annotated[bool, option("--full-best", "Also on all real clips with as many steps as help.")] = False,
+    full_soft: Annotated[bool, option("--full-soft", "Also on all real clips with the experts' soft labels.")] = False,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also on random, random_soft, random_bank and random_bank_bytes.")
+        bool, option("--baselines", "Also on random, random_soft, random_bank and random_bank_bytes.")
     ] = False,
     convergence: Annotated[
-        bool, typer.Option("--convergence", help="Also for shorter trainings, the set against all real clips.")
+        bool, option("--convergence", "Also for shorter trainings, against all real clips.")
     ] = False,
     picture: flags.Picture = None,
     folder: flags.Moved = None,
@@ -184,12 +156,8 @@ def evaluate(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
-    picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE", help="Draw the runs, as SVG, PNG or PDF.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML file.")
-    ] = None,
+    picture: flags.Picture = None,
+    html: Annotated[Path | None, option("--html", "Write the comparison as one HTML file.", "FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""

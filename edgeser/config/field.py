@@ -1,28 +1,31 @@
-"""What one setting is: its default, what is allowed, and what it means, written beside the field of a dataclass.
+"""What one setting is: a field of a dataclass with a default, what is allowed, and its meaning as the text below.
 
 @dataclass(frozen=True)
-class Mtt(Group):
-    prefix: ClassVar[str] = "mtt."
-    expert_span: int = setting(4, "Epochs from the start of a match to its target.", low=1, high=1000)
+class Mtt:
+    expert_span: int = setting(4, 1, 1000)
+    \"\"\"Distance from the start of a match to its target, P, in epochs of the experts.\"\"\"
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from itertools import pairwise
+from typing import Any
 
 from edgeser.errors import SettingsError
 from edgeser_export.errors import choice_hint
 
 Value = int | float | str
-KINDS: dict[str, tuple[type[int | float | str], tuple[type, ...], str, str]] = {
-    "int": (int, (int,), "a whole number", "N"),
-    "float": (float, (int, float), "a number", "X"),
-    "str": (str, (str,), "a word", "NAME"),
+KINDS: dict[str, tuple[type[Value], str, str]] = {
+    "int": (int, "a whole number", "N"),
+    "float": (float, "a number", "X"),
+    "str": (str, "a word", "NAME"),
 }
-"""By the annotation of a field: the type, what is taken for it, the same in words, and its place in a usage line."""
+"""By the annotation of a field: the type, the same in words, and its place in a usage line."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +36,29 @@ class Setting:
         key: Its name in files and after ``--set``: ``ipc``, ``mtt.expert_span``.
         kind: The type as annotated: ``int``, ``float`` or ``str``.
         default: The value where nothing is given.
-        help: What it means, as one sentence without its default.
+        help: What it means, as one sentence.
         low: The smallest value of a number without ``choices``.
         high: The largest value of such a number.
-        choices: The only values; empty where all from ``low`` to ``high``, or all words, are allowed.
+        choices: The only values besides the default; empty where there are bounds, or all words are allowed.
         decides: What decides where the default is left, in words; empty where the default itself is used.
-        flag: The option of ``distill`` that gives it; empty where only ``--set`` and files do.
         panel: The heading under which it is shown; empty in a group, which is its own.
+        flag: The option of ``distill`` that gives it; empty where only ``--set`` and files do.
     """
 
     key: str
     kind: str
     default: Value
     help: str
-    low: float
-    high: float
-    choices: tuple[Value, ...]
-    decides: str
-    flag: str
-    panel: str
+    low: float = 0
+    high: float = 0
+    choices: tuple[Value, ...] = ()
+    decides: str = ""
+    panel: str = ""
+    flag: str = ""
 
     @property
     def name(self) -> str:
-        """How messages call it: its flag, or its key."""
+        """How messages call it: its option, or its key."""
         return self.flag or self.key
 
     @property
@@ -66,80 +69,64 @@ class Setting:
     @property
     def allowed(self) -> str:
         """The values that it can have, in words."""
-        if self.choices:
+        if self.choices or self.kind == "str":
             return ", ".join(map(shown, self.choices))
-        return "" if self.kind == "str" else f"{shown(self.low)} to {shown(self.high)}"
+        return f"{shown(self.low)} to {shown(self.high)}"
 
     def parse(self, text: str) -> Value:
-        """The value that a text of the command line stands for.
-
-        Raises:
-            SettingsError: The text is none, or its value is not allowed.
-        """
+        """The value that a text of the command line stands for; what stands for none is refused by :meth:`check`."""
         try:
-            value = KINDS[self.kind][0](text)
-        except ValueError as error:
-            raise self._refused(text, f", not {KINDS[self.kind][2]}") from error
-        self.check(value)
-        return value
+            return KINDS[self.kind][0](text)
+        except ValueError:
+            return text
 
-    def check(self, value: object) -> None:
-        """Check the type, the bounds and the choices.
+    def check(self, value: Any) -> None:
+        """Check type, bounds and choices.
 
         Raises:
             SettingsError: The value is not allowed.
         """
-        _, types, noun, _ = KINDS[self.kind]
-        if isinstance(value, bool) or not isinstance(value, types):
-            raise self._refused(value, f", not {noun}")
+        kind = KINDS[self.kind][0]
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise self._refused(repr(value))
         if self.choices and value not in (*self.choices, self.default):
-            raise SettingsError(
-                f"{self.name} is {shown(value)!r}" if self.kind == "str" else f"{self.name} is {shown(value)}",
-                choice_hint(str(value), map(shown, self.choices)),
-            )
-        if self.kind != "str" and not self.choices and not self.low <= value <= self.high:  # type: ignore[operator]
-            raise self._refused(value)
+            raise SettingsError(f"{self.name} is {value!r}", choice_hint(str(value), map(shown, self.choices)))
+        if not self.choices and not isinstance(value, str) and not self.low <= value <= self.high:
+            raise self._refused(shown(value))
 
-    def _refused(self, value: object, but: str = "") -> SettingsError:
-        hint = f"give {KINDS[self.kind][2]}" + (f" from {self.allowed}" if not self.choices and self.allowed else "")
-        return SettingsError(f"{self.name} is {shown(value) if not but else repr(value)}{but}", hint)
+    def _refused(self, value: str) -> SettingsError:
+        bounds = "" if self.choices or self.kind == "str" else f" from {self.allowed}"
+        return SettingsError(f"{self.name} is {value}", f"give {KINDS[self.kind][1]}{bounds}")
 
 
-def setting(
-    default: Value,
-    help: str,  # noqa: A002  what it is called everywhere else
-    *,
-    low: float = 0,
-    high: float = 0,
-    choices: tuple[Value, ...] = (),
-    decides: str = "",
-    flag: str = "",
-    panel: str = "",
-) -> Any:
-    """Declare a setting; the arguments are attributes of :class:`Setting`."""
-    more = {"help": help, "low": low, "high": high, "choices": choices, "decides": decides}
-    return dataclasses.field(default=default, metadata={**more, "flag": flag, "panel": panel})
+def setting(default: Value, low: float = 0, high: float = 0, **more: Any) -> Any:
+    """Declare a setting; the arguments are attributes of :class:`Setting`. One below a panel has a flag of its name."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, **more})
 
 
-class Group:
-    """Settings that belong together; a dataclass whose values are checked when it is made."""
-
-    prefix: ClassVar[str] = ""
-    """The beginning of the keys of its settings: ``mtt.``; empty for those of every run."""
-
-    def __post_init__(self) -> None:
-        for each in settings_in(type(self), nested=False):
-            each.check(getattr(self, each.key.removeprefix(self.prefix)))
-
-
-def settings_in(kind: type[Group], nested: bool = True) -> Iterator[Setting]:
-    """The settings that a group declares, and with ``nested`` those of the groups in it."""
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+def settings_in(kind: type) -> Iterator[Setting]:
+    """The settings that a dataclass declares, and those of the groups in it."""
+    texts = _texts(kind)
+    for field in dataclasses.fields(kind):
         default: Any = field.default
         if field.metadata:
-            yield Setting(kind.prefix + field.name, str(field.type), default, **field.metadata)
-        elif nested:
-            yield from settings_in(type(default))
+            flag = {"flag": f"--{field.name}"} if "panel" in field.metadata else {}
+            yield Setting(field.name, str(field.type), default, texts[field.name], **{**flag, **field.metadata})
+        else:
+            yield from (
+                dataclasses.replace(each, key=f"{field.name}.{each.key}") for each in settings_in(type(default))
+            )
+
+
+def _texts(kind: type) -> dict[str, str]:
+    """The text below each field of a class, on one line."""
+    (declared,) = ast.parse(inspect.getsource(kind)).body
+    found = {}
+    for field, text in pairwise(getattr(declared, "body", ())):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                found[name] = " ".join(words.split())
+    return found
 
 
 def shown(value: object) -> str:

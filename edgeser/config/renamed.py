@@ -1,6 +1,6 @@
 """Old names of settings, which are understood for one more release: on the command line, in files and in older runs.
 
-values, notes = modern({"expert_span": 6}, "mtt")      # {"mtt.expert_span": 6}, and what to write from now on
+values, notes = modern({"expert_span": 6, "method": "mtt"})    # {"mtt.expert_span": 6, ...}, and what to write now
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from edgeser.config.settings import METHODS, SETTINGS
+from edgeser.config.settings import METHODS, SETTINGS, Settings
 from edgeser.errors import SettingsError
 
 CALLED_OTHERWISE: Mapping[str, str] = MappingProxyType(
@@ -32,32 +32,22 @@ CALLED_OTHERWISE: Mapping[str, str] = MappingProxyType(
         "latent": "gan.codebook",
     }
 )
-"""Old names to keys."""
-IN_A_GROUP: Mapping[str, str] = MappingProxyType(
-    {
-        key.partition(".")[2]: key
-        for key in SETTINGS
-        if key.partition(".")[0] in METHODS and key not in CALLED_OTHERWISE.values()
-    }
-)
-"""Names that stood without the name of their method; where several methods have one, the last."""
+IN_A_GROUP = {key.partition(".")[2]: key for key in SETTINGS if key.partition(".")[0] in METHODS}
+OLD: Mapping[str, str] = MappingProxyType({**IN_A_GROUP, **CALLED_OTHERWISE})
+"""Old names to keys: those above, and settings of methods, which stood without the method's name."""
 REMOVED: Mapping[str, tuple[Any, ...]] = MappingProxyType({"candidates": (1, "1"), "polish": (0, "0")})
 """Settings that are gone, with the values by which nothing changed."""
 FLAGS: Mapping[str, str] = MappingProxyType(
     {
         f"--{name.replace('_', '-')}": name
-        for name in (
-            *(name for name in CALLED_OTHERWISE if name != "start_from"),  # its flag is --from, now as then
-            *IN_A_GROUP,
-            *REMOVED,
-            *(key for key, each in SETTINGS.items() if "." not in key and not each.flag and key != "folder"),
-        )
+        for name in (*OLD, *REMOVED, *(key for key, each in SETTINGS.items() if not each.flag))
+        if "." not in name and name not in ("start_from", "folder")
     }
 )
 """Old options of ``distill``; ``--set`` takes their place."""
 
 
-def modern(values: Mapping[str, Any], method: str) -> tuple[dict[str, Any], list[str]]:
+def modern(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The values by today's keys, and a note for each that was given by an old name.
 
     What older runs hold of other methods than their own, as it was by itself, is left out.
@@ -65,15 +55,18 @@ def modern(values: Mapping[str, Any], method: str) -> tuple[dict[str, Any], list
     Raises:
         SettingsError: A setting, or its value, is there no more.
     """
+    method = values.get("method", Settings.method)
     found: dict[str, Any] = {}
     notes = []
     for name, value in values.items():
-        if name in REMOVED or (name, value) in (("start_from", "crowd"), ("start", "crowd")):
-            if value not in REMOVED.get(name, ()):
-                what = f"--from {value}" if value == "crowd" else f"{name} {value}"
-                raise SettingsError(f"{what} was removed: no measurement showed that it helps", "leave it out")
+        if value in REMOVED.get(name, ()):
             continue
-        key, kept = _key(name, method), "aligned" if value == "duet" else value
+        if name in REMOVED or value == "crowd":
+            what = "--from crowd" if value == "crowd" else f"{name} {value}"
+            raise SettingsError(f"{what} was removed: no measurement showed that it helps", "leave it out")
+        own = f"{method}.{name}"
+        key = name if name in SETTINGS else own if name in OLD and own in SETTINGS else OLD.get(name, name)
+        kept = "aligned" if value == "duet" else value
         if key != name and _was_usual(key, kept, method):
             continue
         found[key] = kept
@@ -88,17 +81,8 @@ def spelled(key: str, value: object) -> str:
     return f"{flag} {value}" if flag else f"--set {key}={value}"
 
 
-def _key(name: str, method: str) -> str:
-    own = f"{method}.{name}"
-    if name in SETTINGS:
-        return name
-    return own if own in SETTINGS and name in IN_A_GROUP else {**IN_A_GROUP, **CALLED_OTHERWISE}.get(name, name)
-
-
 def _was_usual(key: str, value: object, method: str) -> bool:
     """Whether an older run holds this because every run held every setting; 0 left the method its own."""
-    if key not in SETTINGS:
-        return False
-    setting, group = SETTINGS[key], key.partition(".")[0]
+    group = key.partition(".")[0]
     elsewhere = group in METHODS and group != method
-    return (value == 0 and (elsewhere or setting.low > 0)) or (elsewhere and value == setting.default)
+    return (value == 0 and (elsewhere or SETTINGS[key].low > 0)) or (elsewhere and value == SETTINGS[key].default)

@@ -7,30 +7,17 @@ changed(settings, {"mtt.iterations": 5})
 from __future__ import annotations
 
 import tomllib
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from edgeser.config.renamed import modern
-from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings
+from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings, value_of
 from edgeser.errors import SettingsError
 from edgeser_export.home import expand
 
 GIVEN = "given"
 """The table of a run's config.toml that holds what the user gave; the rest of the file is what that came to."""
-
-
-def value_of(settings: Settings, key: str) -> Any:
-    """The value of a setting."""
-    return reduce(getattr, key.split("."), settings)
-
-
-def values_of(settings: Settings) -> dict[str, Any]:
-    """The values by their keys: those of every run and of the run's method."""
-    return {key: value_of(settings, key) for key in SETTINGS if owner(key) in ("", settings.method)}
 
 
 def owner(key: str) -> str:
@@ -45,20 +32,15 @@ def method_in(values: Mapping[str, Any]) -> str:
     return str(values.get("method", usual))
 
 
-def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The settings with other values.
+def values_of(settings: Settings) -> dict[str, Any]:
+    """The values by their keys: those of every run and of the run's method."""
+    return {key: value_of(settings, key) for key in SETTINGS if owner(key) in ("", settings.method)}
 
-    Raises:
-        SettingsError: A value is not allowed.
-    """
-    of_group: dict[str, dict[str, Any]] = defaultdict(dict)
-    for key, value in values.items():
-        group, _, name = key.rpartition(".")
-        of_group[group][name] = float(value) if SETTINGS[key].kind == "float" and type(value) is int else value
-    own = of_group.pop("", {})
-    return replace(
-        settings, **own, **{group: replace(getattr(settings, group), **of_group[group]) for group in of_group}
-    )
+
+def given_in(settings: Settings) -> dict[str, Any]:
+    """The values that are not what they are by themselves."""
+    usual = USUAL.get(settings.corpus, {})
+    return {key: value for key, value in values_of(settings).items() if value != usual.get(key, SETTINGS[key].default)}
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
@@ -77,14 +59,16 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
                 f"{key} is a setting of --method {owner(key)}, and this is --method {method}",
                 f"leave it out, or use --method {owner(key)}",
             )
-    budget = {name: values[name] for name in ("ipc", "share") if name in values}
-    return changed(Settings(**budget), {key: value for key, value in values.items() if key not in budget})
+    return _made(values)
 
 
-def given_in(settings: Settings) -> dict[str, Any]:
-    """The values that are not what they are by themselves."""
-    usual = USUAL.get(settings.corpus, {})
-    return {key: value for key, value in values_of(settings).items() if value != usual.get(key, SETTINGS[key].default)}
+def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with other values, by their keys.
+
+    Raises:
+        SettingsError: A value is not allowed.
+    """
+    return _made({**{key: value_of(settings, key) for key in SETTINGS}, **values})
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
@@ -116,8 +100,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", "check the path given to --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}", "write lines like: ipc = 6") from error
-    given = values.pop(GIVEN, values)
-    return _by_key(values), _by_key(given if isinstance(given, dict) else {})
+    given = values.pop(GIVEN, None)
+    return _keys(values), _keys(given if isinstance(given, dict) else values)
 
 
 def read_run_settings(path: Path) -> tuple[Settings, Settings]:
@@ -126,7 +110,7 @@ def read_run_settings(path: Path) -> tuple[Settings, Settings]:
     Raises:
         SettingsError: The file cannot be read, or values do not fit.
     """
-    resolved, given = (settings_of(modern(each, method_in(each))[0]) for each in read_toml(path))
+    resolved, given = (settings_of(modern(values)[0]) for values in read_toml(path))
     return resolved, given
 
 
@@ -142,10 +126,10 @@ def read_settings(config: Path | None, given: Mapping[str, str]) -> tuple[Settin
     Raises:
         SettingsError: The file cannot be read, a setting does not exist, or values do not fit.
     """
-    values = read_toml(config)[1] if config is not None else {}
-    method = method_in({**values, **given})
-    values, notes = modern(values, method)
-    texts, more = modern(given, method)
+    held = read_toml(config)[1] if config is not None else {}
+    method = given.get("method", held.get("method", Settings.method))
+    values, notes = modern({**held, "method": method})
+    texts, more = modern({**given, "method": method})
     for place, base in ((values, config.parent if config else Path()), (texts, Path())):
         if place.get("folder"):
             place["folder"] = str((base / expand(Path(str(place["folder"])))).resolve())
@@ -166,7 +150,16 @@ def _nearest(key: str) -> str:
     return f"did you mean {near[0]}?" if near else "edgeser methods NAME shows the settings"
 
 
-def _by_key(tables: Mapping[str, Any]) -> dict[str, Any]:
+def _made(values: Mapping[str, Any]) -> Settings:
+    """Settings of values whose keys exist; whole numbers become fractions where these are asked for."""
+    whole = [key for key, value in values.items() if SETTINGS[key].kind == "float" and type(value) is int]
+    tables = _tables({**values, **{key: float(values[key]) for key in whole}}).items()
+    groups = {name: type(getattr(Settings, name)) for name, value in tables if isinstance(value, dict)}
+    return Settings(**{name: groups[name](**value) if name in groups else value for name, value in tables})
+
+
+def _keys(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by their keys, of values by names in tables."""
     found: dict[str, Any] = {}
     for name, value in tables.items():
         found |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
@@ -174,6 +167,7 @@ def _by_key(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The opposite of :func:`_keys`."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         group, _, name = key.rpartition(".")

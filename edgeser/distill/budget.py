@@ -1,29 +1,16 @@
 """What the budget, the corpus and the method decide where the user gave nothing. All of it is decided here, once.
 
 settings = resolve(given, train_items=840, classes=8, rarest=60)
-print(decisions(given, settings))           # {"start": "aligned", "views": 64, "experts.steps": 1500, ...}
+print(in_words(given, settings))            # budget decides: start aligned, views 64, steps 600, ...
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from edgeser.config import settings as usual
 from edgeser.config.field import shown
-from edgeser.config.settings import (
-    EXPERT_STEPS,
-    EXPERT_WIDTH,
-    FEWEST_VIEWS,
-    ITERATIONS,
-    ITERATIONS_FROM,
-    LARGE_CORPUS,
-    MOST_VIEWS,
-    SAMPLES,
-    SMALL_SHARE,
-    STEPS,
-    STEPS_OF,
-    VIEWS,
-    Settings,
-)
+from edgeser.config.settings import Settings
 from edgeser.config.values import changed, values_of
 from edgeser.distill.table import as_many_as_clips, find_method
 from edgeser.representation import representation_of
@@ -40,9 +27,9 @@ def resolve(settings: Settings, train_items: int, classes: int, rarest: int) -> 
         classes: Number of emotions.
         rarest: Number of training clips of the rarest emotion.
     """
-    large = train_items >= LARGE_CORPUS
+    large = train_items >= usual.LARGE
     ipc = settings.ipc or max(1, round(settings.share * train_items / classes))
-    small = ipc * classes / train_items < SMALL_SHARE
+    small = ipc * classes / train_items < usual.SMALL
     starts = representation_of(settings.corpus).usual_starts
     found = changed(
         settings,
@@ -50,9 +37,9 @@ def resolve(settings: Settings, train_items: int, classes: int, rarest: int) -> 
             "ipc": ipc,
             "share": 0.0,
             "start": settings.start or (starts[0 if small else 1] if find_method(settings.method).has_starts else ""),
-            "steps": settings.steps or STEPS_OF.get(settings.method, STEPS),
-            "experts.width": settings.experts.width or EXPERT_WIDTH[large],
-            "experts.steps": settings.experts.steps or EXPERT_STEPS[large],
+            "steps": settings.steps or usual.STEPS_OF.get(settings.method, usual.STEPS),
+            "experts.width": settings.experts.width or usual.WIDTHS[large],
+            "experts.steps": settings.experts.steps or usual.EXPERT_STEPS[large],
         },
     )
     found = _with_iterations(found)
@@ -69,7 +56,7 @@ def in_words(given: Settings, resolved: Settings) -> str:
 
 def with_start(settings: Settings, start: str) -> Settings:
     """Resolved settings for another start, with its iterations where they had those of the start before."""
-    if settings.invert.iterations == ITERATIONS_FROM.get(settings.start, ITERATIONS):
+    if settings.invert.iterations == usual.ITERATIONS_FROM.get(settings.start, usual.ITERATIONS):
         settings = changed(settings, {"invert.iterations": 0})
     return _with_iterations(replace(settings, start=start))
 
@@ -77,7 +64,7 @@ def with_start(settings: Settings, start: str) -> Settings:
 def _with_iterations(settings: Settings) -> Settings:
     if settings.method != "invert" or settings.invert.iterations:
         return settings
-    return changed(settings, {"invert.iterations": ITERATIONS_FROM.get(settings.start, ITERATIONS)})
+    return changed(settings, {"invert.iterations": usual.ITERATIONS_FROM.get(settings.start, usual.ITERATIONS)})
 
 
 def _samples(settings: Settings, small: bool, rarest: int) -> int:
@@ -87,10 +74,10 @@ def _samples(settings: Settings, small: bool, rarest: int) -> int:
     """
     method = find_method(settings.method)
     if method.makes_more:
-        return SAMPLES[False] if settings.gan.ship == "items" else 1
-    return (
-        as_many_as_clips(settings.ipc, SAMPLES[small], rarest) if method.takes_clips(settings.start) else SAMPLES[small]
-    )
+        return usual.SAMPLES[0] if settings.gan.ship == "items" else 1
+    if not method.takes_clips(settings.start):
+        return usual.SAMPLES[small]
+    return as_many_as_clips(settings.ipc, usual.SAMPLES[small], rarest)
 
 
 def _views(settings: Settings, classes: int) -> int:
@@ -98,6 +85,6 @@ def _views(settings: Settings, classes: int) -> int:
 
     Many have no more together than the student has steps for.
     """
-    items, most = settings.ipc * classes, MOST_VIEWS * settings.samples_per_item
+    items, most = settings.ipc * classes, usual.MOST_VIEWS * settings.samples_per_item
     seen = max(1, settings.steps * settings.batch // items)
-    return min(most, max(min(FEWEST_VIEWS, seen), VIEWS // items))
+    return min(most, max(min(usual.FEWEST_VIEWS, seen), usual.VIEWS // items))

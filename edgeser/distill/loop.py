@@ -15,8 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edgeser.config.settings import Settings
-from edgeser.config.values import value_of
+from edgeser.config.settings import Settings, value_of
 from edgeser.distill.method import Assignment, Improve, Method, State
 from edgeser.errors import DivergedError, RunError
 from edgeser.run import Run, safetensors_bytes

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.config.settings import START, Settings
+from edgeser.config.settings import STARTS, Settings
 from edgeser.corpora.corpus import Corpus, Utterance, conflicts_of
 from edgeser.corpora.errors import ConflictingCopies, CorpusError
 from edgeser.corpora.splits import Split, make_split
@@ -84,7 +84,7 @@ class LogMel(Representation):
     has_time: ClassVar[bool] = True
     augmentation: ClassVar[Augmentation] = Augmentation()
     bank: ClassVar[Mixing] = Mixing()
-    usual_starts: ClassVar[tuple[str, str]] = (START[True], START[False])
+    usual_starts: ClassVar[tuple[str, str]] = (STARTS[True], STARTS[False])
     input_shape: ClassVar[tuple[int, int, int]] = (1, FrontendSpec.mels, FrontendSpec.frames)
 
     def extract(self, settings: Settings, workers: Workers) -> Features:
