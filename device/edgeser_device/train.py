@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -231,6 +232,8 @@ def write_model(
             write_bytes(draft / name, data)
         description = {
             "schema": SCHEMA,
+            "kit": kit.path.name,
+            "made": datetime.now().astimezone().isoformat(timespec="seconds"),
             "labels": list(kit.labels),
             "frontend": distilled.frontend.to_json(),
             "student": kit.graph.to_json(),

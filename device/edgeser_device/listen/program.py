@@ -20,6 +20,7 @@ from edgeser_device.listen.sinks.lines import Complaints, Lines, json_line, plai
 from edgeser_device.listen.sinks.sink import Sink, Sinks
 from edgeser_device.listen.sources import Recording, Source
 from edgeser_device.model import load_model
+from edgeser_device.progress import note
 from edgeser_device.runtime import Recogniser
 
 
@@ -75,7 +76,9 @@ def listen_to(plan: Plan) -> None:
         MissingExtra: A package is not installed.
         StorageError: Clips cannot be stored.
     """
-    recogniser = Recogniser.open(load_model(plan.model))
+    model = load_model(plan.model)
+    note(f"{plan.model}: {model.words}")
+    recogniser = Recogniser.open(model)
     rate, counters = recogniser.frontend.rate, Counters()
     gate = open_gate(plan.gate, rate)
     if plan.gate is None and choose_gate(rate) == "level":
