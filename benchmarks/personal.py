@@ -140,7 +140,7 @@ def measure(
     began, cpu = time.monotonic(), time.process_time()
     own = own_clips(speech, chosen)
     material = prepare(student, own, kit.distilled, settings)
-    trial = leave_out(student, own, material, settings, FOLDS[settings.part]) if judged else None
+    trial = leave_out(student, own, kit.labels, material, settings, FOLDS[settings.part]) if judged else None
     upper = student.train(material.lesson(), settings)
     forgot = forgetting(student, upper, kit.distilled, settings)
     row: dict[str, Any] = {"wall_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.names import DISTILLED
 from edgeser_export.digest import sha256
+from edgeser_export.errors import EdgeserError
 from edgeser_export.files import hold, new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph, recogniser
@@ -77,6 +78,28 @@ class Model:
     def recogniser(self) -> Graph:
         """What the files compute: the student, and what stands before and behind it."""
         return recogniser(self.graph, self.frontend.mean, self.frontend.std, self.temperature)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells it from other models, as plain JSON values.
+
+        "kit" is the name of the kit's file, "steps" are those of the training from it, "own_clips" is how many clips it
+        learnt after that, and "made" when it was written. Name and time are None in models of older versions.
+        """
+        known, training = self.description, self.description["training"]
+        return {
+            **{key: known.get(key) for key in ("kit", "made")},
+            **{key: training[key] for key in ("kit_sha256", "steps")},
+            "own_clips": sum(known["personal"]["clips"].values()) if "personal" in known else 0,
+        }
+
+    @property
+    def words(self) -> str:
+        """The same in a line for people."""
+        found = self.identity
+        kit = f"{found['kit'] or 'kit'} ({found['kit_sha256'][:12]})"
+        clips = f"{found['own_clips'] or 'no'} own clip{'s' * (found['own_clips'] != 1)}"
+        return f"{kit}, {found['steps']} steps, {clips}" + (f", made {found['made']}" if found["made"] else "")
 
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -236,8 +259,12 @@ def keep_previous(folder: Path) -> None:
             _copy(folder, aside)
 
 
-def rollback(folder: Path) -> Model:
+def rollback(folder: Path) -> tuple[Model, Model | None]:
     """Exchange the model with the one before it; a second call undoes the first.
+
+    Returns:
+        The model that is in place now, and the one that was put aside, as it was read in its old place; None where
+        there was none that can be read.
 
     Raises:
         ModelError: No earlier model is kept, another process is writing, or something else than a model stands there.
@@ -251,13 +278,16 @@ def rollback(folder: Path) -> Model:
         for place in (folder, previous):
             require_replaceable(place)
         load_model(previous)
+        replaced = None
+        with suppress(EdgeserError):
+            replaced = load_model(folder)
         # When the power fails between the two renames the older model stands in both places: what was asked for.
         with new_folder(previous) as aside:
             if folder.is_dir():
                 _copy(folder, aside)
             with new_folder(folder) as draft:
                 _copy(previous, draft)
-        return load_model(folder)
+        return load_model(folder), replaced
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -48,7 +48,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A recording that could not be read.
+    """A recording that could not be used.
 
     Attributes:
         file: The recording.

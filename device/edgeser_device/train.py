@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -248,6 +249,8 @@ def write_model(
             write_bytes(draft / name, data)
         description = {
             "schema": SCHEMA,
+            "kit": kit.path.name,
+            "made": datetime.now().astimezone().isoformat(timespec="seconds"),
             "labels": list(kit.labels),
             "frontend": spec.to_json(),
             "student": kit.graph.to_json(),

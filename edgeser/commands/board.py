@@ -41,7 +41,8 @@ MaxForget = Annotated[
         min=0,
         max=1,
         metavar="P",
-        help="Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set.",
+        help="Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if "
+        "this is given, also if an emotion of yours loses more than half of its right clips.",
         show_default="0.04, four points",
     ),
 ]
@@ -111,6 +112,7 @@ def train_on_device(
     from edgeser.commands.tables import training_lines
     from edgeser_device.generated import Drawing
     from edgeser_device.kit import read_kit
+    from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
     from edgeser_device.signature import trusted_keys
     from edgeser_device.train import Settings, train
@@ -125,12 +127,14 @@ def train_on_device(
             settings = Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume, drawing=drawing)
             result |= train(opened, out, settings, advance).to_json()
     personal = learn_clips(opened, out, asked, result) if asked else None
+    written = load_model(out)
+    result["identity"] = written.identity
     if test is not None and corpus is not None:
         result |= measure_here(out, test, corpus)
     if as_json:
         print_json(result)
     else:
-        typer.echo(training_lines(result))
+        typer.echo(training_lines(result, written.words))
     if personal is not None:
         personal.require_installed()
 
@@ -139,12 +143,14 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
     """Exchange a model with the one before it; a second time undoes the first."""
     from edgeser_device.model import rollback as exchange
 
-    found = exchange(model)
-    training = found.description["training"]
+    found, replaced = exchange(model)
     if as_json:
-        print_json({"model": str(model), "training": training, "labels": list(found.labels)})
+        aside = None if replaced is None else replaced.identity
+        known = {"training": found.description["training"], "labels": list(found.labels)}
+        print_json({"model": str(model), **known, "now": found.identity, "aside": aside})
     else:
-        typer.echo(f"{model} is now the model of kit {training['kit_sha256'][:12]}, {training['steps']} steps")
+        typer.echo(f"{model} is now: {found.words}")
+        typer.echo(f"put aside: {'nothing that can be read' if replaced is None else replaced.words}")
 
 
 def export(
@@ -216,12 +222,14 @@ def predict(
     from edgeser_device.errors import AudioError
     from edgeser_device.model import load_model
     from edgeser_device.predict import Prediction, find_recordings, predict_file, predict_files
-    from edgeser_device.progress import progress_bar
+    from edgeser_device.progress import note, progress_bar
     from edgeser_device.runtime import Recogniser
 
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
-    recogniser = Recogniser.open(load_model(model))
+    opened = load_model(model)
+    note(f"{model}: {opened.words}")
+    recogniser = Recogniser.open(opened)
     paths = find_recordings(source)
     if not source.is_dir():
         rows: list[Any] = [predict_file(recogniser, source)]

@@ -153,6 +153,9 @@ def listen(
 def record(
     label: Annotated[str, typer.Option("--label", metavar="L", help="The emotion that is spoken.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Clips are written to DIR/L.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL", help="Refuse a label that this model does not know.")
+    ] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Utterances to record.")] = 5,
     wav: Wav = None,
     device: Device = None,
@@ -163,11 +166,17 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Record clips of your own for train-on-device --clips: one file an utterance, cut at the pauses."""
-    from edgeser_device.listen.record import record_clips
+    from edgeser.corpora.emotions import plain_name
+    from edgeser_device.listen.record import find_label, record_clips
     from edgeser_device.listen.speech import SpeechSettings
+    from edgeser_device.model import load_model
     from edgeser_device.progress import note
 
     settings = SpeechSettings(speech, pause=pause)
+    label, near = find_label(label, out, load_model(model).labels if model else ())
+    usual = near or plain_name(label)
+    if model is None and usual != label.lower():
+        say(f"note: {label!r} is another emotion than {usual!r} for a model; --label {usual} if you mean that")
     report = record_clips(label, out, count, wav, device, backend, gate, settings, note)
     if as_json:
         print_json(report.to_json())

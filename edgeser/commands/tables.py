@@ -76,15 +76,15 @@ def kit_table(kit: Kit, signature: str) -> Group:
     return Group(members, about, Markdown(kit.card))
 
 
-def training_lines(result: Mapping[str, Any]) -> str:
-    """How long a training took, how much memory, how good."""
+def training_lines(result: Mapping[str, Any], model: str) -> str:
+    """How long a training took, how much memory, how good, and which ``model`` is there now."""
     uar = "" if result["uar"] is None else f", UAR {result['uar']:.3f} on {result['test']['utterances']} recordings"
     memory = "" if result["peak_rss_mb"] is None else f", at most {result['peak_rss_mb']:.0f} MB"
     packed = result["uar_packed"]
     expected = "" if packed is None else f"the kit's maker measured UAR {packed:.3f} on unseen speakers\n"
     return (
         f"{result['model']}: {counted(result['steps'], 'step')} in {result['seconds']:.1f} s,"
-        f" {result['total_seconds']:.1f} s in all{memory}{uar}\n{expected}"
+        f" {result['total_seconds']:.1f} s in all{memory}{uar}\n{expected}{model}\n"
         f"{_personal_lines(result['personal'])}"
         f"next: edgeser predict {result['model']} FILE, edgeser bench {result['model']}"
     )
@@ -95,11 +95,22 @@ def _personal_lines(personal: Mapping[str, Any] | None) -> str:
     if personal is None:
         return ""
     trial, forgot = personal["trial"], personal["forgetting"]
+    left_out = f" ({len(personal['left_out'])} left out)" if personal["left_out"] else ""
     verdict = "installed, the model before it is kept" if personal["installed"] else "the old model stays"
     return (
-        f"your {personal['clips']} clips, each left out of a training in turn: loss {trial['before_loss']:.2f} before,"
-        f" {trial['after_loss']:.2f} after; UAR on the distilled set {forgot['before']:.3f} before,"
-        f" {forgot['after']:.3f} after; {verdict} ({personal['seconds']:.1f} s)\n"
+        f"your {personal['clips']} clips{left_out}, each left out of a training in turn: loss"
+        f" {trial['before_loss']:.2f} before, {trial['after_loss']:.2f} after; UAR on the distilled set"
+        f" {forgot['before']:.3f} before, {forgot['after']:.3f} after; {verdict} ({personal['seconds']:.1f} s)\n"
+        + _emotion_lines(trial["emotions"])
+    )
+
+
+def _emotion_lines(emotions: Mapping[str, Mapping[str, int]]) -> str:
+    """How many clips of each emotion were right, each judged by a training without it."""
+    width = max(map(len, emotions))
+    return "".join(
+        f"  {label:<{width}}  right before {right['before']} of {right['clips']}, after {right['after']}\n"
+        for label, right in emotions.items()
     )
 
 

@@ -19,6 +19,7 @@ from edgeser_device.listen.service import run
 from edgeser_device.listen.sinks.sink import Sink, Sinks
 from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line
 from edgeser_device.model import load_model
+from edgeser_device.progress import note
 from edgeser_device.runtime import Recogniser
 
 
@@ -74,7 +75,9 @@ def listen_to(plan: Plan) -> None:
         MissingExtra: A package is not installed.
         StorageError: Clips cannot be stored.
     """
-    recogniser = Recogniser.open(load_model(plan.model))
+    model = load_model(plan.model)
+    note(f"{plan.model}: {model.words}")
+    recogniser = Recogniser.open(model)
     rate, counters = recogniser.frontend.rate, Counters()
     gate = open_gate(plan.gate, rate)
     if plan.gate is None and choose_gate(rate) == "level":

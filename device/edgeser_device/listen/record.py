@@ -8,7 +8,7 @@ whole utterances out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.errors import AudioError
+from edgeser_device.errors import AudioError, ClipsError
 from edgeser_device.listen.capture.sources import Microphone, Recording, Source
 from edgeser_device.listen.clips import clip_name, wav_bytes
 from edgeser_device.listen.events import Counters
 from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, open_gate
 from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
+from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes
 from edgeser_export.text import require_label
 
@@ -60,6 +61,34 @@ class RecordReport:
         )
 
 
+def find_label(label: str, out: Path, labels: Sequence[str]) -> tuple[str, str | None]:
+    """Check a label before anything is recorded with it.
+
+    Args:
+        label: As it was typed, in capitals or not.
+        out: The folder of the clips.
+        labels: The emotions of the model that the clips are for; empty where it is not known.
+
+    Returns:
+        The label as the model or the folders in ``out`` spell it; and where neither has it, a recorded emotion whose
+        name is nearly the same.
+
+    Raises:
+        TextError: It is no name for a folder.
+        ClipsError: The model does not know it.
+    """
+    label = require_label(label, "--label")
+    there = [path.name for path in sorted(out.iterdir()) if path.is_dir()] if out.is_dir() else []
+    known = {name.lower(): name for name in labels or there}
+    if label.lower() in known:
+        return known[label.lower()], None
+    if labels:
+        raise ClipsError(f"the model does not know the emotion {label!r}", choice_hint(label, labels))
+    from difflib import get_close_matches
+
+    return label, next((known[name] for name in get_close_matches(label.lower(), known, n=1)), None)
+
+
 def record_clips(
     label: str,
     out: Path,
@@ -71,17 +100,15 @@ def record_clips(
     settings: SpeechSettings,
     say: Callable[[str], None],
 ) -> RecordReport:
-    """Record ``count`` utterances, or all of a recording, to ``out / label``.
+    """Record ``count`` utterances, or all of a recording, to ``out / label``; :func:`find_label` checks that.
 
     Raises:
-        TextError: The label is none, or no name for a folder.
         ListenError: There is no such gate.
         AudioError: The recording cannot be read, or nobody speaks in it.
         MicrophoneError: There is no microphone, or it cannot be opened.
         MissingExtra: A package is not installed.
         StorageError: The folder cannot be written.
     """
-    label = require_label(label, "--label")
     cutter = Cutter(open_gate(gate, RATE), settings, RATE)
     source: Source = Recording(wav, RATE, False) if wav else Microphone(device, backend, RATE, Counters())
     files: list[str] = []

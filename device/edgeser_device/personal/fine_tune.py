@@ -47,11 +47,13 @@ class PersonalSettings:
     Attributes:
         adapt: How to train.
         max_forget: Largest loss on views of the distilled set, 0 to 1.
+        keep_emotions: Whether an own emotion that collapses keeps the old model in its place.
         threads: At least 1.
     """
 
     adapt: AdaptSettings = field(default_factory=AdaptSettings)
     max_forget: float = MAX_FORGET
+    keep_emotions: bool = False
     threads: int = 1
 
 
@@ -91,7 +93,7 @@ class PersonalReport:
         if not self.installed:
             hint = "record more clips, and clearer ones"
             if self.trial.better:  # it forgot too much
-                hint += "; or allow more with --max-forget"
+                hint += "; or allow more with --max-forget, or leave that out"
             raise GateFailed(f"the old model was kept: {self.reason}", hint)
 
 
@@ -164,12 +166,12 @@ def adapt(
     student = CutStudent.open(kit.graph, base, how.part, settings.threads)
     material = prepare(student, own, kit.distilled, how)
     trial = leave_out(
-        student, own, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")
+        student, own, kit.labels, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")
     )
     upper = student.train(material.lesson(), how)
     advance(number_of_trainings(own, how), "all clips")
     forgot = forgetting(student, upper, kit.distilled, how)
-    reason = _why_not(trial, forgot, settings.max_forget)
+    reason = why_not(trial, forgot, settings)
     seconds = round(time.monotonic() - began, 3)
     report = PersonalReport(not reason, reason, how.part, trial, forgot, seconds, tree_peak_mb())
     return report, {**base, **upper}
@@ -187,14 +189,17 @@ def base_weights(model: Model) -> dict[str, NDArray[np.float32]]:
     return model.weights
 
 
-def _why_not(trial: Trial, forgot: Forgetting, max_forget: float) -> str:
+def why_not(trial: Trial, forgot: Forgetting, settings: PersonalSettings) -> str:
+    """Why the new model should not be installed, as the rest of a sentence; empty where it should."""
     if not trial.better:
         return (
             f"on clips that were left out the loss of the new one is {trial.after_loss:.2f},"
             f" of the old one {trial.before_loss:.2f}"
         )
-    if forgot.lost > max_forget:
-        return f"the new one lost {forgot.lost:.3f} on the distilled set, {max_forget:g} is allowed"
+    if forgot.lost > settings.max_forget:
+        return f"the new one lost {forgot.lost:.3f} on the distilled set, {settings.max_forget:g} is allowed"
+    if settings.keep_emotions and trial.collapsed:
+        return f"the new one lost more than half of what was right of your {', '.join(trial.collapsed)}"
     return ""
 
 

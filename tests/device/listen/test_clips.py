@@ -9,18 +9,22 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edgeser_device.errors import AudioError, ListenError
+from edgeser_device.errors import AudioError, ClipsError, ListenError
 from edgeser_device.listen import unit
 from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
-from edgeser_device.listen.record import record_clips, remarks
+from edgeser_device.listen.record import find_label, record_clips, remarks
 from edgeser_device.listen.service import notify
 from edgeser_device.listen.speech import SpeechSettings
 from edgeser_device.listen.unit import NAME, _quoted, unit_text, waits_for, write_service
+from edgeser_device.model import Model
 from edgeser_export.errors import StorageError, TextError
 
 RATE = 16000
@@ -94,7 +98,52 @@ def test_recording_cuts_a_long_file_into_a_folder_for_each_label(tmp_path: Path,
 @pytest.mark.parametrize("label", ["", "../x", "a/b", ".hidden", "-x", "x" * 49, "a\u200bb", "caf\udce9"])
 def test_labels_that_are_no_folder(tmp_path: Path, label: str) -> None:
     with pytest.raises(TextError, match="--label: the label"):
-        record_clips(label, tmp_path, 1, tmp_path / "a.wav", None, None, "level", SpeechSettings(), lambda _: None)
+        find_label(label, tmp_path, ())
+
+
+@given(
+    st.lists(st.sampled_from(["anger", "Angry", "joy", "fear", "Neutral"]), max_size=3),
+    st.sampled_from([(), ("anger", "Fear"), ("angry",)]),
+    st.sampled_from(["anger", "ANGER", "angry", "fear", "joy", "boredom"]),
+)
+def test_a_label_is_spelled_as_what_is_there_or_refused(there: list[str], labels: tuple[str, ...], label: str) -> None:
+    with TemporaryDirectory() as folder:
+        for name in there:
+            (Path(folder) / name).mkdir(exist_ok=True)
+        known = {name.lower(): name for name in labels or sorted(there)}
+        if labels and label.lower() not in known:
+            with pytest.raises(ClipsError, match="does not know the emotion"):
+                find_label(label, Path(folder), labels)
+            return
+        found, near = find_label(label, Path(folder), labels)
+        assert found == known.get(label.lower(), label)
+        assert near in (() if label.lower() in known else there) or near is None
+
+
+@pytest.mark.parametrize(
+    ("label", "there", "words"),
+    [
+        ("angry", ["anger", "joy"], "note: 'angry' is another emotion than 'anger' for a model; --label anger if"),
+        ("angry", [], "note: 'angry' is another emotion than 'anger' for a model; --label anger if"),
+        ("irritation", ["irritated"], "note: 'irritation' is another emotion than 'irritated' for a model"),
+        ("anger", ["joy"], "error: "),
+        ("Anger", ["anger"], "error: "),
+    ],
+)
+def test_a_label_that_is_nearly_another_is_remarked_on(
+    label: str, there: list[str], words: str, run_edgeser: Run, tmp_path: Path
+) -> None:
+    for name in there:
+        (tmp_path / "clips" / name).mkdir(parents=True)
+    done = run_edgeser("record", "--label", label, "--out", "clips", "--wav", "none.wav", "--gate", "level")
+    assert done.stderr.startswith(words)
+    assert "none.wav" in done.stderr
+
+
+def test_a_label_that_the_model_does_not_know_is_refused(run_edgeser: Run, model: Model) -> None:
+    done = run_edgeser("record", "--label", "angry", "--out", "clips", "--wav", "none.wav", "--model", model.folder)
+    assert done.returncode == 2
+    assert done.stderr == "error: the model does not know the emotion 'angry'\nhint: did you mean 'anger'?\n"
 
 
 def test_a_recording_in_which_nobody_speaks(tmp_path: Path) -> None:

@@ -74,7 +74,13 @@ def test_packing_inspecting_and_training(tmp_path: Path, run_edgeser: Run) -> No
     for steps in (1, 2):
         words = run_edgeser("train-on-device", "a.edgeser", "--out", "m", "--steps", steps, check=True).stdout
         assert f"{steps} steps" in words
-    assert json.loads(run_edgeser("rollback", "m", "--json", check=True).stdout)["training"]["steps"] == 1
+    back = json.loads(run_edgeser("rollback", "m", "--json", check=True).stdout)
+    assert back["training"]["steps"] == 1
+    assert (back["now"]["steps"], back["aside"]["steps"]) == (1, 2)
+    assert back["now"]["kit"] == "a.edgeser"
+    now, aside = run_edgeser("rollback", "m", check=True).stdout.splitlines()
+    assert now.startswith(f"m is now: a.edgeser ({packed['sha256'][:12]}), 2 steps, no own clips, made ")
+    assert aside.startswith(f"put aside: a.edgeser ({packed['sha256'][:12]}), 1 steps, no own clips, made ")
 
 
 def test_scoring_uses_the_kits_test_speakers(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
@@ -226,6 +232,13 @@ def test_own_clips(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
     found = json.loads(done.stdout)
     assert found["steps"] == 40  # of the model that was there
     assert set(found["personal"]) >= {"installed", "reason", "part", "trial", "forgetting", "seconds", "clips"}
+    assert found["personal"]["left_out"] == []
+    assert {label: right["clips"] for label, right in found["personal"]["trial"]["emotions"].items()} == {
+        "anger": 2, "neutral": 2, "sadness": 2
+    }  # fmt: skip
+    assert found["identity"]["own_clips"] == (6 if found["personal"]["installed"] else 0)
+    warned = [line.split("clips of ")[1].split()[0] for line in done.stderr.splitlines() if line.startswith("warning")]
+    assert warned == found["personal"]["trial"]["collapsed"]
     assert done.returncode == (0 if found["personal"]["installed"] else 1)
     assert (tmp_path / "model" / "base.safetensors").exists() == found["personal"]["installed"]
     if not found["personal"]["installed"]:
@@ -249,7 +262,7 @@ def test_flags_of_own_clips(flags: tuple[str, ...], words: str, folder: Path, ru
 
 @pytest.mark.parametrize("content", [b"garbage", b"", b"RIFF\x24\0\0\0WAVEfmt "])
 @pytest.mark.parametrize("trained", [False, True])
-def test_a_clip_that_cannot_be_read_stops_before_anything_is_written(
+def test_too_few_clips_that_can_be_read_stop_before_anything_is_written(
     content: bytes, trained: bool, folder: Path, tmp_path: Path, run_edgeser: Run
 ) -> None:
     for label in ("anger", "sadness"):
@@ -257,7 +270,8 @@ def test_a_clip_that_cannot_be_read_stops_before_anything_is_written(
         for number in (1, 2):
             clip = DEMO.joinpath(f"f1_{label}_0{number}.ogg")
             (tmp_path / "clips" / label / clip.name).write_bytes(clip.read_bytes())
-    (tmp_path / "clips" / "anger" / "mine.wav").write_bytes(content)
+    (tmp_path / "clips" / "anger" / clip.name).write_bytes(content)
+    (tmp_path / "clips" / "anger" / "f1_anger_02.ogg").unlink()
     if trained:
         shutil.copytree(folder / "model", tmp_path / "model")
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
@@ -265,7 +279,7 @@ def test_a_clip_that_cannot_be_read_stops_before_anything_is_written(
     assert (done.returncode, done.stdout) == (2, "")
     problem, hint = done.stderr.splitlines()
     assert problem.startswith("error: ")
-    assert "mine.wav" in problem
+    assert clip.name in problem
     assert hint.startswith("hint: ")
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
