@@ -3,15 +3,13 @@
     report = check_corpus(corpus, make_split(corpus))
     report.passed, report.findings
 
-The check decodes every recording as it is, before the reader mixes channels and resamples, and no bad one
-stops it.
+Every recording is read by the reader that distill and predict use, and no bad one stops the check.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -42,7 +40,7 @@ class Facts:
 
     path: Path
     problem: str | None = None
-    """Why it cannot be decoded; then the other facts are empty."""
+    """Why the reader refuses it; then the other facts are empty."""
     sha256: str = ""
     decoded_sha256: str = ""
     """Hash of rate, channels and decoded samples: equal for a WAV file and its FLAC copy."""
@@ -50,9 +48,15 @@ class Facts:
     rate: int = 0
     channels: int = 0
     subtype: str = ""
-    finite: bool = True
     silent: bool = False
+    """Whether the sound that the reader makes of it is silent."""
     clipped: bool = False
+    channel: int | None = None
+    """The only channel that the reader takes, counted from 0; None where it averages all of them."""
+    offset: float = 0.0
+    """The constant that the reader subtracts, full scale 1.0."""
+    cut: str | None = None
+    """What the file lacks of what its header states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,38 +134,31 @@ def check_corpus(
 
 
 def inspect(path: Path) -> Facts:
-    """Decode one recording; a bad one becomes facts with a problem, never an error."""
+    """Read one recording; one that the reader refuses becomes facts with a problem, never an error."""
     import numpy as np
-    import soundfile
+
+    from edgeser_device.audio import decode, recording_bytes
+    from edgeser_device.errors import AudioError
 
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Facts(path, problem=f"cannot be read: {error.strerror or error}")
-    sha256 = hashlib.sha256(data).hexdigest()
-    if not data:
-        return Facts(path, problem="empty (0 bytes)", sha256=sha256)
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate, channels, subtype = file.samplerate, file.channels, f"{file.format} {file.subtype}"
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
-        return Facts(path, problem=f"cannot be decoded: {error}".replace("\n", " "), sha256=sha256)
-    if samples.shape[0] == 0:
-        return Facts(path, problem="holds no samples", sha256=sha256)
-    finite = bool(np.isfinite(samples).all())
-    level = np.abs(np.nan_to_num(samples)).max(axis=1)
+        data, decoded = recording_bytes(path), decode(path)
+    except AudioError as error:
+        return Facts(path, problem=f"{error.message.removeprefix(f'{path} ')}; {error.hint}")
+    samples = np.concatenate(decoded.pieces)
+    channels = samples.shape[1]
     return Facts(
         path,
-        sha256=sha256,
-        decoded_sha256=hashlib.sha256(f"{rate}/{channels}/".encode() + samples.tobytes()).hexdigest(),
-        duration_s=len(samples) / rate,
-        rate=rate,
+        sha256=hashlib.sha256(data).hexdigest(),
+        decoded_sha256=hashlib.sha256(f"{decoded.rate}/{channels}/".encode() + samples.tobytes()).hexdigest(),
+        duration_s=len(samples) / decoded.rate,
+        rate=decoded.rate,
         channels=channels,
-        subtype=subtype,
-        finite=finite,
-        silent=bool(level.max() < 10 ** (SILENT_DBFS / 20)),
-        clipped=_runs(level >= FULL_SCALE) >= CLIPPED_RUNS,
+        subtype=decoded.form,
+        silent=bool(np.abs(decoded.mono).max() < 10 ** (SILENT_DBFS / 20)),
+        clipped=_runs(np.abs(samples).max(axis=1) >= FULL_SCALE) >= CLIPPED_RUNS,
+        channel=decoded.mixdown.channel,
+        offset=float(decoded.mixdown.offset),
+        cut=decoded.cut,
     )
 
 
@@ -183,6 +180,7 @@ def _report(corpus: Corpus, split: Split | None, facts: list[Facts]) -> CheckRep
         *_duplicates(corpus, split, decoded),
         *_shared_speakers(split),
         *_uneven(decoded),
+        *_offsets(corpus, decoded),
     )
     return CheckReport(
         corpus=corpus.name,
@@ -224,8 +222,11 @@ def _defects(corpus: Corpus, facts: list[Facts]) -> list[Finding]:
         if found.problem is not None:
             findings.append(finding("unreadable", "error", found, found.problem))
             continue
-        if not found.finite:
-            findings.append(finding("not finite", "error", found, "holds NaN or infinity"))
+        if found.cut:
+            findings.append(finding("cut", "warning", found, found.cut))
+        if found.channel is not None:
+            detail = f"only channel {found.channel + 1} of {found.channels} is used: the others are silent or cancel it"
+            findings.append(finding("channels", "warning", found, detail))
         if found.silent:
             findings.append(finding("silent", "warning", found, f"no sample above {SILENT_DBFS:.0f} dBFS"))
         if found.clipped:
@@ -296,3 +297,13 @@ def _uneven(decoded: list[Facts]) -> list[Finding]:
         return []
     listed = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(rates.items()))
     return [Finding("mixed rates", "warning", (), listed)]
+
+
+def _offsets(corpus: Corpus, decoded: list[Facts]) -> list[Finding]:
+    """Report constants in the sound in one finding: a microphone adds one to all that it records."""
+    shifted = [found for found in decoded if found.offset]
+    if not shifted:
+        return []
+    most = max(abs(found.offset) for found in shifted)
+    paths = tuple(_relative(corpus, found.path) for found in shifted)
+    return [Finding("offset", "warning", paths, f"a constant of up to {most:.2%} of full scale is subtracted")]

@@ -11,8 +11,8 @@ from edgeser_export.errors import MissingExtra
 if TYPE_CHECKING:
     from rich.console import Group
 
-SHOWN_FINDINGS = 30
-"""Findings that are listed; the rest is counted."""
+SHOWN_FINDINGS, SHOWN_PATHS = 30, 5
+"""Findings that are listed, and recordings of each; the rest is counted."""
 
 
 def render_check(report: CheckReport) -> Group:
@@ -47,7 +47,9 @@ def render_check(report: CheckReport) -> Group:
     for column in ("", "kind", "what", "where"):
         findings.add_column(column, overflow="fold")
     for finding in report.findings[:SHOWN_FINDINGS]:
-        findings.add_row(finding.severity, finding.kind, Text(finding.detail), Text("\n".join(finding.paths)))
+        more = [f"and {len(finding.paths) - SHOWN_PATHS} more"] if len(finding.paths) > SHOWN_PATHS else []
+        where = Text("\n".join([*finding.paths[:SHOWN_PATHS], *more]))
+        findings.add_row(finding.severity, finding.kind, Text(finding.detail), where)
     rest = len(report.findings) - SHOWN_FINDINGS
     last = Text(f"and {rest} more" if rest > 0 else "" if report.findings else "nothing wrong was found")
     return Group(overview, recordings, *([findings] if report.findings else []), last)

@@ -19,7 +19,8 @@ from edgeser.corpora.corpus import Corpus, CorpusFormat, Skipped, Utterance
 from edgeser.corpora.emotions import EMOTIONS, plain_name
 from edgeser.corpora.errors import EmptyCorpus, UnknownSpeaker, UnreadableLabels, WrongCorpus
 from edgeser.corpora.rows import read_rows, read_sex
-from edgeser.corpora.scan import find_audio, make_corpus, need_folder
+from edgeser.corpora.scan import make_corpus, need_folder
+from edgeser_device.recordings import find_audio
 
 SPEAKERS_FILE = "speakers.csv"
 LAYOUT = "a folder for each emotion with files such as anna_001.wav, or with a folder for each speaker"

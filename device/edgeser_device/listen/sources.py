@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from edgeser_device.audio import read_blocks
 from edgeser_device.listen.capture.microphone import Sound
 from edgeser_device.listen.events import Condition
-from edgeser_device.listen.wav import read_blocks
 
 
 class Source(Protocol):
@@ -53,7 +53,7 @@ class Recording:
         self.words = f"listening to {path}"
 
     def sounds(self) -> Iterator[Sound | None]:
-        """The whole file; errors as :func:`edgeser_device.listen.wav.read_blocks`."""
+        """The whole file; errors as :func:`edgeser_device.audio.read_blocks`."""
         while True:
             for samples in read_blocks(self._path, self._rate, self._realtime):
                 yield Sound(samples, time.monotonic(), behind=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeser_device.audio import read_audio
 from edgeser_device.errors import ClipsError
 from edgeser_device.frontend import FrontendSpec, clip_log_mel, normalise, windows
-from edgeser_device.predict import ENDINGS
+from edgeser_device.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_export.errors import choice_hint
 
 LEAST_CLIPS = 2
@@ -74,10 +74,8 @@ def _find(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, int]]:
         raise ClipsError(f"there is no folder {folder}", "record clips first: edgeser record --label L --out DIR")
     known = {label.lower(): number for number, label in enumerate(labels)}
     found = []
-    for path in sorted(folder.rglob("*")):
+    for path in find_audio(folder, ENDINGS | OTHER_ENDINGS):
         inner = path.relative_to(folder).parts
-        if path.suffix.lower() not in ENDINGS or not path.is_file() or any(part.startswith(".") for part in inner):
-            continue
         if len(inner) == 1:
             raise ClipsError(
                 f"{path} lies in no folder of an emotion", f"move it to {folder}/LABEL, one of: {', '.join(labels)}"

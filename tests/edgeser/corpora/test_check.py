@@ -71,6 +71,33 @@ def _infinity(path: Path) -> None:
     soundfile.write(path, np.r_[np.full(8000, 0.1), np.inf].astype(np.float32), 16000, subtype="FLOAT")
 
 
+def _another_scale(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples * 32768, rate, subtype="FLOAT")
+
+
+def _pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 73148\n")
+
+
+def _cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _opposite(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, np.stack([samples, -samples], axis=1), rate)
+
+
+def _offset(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples + 0.02, rate)
+
+
+def _offset_alone(path: Path) -> None:
+    soundfile.write(path, np.full(16000, 0.3), 16000)
+
+
 def _silence(path: Path) -> None:
     soundfile.write(path, np.full(16000, 5e-4), 16000)
 
@@ -96,8 +123,14 @@ def _unreadable(path: Path) -> None:
         (_cut_in_the_header, "unreadable", "error"),
         (_no_samples, "unreadable", "error"),
         (_unreadable, "unreadable", "error"),
-        (_nan, "not finite", "error"),
-        (_infinity, "not finite", "error"),
+        (_nan, "unreadable", "error"),
+        (_infinity, "unreadable", "error"),
+        (_another_scale, "unreadable", "error"),
+        (_pointer, "unreadable", "error"),
+        (_cut_in_half, "cut", "warning"),
+        (_opposite, "channels", "warning"),
+        (_offset, "offset", "warning"),
+        (_offset_alone, "silent", "warning"),
         (_silence, "silent", "warning"),
         (_clipping, "clipped", "warning"),
         (_short, "too short", "warning"),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.audio import OFFSET_BLOCKS, Mixdown
 from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture.arecord import open_arecord
 from edgeser_device.listen.capture.backend import Open, Stream
@@ -126,14 +127,14 @@ class Microphone:
     def _start(self) -> Stream:
         self._queue.clear()
         stream = self._open(self._device, self._rate, self._queue, self._wrong)
+        self._mixdown = Mixdown(OFFSET_BLOCKS)
         self._clock = ClockCheck(stream.rate)
         self._resampler = _resampler(stream.rate, self._rate)
         self._tell("listening", f"listening to {stream.name} at {stream.rate} Hz")
         return stream
 
     def _sound(self, blocks: list[Block]) -> Sound:
-        joined = np.concatenate([block.samples for block in blocks])
-        mono = joined.mean(axis=1, dtype=np.float32) if joined.shape[1] > 1 else joined[:, 0]
+        mono = np.concatenate([self._mixdown.follow(block.samples) for block in blocks])
         self._clock.push(len(mono), blocks[-1].captured)
         self._watch_for_zeros(mono)
         samples = mono if self._resampler is None else self._resampler.resample_chunk(mono, last=False)
