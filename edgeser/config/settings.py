@@ -32,8 +32,8 @@ LARGE, WIDTHS, EXPERT_STEPS = 400, (1.0, 2.0), (600, 1500)
 """Training clips from which on a corpus is large; width and steps of the experts of a small corpus, and of a large one.
 On the dev speakers of EMO-DB (128 training clips) larger experts were worse, on those of RAVDESS (840) better."""
 SMALL, STARTS, SAMPLES = 0.04, ("aligned", "mix"), (2, 8)
-"""Share of the clips below which a budget is small, chosen on dev speakers (docs/explain/methods.md); what items begin as, and
-how many log-mels share one, for a large budget and for a small one, where number counts more than sharpness."""
+"""Share of the clips below which a budget is small, chosen on dev speakers; what items start as, and how many log-mels
+share one, for a large budget and for a small one, where number counts more than sharpness."""
 VIEWS, FEWEST_VIEWS, MOST_VIEWS = 2048, 64, 256
 """Views in all, at least the second number for an item and at most the third for a log-mel."""
 STEPS, STEPS_OF = 600, {"unroll": 100}

@@ -3,16 +3,15 @@
     report = check_corpus(corpus, make_split(corpus), refusal(corpus, None, Workers(2)))
     report.passed, report.findings
 
-The check decodes every recording as it is, before the reader mixes channels and resamples, and no bad one
-stops it. Whether it passes is what :func:`edgeser.distill.pipeline.refusal` says: distill itself, asked for one item a
-class. A recording that cannot be read is left out by distill, and so is no error by itself.
+Every recording is read by the reader that distill and predict use, and no bad one stops the check. Whether it passes
+is what :func:`edgeser.distill.pipeline.refusal` says: distill itself, asked for one item a class. A recording that
+cannot be read is left out by distill, and so is no error by itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -43,7 +42,7 @@ class Facts:
 
     path: Path
     problem: str | None = None
-    """Why it cannot be decoded; then the other facts are empty."""
+    """Why the reader refuses it; then the other facts are empty."""
     sha256: str = ""
     decoded_sha256: str = ""
     """Hash of rate, channels and decoded samples: equal for a WAV file and its FLAC copy."""
@@ -51,9 +50,15 @@ class Facts:
     rate: int = 0
     channels: int = 0
     subtype: str = ""
-    finite: bool = True
     silent: bool = False
+    """Whether the sound that the reader makes of it is silent."""
     clipped: bool = False
+    channel: int | None = None
+    """The only channel that the reader takes, counted from 0; None where it averages all of them."""
+    offset: float = 0.0
+    """The constant that the reader subtracts, full scale 1.0."""
+    cut: str | None = None
+    """What the file lacks of what its header states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,38 +145,31 @@ def check_corpus(
 
 
 def inspect(path: Path) -> Facts:
-    """Decode one recording; a bad one becomes facts with a problem, never an error."""
+    """Read one recording; one that the reader refuses becomes facts with a problem, never an error."""
     import numpy as np
-    import soundfile
+
+    from edgeser_device.audio import decode, recording_bytes
+    from edgeser_device.errors import AudioError
 
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Facts(path, problem=f"cannot be read: {error.strerror or error}")
-    sha256 = hashlib.sha256(data).hexdigest()
-    if not data:
-        return Facts(path, problem="empty (0 bytes)", sha256=sha256)
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate, channels, subtype = file.samplerate, file.channels, f"{file.format} {file.subtype}"
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
-        return Facts(path, problem=f"cannot be decoded: {error}".replace("\n", " "), sha256=sha256)
-    if samples.shape[0] == 0:
-        return Facts(path, problem="holds no samples", sha256=sha256)
-    finite = bool(np.isfinite(samples).all())
-    level = np.abs(np.nan_to_num(samples)).max(axis=1)
+        data, decoded = recording_bytes(path), decode(path)
+    except AudioError as error:
+        return Facts(path, problem=f"{error.message.removeprefix(f'{path} ')}; {error.hint}")
+    samples = np.concatenate(decoded.pieces)
+    channels = samples.shape[1]
     return Facts(
         path,
-        sha256=sha256,
-        decoded_sha256=hashlib.sha256(f"{rate}/{channels}/".encode() + samples.tobytes()).hexdigest(),
-        duration_s=len(samples) / rate,
-        rate=rate,
+        sha256=hashlib.sha256(data).hexdigest(),
+        decoded_sha256=hashlib.sha256(f"{decoded.rate}/{channels}/".encode() + samples.tobytes()).hexdigest(),
+        duration_s=len(samples) / decoded.rate,
+        rate=decoded.rate,
         channels=channels,
-        subtype=subtype,
-        finite=finite,
-        silent=bool(level.max() < 10 ** (SILENT_DBFS / 20)),
-        clipped=_runs(level >= FULL_SCALE) >= CLIPPED_RUNS,
+        subtype=decoded.form,
+        silent=bool(np.abs(decoded.mono).max() < 10 ** (SILENT_DBFS / 20)),
+        clipped=_runs(np.abs(samples).max(axis=1) >= FULL_SCALE) >= CLIPPED_RUNS,
+        channel=decoded.mixdown.channel,
+        offset=float(decoded.mixdown.offset),
+        cut=decoded.cut,
     )
 
 
@@ -194,6 +192,7 @@ def _report(corpus: Corpus, split: Split | None, refusal: EdgeserError | None, f
         *_defects(corpus, facts),
         *_duplicates(corpus, refusal, decoded),
         *_uneven(decoded),
+        *_offsets(corpus, decoded),
     )
     return CheckReport(
         corpus=corpus.name,
@@ -232,8 +231,11 @@ def _defects(corpus: Corpus, facts: list[Facts]) -> list[Finding]:
         if found.problem is not None:
             findings.append(finding("unreadable", found, f"{found.problem}; distill leaves it out"))
             continue
-        if not found.finite:
-            findings.append(finding("not finite", found, "holds NaN or infinity; distill leaves it out"))
+        if found.cut:
+            findings.append(finding("cut", found, found.cut))
+        if found.channel is not None:
+            detail = f"only channel {found.channel + 1} of {found.channels} is used: the others are silent or cancel it"
+            findings.append(finding("channels", found, detail))
         if found.silent:
             findings.append(finding("silent", found, f"no sample above {SILENT_DBFS:.0f} dBFS"))
         if found.clipped:
@@ -271,3 +273,13 @@ def _uneven(decoded: list[Facts]) -> list[Finding]:
         return []
     listed = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(rates.items()))
     return [Finding("mixed rates", "warning", (), listed)]
+
+
+def _offsets(corpus: Corpus, decoded: list[Facts]) -> list[Finding]:
+    """Report constants in the sound in one finding: a microphone adds one to all that it records."""
+    shifted = [found for found in decoded if found.offset]
+    if not shifted:
+        return []
+    most = max(abs(found.offset) for found in shifted)
+    paths = tuple(corpus.below(found.path) for found in shifted)
+    return [Finding("offset", "warning", paths, f"a constant of up to {most:.2%} of full scale is subtracted")]

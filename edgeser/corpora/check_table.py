@@ -13,8 +13,8 @@ from edgeser_export.words import counted
 if TYPE_CHECKING:
     from rich.console import Group
 
-SHOWN_FINDINGS = 30
-"""Findings that are listed; the rest is counted."""
+SHOWN_FINDINGS, SHOWN_PATHS = 30, 5
+"""Findings that are listed, and recordings of each; the rest is counted."""
 
 
 def render_check(report: CheckReport) -> Group:
@@ -44,7 +44,9 @@ def render_check(report: CheckReport) -> Group:
         recordings.add("left out", _listed(report.ignored))
     findings = Sheet("", "kind", "what", "where", title=f"findings: {len(report.findings)}")
     for finding in report.findings[:SHOWN_FINDINGS]:
-        findings.add(finding.severity, finding.kind, finding.detail, "\n".join(finding.paths))
+        more = [f"and {len(finding.paths) - SHOWN_PATHS} more"] if len(finding.paths) > SHOWN_PATHS else []
+        where = "\n".join([*finding.paths[:SHOWN_PATHS], *more])
+        findings.add(finding.severity, finding.kind, finding.detail, where)
     rest = len(report.findings) - SHOWN_FINDINGS
     last = Text(f"and {rest} more" if rest > 0 else "" if report.findings else "nothing wrong was found")
     return Group(Text(report.headline), overview, recordings, *([findings] if report.findings else []), last)

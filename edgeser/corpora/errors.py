@@ -6,6 +6,7 @@ Every class composes its own message (what was wrong, and where) and hint (what 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,10 +52,12 @@ class CorpusNotFound(CorpusError, FileNotFoundError):
 
 
 class EmptyCorpus(CorpusError):
-    """A folder holds no recording at all."""
+    """A folder holds no recording that is read."""
 
-    def __init__(self, folder: Path, layout: str) -> None:
-        super().__init__(f"{folder} holds no recording (.wav, .flac, .mp3 or .ogg)", f"expected: {layout}")
+    def __init__(self, folder: Path, layout: str, left_out: Iterable[str] = ()) -> None:
+        others = "".join(f"; {count} left out: {reason}" for reason, count in sorted(Counter(left_out).items()))
+        super().__init__(f"{folder} holds no recording{others}", f"expected: {layout}")
+        self.folder, self.layout = folder, layout
 
 
 class WrongCorpus(CorpusError):

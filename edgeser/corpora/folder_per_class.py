@@ -25,7 +25,8 @@ from edgeser.corpora.emotions import is_emotion, plain_name, read_label
 from edgeser.corpora.errors import EmptyCorpus, UnclearLayout, UnknownSpeaker, UnreadableLabels, WrongCorpus
 from edgeser.corpora.manifest import LABELS_FILE, declared_labels
 from edgeser.corpora.rows import read_rows, read_sex, read_speaker
-from edgeser.corpora.scan import find_audio, find_path, make_corpus, need_folder
+from edgeser.corpora.scan import find_path, make_corpus, need_folder
+from edgeser_device.recordings import find_audio
 from edgeser_export.text import require_text
 
 SPEAKERS_FILE = "speakers.csv"

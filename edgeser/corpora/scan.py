@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,40 +20,9 @@ from edgeser.corpora.corpus import (
     sorted_labels,
 )
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
+from edgeser_device.recordings import find_audio
 from edgeser_export.home import expand
 from edgeser_export.text import is_path, require_path, spelling
-
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg"})
-"""Extensions of recordings. They only say what to look at: the decoder decides by content."""
-
-
-def find_audio(folder: Path) -> tuple[Path, ...]:
-    """Return every recording below ``folder``, sorted; see `find_files`."""
-    return find_files(folder, is_audio)
-
-
-def find_files(folder: Path, wanted: Callable[[str], object]) -> tuple[Path, ...]:
-    """Return the files below ``folder`` whose names are wanted, sorted; links are followed, hidden folders are not."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for parent, children, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link that points back up
-            children.clear()
-            continue
-        seen.add(real)
-        children[:] = [child for child in children if not _hidden(child)]
-        found += [Path(parent, name) for name in names if wanted(name)]
-    return tuple(sorted(found))
-
-
-def is_audio(name: str) -> bool:
-    """Say whether a file name is that of a recording."""
-    return not _hidden(name) and Path(name).suffix.lower() in AUDIO_SUFFIXES
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
 
 
 def find_path(folder: Path, written: str) -> Path | None:

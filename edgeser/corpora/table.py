@@ -7,6 +7,7 @@ corpus = load_corpus("ravdess", Path("~/data/ravdess"))
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,9 +23,9 @@ from edgeser.corpora import (
     ravdess,
     urdu,
 )
-from edgeser.corpora.corpus import Corpus, CorpusFormat
-from edgeser.corpora.errors import CorpusNotFound, UnclearLayout, UnknownCorpus, WrongCorpus
-from edgeser.corpora.scan import find_audio
+from edgeser.corpora.corpus import Corpus, CorpusFormat, Skipped
+from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, UnclearLayout, UnknownCorpus, WrongCorpus
+from edgeser_device.recordings import OTHER_ENDINGS, ending, find_audio
 from edgeser_export.home import expand
 from edgeser_export.text import require_path
 
@@ -58,13 +59,24 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
         raise CorpusNotFound(name, None, form.wanted)
     require_path(expand(place).absolute())
     try:
-        return form.load(expand(place))
+        found = form.load(expand(place))
+    except EmptyCorpus as error:
+        raise EmptyCorpus(error.folder, error.layout, (each.reason for each in _left_out(error.folder))) from None
     except WrongCorpus as error:
         raise WrongCorpus(name, error.folder, error.layout, error.example, _looks_like(error.folder, name)) from None
     except UnclearLayout as error:
         if guess := _looks_like(expand(place), name):
             error.hint = f"wrong --corpus? the names look like --corpus {guess}"
         raise
+    return replace(found, skipped=(*found.skipped, *_left_out(found.folder))) if form.wanted == "folder" else found
+
+
+def _left_out(folder: Path) -> list[Skipped]:
+    """Return the recordings below a folder in forms that are not read."""
+    return [
+        Skipped(path, f"{ending(path.name)} files are not read; convert them to WAV or FLAC")
+        for path in find_audio(folder, OTHER_ENDINGS)
+    ]
 
 
 def _looks_like(folder: Path, asked: str) -> str | None:

@@ -29,7 +29,7 @@ from edgeser.corpora.table import load_corpus
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.representation.base import Augmentation, Features, Maps, Part, Representation, Stored
 from edgeser.workers import Workers
-from edgeser_device.audio import read_audio
+from edgeser_device.audio import read_audio, recording_bytes
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import AudioError
 from edgeser_device.formations import fold, unfold
@@ -41,8 +41,9 @@ from edgeser_export.home import home
 
 PIECE = 64
 """Recordings that a worker reads at once."""
-FRONTEND_VERSION = 1
-"""Raised whenever the front-end's code changes what it computes, so that older cache entries are not read."""
+FRONTEND_VERSION = 2
+"""Raised whenever the reader's or the front-end's code changes what it computes, so that older cache entries are not
+read."""
 
 
 @dataclass(frozen=True)
@@ -223,9 +224,9 @@ def _log_mels(paths: Sequence[Path], spec: FrontendSpec) -> list[NDArray[np.floa
 def _cached_log_mel(path: Path, spec: FrontendSpec, prefix: bytes) -> NDArray[np.float32] | str:
     """One log-mel, from the cache if the recording's content is known there."""
     try:
-        key = hashlib.sha256(prefix + path.read_bytes()).hexdigest()
-    except OSError as error:
-        return f"{path} cannot be opened: {error.strerror}"
+        key = hashlib.sha256(prefix + recording_bytes(path)).hexdigest()
+    except AudioError as error:
+        return error.message
     folder = cache_folder()
     entry = folder and folder / "features" / key[:2] / f"{key}.f32"
     if entry and entry.is_file() and entry.stat().st_size % (4 * spec.mels) == 0 and entry.stat().st_size:

@@ -18,7 +18,8 @@ from edgeser_device.audio import read_audio, trim_silence
 from edgeser_device.errors import AudioError, ClipsError
 from edgeser_device.frontend import FrontendSpec, clip_log_mel, normalise, windows
 from edgeser_device.listen.gate import level_db
-from edgeser_device.predict import ENDINGS, Skipped
+from edgeser_device.predict import Skipped
+from edgeser_device.recordings import ENDINGS, OTHER_ENDINGS, ending, find_files, is_hidden
 from edgeser_export.digest import sha256
 from edgeser_export.errors import choice_hint
 from edgeser_export.text import tidy
@@ -124,11 +125,10 @@ def _find(folder: Path, labels: tuple[str, ...]) -> dict[Path, int]:
         raise ClipsError(f"there is no folder {folder}", "record clips first: edgeser record --label L --out DIR")
     known = {label.casefold(): number for number, label in enumerate(labels)}
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in find_files(folder, lambda name: not is_hidden(name)):
         inner = path.relative_to(folder).parts
         number = known.get(tidy(inner[0]).casefold())
-        sound = number is not None or path.suffix.lower() in ENDINGS
-        if not sound or not path.is_file() or any(part.startswith(".") for part in inner):
+        if number is None and ending(path.name) not in ENDINGS | OTHER_ENDINGS:
             continue
         if len(inner) == 1:
             raise ClipsError(

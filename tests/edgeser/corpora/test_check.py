@@ -74,6 +74,33 @@ def _infinity(path: Path) -> None:
     soundfile.write(path, np.r_[np.full(8000, 0.1), np.inf].astype(np.float32), 16000, subtype="FLOAT")
 
 
+def _another_scale(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples * 32768, rate, subtype="FLOAT")
+
+
+def _pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 73148\n")
+
+
+def _cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _opposite(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, np.stack([samples, -samples], axis=1), rate)
+
+
+def _offset(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples + 0.02, rate)
+
+
+def _offset_alone(path: Path) -> None:
+    soundfile.write(path, np.full(16000, 0.3), 16000)
+
+
 def _silence(path: Path) -> None:
     soundfile.write(path, np.full(16000, 5e-4), 16000)
 
@@ -99,8 +126,14 @@ def _unreadable(path: Path) -> None:
         (_cut_in_the_header, "unreadable", False),
         (_no_samples, "unreadable", False),
         (_unreadable, "unreadable", False),
-        (_nan, "not finite", False),
-        (_infinity, "not finite", False),
+        (_nan, "unreadable", False),
+        (_infinity, "unreadable", False),
+        (_another_scale, "unreadable", False),
+        (_pointer, "unreadable", False),
+        (_cut_in_half, "cut", True),
+        (_opposite, "channels", True),
+        (_offset, "offset", True),
+        (_offset_alone, "silent", True),
         (_silence, "silent", True),
         (_clipping, "clipped", True),
         (_short, "too short", True),

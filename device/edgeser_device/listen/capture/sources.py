@@ -22,11 +22,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.audio import OFFSET_BLOCKS, Mixdown, read_blocks
 from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture.backends import Open, Stream, load_sounddevice, open_arecord, open_portaudio
 from edgeser_device.listen.capture.blocks import Block, BlockQueue
 from edgeser_device.listen.events import Condition, Counters
-from edgeser_device.listen.wav import read_blocks
 from edgeser_export.errors import EdgeserError, choice_hint
 
 
@@ -71,7 +71,7 @@ class Recording:
         self.words = f"listening to {path}"
 
     def sounds(self) -> Iterator[Sound | None]:
-        """The whole file; errors as :func:`edgeser_device.listen.wav.read_blocks`."""
+        """The whole file; errors as :func:`edgeser_device.audio.read_blocks`."""
         while True:
             for samples in read_blocks(self._path, self._rate, self._realtime):
                 yield Sound(samples, time.monotonic(), behind=False)
@@ -216,14 +216,14 @@ class Microphone:
     def _start(self) -> Stream:
         self._queue.clear()
         stream = self._open(self._device, self._rate, self._queue, self._wrong)
+        self._mixdown = Mixdown(OFFSET_BLOCKS)
         self._clock = ClockCheck(stream.rate)
         self._resampler = _resampler(stream.rate, self._rate)
         self._tell("listening", f"listening to {stream.name} at {stream.rate} Hz")
         return stream
 
     def _sound(self, blocks: list[Block]) -> Sound:
-        joined = np.concatenate([block.samples for block in blocks])
-        mono = joined.mean(axis=1, dtype=np.float32) if joined.shape[1] > 1 else joined[:, 0]
+        mono = np.concatenate([self._mixdown.follow(block.samples) for block in blocks])
         self._clock.push(len(mono), blocks[-1].captured)
         self._watch_for_zeros(mono)
         samples = mono if self._resampler is None else self._resampler.resample_chunk(mono, last=False)
