@@ -68,10 +68,7 @@ class Model:
     @property
     def temperature(self) -> float:
         """What the files divide logits by."""
-        stated = self.description.get("temperature")
-        if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0.01 <= stated <= 100:
-            raise ModelError(f"the temperature of {self.folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
-        return float(stated)
+        return float(self.description["temperature"])
 
     @property
     def recogniser(self) -> Graph:
@@ -139,6 +136,9 @@ def load_model(folder: Path) -> Model:
         or not all(isinstance(name, str) for name in labels)
     ):
         raise ModelError(f"{path} is incomplete", AGAIN)
+    stated = description.get("temperature")
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0.01 <= stated <= 100:
+        raise ModelError(f"the temperature of {folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
     graph = Graph.from_json(description.get("student"))
     spec = FrontendSpec.from_json(description.get("frontend"))
     if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):

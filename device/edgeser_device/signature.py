@@ -278,6 +278,9 @@ def _read_pem(path: Path, kind: str, prefix: bytes) -> tuple[Mapping[str, str], 
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise KeyFileError(f"the key {path} cannot be read: {reason}", hint) from error
+    for other, ending in (("PRIVATE KEY", ".pub"), ("PUBLIC KEY", ".key")):
+        if other != kind and f"-----BEGIN {other}-----" in text:
+            raise KeyFileError(f"{path} is a {other.lower()}, not a {kind.lower()}", f"give {path.with_suffix(ending)}")
     found = re.search(rf"-----BEGIN {kind}-----([A-Za-z0-9+/=\s]+)-----END {kind}-----", text)
     try:
         content = base64.b64decode("".join(found[1].split()) if found else "", validate=True)
