@@ -27,7 +27,8 @@ from edgeser_device.names import CARD, DISTILLED
 from edgeser_export.digest import sha256
 from edgeser_export.files import new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
-from edgeser_export.graph import Graph, recogniser
+from edgeser_export.graph import Graph
+from edgeser_export.lowering import recogniser
 
 if TYPE_CHECKING:
     from edgeser_device.distilled import DistilledSet
