@@ -35,7 +35,7 @@ class Sheet:
         """Append a row; a cell is plain text, whose brackets mean nothing."""
         from rich.text import Text
 
-        self.rows.append([Text(cell, style) if isinstance(cell, str) else cell for cell in cells])
+        self.rows.append([Text(cell.strip(), style) if isinstance(cell, str) else cell for cell in cells])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich's own protocol: what is printed in a console of this width."""
@@ -48,16 +48,21 @@ class Sheet:
         if fitting is not None:
             yield self._grid(*fitting)
         else:
+            heads = 1 if self.titles[0] else 2  # a column without a title holds a mark, which belongs to the next one
             for row in self.rows:
-                # A column without a title holds a mark, which belongs to the next one.
-                heads = 1 if self.titles[0] or not self.header else 2
                 yield Text(" ").join(cell for cell in row[:heads] if cell)
-                for title, cell in zip(self.titles[heads:], row[heads:], strict=True):
-                    if cell:
-                        named = Text.assemble(f"{title}: ", cell) if self.header else cell
-                        yield Padding(named, (0, 0, 0, 2))
+                below = [*zip(self.titles, self.right, row, strict=True)][heads:]
+                lines = [self._named(f"{title}: ", cell) for title, right, cell in below if cell and not right]
+                numbers = [self._named(f"{title} ", cell) for title, right, cell in below if cell and right]
+                for line in [*lines, *([Text(", ").join(numbers)] if numbers else [])]:
+                    yield Padding(line, (0, 0, 0, 2))
         if self.caption:
             yield Text(self.caption, "dim")
+
+    def _named(self, title: str, cell: Text) -> Text:
+        from rich.text import Text
+
+        return Text.assemble(title, cell) if self.header else cell
 
     def _widths(self, most: int) -> tuple[list[int], int] | None:
         """The columns' widths and the gap between them; None where they do not fit beside each other."""
@@ -87,7 +92,7 @@ class Sheet:
 
         table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_header=self.header)
         for title, right, width in zip(self.titles, self.right, widths, strict=True):
-            table.add_column(title, justify="right" if right else "left", width=width)
+            table.add_column(title, justify="right" if right else "left", width=width, overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         return table

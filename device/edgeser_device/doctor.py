@@ -95,7 +95,11 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Run every check."""
-    return Diagnosis(tuple(check() for check in CHECKS), describe_machine())
+    found: list[Check] = []
+    for check in CHECKS:
+        result = check()
+        found += [result] if isinstance(result, Check) else result
+    return Diagnosis(tuple(found), describe_machine())
 
 
 def check_python() -> Check:
@@ -133,12 +137,11 @@ def check_known_bad() -> Check:
     return _check("known-bad versions", not bad, True, "; ".join(bad) or "none installed", f"pip install {names}")
 
 
-def check_microphone() -> Check:
-    """Something to listen to."""
+def check_microphones() -> list[Check]:
+    """Something to listen to, and each device by itself."""
     from edgeser_device.listen.devices import describe_devices
 
-    ok, found, hint = describe_devices()
-    return _check("microphone", ok, False, found, hint)
+    return [Check(name, not hint, False, found, hint) for name, found, hint in describe_devices()]
 
 
 def check_processor() -> Check:
@@ -192,7 +195,7 @@ def importing(name: str, modules: tuple[str, ...], required: bool, package: str)
     return check
 
 
-CHECKS: tuple[Callable[[], Check], ...] = (
+CHECKS: tuple[Callable[[], Check | list[Check]], ...] = (
     check_python,
     check_bits,
     importing("numpy", ("numpy",), True, "numpy"),
@@ -207,7 +210,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     check_disk,
     check_known_bad,
     check_temperature,
-    check_microphone,
+    check_microphones,
     check_clock,
     check_trust,
 )

@@ -53,6 +53,8 @@ WHEELS = "wheels/"
 OUTSIDE = b"location"
 """The key with which an ONNX file names another file, or an address in memory, for a tensor's values. A key's bytes lie
 together however the file is written, so that a file without them names none; those that edgeser writes have none."""
+CHANGED = "get it again from its maker, not from this copy, and use it only if --trust KEY.pub accepts it"
+"""What to do with a kit that was changed after it was signed: who changed it may have meant to."""
 FRONTEND_TOLERANCE = 1e-9
 """Between two machines only the last bits of cosines and powers differ; a changed formula differs by far more."""
 
@@ -174,8 +176,11 @@ def _read(path: Path, archive: Archive, keys: tuple[PublicKey, ...]) -> Kit:
         require_signature(key, content, signature)
     manifest = _parse_manifest(content)
     if (signature is not None) != ("signer" in manifest):
-        raise KitDamaged("the kit's signature was removed or added later", AGAIN)
-    members = {MANIFEST: content, **_read_members(manifest, archive)}
+        raise KitDamaged("the kit's signature was removed or added later", CHANGED)
+    try:
+        members = {MANIFEST: content, **_read_members(manifest, archive)}
+    except KitDamaged as error:
+        raise KitDamaged(error.message, error.hint if signature is None else CHANGED) from error
     return Kit(path, _hash_file(path), manifest, members, signature is not None)
 
 

@@ -28,7 +28,8 @@ from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import hold, new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
-from edgeser_export.graph import Graph, recogniser
+from edgeser_export.graph import Graph
+from edgeser_export.lowering import recogniser
 
 if TYPE_CHECKING:
     from edgeser_device.distilled import DistilledSet
@@ -69,10 +70,7 @@ class Model:
     @property
     def temperature(self) -> float:
         """What the files divide logits by."""
-        stated = self.description.get("temperature")
-        if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0.01 <= stated <= 100:
-            raise ModelError(f"the temperature of {self.folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
-        return float(stated)
+        return float(self.description["temperature"])
 
     @property
     def recogniser(self) -> Graph:
@@ -162,6 +160,9 @@ def load_model(folder: Path) -> Model:
         or not all(isinstance(name, str) for name in labels)
     ):
         raise ModelError(f"{path} is incomplete", AGAIN)
+    stated = description.get("temperature")
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0.01 <= stated <= 100:
+        raise ModelError(f"the temperature of {folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
     graph = Graph.from_json(description.get("student"))
     spec = FrontendSpec.from_json(description.get("frontend"))
     if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):

@@ -279,9 +279,15 @@ def _read_key(path: Path, kind: Literal["public", "private"]) -> tuple[Any, Publ
     try:
         with path.open("rb") as file:
             above, begin, block = file.read(MAX_KEY_BYTES).partition(b"-----BEGIN")
+        other, ending = (b" PRIVATE KEY-", ".pub") if kind == "public" else (b" PUBLIC KEY-", ".key")
+        if block.startswith(other):
+            what = other.decode().strip(" -").lower()
+            raise KeyFileError(f"{path} is a {what}, not a {kind} key", f"give {path.with_suffix(ending)}")
         key = load(begin + block)
     except OSError as error:
         raise KeyFileError(f"the key {path} cannot be read: {error.strerror}", MAKE) from error
+    except KeyFileError:
+        raise
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, wanted):

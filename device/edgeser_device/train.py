@@ -57,7 +57,7 @@ from edgeser_export.children import Told, ignore_phase, tree_peak_mb
 from edgeser_export.errors import GraphError
 from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
 from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
-from edgeser_export.graph import recogniser
+from edgeser_export.lowering import recogniser
 
 PARITY_ITEMS = 16
 """Views on which the written files are compared with the trained student."""

@@ -59,7 +59,7 @@ def export_student(
     """Write a recogniser in each format into ``folder``, load each file again, and compare.
 
     Args:
-        graph: A student, with its batch normalisations, within :func:`edgeser_export.graph.recogniser`.
+        graph: A student, with its batch normalisations, within :func:`edgeser_export.lowering.recogniser`.
         weights: Its parameters and running statistics.
         folder: Receives ``student.onnx`` and so on, and ``parity.json``, even where a file fails. Give a draft folder.
         items: float32 (items, channels, height, width): what the files are compared on.

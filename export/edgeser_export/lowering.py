@@ -1,15 +1,18 @@
-"""What every writer needs before the first byte: a graph without batch normalisation, and every constant of it."""
+"""What every writer needs before the first byte: a whole recogniser, without batch normalisation, and its constants."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeser_export.errors import GraphError
 from edgeser_export.graph import (
     INPUT,
+    NORM_EPSILON,
     Add,
+    BatchNorm,
     Conv,
     Graph,
     Linear,
@@ -19,9 +22,12 @@ from edgeser_export.graph import (
     Shape,
     Softmax,
     Weights,
-    fold_batchnorm,
+    reading,
     sources,
 )
+
+NORMALISED, PROBABILITIES = "normalised", "probabilities"
+"""The names of what :func:`recogniser` adds to a student: what the student then reads, and the output."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,72 @@ class InferenceGraph:
         """The same graph up to the logits: without the softmax, where it has one."""
         ops = self.graph.ops[:-1] if isinstance(self.graph.ops[-1], Softmax) else self.graph.ops
         return replace(self, graph=Graph(self.graph.input_shape, ops))
+
+
+def recogniser(student: Graph, mean: float, std: float, temperature: float) -> Graph:
+    """A student with all that makes it a recogniser: it reads levels in dB and gives probabilities.
+
+    The normalisation is an operation of its own: a convolution pads with zeros behind it, so that it cannot become part
+    of the convolution's weights.
+
+    Args:
+        student: The op graph, whose output are logits.
+        mean: Of the front-end, in dB, as the following one.
+        std: Above 0.
+        temperature: What the logits are divided by, above 0.
+
+    Raises:
+        GraphError: A number is out of its range, or the student has an operation of one of the new names.
+    """
+    inner = (reading(op, {INPUT: NORMALISED}) for op in student.ops)
+    ends = Normalise(NORMALISED, INPUT, mean, std), Softmax(PROBABILITIES, student.output, temperature)
+    return Graph(student.input_shape, (ends[0], *inner, ends[1]))
+
+
+def fold_batchnorm(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+    """Merge every batch normalisation into the convolution before it.
+
+    With running mean m and variance v, gain g and shift b: w' = w s and b' = b + (b_conv - m) s; s = g / sqrt(v + eps).
+
+    Returns:
+        A graph without batch normalisation, and its weights. Folding is computed in float64.
+
+    Raises:
+        GraphError: A normalisation does not follow a convolution that nothing else reads.
+    """
+    graph.check(weights)
+    readers = [source for op in graph.ops for source in sources(op)]
+    convs = {op.name: op for op in graph.ops if isinstance(op, Conv)}
+    norms = {op.source: op for op in graph.ops if isinstance(op, BatchNorm)}
+    for norm in norms.values():
+        if norm.source not in convs or readers.count(norm.source) != 1:
+            raise GraphError(f"{norm.name!r} does not follow a convolution of its own", "put it right after a Conv")
+    renamed = {norm.name: norm.source for norm in norms.values()}
+    ops: list[Op] = []
+    folded: dict[str, NDArray[np.float32]] = {}
+    for op in graph.ops:
+        if isinstance(op, BatchNorm):
+            continue
+        op = reading(op, renamed)
+        if isinstance(op, Conv) and op.name in norms:
+            weight, bias = _folded(op, norms[op.name].name, weights)
+            folded |= {f"{op.name}.weight": weight, f"{op.name}.bias": bias}
+            op = Conv(op.name, op.source, op.channels, op.kernel, op.stride, op.padding, bias=True)
+        else:
+            names = (f"{op.name}.{part}" for part in ("weight", "bias"))
+            folded |= {name: weights[name] for name in names if name in graph.parameters}
+        ops.append(op)
+    return Graph(graph.input_shape, tuple(ops)), folded
+
+
+def _folded(conv: Conv, norm: str, weights: Weights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    wide = {
+        part: weights[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
+    }
+    scale = wide["weight"] / np.sqrt(wide["running_var"] + NORM_EPSILON)
+    bias = weights[f"{conv.name}.bias"].astype(np.float64) if conv.bias else 0.0
+    weight = weights[f"{conv.name}.weight"].astype(np.float64) * scale[:, None, None, None]
+    return weight.astype(np.float32), ((bias - wide["running_mean"]) * scale + wide["bias"]).astype(np.float32)
 
 
 def lower(graph: Graph, weights: Weights) -> InferenceGraph:

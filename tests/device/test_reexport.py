@@ -17,7 +17,7 @@ from edgeser_export.formats import FORMATS
 
 
 def rows(out: Path) -> list[str]:
-    return [row["format"] for row in json.loads((out / REPORT).read_text())["rows"]]
+    return [f"{row['format']} {row['precision']}" for row in json.loads((out / REPORT).read_text())["rows"]]
 
 
 def changed(model: Model, out: Path) -> bytes:
@@ -32,11 +32,11 @@ def changed(model: Model, out: Path) -> bytes:
 def test_two_formats_in_one_folder_share_a_report(model: Model, tmp_path: Path) -> None:
     for name in ("tflite", "onnx", "onnx"):
         report = export_model(model, name, tmp_path)
-        assert [row.format for row in report.rows] == [name]
-    assert rows(tmp_path) == ["onnx", "tflite"]
+        assert [row.name for row in report.rows] == [name]
+    assert rows(tmp_path) == ["onnx float32", "tflite float32"]
     (tmp_path / "student.tflite").unlink()
     export_model(model, "onnx", tmp_path)
-    assert rows(tmp_path) == ["onnx"]
+    assert rows(tmp_path) == ["onnx float32"]
 
 
 def test_the_report_of_another_student_is_not_kept(model: Model, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_report_of_another_student_is_not_kept(model: Model, tmp_path: Path)
     other = replace(model)
     other.__dict__["weights"] = {name: 2 * value for name, value in model.weights.items()}
     export_model(other, "onnx", tmp_path)
-    assert rows(tmp_path) == ["onnx"]
+    assert rows(tmp_path) == ["onnx float32"]
 
 
 def test_the_models_own_file_agrees_with_itself(model: Model) -> None:

@@ -22,7 +22,7 @@ from edgeser_device.kit import GOLDEN, Kit, read_kit
 from edgeser_device.model import DESCRIPTION, load_model, only_writer, previous_path, rollback
 from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
-from edgeser_device.steps import SMALLEST_BATCH, least_memory_mb, require_memory
+from edgeser_device.steps import SMALLEST_BATCH, WRITING_MB, least_memory_mb, require_memory
 from edgeser_device.train import Settings, train
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, running_statistics
 
@@ -45,9 +45,11 @@ def test_uar_is_the_mean_of_the_recalls() -> None:
 
 
 def test_it_learns(kit: Kit, tmp_path: Path) -> None:
-    losses: list[float] = []
-    report = train(kit, tmp_path / "model", ONE, lambda done, words: losses.append(float(words.split()[-1])))
+    said: list[str] = []
+    report = train(kit, tmp_path / "model", ONE, lambda done, words: said.append(words))
+    losses = [float(words.removeprefix("loss ")) for words in said if words.startswith("loss ")]
     assert len(losses) == report.steps == 40
+    assert (said[0], said[41], said[-1]) == ("checking the kit", "statistics", "comparing the files")
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     assert recognised(tmp_path / "model") > 0.9
     assert report.peak_rss_mb is None or report.peak_rss_mb > 20
@@ -433,7 +435,7 @@ def test_without_a_model_before_there_is_no_way_back(kit: Kit, tmp_path: Path) -
 def test_a_failed_training_leaves_the_model_alone(kit: Kit, tmp_path: Path) -> None:
     train(kit, tmp_path / "model", replace(ONE, steps=1))
     with pytest.raises(GateFailed):
-        train(kit, tmp_path / "model", replace(ONE, steps=2, memory_mb=60))
+        train(kit, tmp_path / "model", replace(ONE, steps=2, memory_mb=WRITING_MB + 1))
     assert steps_of(tmp_path / "model") == 1
     assert not previous_path(tmp_path / "model").exists()
 

@@ -22,9 +22,9 @@ from edgeser_export.graph import (
     Reduce,
     Relu,
     Softmax,
-    recogniser,
     sources,
 )
+from edgeser_export.lowering import recogniser
 
 Weights = dict[str, NDArray[np.float32]]
 

@@ -15,8 +15,8 @@ from edgeser_export.calibrate import measured_ranges, plan_int8
 from edgeser_export.errors import ExportError
 from edgeser_export.export import INT8_FORMATS, export_in_child, export_student
 from edgeser_export.formats import FORMATS, find_format, format_of
-from edgeser_export.graph import Conv, Graph, Linear, Reduce, recogniser
-from edgeser_export.lowering import lower, merged_relus
+from edgeser_export.graph import Conv, Graph, Linear, Reduce
+from edgeser_export.lowering import lower, merged_relus, recogniser
 from edgeser_export.quantize import (
     HIGHEST,
     LOWEST,

@@ -24,7 +24,8 @@ from edgeser_export.errors import (
 )
 from edgeser_export.export import export_in_child, export_student
 from edgeser_export.formats import FORMATS, find_format
-from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu, recogniser
+from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu
+from edgeser_export.lowering import recogniser
 from edgeser_export.parity import ParityReport, check_parity, compare
 from edgeser_export.reference import run_reference
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
@@ -174,7 +175,7 @@ def test_padding_on_the_wrong_side_is_seen(exported, whole, monkeypatch):
 
 def test_a_forgotten_epsilon_is_seen(exported, whole, monkeypatch):
     _, weights, items, _ = exported
-    monkeypatch.setattr("edgeser_export.graph.NORM_EPSILON", 0.0)
+    monkeypatch.setattr("edgeser_export.lowering.NORM_EPSILON", 0.0)
     quiet = weights | {"norm1.running_var": np.full(4, 1e-2, dtype=np.float32)}
     data = FORMATS["onnx"].write(whole, quiet, {}, items)
     assert not compare({"onnx": data}, items, run_reference(whole, quiet, items)).passed

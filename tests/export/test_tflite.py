@@ -11,7 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgeser import students
 from edgeser_export.errors import ModelFileError
-from edgeser_export.graph import Add, Conv, Graph, Linear, Reduce, Relu, recogniser
+from edgeser_export.graph import Add, Conv, Graph, Linear, Reduce, Relu
+from edgeser_export.lowering import recogniser
 from edgeser_export.runtimes import load
 from edgeser_export.tflite import merged_relus, pads_as_same, read_tflite_metadata, write_tflite
 from edgeser_export.tflite_file import ALIGNMENT

@@ -58,7 +58,9 @@ def test_training_prints_one_object(folder: Path) -> None:
     found = json.loads((folder / "trained.json").read_text())
     assert set(found) >= {"uar", "steps", "seconds", "peak_rss_mb", "first_step_s", "backend", "kit_sha256"}
     assert found["uar"] is None
+    assert found["uar_packed"] == 0.9
     assert found["steps"] == 40
+    assert found["total_seconds"] > found["seconds"]
 
 
 def test_packing_inspecting_and_training(tmp_path: Path, run_edgeser: Run) -> None:
@@ -171,18 +173,19 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
     few = ("--threads", 1, "--repeat", 5)
     done = run_edgeser("bench", folder / "model", *few, "--json", check=True)
     found = json.loads(done.stdout)
-    assert {row["format"] for row in found["results"]} == set(FORMATS)
-    assert found["recommended"]["format"] in FORMATS
+    files = {(row["format"], row["precision"]) for row in found["results"]}
+    assert files == {(kind, precision) for kind in ("onnx", "tflite") for precision in ("float32", "int8")}
+    assert (found["recommended"]["format"], found["recommended"]["precision"]) in files
     assert found["machine"]["cpu"]
     gate = run_edgeser(
         "bench", folder / "model", "--runtime", "litert", "--threads", 1, "--repeat", 5, "--budget-ms", "1e-6"
     )
     assert gate.returncode == 1
     assert "error: no file keeps the budget" in gate.stderr
-    lines = [line.split() for line in gate.stdout.splitlines() if line.startswith(("format", "tflite"))]
+    lines = [line.split() for line in gate.stdout.splitlines() if line.startswith(("file", "tflite"))]
     header, row, _ = lines
-    assert (header[0], header[-1], len(header)) == ("format", "UAR", len(row))
-    assert row[:3] == ["tflite", "litert", "1"]
+    assert (header[0], header[-1], len(header) + 1) == ("file", "UAR", len(row))
+    assert row[:4] == ["tflite", "float32", "litert", "1"]
 
 
 @pytest.mark.parametrize("name", ["onnx", "tflite", "int8.onnx", "int8.tflite"])
