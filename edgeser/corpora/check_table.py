@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from edgeser.corpora.check import CheckReport
@@ -47,11 +48,14 @@ def render_check(report: CheckReport) -> Group:
     for column in ("", "kind", "what", "where"):
         findings.add_column(column, overflow="fold")
     for finding in report.findings[:SHOWN_FINDINGS]:
-        more = [f"and {len(finding.paths) - SHOWN_PATHS} more"] if len(finding.paths) > SHOWN_PATHS else []
-        where = Text("\n".join([*finding.paths[:SHOWN_PATHS], *more]))
+        others = [f"and {len(finding.paths) - SHOWN_PATHS} more"] if len(finding.paths) > SHOWN_PATHS else []
+        where = Text("\n".join([*finding.paths[:SHOWN_PATHS], *others]))
         findings.add_row(finding.severity, finding.kind, Text(finding.detail), where)
     rest = len(report.findings) - SHOWN_FINDINGS
-    last = Text(f"and {rest} more" if rest > 0 else "" if report.findings else "nothing wrong was found")
+    kinds = Counter(f"{finding.kind} ({finding.severity})" for finding in report.findings)
+    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    more = f"and {rest} more: " if rest > 0 else ""
+    last = Text(f"{more}{counted} in all" if kinds else "nothing wrong was found")
     return Group(overview, recordings, *([findings] if report.findings else []), last)
 
 
