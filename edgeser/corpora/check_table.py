@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from edgeser.corpora.check import CheckReport
@@ -44,11 +45,13 @@ def render_check(report: CheckReport) -> Group:
         recordings.add("left out", _listed(report.ignored))
     findings = Sheet("", "kind", "what", "where", title=f"findings: {len(report.findings)}")
     for finding in report.findings[:SHOWN_FINDINGS]:
-        more = [f"and {len(finding.paths) - SHOWN_PATHS} more"] if len(finding.paths) > SHOWN_PATHS else []
-        where = "\n".join([*finding.paths[:SHOWN_PATHS], *more])
-        findings.add(finding.severity, finding.kind, finding.detail, where)
+        others = [f"and {len(finding.paths) - SHOWN_PATHS} more"] if len(finding.paths) > SHOWN_PATHS else []
+        findings.add(finding.severity, finding.kind, finding.detail, "\n".join([*finding.paths[:SHOWN_PATHS], *others]))
     rest = len(report.findings) - SHOWN_FINDINGS
-    last = Text(f"and {rest} more" if rest > 0 else "" if report.findings else "nothing wrong was found")
+    kinds = Counter(f"{finding.kind} ({finding.severity})" for finding in report.findings)
+    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    more = f"and {rest} more: " if rest > 0 else ""
+    last = Text(f"{more}{counted} in all" if kinds else "nothing wrong was found")
     return Group(Text(report.headline), overview, recordings, *([findings] if report.findings else []), last)
 
 
