@@ -9,6 +9,7 @@ import typer
 from edgeser.commands import flags
 from edgeser.commands.common import Json, print_json, print_rich, say, whole_path
 from edgeser.commands.host import RunFolder, require_host, workers_of
+from edgeser.config.renamed import modern
 
 if TYPE_CHECKING:
     from edgeser.audit.audit import AuditPlan
@@ -65,8 +66,11 @@ def audit(
 
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
     chosen = {name: value for name, value in overrides.items() if value is not None}
-    place = whole_path(folder)
-    plan = AuditPlan(shadows, tuple(start or ()), resume or dry_run, chosen, place, sounds)
+    renamed = [modern({"start": each}) for each in start or ()]
+    for note in (note for _, notes in renamed for note in notes):
+        say(f"note: {note}")
+    starts, place = tuple(values["start"] for values, _ in renamed), whole_path(folder)
+    plan = AuditPlan(shadows, starts, resume or dry_run, chosen, place, sounds)
     if dry_run:
         _foretell(Run(run), plan, jobs, backend, as_json)
         return

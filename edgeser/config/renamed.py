@@ -71,7 +71,8 @@ def modern(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             continue
         found[key] = kept
         if (key, kept) != (name, value):
-            notes.append(f"{name} {value} is now: {spelled(key, kept)}")
+            old = spelled(name, value) if name in SETTINGS else f"{name} {value}"
+            notes.append(f"{old} is now: {spelled(key, kept)}")
     return found, notes
 
 

@@ -49,9 +49,9 @@ def render_check(report: CheckReport) -> Group:
         findings.add(finding.severity, finding.kind, finding.detail, "\n".join([*finding.paths[:SHOWN_PATHS], *others]))
     rest = len(report.findings) - SHOWN_FINDINGS
     kinds = Counter(f"{finding.kind} ({finding.severity})" for finding in report.findings)
-    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    numbers = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     more = f"and {rest} more: " if rest > 0 else ""
-    last = Text(f"{more}{counted} in all" if kinds else "nothing wrong was found")
+    last = Text(f"{more}{numbers} in all" if kinds else "nothing wrong was found")
     return Group(Text(report.headline), overview, recordings, *([findings] if report.findings else []), last)
 
 

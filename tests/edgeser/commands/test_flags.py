@@ -58,7 +58,9 @@ def test_the_help_of_distill_fits_two_screens_and_shows_every_default() -> None:
     assert not [flag for flag in FLAGS if f"{flag} " in plain]
 
 
-@pytest.mark.parametrize(("names", "verb"), verbs(get_command(app)), ids=lambda part: " ".join(part) if part else "")
+@pytest.mark.parametrize(
+    ("names", "verb"), verbs(get_command(app)), ids=lambda part: "-".join(part) if isinstance(part, tuple) else ""
+)
 def test_every_option_of_every_verb_shows_its_default(names: tuple[str, ...], verb: Any) -> None:
     for option in verb.params:
         if option.param_type_name == "option" and not option.is_flag and not option.required:
@@ -141,7 +143,7 @@ def test_an_old_option_is_told_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
         main(["distill", "/no/such/folder", *words])
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert notes == [
-        "note: start duet is now: --from aligned",
+        "note: --from duet is now: --from aligned",
         "note: expert_span 2 is now: --set mtt.expert_span=2",
         "note: experts 1 is now: --set experts.count=1",
     ]

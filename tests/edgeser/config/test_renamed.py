@@ -11,6 +11,12 @@ from edgeser.config.settings import SETTINGS
 from edgeser.errors import SettingsError
 
 
+def read(values: dict[str, Any], method: str) -> tuple[dict[str, Any], list[str]]:
+    """What is made of the values of a run of this method."""
+    found, notes = modern({"method": method, **values})
+    return {key: value for key, value in found.items() if key != "method"}, notes
+
+
 @pytest.mark.parametrize(
     ("name", "value", "method", "key"),
     [
@@ -27,19 +33,19 @@ from edgeser.errors import SettingsError
     ],
 )
 def test_an_old_name_is_read_and_the_new_one_is_told(name: str, value: Any, method: str, key: str) -> None:
-    found, notes = modern({name: value}, method)
+    found, notes = read({name: value}, method)
     assert found == {key: value}
     assert notes == [f"{name} {value} is now: --set {key}={value}"]
 
 
 def test_an_old_word_is_read_and_the_new_one_is_told() -> None:
-    assert modern({"start": "duet"}, "invert") == ({"start": "aligned"}, ["start duet is now: --from aligned"])
-    assert modern({"start_from": "duet"}, "invert")[0] == {"start": "aligned"}
+    assert read({"start": "duet"}, "invert") == ({"start": "aligned"}, ["--from duet is now: --from aligned"])
+    assert read({"start_from": "duet"}, "invert")[0] == {"start": "aligned"}
 
 
 def test_new_names_and_names_that_never_were_are_left_as_they_are() -> None:
     values = {"ipc": 2, "mtt.expert_span": 3, "batch": 8, "itterations": 5}
-    assert modern(values, "mtt") == (values, [])
+    assert read(values, "mtt") == (values, [])
 
 
 @pytest.mark.parametrize(
@@ -48,18 +54,18 @@ def test_new_names_and_names_that_never_were_are_left_as_they_are() -> None:
 )
 def test_what_is_gone_is_refused_in_one_line(name: str, value: Any) -> None:
     with pytest.raises(SettingsError, match="was removed: no measurement showed that it helps") as caught:
-        modern({name: value}, "gan")
+        read({name: value}, "gan")
     assert "\n" not in caught.value.message
 
 
 def test_what_is_gone_and_did_nothing_is_left_out() -> None:
-    assert modern({"candidates": 1, "polish": 0}, "gan") == ({}, [])
+    assert read({"candidates": 1, "polish": 0}, "gan") == ({}, [])
 
 
 def test_what_older_runs_hold_of_other_methods_is_left_out() -> None:
     held = {"iterations": 0, "item_rate": 0.0, "gate": 1.0, "memory": "fast", "latent": 0, "ship": "items", "dp": 0.0}
-    assert modern(held, "random") == ({}, [])
-    assert modern({"gate": 2.0}, "random")[0] == {"mtt.loss_threshold": 2.0}  # and is refused as another method's
+    assert read(held, "random") == ({}, [])
+    assert read({"gate": 2.0}, "random")[0] == {"mtt.loss_threshold": 2.0}  # and is refused as another method's
 
 
 def test_every_old_name_leads_to_a_setting() -> None:
@@ -68,7 +74,7 @@ def test_every_old_name_leads_to_a_setting() -> None:
     shown = {each.flag for each in SETTINGS.values()}
     assert not shown & set(FLAGS)
     assert {"--expert-span", "--formations", "--iterations", "--dp", "--batch", "--candidates"} <= set(FLAGS)
-    assert not {"--sam", "--codebook", "--start-from", "--folder"} & set(FLAGS)
+    assert not {"--start-from", "--folder"} & set(FLAGS)
 
 
 def test_a_setting_is_spelled_as_it_is_typed() -> None:

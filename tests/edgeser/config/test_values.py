@@ -107,11 +107,11 @@ def test_a_file_that_is_no_toml_is_explained(write_config, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('steps = "600"', "--steps is '600', not a whole number"),
-        ("steps = [1]", r"--steps is \[1\], not a whole number"),
-        ("arch = 3", "--arch is 3, not a word"),
-        ("[mtt]\nexpert_span = true", "mtt.expert_span is True, not a whole number"),
-        ("[mtt.expert_span]\nx = 1", "not a whole number"),
+        ('steps = "600"', "--steps is '600'"),
+        ("steps = [1]", r"--steps is \[1\]"),
+        ("arch = 3", "--arch is 3"),
+        ("[mtt]\nexpert_span = true", "mtt.expert_span is True"),
+        ("[mtt.expert_span]\nx = 1", "mtt.expert_span is"),
         ("[ipc]\nx = 1", "there is no setting 'ipc.x'"),
         ("mtt = 4", "there is no setting 'mtt'"),
     ],
