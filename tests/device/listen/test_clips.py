@@ -21,7 +21,7 @@ from edgeser_device.listen.record import record_clips, remarks
 from edgeser_device.listen.speech import SpeechSettings
 from edgeser_device.listen.unit import NAME, _quoted, unit_text, waits_for, write_service
 from edgeser_device.listen.watchdog import notify
-from edgeser_export.errors import StorageError
+from edgeser_export.errors import StorageError, TextError
 
 RATE = 16000
 Run = Callable[..., subprocess.CompletedProcess[str]]
