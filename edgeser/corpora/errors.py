@@ -153,7 +153,7 @@ class ConflictingCopies(CorpusError):
         more = f", and so are {others} other groups of recordings" if others else ""
         super().__init__(
             f"one recording with different {' and '.join(conflicts)}: {_listed(paths)}{more}",
-            "remove the wrong copies, or give all copies one emotion and one speaker; edgeser data check lists them",
+            "remove the wrong copies, or give all copies one emotion and one speaker",
         )
 
 

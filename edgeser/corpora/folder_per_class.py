@@ -15,8 +15,9 @@ numbers of clips, not of people. So are names of which it is not clear whether t
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from edgeser.corpora.cards import UNSTATED, read_card
@@ -38,8 +39,6 @@ NOBODY = frozenset(f"{_PARTS} {_OTHERS}".split())
 """Names of folders that are no speaker's."""
 SHOWN_NAMES = 8
 
-Known = Callable[[str], bool]
-"""Tells whether a name is that of an emotion."""
 Listed = dict[Path, tuple[str, str | None]]
 """Speaker and sex of recordings."""
 
@@ -63,7 +62,7 @@ def load(folder: Path) -> Corpus:
     root = _class_root(folder, recordings)
     declared = declared_labels(root / LABELS_FILE)
     inner = {path: path.relative_to(root).parts[:-1] for path in recordings}
-    level, remarks = _class_level(root, inner, lambda name: is_emotion(name) or plain_name(name) in declared)
+    level, remarks = _class_level(root, inner, declared)
     listed = _read_speakers(root)
     utterances: list[Utterance] = []
     skipped: list[Skipped] = []
@@ -92,7 +91,7 @@ def _class_root(folder: Path, recordings: tuple[Path, ...]) -> Path:
     return root
 
 
-def _class_level(root: Path, inner: dict[Path, tuple[str, ...]], known: Known) -> tuple[int, list[str]]:
+def _class_level(root: Path, inner: dict[Path, tuple[str, ...]], declared: Container[str]) -> tuple[int, list[str]]:
     """Return the level of folders that names the classes, counted from 0, and what must be said about that.
 
     It is the outermost one, unless only the names of another one are all known emotions.
@@ -100,43 +99,45 @@ def _class_level(root: Path, inner: dict[Path, tuple[str, ...]], known: Known) -
     Raises:
         UnclearLayout: Names of inner folders or files are known emotions, and those of the outer ones are not.
     """
+
+    def known(name: str) -> bool:
+        return plain_name(name) in declared or is_emotion(name)
+
     names: dict[int, Counter[str]] = defaultdict(Counter)
     for parts in inner.values():
         for level, name in enumerate(parts):
             names[level][name] += 1
     share = {level: sum(found[name] for name in found if known(name)) / len(inner) for level, found in names.items()}
     level = max(share, key=share.__getitem__, default=0)  # the outermost of equals
-    if not names or all(map(known, names[0])):
-        return 0, []
-    outer = _listed(names[0])
+    if not names or all(plain_name(name) in declared for name in names[level]):
+        return level, []
+    outer, found = _listed(names[0]), _listed(names[level])
+    if _are_pairs(names[level]):
+        raise UnclearLayout(root, f"the folders {found} name something beside the emotion, perhaps people")
     if level and not all(map(known, names[level])):
-        raise UnclearLayout(
-            root, f"{outer} are no emotions, and of the folders in them, {_listed(names[level])}, some are"
-        )
+        raise UnclearLayout(root, f"{outer} are no emotions, and of the folders in them, {found}, some are")
     if level:
-        return level, [f"the classes are {_listed(names[level])}, because {outer} are not all emotions"]
+        return level, [f"the classes are {found}, because {outer} are not all emotions"]
     if share[0]:
         return 0, []
-    if _are_pairs(names[0], known):
-        raise UnclearLayout(root, f"the folders {outer} name something beside the emotion, perhaps people")
     if sum(any(map(known, _words(path.stem))) for path in inner) * 2 >= len(inner):
         raise UnclearLayout(root, f"names of files hold emotions, and the folders, {outer}, are none")
     return 0, [f"no folder is named after a known emotion: the classes are {outer}"]
 
 
-def _are_pairs(names: Iterable[str], known: Known) -> bool:
-    """Tell whether all names are an emotion and something else, and each of two such others has several emotions."""
-    emotions: dict[tuple[str, ...], int] = Counter()
+def _are_pairs(names: Iterable[str]) -> bool:
+    """Tell whether all names are an emotion and something else, and two such others have several emotions each."""
+    emotions: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for name in names:
-        words = _words(name)
-        if sum(map(known, words)) != 1:
+        found = [word for word in _words(name) if is_emotion(word)]
+        if len(found) != 1:
             return False
-        emotions[tuple(word for word in words if not known(word))] += 1
-    return sum(count > 1 for count in emotions.values()) > 1
+        emotions[tuple(word for word in _words(name) if word not in found)].add(found[0])
+    return sum(len(each) > 1 for each in emotions.values()) > 1
 
 
 def _words(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", name)
+    return re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFC", name))
 
 
 def _listed(names: Iterable[str]) -> str:

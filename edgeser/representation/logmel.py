@@ -285,5 +285,5 @@ def _require_no_conflicts(
             copies.setdefault(hashlib.sha256(levels.tobytes()).digest(), []).append(each)
     groups = [group for group in copies.values() if conflicts_of(group)]
     if groups:
-        paths = [corpus.below(each.path) for each in groups[0]]
+        paths = sorted(corpus.below(each.path) for each in groups[0])
         raise ConflictingCopies(paths, conflicts_of(groups[0]), len(groups) - 1)

@@ -64,7 +64,7 @@ def label_fault_of(text: str) -> str:
     """Return in words why a tidy text is no label; empty where it is one."""
     if not text:
         return "is empty"
-    if fault := fault_of(text, MOST_LABEL):
+    if fault := fault_of(text, MOST_LABEL) or fault_of(tidy(text.lower()), MOST_LABEL):
         return fault
     if found := [sign for sign in SIGNS if sign in text]:
         return f"holds the sign {found[0]}"
