@@ -40,7 +40,6 @@ MAX_FUNCTION_LINES = 60
 
 LONG_ON_PURPOSE: dict[str, str] = {
     "edgeser/commands/board.py:train_on_device": "one parameter for each flag, and a few lines that use them",
-    "edgeser/commands/host.py:distill": "one parameter for each setting, and a few lines that use them",
 }
 """What may be longer than a reader's sitting, with the reason: "place" or "place:function" -> why."""
 

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeser.commands import flags
-from edgeser.commands.common import Json, print_json, print_rich, say, whole_path
+from edgeser.commands.common import Json, option, print_json, print_rich, say, whole_path
 from edgeser.commands.host import RunFolder, require_host, workers_of
 from edgeser.config.renamed import modern
 
 if TYPE_CHECKING:
     from edgeser.audit.audit import AuditPlan
     from edgeser.run import Run
+
+STARTED = "Also the method from real, mix, aligned or noise; may be repeated."
+RUNS = "the run's"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,21 +30,10 @@ def audit(
         int,
         typer.Option(min=0, max=512, help="Shadow runs of the whole distillation, an even number; 0 skips membership."),
     ] = 16,
-    start: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--from", metavar="START", help="Also the method from real, mix, aligned or noise; may be repeated."
-        ),
-    ] = None,
-    experts: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Number of experts of a shadow.", show_default="the run's")
-    ] = None,
-    expert_steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of training steps of each.", show_default="the run's")
-    ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(min=1, help="Number of updates of a shadow's items.", show_default="the run's")
-    ] = None,
+    start: Annotated[list[str] | None, option("--from", STARTED, "START")] = None,
+    experts: Annotated[int | None, option("--experts", "Experts of a shadow.", "N", RUNS, min=1, max=64)] = None,
+    expert_steps: Annotated[int | None, option("--expert-steps", "Training steps of each.", "N", RUNS, min=1)] = None,
+    iterations: Annotated[int | None, option("--iterations", "Updates of a shadow's items.", "N", RUNS, min=1)] = None,
     folder: flags.Moved = None,
     sounds: Annotated[bool, typer.Option("--sounds/--no-sounds", help="Write items as WAV files.")] = True,
     resume: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.commands.common import Json, Trust, print_json, print_rich, say
+from edgeser.commands.common import Json, Trust, option, print_json, print_rich, say
 from edgeser_device.machine import require_64_bit
 
 if TYPE_CHECKING:
@@ -34,27 +34,14 @@ Clips = Annotated[
     ),
 ]
 Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.", show_default="tail")]
-MaxForget = Annotated[
-    float | None,
-    typer.Option(
-        "--max-forget",
-        min=0,
-        max=1,
-        metavar="P",
-        help="Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if "
-        "this is given, also if an emotion of yours loses more than half of its right clips.",
-        show_default="0.04, four points",
-    ),
-]
+FORGET = (
+    "Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if this is given, "
+    "also if an emotion of yours loses more than half of its right clips."
+)
+MaxForget = Annotated[float | None, option("--max-forget", FORGET, "P", "0.04, four points", min=0, max=1)]
 Points = Annotated[
     int | None,
-    typer.Option(
-        "--points",
-        min=1,
-        max=10_000,
-        help="Items a class to draw from a kit that carries a generator.",
-        show_default="the kit's",
-    ),
+    option("--points", "Items a class to draw from a kit's generator.", "N", "the kit's", min=1, max=10_000),
 ]
 AsOriginal = Annotated[
     bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
@@ -81,15 +68,9 @@ def train_on_device(
         Path,
         typer.Option("--out", metavar="MODEL", help="The model folder to write; an older one is kept for rollback."),
     ],
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", min=1, max=10_000_000, help="Number of training steps.", show_default="the kit's"),
-    ] = None,
+    steps: Annotated[int | None, option("--steps", "Training steps.", "N", "the kit's", min=1, max=10_000_000)] = None,
     threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", min=1, max=256, help="Number of threads.", show_default="all cores, up to the target's"
-        ),
+        int | None, option("--threads", "Threads.", "N", "all cores, up to the target's", min=1, max=256)
     ] = None,
     memory_mb: Annotated[
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
@@ -157,10 +138,7 @@ def export(
     model: ModelFolder,
     format_name: Annotated[str, typer.Option("--format", help=f"{FORMAT_NAMES}.")],
     int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on the distilled set.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder to write to.", show_default="MODEL-export beside the model"),
-    ] = None,
+    out: Annotated[Path | None, option("--out", "Folder to write to.", "DIR", "MODEL-export beside the model")] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -254,13 +232,8 @@ def predict(
 
 def bench(
     model: ModelFolder,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help=f"Runtime: {RUNTIME_NAMES}.", show_default="all installed")
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, max=256, help="Number of threads.", show_default="1, and all cores"),
-    ] = None,
+    runtime: Annotated[str | None, option("--runtime", f"Runtime: {RUNTIME_NAMES}.", "NAME", "all installed")] = None,
+    threads: Annotated[int | None, option("--threads", "Threads.", "N", "1, and all cores", min=1, max=256)] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000_000, help="Measured calls.")] = 200,
     budget_ms: Annotated[
         float | None, typer.Option("--budget-ms", min=0, help="Exit with 1 unless a file's p95 keeps it.")

@@ -21,9 +21,9 @@ Trust = Annotated[
 ]
 
 
-def option(flag: str, text: str, value: str | None = None, **more: Any) -> Any:
-    """An option: its flag, its help, and what stands for its value in the help; ``more`` is typer's."""
-    return typer.Option(flag, help=text, metavar=value, **more)
+def option(flag: str, text: str, value: str | None = None, usual: str | bool = True, **more: Any) -> Any:
+    """An option: flag, help, what stands for its value there, and its default in words; ``more`` is typer's."""
+    return typer.Option(flag, help=text, metavar=value, show_default=usual, **more)
 
 
 class Verb(TyperCommand):

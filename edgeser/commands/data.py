@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, option, print_json, print_rich, say
 from edgeser.commands.host import require_host, workers_of
+from edgeser.config.settings import SETTINGS
 
 app = typer.Typer(help="List, check and download corpora.", no_args_is_help=True)
 
@@ -53,12 +54,7 @@ def check(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for demo.")
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split", help="Division into speakers: quick, official, fold:K or seed:N.", show_default="the corpus's"
-        ),
-    ] = None,
+    split: Annotated[str | None, option("--split", SETTINGS["split"].help, "NAME", "by the corpus")] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes; -1 is all cores.")] = -1,
     as_json: Json = False,
 ) -> None:

@@ -25,7 +25,7 @@ Backend: TypeAlias = Annotated[
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
-    option("--jobs", "Number of processes.", "N", min=1, max=256, show_default="all cores", rich_help_panel=MACHINE),
+    option("--jobs", "Number of processes.", "N", min=1, max=256, usual="all cores", rich_help_panel=MACHINE),
 ]
 SETS = "Any other setting, such as mtt.expert_span=6; may be repeated. edgeser methods NAME shows them."
 Sets: TypeAlias = Annotated[list[str] | None, option("--set", SETS, "KEY=VALUE", rich_help_panel=RUN)]
@@ -78,7 +78,7 @@ OPTIONS: Mapping[str, Setting] = MappingProxyType(
 def _option(setting: Setting) -> inspect.Parameter:
     usual, default = setting.decides or True, None if setting.decides else shown(setting.default)
     place = KINDS[setting.kind][2]
-    made = option(setting.flag, setting.help, place, show_default=usual, rich_help_panel=setting.panel)
+    made = option(setting.flag, setting.help, place, usual=usual, rich_help_panel=setting.panel)
     return _parameter(f"setting_{setting.key}", Annotated[str | None, made], default)
 
 

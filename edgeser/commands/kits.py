@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgeser.commands.board import CorpusName, Test, measure_here, require_both
-from edgeser.commands.common import Json, Trust, print_json, print_rich, say
+from edgeser.commands.common import Json, Trust, option, print_json, print_rich, say
 from edgeser.targets import TARGETS
 from edgeser_export.home import expand
 
@@ -138,13 +138,8 @@ def deploy(
     folder: Annotated[
         str, typer.Option("--folder", metavar="DIR", help="The installation's folder there.")
     ] = "edgeser",
-    port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="Port of its ssh server.", show_default="ssh's own")
-    ] = None,
-    wheel: Annotated[
-        Path | None,
-        typer.Option("--wheel", metavar="FILE", help="The wheel of edgeser.", show_default="made of this installation"),
-    ] = None,
+    port: Annotated[int | None, option("--port", "Port of ssh there.", "N", "ssh's own", min=1, max=65535)] = None,
+    wheel: Annotated[Path | None, option("--wheel", "Wheel of edgeser.", "FILE", "made of this installation")] = None,
     trust: Annotated[
         Path | None, typer.Option("--trust", metavar="KEY", help="Verify with this public key, here and on the board.")
     ] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeser.commands.common import Json, print_json, say
+from edgeser.commands.common import Json, option, print_json, say
 from edgeser.commands.kits import HOME, Folder, device_app
 from edgeser_device.machine import require_64_bit
 from edgeser_export.home import expand
@@ -20,28 +20,10 @@ BACKEND_NAMES = "portaudio or arecord"
 """As in the tables of gates and backends, which import numpy: too slow for --help. A test compares them."""
 
 Wav = Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen to this recording.")]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="NAME",
-        help="Microphone: name, part of it, or number; edgeser doctor lists them.",
-        show_default="the system's",
-    ),
-]
-Backend = Annotated[
-    str | None,
-    typer.Option("--backend", metavar="NAME", help=f"{BACKEND_NAMES}.", show_default="the first that is there"),
-]
-Gate = Annotated[
-    str | None,
-    typer.Option(
-        "--gate",
-        metavar="NAME",
-        help=f"What finds speech: {GATE_NAMES}.",
-        show_default="the first installed",
-    ),
-]
+MICROPHONE = "Microphone: name, part of it, or number; edgeser doctor lists them."
+Device = Annotated[str | None, option("--device", MICROPHONE, "NAME", "the system's")]
+Backend = Annotated[str | None, option("--backend", f"{BACKEND_NAMES}.", "NAME", "the first that is there")]
+Gate = Annotated[str | None, option("--gate", f"What finds speech: {GATE_NAMES}.", "NAME", "the first installed")]
 Threshold = Annotated[
     float, typer.Option("--speech", metavar="P", help="Probability of speech, above 0 to 1, with which it begins.")
 ]
@@ -54,23 +36,11 @@ Longest = Annotated[
 MinConfidence = Annotated[
     float, typer.Option("--min-confidence", metavar="P", help="Less probable emotions are called uncertain.")
 ]
-Gain = Annotated[
-    float | None,
-    typer.Option(
-        "--gain", metavar="DB", help="Gain that is added to the level, in dB.", show_default="learnt from what is heard"
-    ),
-]
+Gain = Annotated[float | None, option("--gain", "Gain added to the level.", "DB", "learnt from what is heard")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")]
 Web = Annotated[bool, typer.Option("--web", help="Show a page; also /metrics for Prometheus.")]
-WebAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--web-address",
-        metavar="HOST:PORT",
-        help="Address of the page; implies --web. Any host but this one needs the token that is then printed.",
-        show_default="127.0.0.1:8765",
-    ),
-]
+ADDRESS = "Address of the page; implies --web. Any host but this one needs the token that is then printed."
+WebAddress = Annotated[str | None, option("--web-address", ADDRESS, "HOST:PORT", "127.0.0.1:8765")]
 Mqtt = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeser.commands import flags
-from edgeser.commands.common import Json, print_json, say, whole_path
+from edgeser.commands.common import Json, option, print_json, say, whole_path
 from edgeser.commands.host import RunFolder, require_host, workers_of
 
 
@@ -19,9 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 def report(
     run: RunFolder,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write.", show_default="report.html in the run")
-    ] = None,
+    out: Annotated[Path | None, option("--out", "File to write.", "FILE", "report.html in the run")] = None,
     items: Annotated[int, typer.Option(min=1, max=1000, help="Items to show at most, spread over the classes.")] = 16,
     no_recordings: Annotated[
         bool,

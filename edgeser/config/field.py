@@ -11,8 +11,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -106,26 +108,27 @@ def setting(default: Value, low: float = 0, high: float = 0, **more: Any) -> Any
 
 def settings_in(kind: type) -> Iterator[Setting]:
     """The settings that a dataclass declares, and those of the groups in it."""
-    texts = _texts(kind)
     for field in dataclasses.fields(kind):
         default: Any = field.default
         if field.metadata:
+            text = _texts(kind.__module__)[kind.__name__, field.name]
             flag = {"flag": f"--{field.name}"} if "panel" in field.metadata else {}
-            yield Setting(field.name, str(field.type), default, texts[field.name], **{**flag, **field.metadata})
+            yield Setting(field.name, str(field.type), default, text, **{**flag, **field.metadata})
         else:
-            yield from (
-                dataclasses.replace(each, key=f"{field.name}.{each.key}") for each in settings_in(type(default))
-            )
+            for each in settings_in(type(default)):
+                yield dataclasses.replace(each, key=f"{field.name}.{each.key}")
 
 
-def _texts(kind: type) -> dict[str, str]:
-    """The text below each field of a class, on one line."""
-    (declared,) = ast.parse(inspect.getsource(kind)).body
+@cache
+def _texts(module: str) -> dict[tuple[str, str], str]:
+    """The text below each field, on one line, by the names of class and field."""
     found = {}
-    for field, text in pairwise(getattr(declared, "body", ())):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
-                found[name] = " ".join(words.split())
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    for declared in (each for each in tree.body if isinstance(each, ast.ClassDef)):
+        for field, text in pairwise(declared.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                words = str(ast.literal_eval(text.value)).split()
+                found[declared.name, ast.unparse(field.target)] = " ".join(words)
     return found
 
 
