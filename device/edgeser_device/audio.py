@@ -51,6 +51,8 @@ OFFSET = 10 ** (-48 / 20)
 edges; the medians of clips without one lie below 50 dB."""
 SURE = 4.0
 """An offset's standard errors, above which it is no chance: means of a rumble's blocks may lie on one side too."""
+QUARTILES = 1.35
+"""Standard deviations from one quartile of a normal distribution to the other."""
 OFFSET_BLOCKS = 94
 """Blocks of a stream by which its offset is known: three seconds. Fewer may all lie on one side of zero by chance."""
 CUT_SHARE = 0.01
@@ -118,9 +120,7 @@ class Mixdown:
         means, loudest = self._levels[:, 0, used].mean(axis=1), self._levels[:, 1, used].max()
         if self._memory in (None, len(means)):
             lower, median, upper = np.sort(means)[np.arange(1, 4) * len(means) // 4]
-            error = (
-                (upper - lower) / 1.35 / np.sqrt(len(means))
-            )  # 1.35: the quartiles' distance in a normal distribution
+            error = (upper - lower) / QUARTILES / np.sqrt(len(means))
             there = abs(median) > max(OFFSET * np.sqrt(loudest), SURE * error)
             self.offset = np.float32(median if there else 0)
 
