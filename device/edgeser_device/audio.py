@@ -5,11 +5,11 @@
         ...
     decode(Path("clip.flac"))                               # what is in the file, for a check of it
 
-Channels are averaged. Where the average is more than 5 dB quieter than the loudest channel, the others are silent or
-cancel it, and that channel alone is taken. The median of the blocks' means is an offset, as some microphones have it,
-where it lies less than 48 dB below the loudest block and is no chance; it is subtracted. Both are measured over blocks
-of 32 ms: of a whole recording before any of it is used, and of the last three seconds of a microphone's stream. Blocks
-of digital silence are not counted, and stay digital silence.
+Channels are averaged, but for dead ones, which are 30 dB quieter than the loudest. Where the average is still more than
+5 dB quieter than the loudest channel, the others cancel it or hold something else, and it is taken alone. The median of
+the blocks' means is an offset, as some microphones have it, where it lies less than 48 dB below the loudest block and
+is no chance; it is subtracted. All is measured over blocks of 32 ms: of a whole recording before any of it is used, and
+of the last three seconds of a microphone's stream. Blocks of digital silence are not counted, and stay digital silence.
 """
 
 from __future__ import annotations
@@ -41,14 +41,18 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 """Sampling rates in Hz between which sound is recorded; another one in a header is damage, and may fill the memory."""
 LOUDEST = 10.0
 """Full scale is 1. Sound that was mixed too loud may reach a few times that; larger numbers have another scale."""
+DEAD = 10 ** (-30 / 10)
+"""The power of a channel over that of the loudest, below which it is dead."""
 LOSS = 10 ** (5 / 10)
-"""The power of the loudest channel over that of the average, above which it is taken alone: 5 dB. Two channels with one
-voice lose nothing, two unlike ones 3 dB, one dead channel of two costs 6 dB."""
+"""The power of the loudest channel over that of the average, above which it is taken alone. Two channels with one voice
+lose nothing, two with unlike sounds 3 dB; opposite ones may lose everything, a voice in one of six channels 15 dB."""
 OFFSET = 10 ** (-48 / 20)
 """An offset over the level of the loudest block, above which it is removed. At 40 dB it would be taken for sound at the
 edges; the medians of clips without one lie below 50 dB."""
 SURE = 4.0
 """An offset's standard errors, above which it is no chance: means of a rumble's blocks may lie on one side too."""
+QUARTILES = 1.35
+"""Standard deviations from one quartile of a normal distribution to the other."""
 OFFSET_BLOCKS = 94
 """Blocks of a stream by which its offset is known: three seconds. Fewer may all lie on one side of zero by chance."""
 CUT_SHARE = 0.01
@@ -71,53 +75,59 @@ class Mixdown:
     A file is heard as a whole before :meth:`settle` decides; a stream decides after each of its blocks.
 
     Attributes:
-        channel: The channel that is taken alone; None where the channels are averaged.
+        channels: The channels that are averaged, (some,), counted from 0; None for all of them.
         offset: The constant that is subtracted, full scale 1.0.
     """
 
     def __init__(self, memory: int | None = None) -> None:
-        """Start with nothing heard; of a stream the last ``memory`` blocks count."""
+        """Start with nothing heard; of a stream about the last ``memory`` blocks count."""
         self._memory = memory
         self._levels = np.empty((0, 2, 1))
-        self.channel: int | None = None
+        self._products = np.zeros((1, 1))
+        self.channels: NDArray[np.intp] | None = None
         self.offset = np.float32(0)
 
     def hear(self, samples: NDArray[np.float32], length: int) -> None:
-        """Measure samples, float32 (n, channels), in blocks: mean and power of each channel and of their average.
+        """Measure samples, float32 (n, channels), in blocks: mean and power of each channel, and products of channels.
 
         The mean is taken under a Hann window, by which a voice adds next to nothing to it.
         """
         rows, starts = samples.T.astype(np.float64), np.arange(0, len(samples), length)
-        if len(rows) > 1:
-            rows = np.concatenate((rows, rows.mean(axis=0, keepdims=True)))
         counts = np.diff(starts, append=len(samples))
         window = np.concatenate([_hann_window(count) for count in counts.tolist()])
         means = np.add.reduceat(rows * window, starts, axis=1) / np.add.reduceat(window, starts)
-        rows = rows - np.repeat(np.add.reduceat(rows, starts, axis=1) / counts, counts, axis=1)
+        rows -= np.repeat(np.add.reduceat(rows, starts, axis=1) / counts, counts, axis=1)
         powers = np.add.reduceat(rows * rows, starts, axis=1) / counts
         levels = np.stack((means, powers)).transpose(2, 0, 1)
         sounding = levels[levels.any(axis=(1, 2))]
-        before = self._levels if len(self._levels) else sounding[:0]
-        self._levels = np.concatenate((before, sounding))[-self._memory if self._memory else 0 :]
+        if not len(self._levels):
+            self._levels = sounding[:0]
+        if self._memory and len(sounding):
+            self._products = self._products * (1 - 1 / self._memory)
+        self._products = self._products + np.einsum("in,jn->ij", rows, rows)
+        self._levels = np.concatenate((self._levels, sounding))[-self._memory if self._memory else 0 :]
 
     def settle(self) -> None:
         """Decide by what was heard so far."""
         if not len(self._levels):
             return
-        *each, average = self._levels[:, 1].sum(axis=0)
-        self.channel = int(np.argmax(each)) if max(each, default=0) > LOSS * average else None
-        means, powers = self._levels[:, :, -1 if self.channel is None else self.channel].T
+        powers = self._products.diagonal()
+        used = np.flatnonzero(powers >= DEAD * powers.max())
+        average = self._products[np.ix_(used, used)].mean()
+        if powers.max() > LOSS * average:
+            used = np.array([powers.argmax()])
+        self.channels = used if len(used) < len(powers) else None
+        means, loudest = self._levels[:, 0, used].mean(axis=1), self._levels[:, 1, used].max()
         if self._memory in (None, len(means)):
             lower, median, upper = np.sort(means)[np.arange(1, 4) * len(means) // 4]
-            error = (
-                (upper - lower) / 1.35 / np.sqrt(len(means))
-            )  # 1.35: the quartiles' distance in a normal distribution
-            there = abs(median) > max(OFFSET * np.sqrt(powers.max()), SURE * error)
+            error = (upper - lower) / QUARTILES / np.sqrt(len(means))
+            there = abs(median) > max(OFFSET * np.sqrt(loudest), SURE * error)
             self.offset = np.float32(median if there else 0)
 
     def mono(self, samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
         """One channel of samples, float32 (n,); of float32 (n, channels) in the same blocks as they were heard."""
-        mixed = _average(samples) if self.channel is None else samples[:, self.channel].copy()
+        used = samples if self.channels is None else samples[:, self.channels]
+        mixed: NDArray[np.float32] = used.mean(axis=1, dtype=np.float32)
         if self.offset:
             sounding = np.logical_or.reduceat(samples.any(axis=1), np.arange(0, len(samples), length))
             mixed -= self.offset * np.repeat(sounding, length)[: len(mixed)]
@@ -133,11 +143,6 @@ class Mixdown:
 @lru_cache(maxsize=4)
 def _hann_window(length: int) -> NDArray[np.float64]:
     return 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(length) + 0.5) / length)
-
-
-def _average(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    average: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
-    return average
 
 
 @dataclass(frozen=True)

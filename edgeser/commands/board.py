@@ -35,7 +35,7 @@ Clips = Annotated[
 ]
 Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.", show_default="tail")]
 FORGET = (
-    "Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if this is given, "
+    "Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if given, "
     "also if an emotion of yours loses more than half of its right clips."
 )
 MaxForget = Annotated[float | None, option("--max-forget", FORGET, "P", "0.04, four points", min=0, max=1)]

@@ -53,8 +53,8 @@ class Facts:
     silent: bool = False
     """Whether the sound that the reader makes of it is silent."""
     clipped: bool = False
-    channel: int | None = None
-    """The only channel that the reader takes, counted from 0; None where it averages all of them."""
+    used: tuple[int, ...] = ()
+    """The channels that the reader averages, counted from 1; empty for all of them."""
     offset: float = 0.0
     """The constant that the reader subtracts, full scale 1.0."""
     cut: str | None = None
@@ -167,7 +167,7 @@ def inspect(path: Path) -> Facts:
         subtype=decoded.form,
         silent=bool(np.abs(decoded.mono).max() < 10 ** (SILENT_DBFS / 20)),
         clipped=_runs(np.abs(samples).max(axis=1) >= FULL_SCALE) >= CLIPPED_RUNS,
-        channel=decoded.mixdown.channel,
+        used=() if decoded.mixdown.channels is None else tuple((decoded.mixdown.channels + 1).tolist()),
         offset=float(decoded.mixdown.offset),
         cut=decoded.cut,
     )
@@ -233,8 +233,9 @@ def _defects(corpus: Corpus, facts: list[Facts]) -> list[Finding]:
             continue
         if found.cut:
             findings.append(finding("cut", found, found.cut))
-        if found.channel is not None:
-            detail = f"only channel {found.channel + 1} of {found.channels} is used: the others are silent or cancel it"
+        if found.used:
+            which = ", ".join(map(str, found.used))
+            detail = f"only channel {which} of {found.channels} is used: others are silent or cancel it"
             findings.append(finding("channels", found, detail))
         if found.silent:
             findings.append(finding("silent", found, f"no sample above {SILENT_DBFS:.0f} dBFS"))
