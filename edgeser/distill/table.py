@@ -126,7 +126,7 @@ def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> 
     """The settings with everything decided that depends on the corpus, the method and its own values too.
 
     Args:
-        settings: As the user gave them.
+        settings: Settings as the user gave them.
         train_items: Training clips.
         classes: Emotions.
         rarest: Training clips of the rarest of them.
@@ -166,7 +166,7 @@ def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
 
 
 def defaults_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the representation, the method and the start that ``values`` name set by themselves, below all values.
+    """Defaults of the representation, the method and the start that ``values`` name; the values come before them.
 
     Raises:
         SettingsError: There is no such method.

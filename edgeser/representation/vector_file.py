@@ -33,7 +33,7 @@ FORMS = (".npz", ".safetensors")
 MOST_CLASSES = 255
 """Classes are stored in one byte each."""
 READING = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What numpy, zipfile and safetensors raise for a file that is cut, damaged, encrypted or something else."""
+"""Errors of numpy, zipfile and safetensors for a file that is cut, damaged, encrypted or something else."""
 
 
 @dataclass(frozen=True)

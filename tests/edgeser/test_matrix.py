@@ -23,7 +23,6 @@ from edgeser.evaluate import Plan, evaluate
 from edgeser.pack import pack_kit
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.representation import REPRESENTATIONS
-from edgeser.representation.base import Representation
 from edgeser.representation.vector_file import CORPUS
 from edgeser.rows import BASELINES
 from edgeser.run import Run
@@ -36,9 +35,8 @@ from edgeser_device.train import Settings as BoardSettings
 from edgeser_device.train import train
 
 ALONE = Workers(1)
-SPECIES = {each.name: each for each in REPRESENTATIONS}
 SHIPPED = WORDS["ship"]
-EVERY = list(product(SPECIES, METHODS, LABELS, SHIPPED))
+EVERY = list(product(REPRESENTATIONS, METHODS, LABELS, SHIPPED))
 TINY = {
     "width": 0.25, "ipc": 2, "views": 4, "experts": 1, "label_width": 0.25, "expert_steps": 12,
     "steps": 12, "batch": 16,
@@ -49,15 +47,15 @@ TINY = {
 
 def is_allowed(name: str, method: str, ship: str) -> bool:
     """Generators are shipped by the method that has one, for boards, which hear log-mels."""
-    return ship == "items" or (METHODS[method].makes_more and SPECIES[name].has_time)
+    return ship == "items" or (METHODS[method].makes_more and REPRESENTATIONS[name].has_time)
 
 
 ALLOWED = [each for each in EVERY if is_allowed(each[0], each[1], each[3])]
 REFUSED = [each for each in EVERY if each not in ALLOWED]
 THIN = [
     (name, method, list(LABELS)[place % len(LABELS)], "items")
-    for place, (name, method) in enumerate((name, method) for name in SPECIES for method in METHODS)
-    if not SPECIES[name].has_time or method == "random"
+    for place, (name, method) in enumerate((name, method) for name in REPRESENTATIONS for method in METHODS)
+    if not REPRESENTATIONS[name].has_time or method == "random"
 ]
 """Once through every method of what is quick, and once through log-mels."""
 
@@ -74,9 +72,9 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def settings_of(representation: type[Representation], vectors: Path, method: str, **changed: object) -> Settings:
+def settings_of(name: str, vectors: Path, method: str, **changed: object) -> Settings:
     """Tiny settings; a representation that reads recordings has the demo corpus."""
-    source = {"corpus": CORPUS, "folder": str(vectors)} if representation.name == "vectors" else {"corpus": "demo"}
+    source = {"corpus": CORPUS, "folder": str(vectors)} if name == "vectors" else {"corpus": "demo"}
     return settings_for(method, **{**TINY, **source, **changed})  # type: ignore[arg-type]
 
 
@@ -114,8 +112,8 @@ def go_on(run: Run, folder: Path) -> None:
 def test_a_thin_diagonal_works_to_the_end(
     name: str, method: str, labels: str, ship: str, vectors: Path, tmp_path: Path
 ) -> None:
-    run = walk(settings_of(SPECIES[name], vectors, method, labels=labels, ship=ship), tmp_path)
-    if not SPECIES[name].has_time:  # sounds and boards take their time
+    run = walk(settings_of(name, vectors, method, labels=labels, ship=ship), tmp_path)
+    if not REPRESENTATIONS[name].has_time:  # sounds and boards take their time
         go_on(run, tmp_path)
 
 
@@ -124,7 +122,7 @@ def test_a_thin_diagonal_works_to_the_end(
 def test_what_is_allowed_works_to_the_end(
     name: str, method: str, labels: str, ship: str, vectors: Path, tmp_path: Path
 ) -> None:
-    go_on(walk(settings_of(SPECIES[name], vectors, method, labels=labels, ship=ship), tmp_path), tmp_path)
+    go_on(walk(settings_of(name, vectors, method, labels=labels, ship=ship), tmp_path), tmp_path)
 
 
 def refused(settings: Settings, out: Path) -> SettingsError:
@@ -143,39 +141,39 @@ def test_what_is_not_allowed_is_refused_before_anything_is_read(
     name: str, method: str, labels: str, ship: str, tmp_path: Path
 ) -> None:
     """The file of vectors is not there: nobody looks for it."""
-    refused(settings_of(SPECIES[name], tmp_path / "none.npz", method, labels=labels, ship=ship), tmp_path / "run")
+    refused(settings_of(name, tmp_path / "none.npz", method, labels=labels, ship=ship), tmp_path / "run")
 
 
-@pytest.mark.parametrize(("name", "method", "start"), list(product(SPECIES, METHODS, STARTS)))
+@pytest.mark.parametrize(("name", "method", "start"), list(product(REPRESENTATIONS, METHODS, STARTS)))
 def test_starts_are_those_that_method_and_representation_have(
     name: str, method: str, start: str, tmp_path: Path
 ) -> None:
-    settings = settings_of(SPECIES[name], tmp_path / "none.npz", method, start_from=start)
-    makes_its_own = METHODS[method].makes_more and start != SPECIES[name].usual_starts[0]
-    needs_time = start in {"duet", "noise"} and not SPECIES[name].has_time
+    settings = settings_of(name, tmp_path / "none.npz", method, start_from=start)
+    makes_its_own = METHODS[method].makes_more and start != REPRESENTATIONS[name].usual_starts[0]
+    needs_time = start in {"duet", "noise"} and not REPRESENTATIONS[name].has_time
     if makes_its_own or needs_time:
         refused(settings, tmp_path / "run")
     else:
         require_possible(settings)
 
 
-@pytest.mark.parametrize(("name", "arch"), list(product(SPECIES, [*STUDENTS, *VECTOR_STUDENTS])))
+@pytest.mark.parametrize(("name", "arch"), list(product(REPRESENTATIONS, [*STUDENTS, *VECTOR_STUDENTS])))
 @pytest.mark.parametrize("role", ["arch", "label_arch"])
 def test_students_are_those_that_read_the_representation(name: str, arch: str, role: str, tmp_path: Path) -> None:
-    settings = replace(settings_of(SPECIES[name], tmp_path / "none.npz", "random"), **{role: arch})  # type: ignore[arg-type]
-    if (arch in STUDENTS) == SPECIES[name].has_time:
+    settings = replace(settings_of(name, tmp_path / "none.npz", "random"), **{role: arch})  # type: ignore[arg-type]
+    if (arch in STUDENTS) == REPRESENTATIONS[name].has_time:
         require_possible(settings)
     else:
         refused(settings, tmp_path / "run")
 
 
 def test_a_representation_has_a_method_and_students_by_default(vectors: Path) -> None:
-    for representation in SPECIES.values():
+    for name, representation in REPRESENTATIONS.items():
         method = str(representation.defaults.get("method", Settings.method))
-        require_possible(settings_of(representation, vectors, method))
+        require_possible(settings_of(name, vectors, method))
 
 
 def test_the_diagonal_walks_every_method_and_kind_of_labels() -> None:
     walked = {method for _, method, _, _ in THIN}, {labels for _, _, labels, _ in THIN}, {name for name, *_ in THIN}
-    assert walked == (set(METHODS), set(LABELS), set(SPECIES))
+    assert walked == (set(METHODS), set(LABELS), set(REPRESENTATIONS))
     assert set(THIN) <= set(ALLOWED)
