@@ -21,7 +21,7 @@ from edgeser.details import row_details
 from edgeser.distill.budget import resolve
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
+from edgeser.distill.pipeline import Material, prepare, require_same_corpus
 from edgeser.intervals import deviation
 from edgeser.representation.base import StoredSet
 from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
@@ -144,8 +144,7 @@ def open_bench(run: Run, distilled: StoredSet, shelf: Shelf) -> tuple[Bench, dic
         EdgeserError: The corpus is gone, or does not fit any more.
     """
     material, dev, test = shelf.take(run.settings())
-    description = describe(material)
-    require_same_corpus(run, description)
+    require_same_corpus(run, material)
     settings, task = material.settings, material.task
     trained = train_experts(run, task, label_jobs(settings, task), shelf.workers)
     assignment = Assignment(
@@ -156,7 +155,7 @@ def open_bench(run: Run, distilled: StoredSet, shelf: Shelf) -> tuple[Bench, dic
         init=run.init(),
         ensemble=label_ensemble(settings, task, trained),
     )
-    return Bench(assignment, distilled, dev, test, run.generator()), description["split"]
+    return Bench(assignment, distilled, dev, test, run.generator()), material.split.describe()
 
 
 @dataclass(frozen=True)

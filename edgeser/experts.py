@@ -32,7 +32,7 @@ _TRAIN_AGAIN = "remove that file and run distill again with --resume"
 
 @dataclass(frozen=True)
 class Task:
-    """What experts and students learn.
+    """The training clips that experts and students learn.
 
     Attributes:
         graph: The student's op graph.
@@ -40,7 +40,7 @@ class Task:
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.
         speakers: Speaker of each clip; empty where nobody knows.
-        representation: What the clips are, fitted to them.
+        representation: The representation of the clips, fitted to them.
     """
 
     graph: Graph
@@ -75,7 +75,7 @@ class ExpertRecipe:
         epochs: Passes over the clips.
         batch: Clips in one step.
         peak_rate: Largest learning rate.
-        weight_decay: As the optimiser defines it.
+        weight_decay: Weight decay as the optimiser defines it.
         warm_share: Share of the steps in which the rate rises.
         start_divisor: The first rate is the peak divided by this; 1 with an ``end_divisor`` of 1 keeps it constant.
         end_divisor: The last rate is the first one divided by this.
@@ -149,9 +149,9 @@ def train_expert(
         task: The clips and the student.
         start: Initial weights.
         recipe: How to train.
-        seed: Of the order and the augmentation.
+        seed: Seed of the order and the augmentation.
         keep_snapshots: Label experts need the end only.
-        advance: Told after every step.
+        advance: A function that is told after every step.
     """
     per_epoch = steps_per_epoch(len(task.clips), recipe.batch)
     stacks: dict[str, list[NDArray[np.float32]]] = {name: [start[name].copy()] for name in task.graph.parameters}
@@ -181,9 +181,9 @@ class Ensemble:
     """Experts that label views together.
 
     Attributes:
-        graph: Their op graph.
+        graph: Op graph of all experts.
         members: Weights with running statistics of each.
-        starts: What each began its training from; empty where nobody asks.
+        starts: Weights before training of each; empty where nobody asks.
     """
 
     graph: Graph

@@ -1,4 +1,4 @@
-"""What an evaluation trains: the distilled set, all real clips, and baselines, one function a row.
+"""The rows of an evaluation: trainings on the distilled set, on all real clips, and on baselines, one function a row.
 
     dev, test = measure("random_bank", bench, bench.task.graph, bench.assignment.init, seed=0)
 
@@ -46,7 +46,7 @@ SAME_BYTES = 0.02
 
 @dataclass(frozen=True)
 class Bench:
-    """What every row trains on and is scored with.
+    """Everything that rows train on and are scored with.
 
     Attributes:
         assignment: Experts and initialisation, as the method had them.
@@ -68,7 +68,7 @@ class Bench:
         return self.assignment.task
 
     def shipped(self, seed: int) -> StoredSet:
-        """What a board trains on: the set, or what it draws with a seed from the generator, as it does by default."""
+        """The set that a board trains on: the run's, or one that it draws with a seed from the generator."""
         if not self.generator or not isinstance(self.distilled, DistilledSet):
             return self.distilled
         return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed).at(0)[0]
@@ -167,7 +167,7 @@ def measure(row: str, bench: Bench, graph: Graph, start: Weights, seed: int) -> 
 
 
 def same_number(bench: Bench) -> BankSize:
-    """As many items as the distilled set has, and as many views of each, or ``FEWEST_VIEWS``."""
+    """The size with as many items as the distilled set has, and as many views of each, or ``FEWEST_VIEWS``."""
     own = bench.assignment.settings
     return BankSize(min(own.ipc, _rarest(bench)), max(FEWEST_VIEWS, own.views))
 
@@ -222,7 +222,7 @@ def random_choice(bench: Bench, seed: int) -> NDArray[np.int64]:
 
 
 def init_score(bench: Bench) -> Score:
-    """What the fixed initialisation reaches before any training, with running statistics over the set's views."""
+    """Score of the fixed initialisation before any training, with running statistics over the set's views."""
     distilled, graph = bench.distilled, bench.task.graph
     items = distilled.items()
 
@@ -236,7 +236,7 @@ def init_score(bench: Bench) -> Score:
 
 
 def ensemble_score(ensemble: Ensemble, clips: Clips) -> Score:
-    """What the experts reach together."""
+    """Score of the experts together."""
     rows = np.mean([probabilities(ensemble.graph, member, clips.x) for member in ensemble.members], axis=0)
     return score_of(average_by_clip(rows, clips.owners, len(clips.labels)), clips)
 

@@ -1,4 +1,4 @@
-"""What the phases of a run took: seconds, and the most memory that was held.
+"""Seconds of the phases of a run, and the most memory that was held.
 
 watch = Stopwatch()
 with watch.phase("experts"):

@@ -1,4 +1,4 @@
-"""What an audit will take: a shadow costs what a run costs, and the students of its sets."""
+"""The time of an audit: a shadow costs what a run costs, and the students of its sets."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.coresets import random_choice
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, needed_experts, train_experts
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus, with_experts
+from edgeser.distill.pipeline import Material, prepare, require_same_corpus, with_experts
 from edgeser.distill.starts import find_start
 from edgeser.errors import AuditError
 from edgeser.experts import Ensemble
@@ -89,7 +89,7 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
             f"run: edgeser audit {run.folder} --folder DIR, with the folder of the recordings; "
             "edgeser data download gets corpora that are open",
         ) from error
-    require_same_corpus(run, describe(material))
+    require_same_corpus(run, material)
     decided, task = material.settings, material.task
     trained = train_experts(run, task, label_jobs(decided, task), workers)
     workers.release()

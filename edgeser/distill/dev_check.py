@@ -1,4 +1,4 @@
-"""What a state is worth on the dev speakers: a student is trained on what it would ship, for a part of its steps."""
+"""The worth of a state on the dev speakers: a student is trained on what it would ship, for a part of its steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeser.scoring import Clips, score
 from edgeser.training import train_on_set
 
 SHARE = 1 / 3
-"""Of the student's steps: enough to rank sets, at a third of the time."""
+"""Share of the student's steps in a check: enough to rank sets, at a third of the time."""
 
 
 def dev_check(assignment: Assignment, features: Features) -> Check:

@@ -1,4 +1,4 @@
-"""What a run of the generative distiller keeps besides its items: the generator and the experts that label, as ONNX.
+"""Files that a run of the generative distiller keeps besides its items: the generator and the label experts, as ONNX.
 
 ``pack`` puts them into the kit where the run was made with ``gan.ship=generator``; see :mod:`edgeser_device.generated`.
 The kit's distilled set is then the probe: an item a class, for the checks and comparisons that a board makes.

@@ -1,4 +1,4 @@
-"""What the codebook of a generator has to make: sums of clips of each class, as items of larger budgets begin.
+"""Targets of the codebook of a generator: sums of clips of each class, as items of larger budgets begin.
 
     shape = shape_of(assignment)        # how many bases there are, and how large
     wanted = targets(assignment)        # one for each basis
@@ -43,7 +43,7 @@ def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
 
 
 def targets(assignment: Assignment) -> NDArray[np.float32]:
-    """What the bases have to make, in their order, float32 (bases, rows, columns): sums, inverted if log-mels."""
+    """Targets of the bases, in their order, float32 (bases, rows, columns): sums, inverted if they are log-mels."""
     summed, latent = sums(assignment), shape_of(assignment).latent
     if not assignment.representation.has_time:
         return summed

@@ -67,7 +67,7 @@ def build_set(
     """Store the items, draw and label their views.
 
     Args:
-        assignment: Says of how many maps of which classes the items are.
+        assignment: The assignment, which says of how many maps of which classes the items are.
         items: Float32 (items x formations, rows, columns), in the order of ``assignment.classes``.
         labels: Labels of the views, float16 (views, classes), where the method learnt them.
         schedule: How the student is trained, where the method learnt it.
@@ -81,12 +81,12 @@ def build_set(
         recipes = bank_recipes(maps.shape, plan)
     return representation.make_set(
         stored,
+        formations,
         classes=assignment.classes[::formations].astype(np.uint8),
         recipes=recipes,
         soft_labels=labels,
         names=assignment.names,
         schedule=schedule or student_schedule(assignment.settings),
-        formations=formations,
     )
 
 
@@ -114,7 +114,7 @@ def make_bank(
     """Recipes of all views and their labels, float16 (views, classes).
 
     Args:
-        items: As they are stored, dequantised: float32 (items, rows, columns).
+        items: Items as they are stored, dequantised: float32 (items, rows, columns).
         classes: Class of each item.
         ensemble: The experts.
         plan: How many views, and how they are drawn and labelled.

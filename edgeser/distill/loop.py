@@ -33,7 +33,7 @@ ITEMS = ("items", "raw_items")
 """Arrays of a state that are items."""
 
 Check: TypeAlias = Callable[[State], float]
-"""What a student reaches on the dev speakers with a state: a UAR, 0 to 1."""
+"""The UAR, 0 to 1, that a student reaches on the dev speakers with a state."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Position:
     Attributes:
         state: The method's own.
         done: Iterations that were made.
-        loss: Of the last iteration; NaN before the first.
-        first_loss: Of the first iteration.
+        loss: Loss of the last iteration; NaN before the first.
+        first_loss: Loss of the first iteration.
         checked: Iterations that had been made at the last check; -1 before the first.
         waited: Checks since the best one.
-        uar: Of the last check.
-        best_uar: Of the best check, the earliest of equals.
+        uar: UAR of the last check.
+        best_uar: UAR of the best check, the earliest of equals.
         best: The whole state at the best check; empty before the first.
     """
 
@@ -64,7 +64,7 @@ class Position:
 
     @property
     def words(self) -> str:
-        """What stands beside the progress bar."""
+        """The words beside the progress bar."""
         found = {"loss": self.loss, "dev UAR": self.uar}
         return ", ".join(f"{name} {value:.2f}" for name, value in found.items() if np.isfinite(value))
 

@@ -1,4 +1,4 @@
-"""What a method is: it begins with a state, and may improve it one iteration after the other.
+"""A method begins with a state, and may improve it one iteration after the other.
 
 A method sees an ``Assignment`` and keeps everything it learns in a ``State`` of plain arrays; its ``items`` are what is
 shipped. Both functions are pure: the random numbers of an iteration depend on the seed and its number only, so a
@@ -30,12 +30,12 @@ Names that begin with ``loop.`` or ``best.`` are the loop's own in a checkpoint.
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a method works on.
+    """Everything that a method works on.
 
     Attributes:
         task: The training clips, their labels and the student.
         names: The emotions in the order of the classes.
-        settings: With everything decided.
+        settings: Settings with everything decided.
         method: The row of the method.
         init: The student's fixed initialisation.
         ensemble: The experts that label.
@@ -52,7 +52,7 @@ class Assignment:
 
     @property
     def representation(self) -> Representation:
-        """What the clips and the items are."""
+        """The representation of clips and items."""
         return self.task.representation
 
     @property
@@ -99,7 +99,7 @@ class Method:
             the settings decide.
         schedule: The training schedule of a method that learns it; None where the settings decide.
         items: The items of a state, float32 (items, rows, columns), of a method whose state holds none.
-        files: What a run keeps besides, by name, of a method whose state is worth keeping.
+        files: Further files of the run, by name, of a method whose state is worth keeping.
         fewest_clips: Clips that every class must have.
         stops_itself: Whether it keeps what it had when it diverges; the loop then leaves the height of its loss alone.
         makes_more: Whether it can make more items than there are clips, and in other shares than equal ones.

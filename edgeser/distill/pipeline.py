@@ -8,7 +8,7 @@ Every stage leaves its result in the run, so an interrupted run goes on where it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -49,16 +49,16 @@ BOARD_SEED = 0
 """Seed of the order of the views with which a board trains unless it is told otherwise."""
 
 Say: TypeAlias = Callable[[str], None]
-"""Told something that the user must know, a line at a time."""
+"""A function that tells the user something, a line at a time."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a run works on, read and checked before anything is trained.
+    """Everything that a run works on, read and checked before anything is trained.
 
     Attributes:
         features: The corpus, its parts and their representation.
-        settings: The settings as resolved.
+        settings: Settings with everything decided.
         method: The row of the method.
         task: The training clips and the student.
     """
@@ -75,7 +75,7 @@ class Material:
 
     @property
     def split(self) -> Split:
-        """Its parts."""
+        """The parts of the corpus."""
         return self.features.split
 
     @property
@@ -135,8 +135,8 @@ def require_enough_items(asked_for: Settings, settings: Settings, task: Task, na
     """Check that every class has as many training items as the method and the budget ask for.
 
     Args:
-        asked_for: As the user gave them.
-        settings: As resolved.
+        asked_for: Settings as the user gave them.
+        settings: Settings with method and budget decided.
         task: The training clips.
         names: Names of the classes.
 
@@ -171,11 +171,11 @@ def distill(
     """Make a run, or go on with an interrupted one.
 
     Args:
-        settings: What to make, as the user gave it.
+        settings: Settings of the run, as the user gave them.
         out: The run's folder.
-        workers: Where experts are trained.
+        workers: The processes that train experts.
         resume: Whether ``out`` may hold the beginning of this run.
-        warn: Told what the budget decided and what was left out.
+        warn: A function that is told what the budget decided and what was left out.
         watch: Counts the phases; what it found is logged when the run is finished.
 
     Raises:
@@ -241,27 +241,28 @@ def describe_once(run: Run, material: Material) -> None:
     Raises:
         RunError: Recordings were added, removed or relabelled since.
     """
-    description = describe(material)
     if (run.folder / "run.json").is_file():
-        require_same_corpus(run, description)
+        require_same_corpus(run, material)
         return
-    write_json(run.folder / "run.json", description)
+    write_json(run.folder / "run.json", describe(material))
     run.log("features", clips=len(material.task.clips), unreadable=len(material.features.unreadable))
 
 
-def require_same_corpus(run: Run, description: Mapping[str, Any]) -> None:
-    """Check that a description of the corpus as it is now says what the run's does.
+def require_same_corpus(run: Run, material: Material) -> None:
+    """Check that the corpus is now what it was when the run was made.
+
+    What a representation says of itself stands for the contents of the training clips.
 
     Raises:
-        RunError: It does not.
+        RunError: It is not.
     """
-    before = run.description()
-    others = {"split": "recordings or speakers", "labels": "emotions", "frontend": "recordings", "vectors": "vectors"}
-    for key, words in others.items():
-        # "frontend" holds the mean and standard deviation of the training clips: their contents, in short.
-        if before.get(key) != description.get(key):
+    before, now = run.description(), describe(material)
+    words = {"split": "recordings or speakers", "labels": "emotions"}
+    words |= dict.fromkeys(material.features.representation.describe(), "recordings")
+    for key, what in words.items():
+        if before.get(key) != now[key]:
             raise RunError(
-                f"the corpus has other {words} than when the run {run.folder} was made",
+                f"the corpus has other {what} than when the run {run.folder} was made",
                 "restore the corpus, or distil it again in a new --out",
             )
 
@@ -276,7 +277,7 @@ def assign(run: Run, material: Material, workers: Workers) -> Assignment:
 def with_experts(
     task: Task, names: tuple[str, ...], method: Method, settings: Settings, trained: dict[str, Trajectory]
 ) -> Assignment:
-    """What the method works on, of trained experts by their names."""
+    """The assignment of a method, from trained experts by their names."""
     start = initial_weights(task.graph, settings.seed)
     paths = tuple(trajectory for name, trajectory in trained.items() if name.startswith("trajectory"))
     return Assignment(
@@ -297,7 +298,7 @@ def fixed_init(graph: Graph, start: Weights, paths: tuple[Trajectory, ...], epoc
 
 
 def describe(material: Material) -> dict[str, Any]:
-    """What run.json holds."""
+    """The content of run.json."""
     settings, task = material.settings, material.task
     items = settings.ipc * task.classes
     return {

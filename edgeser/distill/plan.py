@@ -1,4 +1,4 @@
-"""What a run will take: a few steps of every kind are made, measured and multiplied.
+"""The seconds and the memory that a run will take: a few steps of every kind are made, measured and multiplied.
 
 plan = make_plan(prepare(settings, workers), workers)
 plan["total_seconds"], plan["peak_rss_mb"]
@@ -43,8 +43,8 @@ def make_plan(material: Material, workers: Workers) -> dict[str, Any]:
     """Seconds and memory of a run on this machine, whose features are computed.
 
     Args:
-        material: What the run works on.
-        workers: As the run is given them.
+        material: Everything that the run works on.
+        workers: The processes that the run is given.
 
     Returns:
         ``seconds`` of experts, method, checks and labels, and their ``total_seconds``; ``student_seconds`` of one

@@ -1,4 +1,4 @@
-"""What items begin as: real clips, two or three clips at once, or noise.
+"""Starts: items begin as real clips, as two or three clips at once, or as noise.
 
     items = STARTS["mix"].make(assignment)      # float32 (items, rows, columns), in the order of the classes
 
@@ -123,7 +123,7 @@ STARTS: Mapping[str, Start] = MappingProxyType(
         "noise": Start(noise, None, needs_time=True),
     }
 )
-"""What ``--from`` offers."""
+"""The starts that ``--from`` offers."""
 
 
 def find_start(name: str) -> Start:

@@ -67,7 +67,7 @@ def _with_partners(
 
 
 def pairs(assignment: Assignment) -> list[NDArray[np.int64]]:
-    """As :func:`draws` for two clips, which are alike: the second is one of the nearest by other speakers.
+    """Clips as :func:`draws` gives them, two that are alike: the second is one of the nearest by other speakers.
 
     Near by what the experts make of them, see :func:`traits`. Where a class has one speaker, they are by the same one.
     """
@@ -87,7 +87,7 @@ def pairs(assignment: Assignment) -> list[NDArray[np.int64]]:
 
 
 def traits(assignment: Assignment) -> NDArray[np.float64]:
-    """What every expert makes of the clips before it names a class, standardised; without experts their spectra.
+    """Standardised features that the experts make of the clips before they name a class; without experts their spectra.
 
     Float64 (clips, numbers).
     """

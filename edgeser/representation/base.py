@@ -1,4 +1,4 @@
-"""What every representation says of itself; :mod:`edgeser.representation` lists them.
+"""The interface of a representation; :mod:`edgeser.representation` lists them.
 
 An item is a map, float32 (rows, columns): a log-mel has its mel bands and frames, a vector its numbers and one column.
 A student reads the same numbers in its own shape, see :func:`edgeser.network.as_input`. Items are in standard
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ class Part(ABC):
     @property
     @abstractmethod
     def crops(self) -> NDArray[np.float32]:
-        """The one training window of each clip as a student reads it, float32 (clips, channels, rows, columns)."""
+        """One training window of each clip as a student reads it, float32 (clips, channels, rows, columns)."""
 
     def windows(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """All windows of all clips as a student reads them, and the clip of each, int64 (windows,)."""
@@ -83,7 +83,7 @@ class Features:
 
     Attributes:
         corpus: The corpus.
-        split: Its parts.
+        split: The parts of the corpus, speaker-disjoint.
         representation: Fitted to the training part.
         train: The part to learn from.
         dev: Speakers for selection.
@@ -104,6 +104,16 @@ class Features:
     unreadable: tuple[tuple[Path, str], ...] = ()
 
 
+class Content(TypedDict):
+    """The parts of a distilled set besides its items; :class:`edgeser_device.distilled.DistilledSet` explains them."""
+
+    classes: NDArray[np.uint8]
+    recipes: Recipes
+    soft_labels: NDArray[np.float16]
+    names: tuple[str, ...]
+    schedule: Schedule
+
+
 class Representation(ABC):
     """How clips are read, varied, mixed and stored; a frozen dataclass of what is fitted to a corpus.
 
@@ -113,7 +123,7 @@ class Representation(ABC):
             privacy, and generators and kits for boards need it.
         augmentation: How widely real clips are varied when a student or an expert learns them.
         bank: How widely the views of a label bank vary.
-        usual_starts: What items begin as where nothing is said: for small budgets, and for larger ones.
+        usual_starts: Starts that are taken where none is named: one for small budgets, one for larger ones.
         input_shape: Shape of what a student reads; (numbers, 1, 1) of vectors of any length.
     """
 
@@ -138,7 +148,7 @@ class Representation(ABC):
 
         Args:
             sources: Clips of one class, float32 (sources, rows, columns).
-            weights: Their shares (sources,), above zero, which sum to one.
+            weights: Shares of the sources (sources,), above zero, which sum to one.
             middle: Mean of the class, float32 (rows, columns).
         """
 
@@ -151,16 +161,7 @@ class Representation(ABC):
         """The maps that a student will be trained on."""
 
     @abstractmethod
-    def make_set(
-        self,
-        stored: Stored,
-        classes: NDArray[np.uint8],
-        recipes: Recipes,
-        soft_labels: NDArray[np.float16],
-        names: tuple[str, ...],
-        schedule: Schedule,
-        formations: int,
-    ) -> StoredSet:
+    def make_set(self, stored: Stored, formations: int, **content: Unpack[Content]) -> StoredSet:
         """The distilled set of items that :meth:`quantise` stored, with its views and their labels."""
 
     @abstractmethod
@@ -173,7 +174,7 @@ class Representation(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What run.json says of it, under one key; two runs with the same words saw the same training clips."""
+        """The entry of run.json, under one key; two runs with the same entry saw the same training clips."""
 
     def mixing(self, labels: str) -> Mixing:
         """How widely views vary with labels of that kind.

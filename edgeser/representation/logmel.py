@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from edgeser.corpora.errors import ConflictingCopies, CorpusError
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.fingerprint import corpus_fingerprint
-from edgeser.representation.base import Augmentation, Features, Maps, Part, Representation, Stored
+from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored
 from edgeser.workers import Workers
 from edgeser_device.audio import read_audio, recording_bytes
 from edgeser_device.distilled import DistilledSet
@@ -35,8 +35,7 @@ from edgeser_device.errors import AudioError
 from edgeser_device.formations import fold, unfold
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
 from edgeser_device.progress import progress_bar
-from edgeser_device.schedule import Schedule
-from edgeser_device.views import Mixing, Recipes
+from edgeser_device.views import Mixing
 from edgeser_export.home import home
 
 PIECE = 64
@@ -89,7 +88,7 @@ class LogMel(Representation):
     input_shape: ClassVar[tuple[int, int, int]] = (1, FrontendSpec.mels, FrontendSpec.frames)
 
     def extract(self, settings: Settings, workers: Workers) -> Features:
-        """As :meth:`Representation.extract`; unreadable recordings are listed and left out."""
+        """Read the recordings, split them, and fit the front-end; unreadable ones are listed and left out."""
         corpus = load_corpus(settings.corpus, settings.folder or None)
         return extract(corpus, make_split(corpus, settings.split or None), self.frontend, workers)
 
@@ -106,30 +105,12 @@ class LogMel(Representation):
         """The log-mels that these bytes stand for."""
         return unfold(**stored, formations=formations)
 
-    def make_set(
-        self,
-        stored: Stored,
-        classes: NDArray[np.uint8],
-        recipes: Recipes,
-        soft_labels: NDArray[np.float16],
-        names: tuple[str, ...],
-        schedule: Schedule,
-        formations: int,
-    ) -> DistilledSet:
-        """As :meth:`Representation.make_set`."""
-        return DistilledSet(
-            **stored,
-            classes=classes,
-            recipes=recipes,
-            soft_labels=soft_labels,
-            names=names,
-            schedule=schedule,
-            frontend=self.frontend,
-            formations=formations,
-        )
+    def make_set(self, stored: Stored, formations: int, **content: Unpack[Content]) -> DistilledSet:
+        """The distilled set of items that :meth:`quantise` stored."""
+        return DistilledSet(**stored, **content, frontend=self.frontend, formations=formations)
 
     def read_set(self, data: bytes) -> DistilledSet:
-        """As :meth:`Representation.read_set`."""
+        """The distilled set in a file."""
         return DistilledSet.from_bytes(data)
 
     def describe(self) -> dict[str, Any]:
@@ -142,7 +123,7 @@ def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels
 
     Args:
         sources: Log-mels (sources, mels, frames), in units of ``decibels`` dB about any level.
-        weights: Of their powers (sources,), above zero.
+        weights: Weights of their powers (sources,), above zero.
         decibels: dB in one unit.
 
     Returns:
@@ -163,10 +144,10 @@ def extract(corpus: Corpus, split: Split, spec: FrontendSpec, workers: Workers) 
     """Read all recordings of a split; unreadable ones are listed and left out.
 
     Args:
-        corpus: Gives the order of the classes.
-        split: Its parts.
+        corpus: The corpus, which gives the order of the classes.
+        split: The parts of the corpus.
         spec: The front-end; its mean and std are replaced by those of the training clips.
-        workers: Where recordings are read.
+        workers: The processes that read recordings.
 
     Raises:
         CorpusError: A class has no readable recording in a part.

@@ -22,9 +22,9 @@ class Scale:
 
     Attributes:
         mean: Mean of the training part, float32 (D,).
-        spread: Its standard deviations, float32 (D,); 1 where it is constant.
-        constant: Where the training part is constant, bool (D,): nothing can be learnt there, and a difference has no
-            unit.
+        spread: Standard deviations of the training part, float32 (D,); 1 where it is constant.
+        constant: Dimensions in which the training part is constant, bool (D,): nothing can be learnt there, and a
+            difference has no unit.
     """
 
     mean: NDArray[np.float32]

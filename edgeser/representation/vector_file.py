@@ -35,7 +35,7 @@ CORPUS = VECTORS
 ARRAYS = ("features", "labels", "speakers")
 FORMS = (".npz", ".safetensors")
 READING = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What numpy, zipfile and safetensors raise for a file that is cut, damaged, encrypted or something else."""
+"""Errors of numpy, zipfile and safetensors for a file that is cut, damaged, encrypted or something else."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from edgeser.config.settings import Settings
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.splits import PARTS, make_split
-from edgeser.representation.base import Augmentation, Features, Maps, Part, Representation, Stored
+from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored
 from edgeser.representation.scale import Scale, scale_of
 from edgeser.representation.vector_file import VectorFile, read_vectors
 from edgeser.representation.vector_set import VectorSet
 from edgeser.workers import Workers
-from edgeser_device.schedule import Schedule
-from edgeser_device.views import Mixing, Recipes
+from edgeser_device.views import Mixing
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,11 @@ class Vectors(Representation):
     input_shape: ClassVar[tuple[int, int, int]] = (1, 1, 1)
 
     def extract(self, settings: Settings, workers: Workers) -> Features:  # noqa: ARG002  nothing is computed
-        """As :meth:`Representation.extract`; a vector that single precision cannot standardise is an error."""
+        """Read the file, split it, and fit the scale.
+
+        Raises:
+            CorpusError: The file cannot be used, or single precision cannot standardise a vector.
+        """
         vectors = read_vectors(Path(settings.folder))
         corpus = vectors.corpus
         split = make_split(corpus, settings.split or None)
@@ -93,21 +96,12 @@ class Vectors(Representation):
         """The same vectors as maps of one column."""
         return np.asarray(stored["vectors"][:, :, None], dtype=np.float32)
 
-    def make_set(
-        self,
-        stored: Stored,
-        classes: NDArray[np.uint8],
-        recipes: Recipes,
-        soft_labels: NDArray[np.float16],
-        names: tuple[str, ...],
-        schedule: Schedule,
-        formations: int,  # noqa: ARG002
-    ) -> VectorSet:
-        """As :meth:`Representation.make_set`."""
-        return VectorSet(stored["vectors"], classes, recipes, soft_labels, names, schedule, self._fitted)
+    def make_set(self, stored: Stored, formations: int, **content: Unpack[Content]) -> VectorSet:  # noqa: ARG002
+        """The distilled set of items that :meth:`quantise` stored."""
+        return VectorSet(**stored, **content, scale=self._fitted)
 
     def read_set(self, data: bytes) -> VectorSet:
-        """As :meth:`Representation.read_set`."""
+        """The distilled set in a file."""
         return VectorSet.from_bytes(data)
 
     def describe(self) -> dict[str, Any]:
