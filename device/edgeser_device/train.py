@@ -43,7 +43,6 @@ from edgeser_device.model import (
     WEIGHTS,
     describe_files,
     file_metadata,
-    keep_previous,
     previous_path,
     require_replaceable,
 )
@@ -55,7 +54,7 @@ from edgeser_device.steps import choose_plan, give_back_memory, with_batch
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
 from edgeser_export.errors import GraphError
 from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
-from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
+from edgeser_export.files import exchange_folders, new_folder, remove_file, write_bytes, write_json
 from edgeser_export.formats import FORMATS
 
 PARITY_ITEMS = 16
@@ -210,7 +209,7 @@ def write_model(
     more: Mapping[str, Any] = NOTHING,
     files: Mapping[str, bytes] = NOTHING,
 ) -> None:
-    """Write and compare the model's files, then put the folder in its place; errors as :func:`train`.
+    """Write and compare the model's files beside the model, then exchange both folders; errors as :func:`train`.
 
     Args:
         model: The folder.
@@ -225,7 +224,7 @@ def write_model(
     views = first_views(distilled, CALIBRATION_ITEMS)
     about = file_metadata(kit.labels, distilled.frontend, kit.sha256)
     formats = (*DEFAULT_FORMATS, *INT8_FORMATS)
-    with new_folder(model) as draft:
+    with new_folder(previous_path(model)) as draft:
         export_in_child(kit.graph, weights, draft, views[:PARITY_ITEMS], about, formats, threads, views, INT8_FORMATS)
         content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
         for name, data in content.items():
@@ -246,7 +245,7 @@ def write_model(
             **more,
         }
         write_json(draft / DESCRIPTION, description)
-        keep_previous(model)
+    exchange_folders(previous_path(model), model)
 
 
 def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
