@@ -26,7 +26,7 @@ from edgeser_device.frontend import FrontendSpec
 from edgeser_device.names import DISTILLED
 from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError
-from edgeser_export.files import hold, new_folder, write_json
+from edgeser_export.files import exchange_folders, hold, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
 from edgeser_export.lowering import recogniser
@@ -253,19 +253,11 @@ def previous_path(folder: Path) -> Path:
     return folder.parent / f"{folder.name}.previous"
 
 
-def keep_previous(folder: Path) -> None:
-    """Keep the model at ``folder``, where there is one, for :func:`rollback`; the folder itself stays as it is."""
-    if (folder / DESCRIPTION).is_file():
-        with new_folder(previous_path(folder)) as aside:
-            _copy(folder, aside)
-
-
 def rollback(folder: Path) -> tuple[Model, Model | None]:
     """Exchange the model with the one before it; a second call undoes the first.
 
     Returns:
-        The model that is in place now, and the one that was put aside, as it was read in its old place; None where
-        there was none that can be read.
+        The model that is in place now, and the one that was put aside; None where that cannot be read.
 
     Raises:
         ModelError: No earlier model is kept, another process is writing, or something else than a model stands there.
@@ -279,25 +271,8 @@ def rollback(folder: Path) -> tuple[Model, Model | None]:
         for place in (folder, previous):
             require_replaceable(place)
         load_model(previous)
-        replaced = None
+        exchange_folders(previous, folder)
+        aside = None
         with suppress(EdgeserError):
-            replaced = load_model(folder)
-        # When the power fails between the two renames the older model stands in both places: what was asked for.
-        with new_folder(previous) as aside:
-            if folder.is_dir():
-                _copy(folder, aside)
-            with new_folder(folder) as draft:
-                _copy(previous, draft)
-        return load_model(folder), replaced
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy files by hard links, which cost nothing; by content where the file system has none."""
-    for path in source.iterdir():
-        if path.is_file():
-            try:
-                os.link(path, target / path.name)
-            except OSError:
-                import shutil
-
-                shutil.copy2(path, target / path.name)
+            aside = load_model(previous)
+        return load_model(folder), aside

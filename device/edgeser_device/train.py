@@ -42,7 +42,6 @@ from edgeser_device.model import (
     WEIGHTS,
     describe_files,
     file_metadata,
-    keep_previous,
     only_writer,
     previous_path,
     require_replaceable,
@@ -56,7 +55,7 @@ from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of
 from edgeser_export.children import Told, ignore_phase, tree_peak_mb
 from edgeser_export.errors import GraphError
 from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
-from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
+from edgeser_export.files import exchange_folders, new_folder, remove_file, write_bytes, write_json
 from edgeser_export.lowering import recogniser
 
 PARITY_ITEMS = 16
@@ -223,7 +222,7 @@ def write_model(
     files: Mapping[str, bytes] = NOTHING,
     told: Told = ignore_phase,
 ) -> None:
-    """Write and compare the model's files, then put the folder in its place; errors as :func:`train`.
+    """Write and compare the model's files beside the model, then exchange both folders; errors as :func:`train`.
 
     Args:
         model: The folder.
@@ -242,7 +241,7 @@ def write_model(
     graph, levels = recogniser(kit.graph, spec.mean, spec.std, temperature), first_levels(distilled, CALIBRATION_ITEMS)
     about = file_metadata(kit.labels, spec, temperature, kit.sha256)
     formats, few = (*DEFAULT_FORMATS, *INT8_FORMATS), levels[:PARITY_ITEMS]
-    with new_folder(model) as draft:
+    with new_folder(previous_path(model)) as draft:
         export_in_child(graph, weights, draft, few, about, formats, threads, levels, INT8_FORMATS, told=told)
         content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
         for name, data in content.items():
@@ -262,7 +261,7 @@ def write_model(
             **described(),
         }
         write_json(draft / DESCRIPTION, description)
-        keep_previous(model)
+    exchange_folders(previous_path(model), model)
 
 
 def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:

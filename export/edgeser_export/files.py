@@ -113,10 +113,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         with _storage_errors(path, inside=draft):
             yield draft
             _sync_tree(draft)
-            replace_folder(draft, path)
+            exchange_folders(draft, path)
     finally:
         os.close(descriptor)
-        _remove_tree(draft)
+        _remove_tree(draft)  # what is at that name now: what stood at path before, or a draft that was given up
 
 
 @contextmanager
@@ -155,28 +155,29 @@ def hold(path: Path, taken: EdgeserError) -> Iterator[None]:
         os.close(descriptor)
 
 
-def replace_folder(draft: Path, path: Path) -> None:
-    """Put the folder ``draft`` in the place of ``path``; what stood there is removed afterwards.
+def exchange_folders(one: Path, other: Path) -> None:
+    """Exchange two folders side by side; where nothing or an empty folder stands at ``other``, ``one`` moves there.
 
     Where the file system can exchange two names (ext4, xfs, btrfs, f2fs, tmpfs), a reader finds a whole folder at
-    ``path`` at every moment. Elsewhere there is a moment between two renames; if the second fails, the older
-    folder is put back.
+    ``other`` at every moment. Elsewhere there is a moment between two renames; if the second fails, the folder is put
+    back.
+
+    Raises:
+        StorageError: The folder above cannot be written.
     """
-    if not path.exists():
-        os.replace(draft, path)
-    elif _exchange(draft, path):
-        sync_folder(path.parent)
-        _remove_tree(draft)  # it now holds what stood at path
-    else:
-        older = _draft_name(path, ".old")
-        os.replace(path, older)
-        try:
-            os.replace(draft, path)
-        except BaseException:
-            os.replace(older, path)
-            raise
-        _remove_tree(older)
-    sync_folder(path.parent)
+    with _storage_errors(other):
+        if not other.exists() or not any(other.iterdir()):
+            os.replace(one, other)
+        elif not _exchange(one, other):
+            aside = _draft_name(other, ".old")
+            os.replace(other, aside)
+            try:
+                os.replace(one, other)
+            except BaseException:
+                os.replace(aside, other)
+                raise
+            os.replace(aside, one)
+        sync_folder(other.parent)
 
 
 def sync_file(path: Path) -> None:

@@ -16,7 +16,15 @@ import pytest
 
 from edgeser_export import files
 from edgeser_export.errors import EdgeserError, StorageError
-from edgeser_export.files import append_line, hold, new_folder, remove_file, write_bytes, write_json
+from edgeser_export.files import (
+    append_line,
+    exchange_folders,
+    hold,
+    new_folder,
+    remove_file,
+    write_bytes,
+    write_json,
+)
 
 WRITER = """
 import sys
@@ -287,6 +295,30 @@ def test_without_exchange_the_older_folder_comes_back_when_the_second_rename_fai
         draft.rmdir()
     assert (tmp_path / "run" / "a").read_text() == "middle"
     assert names_in(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("there", ["nothing", "empty", "old"])
+def test_two_folders_exchange_their_names(
+    known: bool, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not known:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    (one / "new").touch()
+    if there != "nothing":
+        other.mkdir()
+    if there == "old":
+        (other / "old").touch()
+    exchange_folders(one, other)
+    assert names_in(other) == ["new"]
+    assert names_in(tmp_path) == (["one", "other"] if there == "old" else ["other"])
+    if there == "old":
+        assert names_in(one) == ["old"]
+    with pytest.raises(StorageError):
+        exchange_folders(tmp_path / "none", other)
+    assert names_in(other) == ["new"]
 
 
 def test_a_full_disk_keeps_the_older_folder(small_disk: Path) -> None:
