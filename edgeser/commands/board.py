@@ -11,6 +11,7 @@ import typer
 
 from edgeser.commands.common import Json, Trust, print_json, print_rich, say
 from edgeser_device.machine import require_64_bit
+from edgeser_export.words import counted
 
 if TYPE_CHECKING:
     from edgeser.device_test import TestPart
@@ -134,7 +135,9 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
     if as_json:
         print_json({"model": str(model), "training": training, "labels": list(found.labels)})
     else:
-        typer.echo(f"{model} is now the model of kit {training['kit_sha256'][:12]}, {training['steps']} steps")
+        typer.echo(
+            f"{model} is now the model of kit {training['kit_sha256'][:12]}, {counted(training['steps'], 'step')}"
+        )
 
 
 def export(
