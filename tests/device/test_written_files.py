@@ -131,7 +131,7 @@ def test_every_file_of_a_model_of_speech(spoken_model: Path) -> None:
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 1 << 16), st.floats(-60, 20))
+@given(seed=st.integers(0, 1 << 16), shift=st.floats(-60, 20))
 def test_any_levels(seed: int, shift: float, model: Model) -> None:
     """Louder and softer than anything that was trained on: float32 files say the same, and all say probabilities."""
     spec, random = model.frontend, np.random.default_rng(seed)
