@@ -149,7 +149,7 @@ def _end(child: subprocess.Popen[str]) -> int:
 
 def summary_table(summary: Summary) -> Group:
     """The table that the demo ends with, and three commands to try next."""
-    table = Sheet("what", "value", title="edgeser on its synthetic demo corpus", header=False)
+    table = Sheet("", "", title="edgeser on its synthetic demo corpus")
     rows = {
         "training recordings -> kit": f"{summary.corpus_bytes / 1e6:.2f} MB -> {summary.kit_bytes / 1e6:.2f} MB",
         "distilled items": f"{summary.items} items ({summary.share:.1%} as many as training clips)",

@@ -22,6 +22,7 @@ from edgeser.errors import MissingExtra, SettingsError
 from edgeser.intervals import bar
 from edgeser.tables import FULL_ROWS
 from edgeser_export.files import write_bytes
+from edgeser_export.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,7 +197,7 @@ def _draw_rows(axes: Axes, result: Mapping[str, Any]) -> None:
     there = {name: each for name, each in kinds.items() if each[0] is not None}
     _bars(axes, list(there), [row for row, _ in there.values()], [colour for _, colour in there.values()])
     distilled = result["distilled"]
-    items = "1 item" if distilled["ipc"] == 1 else f"{distilled['ipc']} items"
+    items = counted(distilled["ipc"], "item")
     axes.set_title(f"{items} per class, {distilled['share']:.1%} of the training items")
 
 

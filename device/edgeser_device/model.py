@@ -205,7 +205,7 @@ def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, temperature: floa
         "temperature": f"{temperature:.9g}",
         "input": f"log-mel levels in dB, {spec.mels} x {spec.frames}",
         "output": "probabilities",
-        "folded": f"normalisation (x - {spec.mean:.9g}) / {spec.std:.9g}, temperature, softmax",
+        "folded": f"normalisation (mean {spec.mean:.9g} dB, deviation {spec.std:.9g} dB), temperature, softmax",
         "kit_sha256": kit_sha256,
     }
 

@@ -48,7 +48,7 @@ from edgeser_device.model import (
 )
 from edgeser_device.names import CARD, DISTILLED
 from edgeser_device.opening import open_checked
-from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.progress import Advance, ignore_progress, note
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import choose_plan, give_back_memory, with_batch
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
@@ -242,7 +242,12 @@ def write_model(
     about = file_metadata(kit.labels, spec, temperature, kit.sha256)
     formats, few = (*DEFAULT_FORMATS, *INT8_FORMATS), levels[:PARITY_ITEMS]
     with new_folder(previous_path(model)) as draft:
-        export_in_child(graph, weights, draft, few, about, formats, threads, levels, INT8_FORMATS, told=told)
+        found = export_in_child(graph, weights, draft, few, about, formats, threads, levels, INT8_FORMATS, told=told)
+        for row in found.rows:
+            if not row.passed:
+                note(
+                    f"{row.name} is left out: it differs by {row.max_probability_difference:.2g} from what was trained"
+                )
         content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
         for name, data in content.items():
             write_bytes(draft / name, data)

@@ -26,12 +26,14 @@ def pack_lines(report: PackReport) -> str:
     ratio = f", 1/{found['ratio']:g} of the recordings that it replaces" if found["ratio"] else ""
     cost = ""
     if report.payload is not None:
+        seeds = counted(len(report.payload["seeds"]), "seed")
         cost = (
             f"items as bytes cost {100 * report.payload['uar_difference']:+.2f} points of UAR over"
-            f" {len(report.payload['seeds'])} seeds, {report.payload['agreement']:.1%} of the answers agree\n"
+            f" {seeds}, {report.payload['agreement']:.1%} of the answers agree\n"
         )
+    members = counted(len(report.members), "member")
     return (
-        f"{report.path}: {report.bytes:,} bytes for {report.target}, {len(report.members)} members{ratio}\n{cost}"
+        f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n{cost}"
         + (f"signed with key {report.signer}\n" if report.signer else "")
         + f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
         f"next, on the board: edgeser train-on-device {report.path.name} --out model"
@@ -58,7 +60,7 @@ def kit_table(kit: Kit, signature: str) -> Group:
     members.add("manifest.json", *[f"{len(kit.members['manifest.json']):,}"] * 2)
     for name, entry in kit.manifest["members"].items():
         members.add(name, f"{entry['bytes']:,}", f"{entry['packed_bytes']:,}")
-    about = Sheet("what", "value", header=False)
+    about = Sheet("", "")
     manifest = kit.manifest
     for name, value in (
         ("labels", ", ".join(kit.labels)),
@@ -78,7 +80,9 @@ def kit_table(kit: Kit, signature: str) -> Group:
 
 def training_lines(result: Mapping[str, Any], model: str) -> str:
     """How long a training took, how much memory, how good, and which ``model`` is there now."""
-    uar = "" if result["uar"] is None else f", UAR {result['uar']:.3f} on {result['test']['utterances']} recordings"
+    uar = ""
+    if result["uar"] is not None:
+        uar = f", UAR {result['uar']:.3f} on {counted(result['test']['utterances'], 'recording')}"
     memory = "" if result["peak_rss_mb"] is None else f", at most {result['peak_rss_mb']:.0f} MB"
     packed = result["uar_packed"]
     expected = "" if packed is None else f"the kit's maker measured UAR {packed:.3f} on unseen speakers\n"
@@ -160,7 +164,7 @@ def bench_table(bench: Bench) -> Group:
 
 def status_table(state: Mapping[str, Any]) -> Sheet:
     """What is installed on this board, a line each."""
-    table = Sheet("what", "found", title=str(state["folder"]), header=False)
+    table = Sheet("", "", title=str(state["folder"]))
     rows = {name: state.get(name) for name in ("slot", "kit", "target", "trained", "steps")}
     rows |= {"UAR": _uar_words(state)} | {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
     for name, value in rows.items():
@@ -173,8 +177,8 @@ def status_table(state: Mapping[str, Any]) -> Sheet:
 def _uar_words(state: Mapping[str, Any]) -> str | None:
     """What was measured here, else what the kit says; each named as such."""
     if state["uar"] is not None:
-        on = state["uar_on"]
-        return f"{state['uar']:.3f}, measured here: {on['corpus']} ({on['part']}), {on['utterances']} recordings"
+        on, many = state["uar_on"], counted(state["uar_on"]["utterances"], "recording")
+        return f"{state['uar']:.3f}, measured here: {on['corpus']} ({on['part']}), {many}"
     packed = state["uar_packed"]
     return None if packed is None else f"{packed:.3f} when packed, on the host; not measured here"
 

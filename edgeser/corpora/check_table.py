@@ -35,7 +35,7 @@ def render_check(report: CheckReport) -> Group:
     for emotion, count in report.classes.items():
         parts = [str(report.split[part]["classes"].get(emotion, 0)) for part in PARTS] if report.split else []
         overview.add(emotion, str(count), *parts)
-    recordings = Sheet("what", "value", title="recordings", header=False)
+    recordings = Sheet("", "", title="recordings")
     seconds = report.durations_s
     if seconds:
         recordings.add("duration", "{min} to {max} s, median {median} s, {total} s in all".format(**seconds))

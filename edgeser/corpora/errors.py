@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeser_export.errors import EdgeserError
+from edgeser_export.words import counted
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -189,7 +190,7 @@ class MissingClass(SplitError):
     def __init__(self, corpus: str, split: str, part: str, label: str, speakers: int) -> None:
         super().__init__(
             f"split {split!r} of corpus {corpus!r} has no {label} in its {part} part "
-            f"({speakers} speaker(s) say {label} in all)",
+            f"({label} is said by {counted(speakers, 'speaker')} in all)",
             f"choose another --split, or give {label} at least three speakers",
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeser.intervals import FEWEST
 from edgeser.report.rows import Row
+from edgeser_export.words import counted
 
 
 def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
@@ -20,11 +21,11 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     budget, by_name = description["budget"], {row.name: row for row in rows}
     own, classes = by_name["distilled"], len(description["labels"])
     speakers = len(description["split"]["test"]["speakers"])
-    items, holds = _count(budget["items"], "item", "items"), budget.get("formations", 1)
+    items, holds = counted(budget["items"], "item"), budget.get("formations", 1)
     items += " drawn from the generator that is shipped" if "drawn" in metrics["distilled"] else ""
     lines = [
         f"A student trained on {items}, in number {budget['share']:.1%} of the {budget['train_items']:,} training "
-        f"clips, reaches a UAR of {own.figure} on {_count(speakers, 'speaker', 'speakers')} that nothing was "
+        f"clips, reaches a UAR of {own.figure} on {counted(speakers, 'speaker')} that nothing was "
         f"trained or chosen on; guessing reaches {1 / classes:.3f}."
     ]
     if holds > 1:
@@ -54,7 +55,3 @@ def _beside(own: Row, other: Row) -> str:
     if own.std is not None and other.std is not None and abs(gap) <= max(own.std, other.std):
         return "the distilled set is level with it, within one deviation"
     return f"the distilled set is {100 * abs(gap):.1f} points {'above' if gap > 0 else 'below'} it"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

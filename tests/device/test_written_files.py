@@ -36,8 +36,8 @@ from edgeser_export.tflite import read_tflite_metadata
 DEMO = Path(str(files("edgeser.corpora").joinpath("demo_data")))
 CLIPS = [DEMO / f"{name}_01.ogg" for name in ("f1_anger", "m5_sadness", "f5_neutral", "m1_happiness")]
 TOLERANCE = {"float32": 1e-5, "int8": 0.05}
-"""Of a probability: sums of float32 in another order; and eight bits, whose largest difference was 0.02 over the views
-and 64 clips of a model trained on speech."""
+"""Of a probability: sums of float32 in another order; and eight bits, whose largest difference was 0.011 over 512 views
+and 64 clips of a model trained on the demonstration corpus."""
 
 Say = Callable[[np.ndarray], np.ndarray]
 """Levels, float32 (windows, mels, frames), to probabilities (windows, classes)."""
@@ -131,7 +131,7 @@ def test_every_file_of_a_model_of_speech(spoken_model: Path) -> None:
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 1 << 16), st.floats(-60, 20))
+@given(seed=st.integers(0, 1 << 16), shift=st.floats(-60, 20))
 def test_any_levels(seed: int, shift: float, model: Model) -> None:
     """Louder and softer than anything that was trained on: float32 files say the same, and all say probabilities."""
     spec, random = model.frontend, np.random.default_rng(seed)

@@ -266,7 +266,7 @@ def test_no_other_function_makes_a_table() -> None:
     assert makers == {
         "evaluation_table", "transfer_table", "convergence_table", "across_table", "comparison_table", "audit_table",
         "plan_table", "render_check", "kit_table", "bench_table", "doctor_table", "status_table", "print_predictions",
-        "list_corpora", "summary_table", "_grid",
+        "list_corpora", "summary_table", "_beside_each_other",
     }  # fmt: skip
 
 

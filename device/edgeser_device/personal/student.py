@@ -23,6 +23,7 @@ from edgeser_device.personal.settings import AdaptSettings
 from edgeser_device.trainer import ForwardPass, compute, open_session
 from edgeser_export.cut import cut_for, split, weights_of
 from edgeser_export.graph import Graph, Weights
+from edgeser_export.reference import softmax
 from edgeser_export.stepstate import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
 from edgeser_export.stepwriter import Request, write_in_child
 
@@ -92,9 +93,7 @@ class CutStudent:
 
     def probabilities(self, features: Floats, upper: Weights | None = None) -> Floats:
         """What the student says, float32 (views, classes), with the weights it had or with other ones."""
-        logits = self._upper(features, self.weights if upper is None else upper).astype(np.float64)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
+        return softmax(self._upper(features, self.weights if upper is None else upper)).astype(np.float32)
 
     def train(self, lesson: Lesson, settings: AdaptSettings) -> dict[str, Floats]:
         """Train the upper part further.
