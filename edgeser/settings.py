@@ -244,10 +244,12 @@ def resolve(
     config: Path | None,
     flags: Mapping[str, Any],
     defaults_of: Callable[[str, str], Mapping[str, Any]] = lambda _method, _start: {},
+    require_place: Callable[[str, str], object] = lambda _corpus, _folder: None,
 ) -> Settings:
     """Settings from a file and from flags; flags that are None were not given.
 
     ``defaults_of`` gives the settings that a method and a start, named by flag, file or default, have by themselves.
+    ``require_place`` is told the corpus and its folder before anything else is checked, and may refuse them.
 
     Folders may begin with ``~``; a relative one is relative to the file that names it, or to the current folder.
 
@@ -266,6 +268,7 @@ def resolve(
     values |= given
     if "corpus" not in values:
         raise SettingsError("no corpus is named", "give --corpus NAME; edgeser data list shows the names")
+    require_place(str(values["corpus"]), str(values.get("folder", "")))
     method, start = (str(values.get(name, getattr(Settings, name))) for name in ("method", "start_from"))
     return Settings(**{**defaults_of(method, start), **values})
 

@@ -26,7 +26,7 @@ from edgeser.audit.speakers import Linked, linkage_figures, sex_figures
 from edgeser.audit.tables import summary_lines
 from edgeser.card import MADE_BY
 from edgeser.distill.starts import find_start
-from edgeser.distill.table import has_starts
+from edgeser.distill.table import has_starts, require_read
 from edgeser.errors import AuditError, SettingsError
 from edgeser.fingerprint import corpus_fingerprint
 from edgeser.network import infer
@@ -167,6 +167,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
     for name in plan.overrides or {}:
         if name not in OVERRIDES:
             raise SettingsError(f"shadows cannot have another {name}", f"what they can: {', '.join(OVERRIDES)}")
+    require_read(settings, plan.overrides or {})
     own = replace(settings, **(plan.overrides or {}))  # type: ignore[arg-type]
     task = opened.assignment.task
     speaker_numbers(task.speakers)

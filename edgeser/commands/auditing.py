@@ -61,11 +61,16 @@ def audit(
     from edgeser.audit.audit import AuditPlan
     from edgeser.audit.audit import audit as make_audit
     from edgeser.audit.tables import audit_table
+    from edgeser.errors import SettingsError
     from edgeser.run import Run
 
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
     chosen = {name: value for name, value in overrides.items() if value is not None}
     place = whole_path(folder)
+    if chosen and not shadows:
+        raise SettingsError(
+            f"--{next(iter(chosen)).replace('_', '-')} has no effect with --shadows 0", "leave out one of them"
+        )
     plan = AuditPlan(shadows, tuple(start or ()), resume or dry_run, chosen, place, sounds)
     if dry_run:
         _foretell(Run(run), plan, jobs, backend, as_json)

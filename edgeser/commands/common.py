@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +15,37 @@ from edgeser_export.home import expand
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
+NONE: Mapping[str, str] = MappingProxyType({})
+
 Trust = Annotated[
     Path | None,
     typer.Option("--trust", metavar="KEY", help="Refuse kits that are not signed with this public key."),
 ]
+
+
+def refuse_ignored(context: typer.Context, needs: Mapping[str, str] = NONE, excludes: Mapping[str, str] = NONE) -> None:
+    """Refuse flags that would have no effect beside the others.
+
+    Args:
+        context: Of the verb, which knows what was given.
+        needs: Parameters without effect, each with the one that it needs.
+        excludes: Parameters without effect, each with the one that excludes it.
+
+    Raises:
+        SettingsError: Such a flag was given.
+    """
+    from edgeser.errors import SettingsError
+
+    flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    given = {name for name in flags if getattr(context.get_parameter_source(str(name)), "name", "") == "COMMANDLINE"}
+    for name, other in needs.items():
+        if name in given and other not in given:
+            raise SettingsError(
+                f"{flags[name]} has no effect without {flags[other]}", f"leave it out, or give {flags[other]} too"
+            )
+    for name, other in excludes.items():
+        if {name, other} <= given:
+            raise SettingsError(f"{flags[name]} has no effect with {flags[other]}", "leave out one of them")
 
 
 def whole_path(folder: Path | None) -> str:

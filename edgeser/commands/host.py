@@ -245,12 +245,13 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""
+    from edgeser import pictures
     from edgeser.tables import comparison, comparison_table
 
+    if picture is not None:
+        pictures.check_picture(picture)
     rows = comparison(runs)
     if picture is not None:
-        from edgeser import pictures
-
         pictures.save(pictures.comparison_picture(rows), picture)
     if html is not None:
         require_host("matplotlib", "jinja2")
@@ -264,9 +265,9 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
     """Settings from flags over a file; when a begun run goes on, its own file is the one."""
     from dataclasses import fields
 
-    from edgeser.distill.table import defaults_of
+    from edgeser.distill.table import defaults_of, require_read
     from edgeser.errors import SettingsError
-    from edgeser.settings import Settings, resolve
+    from edgeser.settings import Settings, read_toml, resolve
 
     chosen = {field.name: given.get(field.name) for field in fields(Settings)}
     chosen["folder"] = str(given["folder"]) if given["folder"] else None
@@ -276,7 +277,25 @@ def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None)
         method = chosen["method"] or (None if config else "gan")  # the default of recordings moves log-mels
         chosen |= {"corpus": VECTORS, "folder": str(given["features"]), "method": method}
     own = begun / "config.toml" if begun is not None else None
-    return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
+    file = own if config is None and own is not None and own.is_file() else config
+    settings = resolve(file, chosen, defaults_of, _require_place)
+    named = [name for name, value in chosen.items() if value is not None]
+    if config is not None and not chosen["method"]:  # else the file may be that of a run of another method
+        named += [name for name, value in read_toml(config).items() if value != getattr(Settings, name, None)]
+    require_read(settings, named, vectors=settings.corpus == VECTORS)
+    return settings
+
+
+def _require_place(corpus: str, folder: str) -> None:
+    """Check that a corpus and its place exist, or the file of vectors.
+
+    Raises:
+        CorpusError: One does not.
+    """
+    from edgeser.corpora.table import find_corpus
+    from edgeser.vectors.corpus import require_file
+
+    require_file(Path(folder)) if corpus == VECTORS else find_corpus(corpus, folder or None)
 
 
 def _of_vectors(run: Path, plan: Plan, place: str) -> dict[str, Any]:

@@ -47,16 +47,27 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
         WrongCorpus: No recording fits the format; the hint names the format that fits, if one does.
         CorpusError: A leaf of it for every other defect of labels and speakers.
     """
+    form, place = find_corpus(name, folder)
+    try:
+        return form.load(place)
+    except WrongCorpus as error:
+        raise WrongCorpus(name, error.folder, error.layout, error.example, _looks_like(error.folder, name)) from None
+
+
+def find_corpus(name: str, folder: Path | str | None = None) -> tuple[CorpusFormat, Path]:
+    """The format of a corpus and the place where it lies, which is not looked into.
+
+    Raises:
+        UnknownCorpus: No format has that name.
+        CorpusNotFound: The place does not exist, or none was named.
+    """
     form = CORPORA.get(name)
     if form is None:
         raise UnknownCorpus(name, CORPORA)
-    place = Path(folder) if folder is not None else form.built_in
-    if place is None:
-        raise CorpusNotFound(name, None, form.wanted)
-    try:
-        return form.load(expand(place))
-    except WrongCorpus as error:
-        raise WrongCorpus(name, error.folder, error.layout, error.example, _looks_like(error.folder, name)) from None
+    place = expand(Path(folder)) if folder is not None else form.built_in
+    if place is None or not place.exists():
+        raise CorpusNotFound(name, place, form.wanted)
+    return form, place
 
 
 def _looks_like(folder: Path, asked: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +67,64 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "kcenter": Method("real items that cover the class's features", coresets.k_center, needs_experts=True),
     }
 )
+
+
+_MTT = (
+    "trajectories", "expert_span", "earliest_start", "first_window", "start_window", "window_growth",
+    "trajectory_rate", "trajectory_momentum", "flatness", "student_steps", "student_batch", "step_size",
+    "label_rate", "gate", "item_average",
+)  # fmt: skip
+_GAN = (
+    "latent", "pretraining", "generator_rate", "critic_rate", "critic_steps", "penalty_weight", "adversarial_weight",
+    "feature_weight", "probability_weight", "diversity_weight", "polish", "ratio", "ship",
+)  # fmt: skip
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("iterations", "check_every", "patience"), ("mtt", "invert", "match", "unroll", "gan")),
+    **dict.fromkeys(("item_rate", "start_from"), ("mtt", "invert", "match", "unroll")),
+    **dict.fromkeys(_MTT, ("mtt",)),
+    **dict.fromkeys(_GAN, ("gan",)),
+    "memory": ("mtt", "unroll"),
+    "statistics_weight": ("invert", "gan"),
+    "label_weight": ("match",),
+    "dp": ("match",),
+    "unroll_window": ("unroll",),
+}
+"""The methods that read a setting; a setting without a row is read by all."""
+_OF_INIT = ("trajectory_rate", "trajectory_momentum", "flatness")
+"""Settings that every method reads whose initialisation is trained."""
+_OF_EXPERTS = ("experts", "label_arch", "label_width", "expert_steps")
+"""Settings that nobody reads where no experts are trained."""
+NOT_OF_VECTORS = (
+    "arch", "init_epoch", "label_arch", "views", "peak_rate", "weight_decay", "check_every", "patience", "candidates",
+)  # fmt: skip
+"""Settings that are read for log-mels only."""
+
+
+def require_read(settings: Settings, given: Iterable[str], vectors: bool = False) -> None:
+    """Check that settings which somebody chose are read.
+
+    Args:
+        settings: All of them.
+        given: Names of those that were chosen.
+        vectors: Whether the run is of vectors.
+
+    Raises:
+        SettingsError: One has no effect.
+    """
+    method = find_method(settings.method)
+    trains = settings.labels != "hard" or (method.needs_experts and not settings.dp)
+    for name in given:
+        readers = READ_BY.get(name, METHODS)
+        if settings.method not in readers and not (settings.init_epoch and name in _OF_INIT):
+            this, those = f"--method {settings.method}", " or ".join(f"--method {each}" for each in readers)
+        elif vectors and name in NOT_OF_VECTORS:
+            this, those = "a run of vectors", "a run of recordings"
+        elif not trains and name in _OF_EXPERTS:
+            this, those = "a run of hard labels", "a run of --labels soft or bank"
+        else:
+            continue
+        flag = "--from" if name == "start_from" else f"--{name.replace('_', '-')}"
+        raise SettingsError(f"{flag} has no effect: {this} does not read it", f"leave it out; {those} reads it")
 
 
 def find_method(name: str) -> Method:

@@ -26,7 +26,7 @@ from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
 from edgeser.report.repeat import RUN, commands
 from edgeser.report.rows import compared, rows_of, single_rows
 from edgeser.report.summary import sentences
-from edgeser.report.template import render
+from edgeser.report.template import render, require_page
 from edgeser.run import Run
 from edgeser.tables import convergence_words
 from edgeser.workers import Workers
@@ -70,8 +70,11 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
 
     Raises:
         RunError: The run is not finished, was not evaluated, or its recordings are gone.
-        StorageError: The file cannot be written.
+        StorageError: The file cannot be written, or is something else than a page of ours.
     """
+    path = plan.out or run.folder / "report.html"
+    if plan.out:
+        require_page(path)
     distilled, description, metrics = run.distilled(), run.description(), evaluated(run)
     recordings = read_recordings(run, workers, plan.folder) if plan.recordings else None
     workers.release()
@@ -98,7 +101,6 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "commands": commands(settings, metrics, audit.found if audit else None),
         "missing": absent(RUN),
     }
-    path = plan.out or run.folder / "report.html"
     data = render("report.html", context).encode()
     write_bytes(path, data)
     return {"report": str(path), "bytes": len(data), "missing": absent(str(run.folder))}

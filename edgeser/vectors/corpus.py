@@ -72,6 +72,12 @@ class Vectors:
         return sha256(words + np.ascontiguousarray(self.x, dtype="<f4").tobytes()).hexdigest()
 
 
+def require_file(path: Path) -> None:
+    """Check that a file of vectors is there; CorpusNotFound where it is not."""
+    if not path.is_file():
+        raise CorpusNotFound(NAME, path, f"file ({' or '.join(FORMS)})")
+
+
 def read_vectors(path: Path) -> Vectors:
     """Read a file of vectors.
 
@@ -80,8 +86,7 @@ def read_vectors(path: Path) -> Vectors:
         UnreadableLabels: It is no such file; an array is missing, empty, of another length or shape, or not finite; or
             there are too many classes.
     """
-    if not path.is_file():
-        raise CorpusNotFound(NAME, path, f"file ({' or '.join(FORMS)})")
+    require_file(path)
     arrays = {name: _array(path, found, name) for found in (_read(path),) for name in ARRAYS}
     x = arrays["features"]
     if x.ndim != 2 or x.dtype.kind not in "fiu" or 0 in x.shape:

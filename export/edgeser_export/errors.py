@@ -59,6 +59,10 @@ class StorageError(EdgeserError, OSError):
     """A file or folder could not be written or read: full disk, read-only card, missing permission."""
 
 
+class OutputTaken(StorageError):
+    """What stands in an output's place is not edgeser's, or of another kind, and is not overwritten."""
+
+
 class ExportError(EdgeserError, ValueError):
     """A student could not be written in the asked format."""
 
