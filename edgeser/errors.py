@@ -6,6 +6,7 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── MissingExtra                (ImportError) a verb needs a package that is not installed
     ├── MissingRuntime              (ImportError) nothing installed runs, or writes, files of a format
     ├── StorageError                (OSError) full disk, read-only card, missing permission
+    │   └── OutputTaken             what stands in an output's place is not edgeser's
     ├── TextError                   (ValueError) text that no kit can carry
     ├── ExportError                 (ValueError) a student cannot be written in the asked format
     │   ├── GraphError              the op graph is not well formed, or a writer does not know an op
@@ -94,6 +95,7 @@ from edgeser_export.errors import (
     MissingExtra,
     MissingRuntime,
     ModelFileError,
+    OutputTaken,
     ParityError,
     StorageError,
     TextError,
@@ -166,6 +168,7 @@ __all__ = [
     "ModelFileError",
     "NotDownloadable",
     "OneClassOnly",
+    "OutputTaken",
     "ParityError",
     "PortInUse",
     "RunError",

@@ -22,6 +22,7 @@ from edgeser.errors import MissingExtra, SettingsError
 from edgeser.intervals import bar
 from edgeser.tables import FULL_ROWS
 from edgeser_export.files import write_bytes
+from edgeser_export.outputs import holds, require_output
 from edgeser_export.words import counted
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DISTILLED, FULL, BASELINE = COLOURS[0], "#0072B2", "#8A8A8A"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 """So that lines are told apart without colours too."""
-FORMATS: Mapping[str, Mapping[str, None]] = {
-    ".svg": {"Date": None},
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "ModDate": None},
+MARK = "a picture by edgeser"
+FORMATS: Mapping[str, Mapping[str, str | None]] = {
+    ".svg": {"Date": None, "Creator": MARK},
+    ".png": {"Software": MARK},
+    ".pdf": {"CreationDate": None, "ModDate": None, "Creator": MARK},
 }
-"""What a picture can be written as, and what of its description is left out: the time, so that it repeats."""
+"""What a picture can be written as, and how it is described: by what made it, without the time, so that it repeats."""
 STYLE = {
     "svg.hashsalt": "edgeser",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
@@ -60,7 +62,13 @@ def check_picture(path: Path) -> None:
     Raises:
         SettingsError: The name does not end in a known format.
         MissingExtra: matplotlib is not installed.
+        OutputTaken: Something else than a picture of ours is there.
     """
+    _require_format(path)
+    require_output(path, "picture", lambda place: holds(place, MARK.encode()))
+
+
+def _require_format(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise SettingsError(f"{path.name} names no format of pictures", f"end it with {', '.join(FORMATS)}")
     if find_spec("matplotlib") is None:
@@ -68,13 +76,13 @@ def check_picture(path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture, whole or not at all, over whatever is there.
 
     Raises:
-        SettingsError: As :func:`check_picture`.
+        SettingsError: The name does not end in a known format.
         StorageError: It cannot be written.
     """
-    check_picture(path)
+    _require_format(path)
     suffix, data = path.suffix.lower(), io.BytesIO()
     with drawing():
         figure.savefig(data, format=suffix[1:], dpi=150, metadata=dict(FORMATS[suffix]))

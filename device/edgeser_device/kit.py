@@ -169,6 +169,18 @@ def read_kit(path: Path, keys: Iterable[PublicKey] = ()) -> Kit:
     return kit
 
 
+def is_kit(path: Path) -> bool:
+    """Whether a file is a kit, of whichever version.
+
+    Raises:
+        KitError: It is no archive that edgeser writes.
+        OSError: It cannot be read.
+    """
+    with open_archive(path, first=MANIFEST) as archive:
+        manifest = parse_json(_manifest_bytes(archive), MANIFEST)
+    return isinstance(manifest, dict) and {"schema", "members"} <= set(manifest)
+
+
 def _read(path: Path, archive: Archive, keys: tuple[PublicKey, ...]) -> Kit:
     content = _manifest_bytes(archive)
     signature = archive.read(SIGNATURE) if SIGNATURE in archive.entries else None

@@ -25,11 +25,12 @@ from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.names import DISTILLED
 from edgeser_export.digest import sha256
-from edgeser_export.errors import EdgeserError
+from edgeser_export.errors import EdgeserError, OutputTaken
 from edgeser_export.files import exchange_folders, hold, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
 from edgeser_export.lowering import recogniser
+from edgeser_export.outputs import require_output
 
 if TYPE_CHECKING:
     from edgeser_device.distilled import DistilledSet
@@ -220,32 +221,20 @@ def require_replaceable(folder: Path) -> None:
     """Check that a model may be written at ``folder``: nothing that training did not write is ever removed.
 
     Raises:
-        ModelError: A file is there; or a folder that is neither empty nor a model, or holds something else too.
+        OutputTaken: A file is there; or a folder that is neither empty nor a model, or holds something else too.
     """
-    choose = "choose another --out, or remove it yourself"
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is a file, not a folder for a model", choose)
-    try:
-        present = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be read: {error.strerror}", choose) from error
-    if not present:
-        return
-    try:
-        description = json.loads((folder / DESCRIPTION).read_bytes())
-        written = {DESCRIPTION, *description["files"]} if "schema" in description else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        written = set()
-    if not written:
-        raise ModelError(f"{folder} exists and is not a model", choose)
-    strange = sorted(present - written)
+    require_output(folder, "model", _is_model)
+
+
+def _is_model(folder: Path) -> bool:
+    description = json.loads((folder / DESCRIPTION).read_bytes())
+    strange = {path.name for path in folder.iterdir()} - {DESCRIPTION, *description["files"]}
     if strange:
-        raise ModelError(
-            f"{folder} holds {strange[0]!r}, which training did not write and would remove",
+        raise OutputTaken(
+            f"{folder} holds {min(strange)!r}, which training did not write and would remove",
             "move it elsewhere, or choose another --out",
         )
+    return "schema" in description
 
 
 def previous_path(folder: Path) -> Path:

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.distilled import first_levels
-from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.errors import GateFailed
 from edgeser_device.model import DESCRIPTION, Model, file_metadata
 from edgeser_device.runtime import choose_format
 from edgeser_export.errors import ExportError, StorageError
 from edgeser_export.export import REPORT, export_in_child
 from edgeser_export.files import write_json
 from edgeser_export.formats import find_format
+from edgeser_export.outputs import require_output
 from edgeser_export.parity import ParityReport
 from edgeser_export.runtimes import load
 
@@ -90,21 +91,21 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
     Args:
         model: Gives the weights and the views to compare on.
         format_name: A row of the table of formats.
-        out: A folder; made where it is missing, and other files in it stay. Rows of ``parity.json`` for other files
-            of the same student stay too.
+        out: A folder; made where it is missing. In one of earlier exports other files stay, and rows of
+            ``parity.json`` for other files of the same student.
         gate: Sees the file first.
 
     Returns:
         The comparison of this file.
 
     Raises:
-        ModelError: ``out`` is a file, a model folder, or holds another ``parity.json``.
+        OutputTaken: ``out`` is a file, a model folder, or anything else that no export wrote.
         ParityError: The file does not compute what the weights say; nothing is written.
         ExportError: Unknown format, or the writer failed.
         StorageError: ``out`` cannot be written.
     """
     row = find_format(format_name)
-    _require_usable(out)
+    require_output(out, "export", _is_export)
     levels = first_levels(model.distilled, CALIBRATION_ITEMS)
     kit = str(model.description["training"]["kit_sha256"])
     about = file_metadata(model.labels, model.frontend, model.temperature, kit)
@@ -135,14 +136,8 @@ def _classes(source: bytes, levels: NDArray[np.float32], runtime: str | None = N
     return classes
 
 
-def _require_usable(out: Path) -> None:
-    choose = "choose another --out"
-    if out.exists() and not out.is_dir():
-        raise ModelError(f"{out} is a file, not a folder", choose)
-    if (out / DESCRIPTION).exists():
-        raise ModelError(f"{out} is a model folder, whose files belong together", choose)
-    if (out / REPORT).exists() and _read_report(out) is None:
-        raise ModelError(f"{out / REPORT} was not written by an export", choose)
+def _is_export(folder: Path) -> bool:
+    return _read_report(folder) is not None and not (folder / DESCRIPTION).exists()
 
 
 def _read_report(out: Path) -> ParityReport | None:

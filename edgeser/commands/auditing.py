@@ -54,10 +54,15 @@ def audit(
     from edgeser.audit.audit import AuditPlan
     from edgeser.audit.audit import audit as make_audit
     from edgeser.audit.tables import audit_table
+    from edgeser.errors import SettingsError
     from edgeser.run import Run
 
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
     chosen = {name: value for name, value in overrides.items() if value is not None}
+    if chosen and not shadows:
+        raise SettingsError(
+            f"--{next(iter(chosen)).replace('_', '-')} has no effect with --shadows 0", "leave out one of them"
+        )
     renamed = [modern({"start": each}) for each in start or ()]
     for note in (note for _, notes in renamed for note in notes):
         say(f"note: {note}")

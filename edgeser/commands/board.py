@@ -287,11 +287,20 @@ def doctor(as_json: Json = False) -> None:
 
 
 def require_both(test: Path | None, corpus: str | None) -> None:
-    """Raise SettingsError for one of --test and --corpus without the other."""
+    """Check --test and --corpus before anything is trained or measured.
+
+    Raises:
+        SettingsError: One is given without the other.
+        CorpusError: There is no such corpus, or its folder does not exist.
+    """
     from edgeser.errors import SettingsError
 
     if (test is None) != (corpus is None):
         raise SettingsError("--test and --corpus belong together", "give both: --test DIR --corpus NAME")
+    if corpus is not None:
+        from edgeser.corpora.table import find_corpus
+
+        find_corpus(corpus, test)
 
 
 def measure_here(model: Path, test: Path, corpus: str) -> dict[str, Any]:

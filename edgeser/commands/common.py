@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,8 @@ from typer.core import TyperCommand, TyperOption
 from edgeser_export.home import expand
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 Trust = Annotated[
     Path | None,
@@ -37,6 +40,31 @@ class Verb(TyperCommand):
             # The parser's own mark for "nothing given" differs between versions; it is none of these types.
             if not isinstance(option.default, (str, int, float, Path)) and not isinstance(option.show_default, str):
                 option.show_default = "none"
+
+
+def refuse_ignored(context: typer.Context, needs: Mapping[str, str] = NONE, excludes: Mapping[str, str] = NONE) -> None:
+    """Refuse flags that would have no effect beside the others.
+
+    Args:
+        context: Of the verb, which knows what was given.
+        needs: Parameters without effect, each with the one that it needs.
+        excludes: Parameters without effect, each with the one that excludes it.
+
+    Raises:
+        SettingsError: Such a flag was given.
+    """
+    from edgeser.errors import SettingsError
+
+    flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    given = {name for name in flags if getattr(context.get_parameter_source(str(name)), "name", "") == "COMMANDLINE"}
+    for name, other in needs.items():
+        if name in given and other not in given:
+            raise SettingsError(
+                f"{flags[name]} has no effect without {flags[other]}", f"leave it out, or give {flags[other]} too"
+            )
+    for name, other in excludes.items():
+        if {name, other} <= given:
+            raise SettingsError(f"{flags[name]} has no effect with {flags[other]}", "leave out one of them")
 
 
 def whole_path(folder: Path | None) -> str:

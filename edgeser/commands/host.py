@@ -161,12 +161,13 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""
+    from edgeser import pictures
     from edgeser.tables import comparison, comparison_table
 
+    if picture is not None:
+        pictures.check_picture(picture)
     rows = comparison(runs)
     if picture is not None:
-        from edgeser import pictures
-
         pictures.save(pictures.comparison_picture(rows), picture)
     if html is not None:
         require_host("matplotlib", "jinja2")
@@ -188,10 +189,22 @@ def _settings(given: dict[str, str], folder: Path | None, features: Path | None,
         given = {**given, "corpus": CORPUS, "folder": str(features)}
     elif folder is not None:
         given = {**given, "folder": str(folder)}
-    settings, notes = read_settings(config, given)
+    settings, notes = read_settings(config, given, _require_place)
     for note in notes:
         say(f"note: {note}")
     return settings
+
+
+def _require_place(corpus: str, folder: str) -> None:
+    """Check that a corpus and its place exist, or the file of vectors.
+
+    Raises:
+        CorpusError: One does not.
+    """
+    from edgeser.corpora.table import find_corpus
+    from edgeser.representation.vector_file import CORPUS, require_file
+
+    require_file(Path(folder)) if corpus == CORPUS else find_corpus(corpus, folder or None)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from edgeser.commands.board import CorpusName, Test, measure_here, require_both
-from edgeser.commands.common import Json, Trust, option, print_json, print_rich, say
+from edgeser.commands.common import Json, Trust, option, print_json, print_rich, refuse_ignored, say
 from edgeser.targets import TARGETS
 from edgeser_export.home import expand
+from edgeser_export.outputs import require_output
 
 KitFile = Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")]
 Folder = Annotated[
@@ -49,6 +50,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def pack(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
     target: Annotated[
         str,
@@ -67,12 +69,15 @@ def pack(
     as_json: Json = False,
 ) -> None:
     """Pack a run into a kit: one file from which a board trains."""
+    refuse_ignored(context, needs={"python": "wheels"})
     from edgeser.commands.tables import pack_lines
     from edgeser.pack import pack_kit
     from edgeser.targets import find_target
     from edgeser.wheels import collect
+    from edgeser_device.kit import is_kit
     from edgeser_device.signature import read_private
 
+    require_output(out, "kit", is_kit)
     key = None if sign is None else read_private(sign)
     row = find_target(target)
     if wheels:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edgeser.commands.common import Json, option, print_json, say
+from edgeser.commands.common import Json, option, print_json, refuse_ignored, say
 from edgeser.commands.kits import HOME, Folder, device_app
 from edgeser_device.machine import require_64_bit
 from edgeser_export.home import expand
-
-if TYPE_CHECKING:
-    pass
 
 GATE_NAMES = "silero, level or off"
 BACKEND_NAMES = "portaudio or arecord"
@@ -64,6 +61,15 @@ PrintUnit = Annotated[
 ]
 
 
+SOURCES = {"device": "wav", "backend": "wav"}
+"""Of a microphone, which a recording replaces."""
+
+
+def _thresholds(gate: str | None) -> dict[str, str]:
+    """``--speech`` beside a gate that knows no probabilities."""
+    return {"speech": "gate"} if gate in ("level", "off") else {}
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     for name, verb, example in (
@@ -77,6 +83,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def listen(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")],
     wav: Wav = None,
     realtime: Realtime = False,
@@ -100,6 +107,11 @@ def listen(
 ) -> None:
     """Follow the emotion of speech twice a second, from a microphone or a recording."""
     require_64_bit()
+    refuse_ignored(
+        context,
+        needs={"realtime": "wav", "loop": "wav", "mqtt_ca": "mqtt", "clips_mb": "save_clips"},
+        excludes=SOURCES | _thresholds(gate),
+    )
     from edgeser_device.listen.loop import ListenSettings
     from edgeser_device.listen.program import Plan, listen_to
     from edgeser_device.listen.speech import SpeechSettings
@@ -121,6 +133,7 @@ def listen(
 
 
 def record(
+    context: typer.Context,
     label: Annotated[str, typer.Option("--label", metavar="L", help="The emotion that is spoken.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Clips are written to DIR/L.")],
     model: Annotated[
@@ -136,6 +149,7 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Record clips of your own for train-on-device --clips: one file an utterance, cut at the pauses."""
+    refuse_ignored(context, excludes=SOURCES | _thresholds(gate))
     from edgeser.corpora.emotions import plain_name
     from edgeser_device.listen.record import find_label, record_clips
     from edgeser_device.listen.speech import SpeechSettings

@@ -11,12 +11,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import Any, TextIO
 
 from edgeser_export.errors import StorageError
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 
 class ReaderGone(Exception):
@@ -33,7 +30,7 @@ class _Stream(io.FileIO):
         super().__init__(number, "wb", closefd=False)
         self._tells, self._broken = tells, False
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         if not self._broken:
             try:
                 return super().write(data)

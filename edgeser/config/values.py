@@ -7,7 +7,7 @@ changed(settings, {"mtt.iterations": 5})
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,9 @@ def read_run_settings(path: Path) -> tuple[Settings, Settings]:
     return resolved, given
 
 
-def read_settings(config: Path | None, given: Mapping[str, str]) -> tuple[Settings, list[str]]:
+def read_settings(
+    config: Path | None, given: Mapping[str, str], require_place: Callable[[str, str], None] = lambda *_: None
+) -> tuple[Settings, list[str]]:
     """Settings from a file and from the command line, which comes first; and notes on old names.
 
     Folders may begin with ``~``; a relative one is relative to the file that names it, or to the current folder.
@@ -122,12 +124,13 @@ def read_settings(config: Path | None, given: Mapping[str, str]) -> tuple[Settin
     Args:
         config: A TOML file; of a run's config.toml what the user gave is read.
         given: Texts by keys.
+        require_place: Called with the corpus's name and folder before the other values are judged.
 
     Raises:
         SettingsError: The file cannot be read, a setting does not exist, or values do not fit.
     """
     held = read_toml(config)[1] if config is not None else {}
-    method = given.get("method", held.get("method", Settings.method))
+    method = method_in({**held, **given})
     values, notes = modern({**held, "method": method})
     texts, more = modern({**given, "method": method})
     for place, base in ((values, config.parent if config else Path()), (texts, Path())):
@@ -136,10 +139,11 @@ def read_settings(config: Path | None, given: Mapping[str, str]) -> tuple[Settin
     if "ipc" in texts or "share" in texts:
         values = {key: value for key, value in values.items() if key not in ("ipc", "share")}
     parsed = {key: SETTINGS[key].parse(text) if key in SETTINGS else text for key, text in texts.items()}
-    settings = settings_of({**values, **parsed})
-    if not settings.corpus:
+    found = {**values, **parsed}
+    if not found.get("corpus"):
         raise SettingsError("no corpus is named", "give --corpus NAME; edgeser data list shows the names")
-    return settings, notes + more
+    require_place(str(found["corpus"]), str(found.get("folder", "")))
+    return settings_of(found), notes + more
 
 
 def _nearest(key: str) -> str:

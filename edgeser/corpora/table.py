@@ -51,24 +51,34 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
         CorpusError: A leaf of it for every other defect of labels and speakers.
         TextError: The folder's name, a label or another text is none that files of a run or a kit can carry.
     """
-    form = CORPORA.get(name)
-    if form is None:
-        raise UnknownCorpus(name, CORPORA)
-    place = Path(folder) if folder is not None else form.built_in
-    if place is None:
-        raise CorpusNotFound(name, None, form.wanted)
-    require_path(expand(place).absolute())
+    form, place = find_corpus(name, folder)
     try:
-        found = form.load(expand(place))
+        found = form.load(place)
     except EmptyCorpus as error:
         raise EmptyCorpus(error.folder, error.layout, (each.reason for each in _left_out(error.folder))) from None
     except WrongCorpus as error:
         raise WrongCorpus(name, error.folder, error.layout, error.example, _looks_like(error.folder, name)) from None
     except UnclearLayout as error:
-        if guess := _looks_like(expand(place), name):
+        if guess := _looks_like(place, name):
             error.hint = f"wrong --corpus? the names look like --corpus {guess}"
         raise
     return replace(found, skipped=(*found.skipped, *_left_out(found.folder))) if form.wanted == "folder" else found
+
+
+def find_corpus(name: str, folder: Path | str | None = None) -> tuple[CorpusFormat, Path]:
+    """The format of a corpus and the place where it lies, which is not looked into.
+
+    Raises:
+        UnknownCorpus: No format has that name.
+        CorpusNotFound: The place does not exist, or none was named.
+    """
+    form = CORPORA.get(name)
+    if form is None:
+        raise UnknownCorpus(name, CORPORA)
+    place = expand(Path(folder)) if folder is not None else form.built_in
+    if place is None or not require_path(place.absolute()).exists():
+        raise CorpusNotFound(name, place, form.wanted)
+    return form, place
 
 
 def _left_out(folder: Path) -> list[Skipped]:

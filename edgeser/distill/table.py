@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgeser.config.settings import Settings
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import given_in
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
 from edgeser.distill.starts import find_start
@@ -48,6 +49,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 """The functions of each method; :mod:`edgeser.config.settings` has its settings and what it is in words."""
+OF_ITERATIONS = ("start", "check_every", "patience")
+"""Settings that methods which choose real clips do not read."""
 
 
 def find_method(name: str) -> Method:
@@ -68,6 +71,10 @@ def require_possible(settings: Settings) -> None:
         raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
     if method.items is not None and settings.start not in ("", representation.usual_starts[0]):
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
+    for key in OF_ITERATIONS if method.improve is None else ():
+        if key in given_in(settings):
+            words = f"--method {settings.method} chooses clips and does not read it"
+            raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
     start = find_start(settings.start or representation.usual_starts[0])
     for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
         build(arch, 2, width, representation.input_shape)  # a wrong name shows before hours of reading

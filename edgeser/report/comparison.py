@@ -16,7 +16,7 @@ from edgeser.report.evidence import Audit, read_audit
 from edgeser.report.page import confusion_shares, evaluated
 from edgeser.report.repeat import distill_command
 from edgeser.report.rows import Row, rows_of
-from edgeser.report.template import render
+from edgeser.report.template import render, require_page
 from edgeser.run import Run
 from edgeser_export.files import write_bytes
 
@@ -56,8 +56,9 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
     Raises:
         RunError: A run was not evaluated.
         SettingsError: ``path`` does not end in .html.
-        StorageError: It cannot be written.
+        StorageError: It cannot be written, or is something else than a page of ours.
     """
+    require_page(path)
     if path.suffix.lower() not in ENDINGS:
         raise SettingsError(f"{path.name} names no page", f"end it with {' or '.join(ENDINGS)}")
     runs = [_compared(Run(folder)) for folder in folders]

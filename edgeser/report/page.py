@@ -27,7 +27,7 @@ from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
 from edgeser.report.repeat import RUN, TARGET, commands
 from edgeser.report.rows import compared, rows_of, single_rows
 from edgeser.report.summary import sentences
-from edgeser.report.template import render
+from edgeser.report.template import render, require_page
 from edgeser.run import Run
 from edgeser.tables import convergence_words
 from edgeser.workers import Workers
@@ -71,8 +71,11 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
 
     Raises:
         RunError: The run is not finished, was not evaluated, or its recordings are gone.
-        StorageError: The file cannot be written.
+        StorageError: The file cannot be written, or is something else than a page of ours.
     """
+    path = plan.out or run.folder / "report.html"
+    if plan.out:
+        require_page(path)
     distilled, description, metrics = run.stored_set(), run.description(), evaluated(run)
     of_log_mels = isinstance(distilled, DistilledSet)
     recordings = read_recordings(run, workers, plan.folder) if plan.recordings and of_log_mels else None
@@ -100,7 +103,6 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "commands": commands(run.given(), metrics, audit.found if audit else None),
         "missing": absent(RUN),
     }
-    path = plan.out or run.folder / "report.html"
     data = render("report.html", context).encode()
     write_bytes(path, data)
     return {"report": str(path), "bytes": len(data), "missing": absent(str(run.folder))}

@@ -43,7 +43,7 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     spread = (
         f"± is one standard deviation over {seeds} trainings"
         if seeds >= FEWEST
-        else f"{_count(seeds, 'training', 'trainings')} a row are too few for a deviation"
+        else f"{counted(seeds, 'training')} a row are too few for a deviation"
     )
     lines.append(f"{spread[0].upper()}{spread[1:]}; they vary: {metrics['varies']}.")
     return lines

@@ -73,6 +73,16 @@ class VectorFile:
         return sha256(words + np.ascontiguousarray(self.x, dtype="<f4").tobytes()).hexdigest()
 
 
+def require_file(path: Path) -> None:
+    """Check that a file of vectors is there.
+
+    Raises:
+        CorpusNotFound: It is not.
+    """
+    if not require_path(path.absolute()).is_file():
+        raise CorpusNotFound(CORPUS, path, f"file ({' or '.join(FORMS)})")
+
+
 def read_vectors(path: Path) -> VectorFile:
     """Read a file of vectors.
 
@@ -82,8 +92,7 @@ def read_vectors(path: Path) -> VectorFile:
             there are too many classes.
         TextError: The file's name, a label or a speaker is text that no kit can carry.
     """
-    if not require_path(path.absolute()).is_file():
-        raise CorpusNotFound(CORPUS, path, f"file ({' or '.join(FORMS)})")
+    require_file(path)
     arrays = {name: _array(path, found, name) for found in (_read(path),) for name in ARRAYS}
     x = arrays["features"]
     if x.ndim != 2 or x.dtype.kind not in "fiu" or 0 in x.shape:

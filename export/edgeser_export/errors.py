@@ -59,6 +59,10 @@ class StorageError(EdgeserError, OSError):
     """A file or folder could not be written or read: full disk, read-only card, missing permission."""
 
 
+class OutputTaken(StorageError):
+    """What stands in an output's place is not edgeser's, or of another kind, and is not overwritten."""
+
+
 class TextError(EdgeserError, ValueError):
     """Text from outside cannot be carried by a kit, or a label cannot be one."""
 

@@ -157,7 +157,7 @@ def test_starts_are_those_that_method_and_representation_have(
     settings = settings_of(name, tmp_path / "none.npz", method, start=start)
     makes_its_own = METHODS[method].makes_more and start != REPRESENTATIONS[name].usual_starts[0]
     needs_time = start in {"aligned", "noise"} and not REPRESENTATIONS[name].has_time
-    if makes_its_own or needs_time:
+    if makes_its_own or needs_time or METHODS[method].improve is None:
         refused(lambda: settings, tmp_path / "run")
     else:
         require_possible(settings)

@@ -30,7 +30,7 @@ def notify(message: str) -> None:
     if address.startswith("@"):
         address = f"\0{address[1:]}"  # Linux's abstract names
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        connection.sendto(message.encode(), address)
+        connection.sendto(message.encode(errors="replace"), address)
 
 
 def run(

@@ -182,12 +182,15 @@ def _fill(
     user: str | None,
     check: Sequence[str] = (),
 ) -> str:
+    for word in (*words, *check, str(folder)):
+        if not word.isprintable():
+            raise ListenError(f"{word!r} cannot stand in a unit of systemd", "use names of letters that can be printed")
     return UNIT.format(
         shown=shown,
-        command=" ".join(_quoted(word) for word in words),
-        before=f"ExecStartPre={' '.join(_quoted(word) for word in check)}\n" if check else "",
+        command=_command(words),
+        before=f"ExecStartPre={_command(check)}\n" if check else "",
         patience=CHECK_SECONDS if check else START_SECONDS,
-        folder=folder,
+        folder=str(folder).replace("%", "%%"),
         user=user or os.environ.get("SUDO_USER") or _user(),
         writable="".join(f"ReadWritePaths={_quoted(str(place))}\n" for place in writable),
     )
@@ -201,9 +204,14 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def _command(words: Sequence[str]) -> str:
+    """A command as systemd reads it, which puts variables in the place of what follows $."""
+    return " ".join(_quoted(word).replace("$", "$$") for word in words)
+
+
 def _quoted(word: str) -> str:
-    """A word as systemd reads it: % and $ stand for themselves, blanks and quotes are kept."""
-    plain = word.replace("%", "%%").replace("$", "$$")
-    if plain and not set(plain) & set(" \t\n\"'\\;"):
+    """A word of letters that can be printed, as systemd reads it: % stands for itself, blanks and quotes are kept."""
+    plain = word.replace("%", "%%")
+    if plain and not set(plain) & set(" \"'\\;"):
         return plain
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,7 +25,7 @@ from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
 from edgeser_device.listen.record import find_label, record_clips, remarks
 from edgeser_device.listen.service import notify
 from edgeser_device.listen.speech import SpeechSettings
-from edgeser_device.listen.unit import NAME, _quoted, unit_text, waits_for, write_service
+from edgeser_device.listen.unit import NAME, _command, _quoted, unit_text, waits_for, write_service
 from edgeser_device.model import Model
 from edgeser_export.errors import StorageError, TextError
 
@@ -164,10 +166,26 @@ def test_remarks_on_what_was_recorded() -> None:
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("a", "a"), ("a b", '"a b"'), ("50%", "50%%"), ("$HOME", "$$HOME"), ('say "x"', '"say \\"x\\""'), ("", '""')],
+    [("a", "a"), ("a b", '"a b"'), ("50%", "50%%"), ("$HOME", "$HOME"), ('say "x"', '"say \\"x\\""'), ("", '""')],
 )
 def test_words_of_a_unit(word: str, expected: str) -> None:
     assert _quoted(word) == expected
+
+
+@given(st.lists(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]).filter(str.isprintable)), max_size=4))
+def test_a_command_of_a_unit_is_read_back(words: list[str]) -> None:
+    line = _command(words)
+    assert line.isprintable()
+    assert not re.search(r"(?<![%])%(?:%%)*(?!%)", line)  # no specifier
+    assert not re.search(r"(?<![$])\$(?:\$\$)*(?!\$)", line)  # no variable
+    assert [word.replace("%%", "%").replace("$$", "$") for word in shlex.split(line)] == words
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "nul\x01", "latin-\udce9"])
+def test_a_name_that_no_unit_can_hold(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ListenError, match="cannot stand in a unit"):
+        unit_text(["listen", str(tmp_path / name)], tmp_path / name, None)
 
 
 def test_the_unit_starts_what_was_asked_for(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,12 +164,14 @@ def page_url(place: Address, port: int, token: str | None) -> str:
     """What to type into a browser."""
     host = place.host or socket.gethostname()
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")
 
 
 def _bind(place: Address, token: str | None, feed: Feed, counters: Counters) -> PageServer:
     try:
         return PageServer(place, token, feed, counters)
+    except UnicodeError as error:  # a name that is too long, or has letters that no network takes
+        raise ListenError(f"{place.host!r} is no name of a host", "give HOST:PORT, such as 0.0.0.0:8765") from error
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         reason = "another program has it" if taken else str(error.strerror or error)
@@ -240,7 +242,7 @@ class PageHandler(BaseHTTPRequestHandler):
         except CookieError:
             cookie = None
         if cookie is not None:
-            yield cookie.value
+            yield unquote(cookie.value)
 
     def _head(self, code: HTTPStatus, kind: str, length: int | None) -> None:
         self.send_response(code)
@@ -250,7 +252,9 @@ class PageHandler(BaseHTTPRequestHandler):
         if length is not None:
             self.send_header("Content-Length", str(length))
         if code == HTTPStatus.OK and self.server.token is not None:
-            self.send_header("Set-Cookie", f"edgeser={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
+            self.send_header(
+                "Set-Cookie", f"edgeser={quote(self.server.token, safe='')}; HttpOnly; SameSite=Strict; Path=/"
+            )
         self.end_headers()
 
     def _answer(self, code: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
