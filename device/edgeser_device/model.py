@@ -70,7 +70,7 @@ class Model:
 
     @property
     def temperature(self) -> float:
-        """What the files divide logits by."""
+        """The number that the files divide logits by."""
         return float(self.description["temperature"])
 
     @property

@@ -137,7 +137,7 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
         kit: The kit.
         model: The folder to write; a model there is kept as ``MODEL.previous``.
         settings: How to train.
-        advance: Told the steps done, and what is done before and after them.
+        advance: It is told the steps done, and what is done before and after them.
 
     Raises:
         ModelError: Something else than a model stands at ``model``, or another process is writing there.
@@ -232,7 +232,7 @@ def write_model(
             it should hold.
         threads: Of the comparison.
         files: Further files by name.
-        told: Told what is done.
+        told: It is called with what is done.
     """
     distilled, spec = kit.distilled, kit.distilled.frontend
     told("fitting the temperature")

@@ -66,9 +66,9 @@ def run_child(
         arguments: Its command line.
         what: What it does, as a noun: "the export".
         given: Its stdin.
-        threads: Of its numpy: more of them than free cores make it many times slower.
-        seconds: After these it is ended.
-        told: Told what it does.
+        threads: Its numpy uses so many; more than there are free cores make it many times slower.
+        seconds: It is ended after so many.
+        told: It is called with what the child does.
 
     Returns:
         Its stdout.

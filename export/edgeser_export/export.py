@@ -68,7 +68,7 @@ def export_student(
         threads: Threads of the runtimes.
         calibration: What int8 is calibrated on, as ``items``, which stand in where there is nothing.
         optional: Formats whose file is removed, and no error, where it does not compute what it should.
-        told: Told what is done.
+        told: It is called with what is done.
 
     Raises:
         ParityError: A file does not compute what its source computes.
@@ -119,7 +119,7 @@ def export_in_child(
         calibration: What int8 is calibrated on.
         optional: Formats that may fail.
         timeout: Seconds until the child is ended.
-        told: Told what the child does.
+        told: It is called with what the child does.
 
     Raises:
         ExportError: The child could not be started, or was ended by a signal or by the timeout; or whatever

@@ -36,7 +36,7 @@ class InferenceGraph:
 
     Attributes:
         graph: Without batch normalisation. The tensors of a file have the names of its operations.
-        weights: Of that graph in its order, with the numbers of normalisation and temperature as float32 (1,).
+        weights: The graph's weights in its order, with the numbers of normalisation and temperature as float32 (1,).
     """
 
     graph: Graph
@@ -62,9 +62,9 @@ def recogniser(student: Graph, mean: float, std: float, temperature: float) -> G
 
     Args:
         student: The op graph, whose output are logits.
-        mean: Of the front-end, in dB, as the following one.
-        std: Above 0.
-        temperature: What the logits are divided by, above 0.
+        mean: The front-end's mean level in dB.
+        std: The front-end's standard deviation in dB, above 0.
+        temperature: The logits are divided by it; above 0.
 
     Raises:
         GraphError: A number is out of its range, or the student has an operation of one of the new names.
