@@ -20,7 +20,8 @@ from edgeser_device.kit import read_kit
 from edgeser_device.train import Settings, train
 
 NUMBERS = (
-    "nan", "inf", "-inf", "1e999", "", " ", "1,5", "\uff10", "1_0", "0x10", "1e", "--", "½", "9" * 400, "-1", "0", "1e300",
+    "nan", "inf", "-inf", "1e999", "", " ", "1,5", "\uff10", "1_0", "0x10", "1e", "--", "½", "9" * 400, "-1", "0",
+    "1e300",
     "1" * 17, "0.5", "3", "\udcff",
 )  # fmt: skip
 """Words for a number; all but the last few are none."""
