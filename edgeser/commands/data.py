@@ -81,7 +81,7 @@ def check(
     refused = refusal(found, split, workers)
     workers.release()
     with progress_bar("checking", len(found.utterances)) as advance:
-        report = check_corpus(found, parts, refused, n_jobs=jobs, progress=lambda done, _: advance(done, ""))
+        report = check_corpus(found, parts, refused, n_jobs=workers.jobs, progress=lambda done, _: advance(done, ""))
     print_json(report.to_json()) if as_json else print_rich(render_check(report))
     if not report.passed:
         raise typer.Exit(1)

@@ -126,7 +126,7 @@ def left_out(material: Material) -> list[str]:
     skipped = Counter(each.reason for each in material.features.corpus.skipped)
     return [
         *(f"note: {remark}" for remark in material.features.corpus.remarks),
-        *(f"left out: {count} recordings, because {reason}" for reason, count in skipped.items()),
+        *(f"left out: {count} of the recordings, because {reason}" for reason, count in skipped.items()),
         *(f"left out: {reason}" for _, reason in material.features.unreadable),
     ]
 

@@ -73,6 +73,7 @@ def test_an_unreadable_recording_is_named_and_fails_the_check_where_distill_need
 
 @pytest.mark.parametrize(("folder", "words"), [("anger", "one class only"), ("*", "only 2 speakers")])
 def test_what_distill_refuses_fails_the_check(run_edgeser: Program, corpus: Path, folder: str, words: str) -> None:
+    soundfile.write(corpus / "anger" / "a_2.wav", np.random.default_rng(9).normal(0, 0.1, 24_000), 16000)
     for path in corpus.glob("neutral/*.wav" if folder == "anger" else "*/c_*.wav"):
         path.unlink()
     done = run_edgeser("data", "check", corpus, "--corpus", "folder", "--jobs", "1")
