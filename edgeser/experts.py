@@ -39,8 +39,8 @@ class Task:
         clips: Normalised training windows as the student reads them, float32 (clips, channels, rows, columns).
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.
-        speakers: Speaker of each clip; empty where nobody knows.
         representation: The representation of the clips, fitted to them.
+        speakers: Speaker of each clip; empty where nobody knows.
     """
 
     graph: Graph

@@ -107,7 +107,9 @@ class Run:
         Raises:
             RunError: The run holds vectors, or is not finished.
         """
-        if self.settings().corpus == "features":
+        from edgeser.representation.vector_file import CORPUS
+
+        if self.settings().corpus == CORPUS:
             hint = "evaluate, report and compare read it; kits and audits are of log-mels"
             raise RunError(f"the run {self.folder} holds vectors, not log-mels", hint)
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())

@@ -171,7 +171,7 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
     task = opened.assignment.task
     speaker_numbers(task.speakers)
     folder = run.folder / "audit" / f"shadows-{_digest(opened, own)}"
-    shadows = ShadowPlan(folder, task, opened.distilled.names, own, plan.starts)
+    shadows = ShadowPlan(folder, task, opened.distilled.names, own, opened.material.method, plan.starts)
     shadows.require_enough(plan.shadows)
     if plan.shadows and not plan.resume and folder.is_dir():
         raise AuditError(

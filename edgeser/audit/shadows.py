@@ -30,10 +30,10 @@ from edgeser.distill.coresets import random_choice
 from edgeser.distill.expert_jobs import expert_path, needed_experts, train_and_save
 from edgeser.distill.label_bank import assemble, build_set
 from edgeser.distill.loop import run_method
-from edgeser.distill.method import Assignment
+from edgeser.distill.method import Assignment, Method
 from edgeser.distill.pipeline import with_experts
 from edgeser.distill.starts import smooth_noise
-from edgeser.distill.table import as_many_as_clips, find_method
+from edgeser.distill.table import as_many_as_clips
 from edgeser.errors import AuditError, RunError
 from edgeser.experts import Task, load_trajectory
 from edgeser.network import infer
@@ -62,6 +62,7 @@ class ShadowPlan:
         task: All training clips, with their speakers.
         names: The emotions.
         settings: Settings of the run, with everything decided.
+        method: The row of the run's method.
         starts: What items begin as in the sets beside the run's own.
     """
 
@@ -69,6 +70,7 @@ class ShadowPlan:
     task: Task
     names: tuple[str, ...]
     settings: Settings
+    method: Method
     starts: tuple[str, ...] = ()
 
     @property
@@ -94,9 +96,8 @@ class ShadowPlan:
         Raises:
             AuditError: One has not.
         """
-        method = find_method(self.settings.method)
-        taken = self.settings.samples_per_item if method.takes_clips(self.settings.start) else 1
-        wanted = max(self.settings.ipc * taken, method.fewest_clips)
+        taken = self.settings.samples_per_item if self.method.takes_clips(self.settings.start) else 1
+        wanted = max(self.settings.ipc * taken, self.method.fewest_clips)
         for number in range(shadows):
             counts = np.bincount(self.task.labels[self.half(number).chosen], minlength=self.task.classes)
             if counts.min() < wanted:
@@ -178,7 +179,7 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
     speakers = tuple(plan.task.speakers[clip] for clip in chosen)
     task = replace(plan.task, clips=plan.task.clips[chosen], labels=plan.task.labels[chosen], speakers=speakers)
     run = Run(plan.folder / f"{number:02d}")
-    assignment = _with_experts(run, task, plan.names, settings)
+    assignment = _with_experts(run, plan, task, settings)
     for name in plan.sets:
         path = plan.cell(number, name)
         if path.is_file():
@@ -273,14 +274,14 @@ def _make(name: str, run: Run, assignment: Assignment, number: int) -> Made:
     return make_distilled(run, started(assignment, name.removeprefix(FROM)), number)
 
 
-def _with_experts(run: Run, task: Task, names: tuple[str, ...], settings: Settings) -> Assignment:
-    method = find_method(settings.method)
-    jobs = needed_experts(method, settings, task)
+def _with_experts(run: Run, plan: ShadowPlan, task: Task, settings: Settings) -> Assignment:
+    jobs = needed_experts(plan.method, settings, task)
     run.trajectories.mkdir(parents=True, exist_ok=True)
     for name, job in jobs.items():
         if not expert_path(run, name).is_file():
             train_and_save(task, job, expert_path(run, name))
-    return with_experts(task, names, method, settings, {name: load_trajectory(expert_path(run, name)) for name in jobs})
+    trained = {name: load_trajectory(expert_path(run, name)) for name in jobs}
+    return with_experts(task, plan.names, plan.method, settings, trained)
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:
