@@ -25,7 +25,7 @@ from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
 from edgeser_device.listen.record import find_label, record_clips, remarks
 from edgeser_device.listen.service import notify
 from edgeser_device.listen.speech import SpeechSettings
-from edgeser_device.listen.unit import NAME, _command, _quoted, unit_text, waits_for, write_service
+from edgeser_device.listen.unit import NAME, _command, unit_text, waits_for, write_service
 from edgeser_device.model import Model
 from edgeser_export.errors import StorageError, TextError
 
@@ -168,8 +168,11 @@ def test_remarks_on_what_was_recorded() -> None:
     ("word", "expected"),
     [("a", "a"), ("a b", '"a b"'), ("50%", "50%%"), ("$HOME", "$HOME"), ('say "x"', '"say \\"x\\""'), ("", '""')],
 )
-def test_words_of_a_unit(word: str, expected: str) -> None:
-    assert _quoted(word) == expected
+def test_words_of_a_unit(word: str, expected: str, tmp_path: Path) -> None:
+    (command,) = [
+        line for line in unit_text(["listen", word], tmp_path, None).splitlines() if line.startswith("ExecStart=")
+    ]
+    assert command.endswith(f" -m edgeser listen {expected}")
 
 
 @given(st.lists(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]).filter(str.isprintable)), max_size=4))

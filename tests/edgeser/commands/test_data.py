@@ -85,8 +85,10 @@ def test_what_distill_refuses_fails_the_check(run_edgeser: Program, corpus: Path
 
 
 def test_the_built_in_corpus_needs_no_folder(run_edgeser: Program) -> None:
-    done = run_edgeser("data", "check", "--corpus", "demo", "--jobs", "1", "--json", check=True)
-    json.loads(done.stdout)
+    found = json.loads(run_edgeser("data", "check", "--corpus", "demo", "--jobs", "1", "--json", check=True).stdout)
+    assert found["passed"]
+    assert found["utterances"] == sum(found["classes"].values()) == 320
+    assert len(found["speakers"]) == 10
 
 
 @pytest.mark.parametrize(
