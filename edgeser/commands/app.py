@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
 from edgeser.commands import auditing, board, data, host, kits, listening, reporting
+from edgeser.commands.arguments import read_strictly
 
 app = typer.Typer(
     name="edgeser",
@@ -40,3 +42,9 @@ app.add_typer(data.app, name="data")
 kits.add_to(app)
 board.add_to(app)
 listening.add_to(app)
+
+
+@cache
+def command() -> Any:
+    """The whole command line as a group of click, in whichever copy typer uses."""
+    return read_strictly(typer.main.get_command(app))
