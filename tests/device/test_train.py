@@ -26,6 +26,7 @@ from edgeser_device.score import recalls, unweighted_average_recall
 from edgeser_device.steps import SMALLEST_BATCH, least_memory_mb, require_memory
 from edgeser_device.train import Settings, train
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, running_statistics
+from edgeser_export.errors import OutputTaken
 
 ONE = Settings(threads=1)
 
