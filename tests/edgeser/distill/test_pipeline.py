@@ -266,8 +266,7 @@ def test_experts_that_are_there_are_not_trained_again(tiny_run: Run, tiny: Setti
 
 FLAGS = (
     "--corpus", "demo", "--ipc", "2", "--width", "0.25", "--views", "4", "--experts", "1", "--expert-steps", "12",
-    "--steps", "12", "--trajectories", "1", "--expert-span", "1", "--start-window", "1", "--iterations", "60",
-    "--student-steps", "2", "--jobs", "1",
+    "--steps", "12", "--iterations", "60", "--jobs", "1",
 )  # fmt: skip
 
 
