@@ -58,14 +58,12 @@ def _call(words: list[str]) -> int:
     # Imported here, so that Ctrl-C meanwhile is no traceback.
     import typer
 
-    from edgeser.commands.app import app
-    from edgeser.commands.arguments import read_strictly
+    from edgeser.commands.app import command
 
     # typer has its own copy of click since 0.26 and used the package before; a public subclass leads to the base class.
     usage = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-    command = read_strictly(typer.main.get_command(app))
     try:
-        code = command(words, prog_name=app.info.name, standalone_mode=False)
+        code = command()(words, prog_name="edgeser", standalone_mode=False)
     except typer.Abort:  # what typer makes of the end of standard input
         return INTERRUPTED
     except Exception as error:

@@ -124,29 +124,30 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """One row a run.
 
     Raises:
-        RunError: A run was not evaluated.
+        RunError: A run was not evaluated, or by another version.
     """
-    rows = []
-    for folder in folders:
-        run = Run(folder)
-        description, metrics = run.description(), run.metrics()
-        if metrics is None:
-            raise RunError(f"the run {folder} was not evaluated", f"run: edgeser evaluate {folder} --full")
+    return [_compared(Run(folder)) for folder in folders]
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    description, metrics, hint = run.description(), run.metrics(), f"run: edgeser evaluate {run.folder} --full"
+    if metrics is None:
+        raise RunError(f"the run {run.folder} was not evaluated", hint)
+    try:
         distilled = metrics["distilled"]
         baselines = {row: metrics.get(row) for row in FULL_ROWS} | metrics.get("baselines", {})
-        rows.append(
-            {
-                "run": str(folder),
-                "corpus": description["corpus"]["name"],
-                "method": description["method"],
-                "student": description["student"]["architecture"],
-                **{key: distilled[key] for key in ("ipc", "share", "bytes", "uar_mean", "uar_std", "ratio")},
-                "others": {
-                    name: {key: row[key] for key in ("uar_mean", "uar_std")} for name, row in baselines.items() if row
-                },
-            }
-        )
-    return rows
+        return {
+            "run": str(run.folder),
+            "corpus": description["corpus"]["name"],
+            "method": description["method"],
+            "student": description["student"]["architecture"],
+            **{key: distilled[key] for key in ("ipc", "share", "bytes", "uar_mean", "uar_std", "ratio")},
+            "others": {
+                name: {key: row[key] for key in ("uar_mean", "uar_std")} for name, row in baselines.items() if row
+            },
+        }
+    except (KeyError, TypeError) as error:
+        raise RunError(f"the run {run.folder} was evaluated by another version", hint) from error
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Sheet:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
 from edgeser.commands import auditing, board, data, host, kits, listening, methods, reporting
+from edgeser.commands.arguments import read_strictly
 from edgeser.commands.common import Verb
 
 app = typer.Typer(
@@ -53,3 +55,9 @@ for panel, modules in PANELS.items():
 for each in (app, *(group.typer_instance for group in app.registered_groups)):
     for verb in each.registered_commands if each else ():
         verb.cls = verb.cls if verb.cls and issubclass(verb.cls, Verb) else Verb
+
+
+@cache
+def command() -> Any:
+    """The whole command line as a group of click, in whichever copy typer uses."""
+    return read_strictly(typer.main.get_command(app))

@@ -112,14 +112,16 @@ def evaluated(run: Run) -> dict[str, Any]:
     """What evaluate measured of a run.
 
     Raises:
-        RunError: It was not evaluated.
+        RunError: It was not evaluated, or by another version.
     """
     run.description()  # a folder that is no run says so first
-    metrics = run.metrics()
+    metrics, hint = run.metrics(), f"run: edgeser evaluate {run.folder} --full --baselines"
     if metrics is None:
-        raise RunError(
-            f"the run {run.folder} was not evaluated", f"run: edgeser evaluate {run.folder} --full --baselines"
-        )
+        raise RunError(f"the run {run.folder} was not evaluated", hint)
+    try:
+        rows_of(metrics)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"the run {run.folder} was evaluated by another version", hint) from error
     return metrics
 
 

@@ -26,6 +26,7 @@ from edgeser_device.score import recalls, unweighted_average_recall
 from edgeser_device.steps import SMALLEST_BATCH, WRITING_MB, least_memory_mb, require_memory
 from edgeser_device.train import Settings, train
 from edgeser_device.trainer import TrainingSession, TrainingState, begin, running_statistics
+from edgeser_export.errors import OutputTaken
 
 ONE = Settings(threads=1)
 
@@ -154,6 +155,7 @@ import sys
 from pathlib import Path
 from edgeser_device.kit import read_kit
 from edgeser_device.train import Settings, train
+from edgeser_export.errors import OutputTaken
 settings = Settings(steps=int(sys.argv[3]), threads=1, checkpoint_seconds=0, resume=len(sys.argv) > 4)
 train(read_kit(Path(sys.argv[1])), Path(sys.argv[2]), settings)
 """
@@ -362,9 +364,9 @@ def test_a_folder_that_is_no_model_is_never_replaced(kit: Kit, tmp_path: Path, c
     for name, text in content.items():
         (folder / name).write_text(text)
     before = files_below(tmp_path)
-    with pytest.raises(ModelError, match="is not a model") as caught:
+    with pytest.raises(OutputTaken, match="is no model") as caught:
         train(kit, folder, ONE, lambda done, words: pytest.fail("it began to train"))
-    assert "another --out" in caught.value.hint
+    assert "another name" in caught.value.hint
     assert files_below(tmp_path) == before
 
 
@@ -373,14 +375,14 @@ def test_the_folder_where_one_stands_is_never_replaced(
 ) -> None:
     (tmp_path / "kit.edgeser").write_bytes(b"kit")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="is not a model"):
+    with pytest.raises(OutputTaken, match="is no model"):
         train(kit, Path(), ONE)
     assert (tmp_path / "kit.edgeser").exists()
 
 
 def test_a_file_is_never_replaced(kit: Kit, tmp_path: Path) -> None:
     (tmp_path / "model").write_text("mine")
-    with pytest.raises(ModelError, match="is a file"):
+    with pytest.raises(OutputTaken, match="is no model"):
         train(kit, tmp_path / "model", ONE)
     assert (tmp_path / "model").read_text() == "mine"
 
@@ -389,7 +391,7 @@ def test_what_somebody_put_into_a_model_is_not_removed(kit: Kit, tmp_path: Path)
     (tmp_path / "model").mkdir()  # an empty folder is fine
     train(kit, tmp_path / "model", replace(ONE, steps=1))
     (tmp_path / "model" / "clips").mkdir()
-    with pytest.raises(ModelError, match="'clips', which training did not write"):
+    with pytest.raises(OutputTaken, match="'clips', which training did not write"):
         train(kit, tmp_path / "model", replace(ONE, steps=1))
     (tmp_path / "model" / "clips").rmdir()
     train(kit, tmp_path / "model", replace(ONE, steps=1))
@@ -398,7 +400,7 @@ def test_what_somebody_put_into_a_model_is_not_removed(kit: Kit, tmp_path: Path)
 def test_another_folder_with_the_name_of_the_older_model_is_kept(kit: Kit, tmp_path: Path) -> None:
     (tmp_path / "model.previous").mkdir()
     (tmp_path / "model.previous" / "mine.txt").write_text("mine")
-    with pytest.raises(ModelError, match=r"model\.previous exists and is not a model"):
+    with pytest.raises(OutputTaken, match=r"model\.previous exists and is no model"):
         train(kit, tmp_path / "model", ONE)
     assert (tmp_path / "model.previous" / "mine.txt").exists()
 

@@ -116,7 +116,7 @@ def record_clips(
 
     def store(samples: NDArray[np.float32]) -> None:
         nonlocal seconds
-        path = out / label / clip_name(label, datetime.now())
+        path = out / label / clip_name(f"{datetime.now():%Y%m%dT%H%M%S-%f}", label)
         write_bytes(path, wav_bytes(samples, RATE))
         files.append(str(path))
         seconds += len(samples) / RATE

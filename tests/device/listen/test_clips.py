@@ -10,8 +10,10 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeser_device.errors import AudioError, ClipsError, ListenError
-from edgeser_device.listen import unit
+from edgeser_device.listen import clips, unit
 from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
 from edgeser_device.listen.record import find_label, record_clips, remarks
 from edgeser_device.listen.service import notify
@@ -55,10 +57,38 @@ def test_the_oldest_clips_go_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "notes.wav").is_file()
 
 
-def test_names_sort_by_time_and_hold_no_path() -> None:
-    from datetime import datetime
+def test_names_hold_no_path() -> None:
+    assert clip_name("20260102", "../a b/ü") == "20260102-_a_b_ü.wav"
+    assert clip_name("20260102", "") == "20260102-clip.wav"
 
-    assert clip_name("../a b/ü", datetime(2026, 1, 2, 3, 4, 5, 6)) == "20260102-030405-000006-_a_b_ü.wav"
+
+@given(st.lists(st.integers(-(10**8), 10**8), min_size=1, max_size=12), st.integers(1, 4))
+def test_the_oldest_go_whatever_the_clock_says(jumps: list[int], fit: int) -> None:
+    """A clip after each jump of the clock, in seconds; some were stored before names had numbers."""
+    with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        folder = ClipFolder(Path(place), RATE, fit * 1044 / 1e6)
+        for second in (0, 1):
+            (Path(place) / f"20991231-00000{second}-000000-joy.wav").write_bytes(b"0" * 1044)
+        stored: list[str] = []
+        now = datetime(2026, 1, 1)
+        for jump in jumps:
+            now += timedelta(seconds=jump)
+            patch.setattr(clips, "datetime", SimpleNamespace(now=lambda: now))  # noqa: B023  called at once
+            stored.append(str(folder(np.zeros(500, np.float32), "joy")))
+        left = {str(path) for path in Path(place).iterdir()}
+        assert set(stored[-fit:]) <= left
+        assert len(left) == min(fit, len(jumps) + 2)
+
+
+def test_recorded_clips_are_not_those_that_go(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "said.wav", np.concatenate([noise(1), np.zeros(RATE, np.float32)]), RATE)
+    source = tmp_path / "said.wav"
+    report = record_clips("joy", tmp_path, 1, source, None, None, "level", SpeechSettings(), lambda _: None)
+    folder = ClipFolder(tmp_path / "joy", RATE, 0.001)
+    for _ in range(3):
+        folder(noise(1), "joy")
+    assert all(Path(name).is_file() for name in report.files)
+    assert len(list((tmp_path / "joy").iterdir())) == len(report.files) + 1
 
 
 @pytest.mark.parametrize("cap", [0, -1, float("nan")])

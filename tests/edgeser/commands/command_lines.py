@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import typer
 from device.kits import write_kit
 
-from edgeser.commands.app import app
+from edgeser.commands.app import command as program
 from edgeser.commands.arguments import READERS
 from edgeser.keys import write_pair
 from edgeser_device.kit import read_kit
@@ -42,6 +41,14 @@ NO_NUMBERS = (
     "1_0",
     "x",
 )
+NAMES = (
+    "herding", "kcenter", "hard", "soft", "quick", "official",
+    "fold:1", "fold:9", "seed:1", "folder", "demo", "ravdess",
+    "edgenet", "cnn6:0.1", "cnn6:nan", "rpi4", "rpi5", "onnx", "tflite", "litert", "onnxruntime", "level", "off",
+    "silero", "full", "head", "ray", "local", "noise", "mix", "crowd", "anger=joy", "anger=", "3.11", "127.0.0.1:0",
+    "h:99999", "original", "generator", "lean", "arecord", "--web",
+)  # fmt: skip
+"""Words that mean something to one option or another."""
 WORDS = ("", " ", "é", "e\u0301", "../x", "a/b", "-", "--", "line\nbreak", "x" * 300, "\udcff", "[red]", "%s", "nan")
 CLASSES = ("anger", "neutral", "sadness")
 
@@ -97,12 +104,15 @@ PATHS = (
 """Words for a path: of the place's own things, of what is in the way, and of nothing."""
 
 BASES: dict[str, tuple[str, ...]] = {
-    "demo": ("--out", "notes.txt"),
-    "distill": ("corpus", "--corpus", "folder", "--ipc", "1", "--method", "random", "--jobs", "1", "--out", "run"),
+    "distill": (
+        "corpus", "--corpus", "folder", "--ipc", "1", "--method", "random", "--jobs", "1", "--out", "out/run",
+        "--width",
+        "0.25", "--views", "4", "--experts", "1", "--expert-steps", "4", "--steps", "6",
+    ),
     "evaluate": ("run", "--seeds", "1", "--jobs", "1"),
     "compare": ("run", "run"),
     "audit": ("run", "--shadows", "0", "--jobs", "1"),
-    "report": ("run", "--jobs", "1"),
+    "report": ("corpus", "--jobs", "1"),
     "pack": ("run", "--target", "rpi4", "--out", "out/packed.edgeser"),
     "inspect": ("test.edgeser",),
     "keygen": ("lab",),
@@ -116,15 +126,18 @@ BASES: dict[str, tuple[str, ...]] = {
     "record": ("--label", "joy", "--out", "out/clips", "--wav", "corpus/anger/a_1.wav", "--gate", "level"),
     "data list": (),
     "data check": ("corpus", "--corpus", "folder", "--jobs", "1"),
-    "data download": ("emodb", "--out", "corpus/anger/a_1.wav"),
+    "data download": ("iemocap", "--out", "out/data"),
     "device status": ("--folder", "empty"),
     "device install": ("test.edgeser", "--folder", "empty"),
     "device rollback": ("--folder", "empty"),
     "device check": ("--folder", "empty"),
     "device trust": ("lab.key",),
     "device service": ("--folder", "empty"),
-}
-"""A line of each verb that ends in seconds and reaches nothing outside its folder. ``doctor`` looks at the machine."""
+}  # fmt: skip
+"""A line of each verb that ends in seconds and reaches nothing outside its folder.
+
+``doctor`` looks at the machine, and ``demo`` takes minutes.
+"""
 KEPT = {"--wav", "--dry-run", "--folder", "--shadows", "--port", "--jobs"}
 """Options that keep a line short and at home: they are not left out."""
 ENDLESS = {"--loop", "--realtime", "--service", "--wheels", "--help", "--mqtt"}
@@ -142,7 +155,7 @@ def verbs() -> dict[str, Any]:
         for name, each in (below or {}).items():
             walk(each, (*words, name))
 
-    walk(typer.main.get_command(app), ())
+    walk(program(), ())
     return found
 
 
@@ -165,16 +178,16 @@ def wrong_lines(count: int, seed: int) -> list[list[str]]:
     while len(lines) < count:
         for verb in BASES:
             line = [*BASES[verb]]
-            for _ in range(chance.randint(1, 3)):
-                chance.choice((_add, _add, _add, _replace, _replace, _leave_out, _strange))(line, known[verb], chance)
+            for _ in range(chance.choice((1, 1, 2, 3))):
+                chance.choice((_add, _add, _add, _add, _replace, _leave_out, _strange))(line, known[verb], chance)
             lines.append([*verb.split(), *line])
     return lines[:count]
 
 
 def _word(parameter: Any, chance: random.Random) -> str:
     if is_numeric(parameter):
-        return chance.choice(NUMBERS)
-    return chance.choice(PATHS if parameter.type.name == "path" else (*WORDS, *PATHS))
+        return chance.choice((*NUMBERS, "1", "2", "4", "0.1", "0.25", "0.9"))
+    return chance.choice(PATHS if parameter.type.name == "path" else (*NAMES, *NAMES, *WORDS))
 
 
 def _add(line: list[str], command: Any, chance: random.Random) -> None:

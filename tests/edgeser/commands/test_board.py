@@ -191,12 +191,18 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
 @pytest.mark.parametrize("name", ["onnx", "tflite", "int8.onnx", "int8.tflite"])
 def test_an_export_is_what_training_wrote(folder: Path, tmp_path: Path, run_edgeser: Run, name: str) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("stays")
     asked = ("--format", name.removeprefix("int8."), *(["--int8"] if name.startswith("int8") else []))
+    run_edgeser("export", folder / "model", "--format", "onnx", "--out", "out", check=True)
+    (tmp_path / "out" / "mine.txt").write_text("stays")
     done = run_edgeser("export", folder / "model", *asked, "--out", "out", "--json", check=True)
     assert json.loads(done.stdout)["parity"]["passed"]
     assert (tmp_path / "out" / f"student.{name}").read_bytes() == (folder / "model" / f"student.{name}").read_bytes()
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine.txt", "parity.json", f"student.{name}"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "mine.txt",
+        "parity.json",
+        "student.onnx",
+        f"student.{name}",
+    }
 
 
 def test_exports_share_a_folder_and_say_what_they_lost(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:

@@ -76,14 +76,20 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "jobs"), [("mtt", 2), ("random", 1)])
+@pytest.mark.parametrize(
+    ("method", "jobs", "moving"), [("mtt", 2, ("--iterations", "6", "--check-every", "3")), ("random", 1, ())]
+)
 def test_a_run_holds_the_memory_that_was_foretold(
-    method: str, jobs: int, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
+    method: str,
+    jobs: int,
+    moving: tuple[str, ...],
+    tmp_path: Path,
+    run_edgeser: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     """Time is another matter: who else computes now is not who computes then."""
     words = (
         "distill", "--corpus", "demo", "--method", method, "--ipc", "4", "--expert-steps", "60", "--steps", "60",
-        "--iterations", "6", "--check-every", "3", "--jobs", jobs, "--json",
+        *moving, "--jobs", jobs, "--json",
     )  # fmt: skip
     plan = json.loads(run_edgeser(*words, "--dry-run", timeout=600, check=True).stdout)["plan"]
     run = json.loads(run_edgeser(*words, "--out", tmp_path / "run", timeout=600, check=True).stdout)
