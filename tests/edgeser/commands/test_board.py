@@ -346,11 +346,13 @@ def test_a_folder_that_is_no_model_survives_the_command(folder: Path, tmp_path: 
     (tmp_path / "thesis.txt").write_text("mine")
     done = run_edgeser("train-on-device", folder / "test.edgeser", "--out", ".")
     assert done.returncode == 2
-    assert "is not a model" in done.stderr
+    assert "is no model that edgeser wrote" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_runtime_is_scored_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     same = {"format": "tflite", "precision": "float32", "threads": 1, "frontend_ms_p50": 1.0, "model_ms_p50": 1.0}
     rows = [{**same, "runtime": name} for name in ("litert", "tflite_runtime")]
     asked: list[tuple[str, str]] = []
@@ -362,7 +364,7 @@ def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(board, "_tested", tested)
     monkeypatch.setattr("edgeser_device.model.load_model", lambda _: SimpleNamespace(formats=("tflite",)))
     monkeypatch.setattr("edgeser_device.bench.run_bench", lambda *_: Bench(tuple(rows), (), {}))
-    board.bench(Path("m"), threads=1, test=Path("t"), corpus="demo", as_json=True)
+    board.bench(Path("m"), threads=1, test=tmp_path, corpus="demo", as_json=True)
     assert asked == [("tflite", "litert"), ("tflite", "tflite_runtime")]
     assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [0.0, 1.0]
 
