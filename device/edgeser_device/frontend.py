@@ -161,9 +161,9 @@ frame takes several times as long as the arithmetic; more at once gain a tenth a
 class FrontendStream:
     """Turns pieces of audio of any length into log-mel frames.
 
-    Frame k covers samples k * hop to k * hop + n_fft. Computing frames allocates nothing but the result with numpy 2:
-    scratch space is made once. Each frame is a row of its own and each filter is summed by itself, so that neither the
-    number of frames nor the number of threads can change a bit.
+    Frame k covers samples k * hop to k * hop + n_fft. Computing frames allocates nothing but the result: scratch space
+    is made once. Each frame is a row of its own and each filter is summed by itself, so that neither the number of
+    frames nor the number of threads can change a bit.
     """
 
     def __init__(self, spec: FrontendSpec) -> None:
@@ -176,7 +176,6 @@ class FrontendStream:
         self._held = 0
         self._scratch = _Scratch.of(self._pending, spec, self._most)
         self._of_count: dict[int, _Scratch] = {}
-        self._transform = _transform_into if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else _transform_and_copy
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the next samples and return the frames that they complete.
@@ -212,7 +211,7 @@ class FrontendStream:
         if space is None:
             space = self._of_count[count] = self._scratch.first(count)
         np.multiply(space.overlapping, self._window, out=space.framed)
-        self._transform(space.framed, space.spectrum)
+        np.fft.rfft(space.framed, out=space.spectrum)
         np.multiply(space.squares, space.squares, out=space.squares)
         np.add(space.squares[:, ::2], space.squares[:, 1::2], out=space.power)
         np.multiply(space.power[:, None], self._filters, out=space.products)
@@ -283,14 +282,6 @@ def _in_two_rows(spec: FrontendSpec) -> tuple[NDArray[np.float64], NDArray[np.in
     starts = np.concatenate([begins[::2], begins[1::2] + bins])
     rows.flags.writeable = starts.flags.writeable = False
     return rows, starts
-
-
-def _transform_into(framed: NDArray[np.float64], spectrum: NDArray[np.complex128]) -> None:
-    np.fft.rfft(framed, out=spectrum)
-
-
-def _transform_and_copy(framed: NDArray[np.float64], spectrum: NDArray[np.complex128]) -> None:
-    spectrum[:] = np.fft.rfft(framed)  # numpy 1.26 has no place for the result
 
 
 def log_mel(samples: NDArray[np.float32], spec: FrontendSpec) -> NDArray[np.float32]:

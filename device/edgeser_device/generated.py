@@ -1,7 +1,7 @@
 """Points drawn from a generator: what a kit with ``--ship generator`` trains on instead of stored items.
 
     source = open_source(kit, Drawing(points=50, fresh=True), schedule, seed=0, threads=4)
-    distilled, items = source.at(step)
+    distilled, items = source(step)
 
 The kit then carries the generator and the experts that label, as ONNX files; its distilled set is small, serves the
 checks, and names schedule and front-end. Points are drawn, stored as bytes and varied as a distilled set's items are,
@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from edgeser_device.machine import memory_available_mb
 from edgeser_device.names import DISTILLED
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import BASE_MB
-from edgeser_device.trainer import compute, open_session
+from edgeser_device.trainer import Source, compute, open_session
 from edgeser_device.views import mixed_recipes, render
 
 FOLDER = "generator/"
@@ -130,24 +130,6 @@ class Drawing:
         return f"{points} {order} {'fresh' if self.fresh else 'fixed'}"
 
 
-class Source(Protocol):
-    """Gives what a step trains on."""
-
-    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
-        """The set of a step, counted from 0, and its items."""
-
-
-class Stored:
-    """The distilled set that a kit holds."""
-
-    def __init__(self, distilled: DistilledSet) -> None:
-        self._given = distilled, distilled.items()
-
-    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:  # noqa: ARG002  every step has the same
-        """The set of a step, and its items."""
-        return self._given
-
-
 class Drawn:
     """Sets drawn from a generator."""
 
@@ -211,13 +193,14 @@ def open_source(
     if GENERATOR in kit.members:
         plain, points = replace(kit.distilled, schedule=schedule), Points.of(kit, threads)
         require_room(sum(points.counts(drawing)), plain.frontend, memory_mb)
-        return Drawn(points, plain, drawing, seed)
+        return Drawn(points, plain, drawing, seed).at
     if drawing.is_asked:
         raise KitError(
             f"{kit.path} holds items and no generator, so no points can be drawn",
             "leave out --points, or distil with --method gan --ship generator and pack again",
         )
-    return Stored(kit.distilled)
+    given = kit.distilled, kit.distilled.items()
+    return lambda _: given
 
 
 def require_room(items: int, frontend: FrontendSpec, allowed_mb: int | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeser_export.errors import MissingRuntime
 
-PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "onnx", "soxr", "soundfile")
+PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "onnx", "soxr", "soundfile")
 """Packages whose version changes a number."""
 CGROUPS = (
     (

@@ -2,6 +2,7 @@
 
     plan = choose_plan(kit, memory_mb=100)          # the batch that fits
     files = step_files(kit, plan)                   # {"step": ..., "statistics": ...}
+    opened = open_checked(kit, plan, threads=4)     # loaded, and compared with what the kit says
 
 The kit's files are taken where the kit's batch fits and they compute what the kit says. Smaller batches, and the plain
 operators that stand in where a runtime gets other numbers, are written when they are needed.
@@ -15,10 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from edgeser_device.errors import TrainingError
+from edgeser_device.errors import KitError, TrainingError
+from edgeser_device.golden import check_inference, check_losses
 from edgeser_device.kit import Kit
 from edgeser_device.machine import memory_available_mb
+from edgeser_device.progress import Advance, ignore_progress, note
 from edgeser_device.schedule import Schedule
+from edgeser_device.trainer import Checkpoint, TrainingSession, begin
 from edgeser_export.graph import Graph
 from edgeser_export.stepwriter import Request, write_in_child
 
@@ -125,6 +129,66 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A training step that computes what the kit says.
+
+    Attributes:
+        session: The step.
+        files: What it was loaded from, see :func:`step_files`.
+        plan: The plan that was followed.
+        made: What was reached when losses were compared; None with another batch than the kit's.
+    """
+
+    session: TrainingSession
+    files: Mapping[str, bytes]
+    plan: StepPlan
+    made: Checkpoint | None
+
+
+def open_checked(
+    kit: Kit, plan: StepPlan, threads: int, start: Checkpoint | None = None, advance: Advance = ignore_progress
+) -> Opened:
+    """Load a training step and compare what it computes with what its kit says, before anything is trained with it.
+
+    Where the kit's step computes other losses here, or the runtime refuses it, plain operators take its place. With
+    another batch than the kit's there are no losses to compare with: views and outputs are.
+
+    Args:
+        kit: The kit.
+        plan: How steps are computed.
+        threads: At least 1.
+        start: A training whose first steps are the ones that are compared; None for no training in particular.
+        advance: Told the steps done.
+
+    Raises:
+        TrainingError: This machine computes something else, with plain operators too.
+        KitError: The runtime refuses the step, and the plain one too.
+        ExportError: A step could not be written.
+        MissingRuntime: onnxruntime is missing, or onnx where a step has to be written.
+    """
+    check_inference(kit.golden, kit.graph, kit.weights, kit.distilled)
+    give_back_memory()
+    start = start or Checkpoint(begin(kit.graph, kit.weights, kit.distilled.schedule.optimiser))
+    try:
+        return _open_plan(kit, plan, threads, start, advance)
+    except (TrainingError, KitError) as error:
+        first = error
+    note(f"{first.message}; trying plain operators")
+    try:
+        return _open_plan(kit, replace(plan, plain=True), threads, start, advance)
+    except (TrainingError, KitError):
+        raise first from None
+
+
+def _open_plan(kit: Kit, plan: StepPlan, threads: int, start: Checkpoint, advance: Advance) -> Opened:
+    files = step_files(kit, plan)
+    session, made = TrainingSession(files["step"], threads), None
+    if plan.batch == kit.distilled.schedule.batch:
+        made = check_losses(kit.golden, session, kit.distilled, start, advance)
+    return Opened(session, files, plan, made)
 
 
 def _bytes(graph: Graph, batch: int, share: float) -> int:

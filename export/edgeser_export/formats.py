@@ -132,7 +132,7 @@ bound leaves room for the kernels of processors that were not measured, and not 
 
 INT8_BOUND = 0.25
 """Of the largest logit. Files of trained students differ from float32 by up to 0.08. Finer mistakes than this shows are
-found by the tests, against :func:`edgeser_export.quantize.run_int8`; what rounding costs is for ``--max-drop``."""
+found by the tests, against the plan computed by numpy; what rounding costs is for ``--max-drop``."""
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {

@@ -1,7 +1,7 @@
 """Every written file is loaded again by its own runtime and compared with the reference.
 
-    report = check_parity({"onnx": Path("student.onnx")}, items, run_reference(graph, weights, items))
-    print(report.rows[0].max_logit_difference)
+    report = compare({"onnx": Path("student.onnx")}, items, run_reference(graph, weights, items))
+    report.require()
 
 The report is kept beside the files as ``parity.json``.
 """
@@ -143,19 +143,6 @@ def compare(
     largest = float(np.abs(reference).max())
     rows = tuple(_compare_one(find_format(name), source, items, reference, threads) for name, source in files.items())
     return ParityReport(len(items), largest, rows)
-
-
-def check_parity(
-    files: Mapping[str, Path | bytes], items: NDArray[np.float32], reference: NDArray[np.float64], threads: int = 1
-) -> ParityReport:
-    """:func:`compare`, and an error where a file is beyond its bound.
-
-    Raises:
-        ParityError: A file does not compute what the reference says, or whatever :func:`compare` raises.
-    """
-    report = compare(files, items, reference, threads)
-    report.require()
-    return report
 
 
 def _compare_one(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -207,10 +206,12 @@ class _OnnxModel:
 
 
 class _TfliteModel:
-    def __init__(self, module: str, runtime: str, data: bytes, threads: int) -> None:
-        self.runtime = runtime
+    runtime = "litert"
+
+    def __init__(self, data: bytes, threads: int) -> None:
         with silenced():
-            self._interpreter = import_module(module).Interpreter(model_content=data, num_threads=threads)
+            interpreter = import_module("ai_edge_litert.interpreter").Interpreter
+            self._interpreter = interpreter(model_content=data, num_threads=threads)
             self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _check_names([entry["name"] for entry in inputs], [entry["name"] for entry in outputs])
@@ -238,21 +239,7 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
         row.name: row
         for row in (
             Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
-            Runtime(
-                "litert",
-                "tflite",
-                "ai_edge_litert",
-                ("ai-edge-litert", "ai-edge-litert-nightly"),
-                partial(_TfliteModel, "ai_edge_litert.interpreter", "litert"),
-            ),
-            # The interpreter's older name; its last wheels are for Python 3.11 and NumPy 1.
-            Runtime(
-                "tflite_runtime",
-                "tflite",
-                "tflite_runtime",
-                ("tflite-runtime",),
-                partial(_TfliteModel, "tflite_runtime.interpreter", "tflite_runtime"),
-            ),
+            Runtime("litert", "tflite", "ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly"), _TfliteModel),
         )
     }
 )

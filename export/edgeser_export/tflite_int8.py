@@ -73,7 +73,7 @@ class Int8(Float32):
     def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:
         """The tensor itself, or in sixteen bits where those are computed from eight.
 
-        By way of float32, which holds both exactly: tflite_runtime 2.14 has no direct way.
+        It goes by way of float32, which holds both exactly: not every interpreter has a direct way.
         """
         if is_wide(self.shapes[source]) or not is_wide(self.shapes[op.name]):
             return number
