@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,11 +17,11 @@ from edgeser_device.machine import describe_machine
 from edgeser_device.model import Model
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.reexport import agreement
+from edgeser_export.children import run_child
+from edgeser_export.errors import EdgeserError
 from edgeser_export.formats import FORMATS
 from edgeser_export.runtimes import RUNTIMES, Runtime, choose_runtime
 
-SECONDS = 600
-"""After this long a measurement is taken to hang."""
 MAX_DROP = 0.02
 """UAR, or agreement, that a recommended file may lose to the best one."""
 
@@ -156,19 +153,9 @@ def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -
     if not row.installed:
         return {"error": f"{row.name} is not installed"}
     words = [str(model.folder), name, row.name, str(threads), str(repeat)]
-    command = [sys.executable, "-P", "-m", "edgeser_device.bench_child", *words]
     try:
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"error": f"no result after {SECONDS} s"}
-    try:
-        found: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        return {"error": _ending(child.returncode, child.stderr)}
+        said = run_child(("-m", "edgeser_device.bench_child", *words), "the measurement")
+        found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    except (EdgeserError, ValueError, IndexError) as error:
+        return {"error": str(error)}
     return found
-
-
-def _ending(code: int, stderr: str) -> str:
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
-    return stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {code}"

@@ -21,6 +21,7 @@ from edgeser_device.frontend import FrontendSpec, FrontendStream
 from edgeser_device.machine import peak_rss_mb
 from edgeser_device.model import load_model
 from edgeser_device.runtime import Recogniser
+from edgeser_export.children import tell_parent
 from edgeser_export.errors import EdgeserError
 
 ARGUMENTS = 5
@@ -81,9 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = measure(Path(model), format_name, runtime, int(threads), int(repeat))
     except EdgeserError as error:
-        result = {"error": error.message}
+        return tell_parent(error)
     sys.stdout.write(json.dumps(result) + "\n")
-    return 1 if "error" in result else 0
+    return 0
 
 
 def _milliseconds(call: Callable[[], object], repeat: int) -> list[float]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +26,7 @@ from edgeser_device.machine import (
     throttled,
 )
 from edgeser_device.signature import today, trusted_keys
+from edgeser_export.children import run_child
 from edgeser_export.errors import EdgeserError
 
 LEAST_MEMORY_MB = 200
@@ -220,17 +219,11 @@ def _import(module: str) -> tuple[bool, str]:
     """Whether a module can be imported in a process of its own, and its version or what went wrong."""
     top = module.partition(".")[0]
     program = f"import {module}, {top}; print(getattr({top}, '__version__', 'installed'))"
-    command = [sys.executable, "-P", "-c", program]
     try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=IMPORT_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return False, f"{module} did not load within {IMPORT_SECONDS} s"
-    if child.returncode < 0:
-        return False, f"{module} ends the process with {signal.Signals(-child.returncode).name}"
-    said = (child.stderr if child.returncode else child.stdout).strip().splitlines()
-    return child.returncode == 0, said[-1] if said else f"{module} fails"
+        said = run_child(("-c", program), module, seconds=IMPORT_SECONDS).decode(errors="replace")
+    except EdgeserError as error:
+        return False, error.message
+    return True, said.strip().splitlines()[-1]
 
 
 def _features() -> frozenset[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from edgeser_device.errors import GateFailed
 from edgeser_device.model import load_model
 from edgeser_device.views import render
+from edgeser_export.children import tell_parent
 from edgeser_export.errors import EdgeserError
 from edgeser_export.formats import find_format
 from edgeser_export.reference import run_reference
@@ -49,5 +50,4 @@ if __name__ == "__main__":
     try:
         check(Path(sys.argv[1]))
     except EdgeserError as error:
-        sys.stderr.write(f"{error.message}\n")
-        sys.exit(error.exit_code)
+        sys.exit(tell_parent(error))

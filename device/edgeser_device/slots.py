@@ -20,7 +20,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -35,6 +34,7 @@ from edgeser_device.model import TESTED, load_model
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.signature import PublicKey, trust_path, trusted_keys
 from edgeser_device.train import Settings, train
+from edgeser_export.children import run_child
 from edgeser_export.errors import EdgeserError, StorageError
 from edgeser_export.files import hold, new_folder, sync_folder, write_json
 
@@ -176,15 +176,12 @@ def check_slot(slot: Path) -> str | None:
     python = slot / SOFTWARE / "bin" / "python"
     if not python.exists():
         return f"{slot / SOFTWARE} has no Python"
-    command = [str(python), "-P", "-m", "edgeser_device.slot_check", str(slot)]
     try:
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CHECK_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    if child.returncode == 0:
-        return None
-    lines = child.stderr.strip().splitlines()
-    return lines[-1] if lines else f"exit code {child.returncode}"
+        words = "-m", "edgeser_device.slot_check", str(slot)
+        run_child(words, "the check", seconds=CHECK_SECONDS, python=str(python))
+    except EdgeserError as error:
+        return error.message
+    return None
 
 
 def remove_unused_software(folder: Path) -> None:

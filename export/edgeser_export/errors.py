@@ -29,10 +29,11 @@ class EdgeserError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross from worker processes to the one that reports them; Exception would call the class with the
         # message alone, which fails there and hides what happened.
-        return _rebuild, (type(self), self.message, self.hint), vars(self)
+        return rebuild, (type(self), self.message, self.hint), vars(self)
 
 
-def _rebuild(kind: type[EdgeserError], message: str, hint: str) -> EdgeserError:
+def rebuild(kind: type[EdgeserError], message: str, hint: str) -> EdgeserError:
+    """An error of any kind with this message and hint, whatever else its class takes when it is made."""
     builtin: Any = kind
     while builtin.__module__ != "builtins":  # kind.__new__ may be another builtin's, which Python refuses
         builtin = builtin.__base__

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgeser_export.children import child_error
+from edgeser_export.children import SECONDS, run_child, tell_parent
 from edgeser_export.errors import EdgeserError, ExportError, StorageError
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.formats import FORMATS, find_format
@@ -42,8 +41,6 @@ STUDENT, WEIGHTS, ITEMS, METADATA = "student.json", "weights.safetensors", "item
 CALIBRATION = "calibration.npy"
 DEFAULT_FORMATS = ("onnx", "tflite")
 INT8_FORMATS = ("onnx-int8", "tflite-int8")
-CHILD_SECONDS = 600.0
-"""A large student on the slowest board takes under a minute; beyond this the child is taken to hang."""
 
 
 def export_student(
@@ -101,7 +98,7 @@ def export_in_child(
     threads: int = 1,
     calibration: NDArray[np.float32] | None = None,
     optional: Sequence[str] = (),
-    timeout: float = CHILD_SECONDS,
+    timeout: float = SECONDS,
 ) -> ParityReport:
     """:func:`export_student` in a process of its own; the same arguments, files and errors.
 
@@ -131,7 +128,8 @@ def export_in_child(
             if calibration is not None:
                 np.save(request / CALIBRATION, calibration, allow_pickle=False)
             try:
-                _run_child(request, _flags(formats, optional, threads), threads, timeout)
+                words = ("-m", "edgeser_export.export", str(request), *_flags(formats, optional, threads))
+                run_child(words, "the export", threads=threads, seconds=timeout)
             finally:
                 for file in names:
                     if (request / file).exists():
@@ -160,27 +158,6 @@ def _flags(formats: Sequence[str], optional: Sequence[str], threads: int) -> lis
     return [*asked, *(word for name in optional for word in ("--optional", name)), "--threads", str(threads)]
 
 
-def _run_child(request: Path, flags: Sequence[str], threads: int, timeout: float) -> None:
-    # -P: a folder named onnx where the user stands must not hide the package.
-    command = [sys.executable, "-P", "-m", "edgeser_export.export", str(request), *flags]
-    # numpy's threads are fixed when it is loaded; more of them than free cores make the reference many times slower.
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=environment
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"the export did not end within {timeout:g} s", "check the load and the free memory of this machine"
-        ) from error
-    except OSError as error:
-        raise ExportError(
-            f"the export could not be started: {error}", "check the free memory of this machine"
-        ) from error
-    if child.returncode != 0:
-        raise child_error("the export", child.returncode, child.stderr)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The child's command line; returns its exit code."""
     import argparse  # a megabyte, which only the child pays
@@ -203,9 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             graph, weights, given.request, items, metadata, formats, given.threads, calibration, given.optional
         )
     except EdgeserError as error:
-        line = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        sys.stderr.write(json.dumps(line) + "\n")
-        return error.exit_code
+        return tell_parent(error)
     return 0
 
 

@@ -10,8 +10,6 @@ one JSON line on stderr, {"kind", "message", "hint"}, and exit code 2.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +21,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from edgeser_export.children import child_error
+from edgeser_export.children import run_child, tell_parent
 from edgeser_export.errors import EdgeserError, ExportError, MissingRuntime
 from edgeser_export.graph import Graph
 
-SECONDS = 600.0
-"""The largest student takes a second on a PC; beyond this the child is taken to hang."""
 WRITERS: Mapping[str, str] = MappingProxyType(
     {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
 )
@@ -62,24 +58,10 @@ def write_in_child(requests: Mapping[str, Request]) -> dict[str, bytes]:
         name: {"writer": request.writer, "graph": request.graph.to_json(), "settings": dict(request.settings)}
         for name, request in requests.items()
     }
-    command = [sys.executable, "-P", "-m", "edgeser_export.stepwriter"]
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    words = "-m", "edgeser_export.stepwriter"
+    written = run_child(words, "writing the training step", json.dumps(asked).encode(), threads=1)
     try:
-        child = subprocess.run(
-            command, input=json.dumps(asked).encode(), capture_output=True, timeout=SECONDS, env=environment
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"the training step was not written within {SECONDS:g} s", "check the load and the free memory"
-        ) from error
-    except OSError as error:
-        raise ExportError(
-            f"the writer of training steps could not be started: {error}", "check the free memory of this machine"
-        ) from error
-    if child.returncode != 0:
-        raise child_error("writing the training step", child.returncode, child.stderr.decode(errors="replace"))
-    try:
-        return {name: value.tobytes() for name, value in load(child.stdout).items()}
+        return {name: value.tobytes() for name, value in load(written).items()}
     except SafetensorError as error:
         raise ExportError(f"the writer of training steps answered: {error}", "see edgeser doctor") from error
 
@@ -105,9 +87,7 @@ def main() -> int:
     try:
         files = write(json.load(sys.stdin))
     except EdgeserError as error:
-        line = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        sys.stderr.write(json.dumps(line) + "\n")
-        return error.exit_code
+        return tell_parent(error)
     sys.stdout.buffer.write(save({name: np.frombuffer(data, np.uint8) for name, data in files.items()}))
     return 0
 
