@@ -69,7 +69,7 @@ class Bench:
         """What a board trains on: the set, or what it draws with a seed from the generator, as it does by default."""
         if not self.generator:
             return self.distilled
-        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed).at(0)[0]
+        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed)(0)[0]
 
     def with_steps(self, steps: int) -> Bench:
         """The same bench for students that are trained for ``steps`` steps, on a schedule of that length."""

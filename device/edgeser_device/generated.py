@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.archive import parse_json
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.formations import quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import Kit
 from edgeser_device.machine import memory_available_mb
+from edgeser_device.manifest import Check, has, number, whole
 from edgeser_device.names import DISTILLED
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import BASE_MB
@@ -53,6 +54,16 @@ LATENT, LABELS, ITEMS, INPUT, LOGITS = "z", "labels", "items", "x", "logits"
 def labeller_name(number: int) -> str:
     """Name of the member that is the expert of that number."""
     return f"{FOLDER}labeller-{number}.onnx"
+
+
+_COUNT = whole(1, 1 << 20)
+_FIELDS: Mapping[str, Check] = {
+    "latent": _COUNT,
+    "labellers": _COUNT,
+    "temperature": number(0.01, 1000),
+    "points": _COUNT,
+    "clips": lambda value: isinstance(value, list) and len(value) > 1 and all(map(_COUNT, value)),
+}
 
 
 @dataclass(frozen=True)
@@ -84,18 +95,9 @@ class Description:
         Raises:
             KitDamaged: Missing, superfluous or impossible values.
         """
-        again = "pack the kit again with this version"
-        try:
-            value = json.loads(data.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise KitDamaged(f"{DESCRIPTION} is not JSON: {error}", again) from error
-        if not isinstance(value, dict) or set(value) != {field.name for field in fields(cls)}:
-            raise KitDamaged(f"{DESCRIPTION} is incomplete", again)
-        whole = (value["latent"], value["labellers"], value["points"], *_listed(value["clips"]))
-        temperature = value["temperature"]
-        good = all(type(number) is int and 0 < number <= 1 << 20 for number in whole) and len(whole) > 4
-        if not good or type(temperature) not in (int, float) or not 0.01 <= temperature <= 1000:
-            raise KitDamaged(f"{DESCRIPTION} holds impossible values", again)
+        value = parse_json(data, DESCRIPTION)
+        if not has(_FIELDS)(value):
+            raise KitDamaged(f"{DESCRIPTION} lacks values, or holds impossible ones", "pack the kit again")
         return cls(**{**value, "clips": tuple(value["clips"])})
 
 
@@ -112,11 +114,6 @@ class Drawing:
     points: int | None = None
     as_original: bool = False
     fresh: bool = False
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether anything was asked for that only a generator can give."""
-        return self != Drawing()
 
     def words(self, kit: Kit) -> str:
         """For the checkpoint and the report, what must be the same when a training goes on: "50 balanced fresh".
@@ -142,28 +139,22 @@ class Drawn:
             drawing: How many, and how often.
             seed: Of everything that is drawn.
         """
-        self._points, self._plain, self._drawing, self._seed = points, plain, drawing, seed
+        self._points, self._plain, self._fresh, self._seed = points, plain, drawing.fresh, seed
+        self._counts = points.counts(drawing)
+        items, schedule = sum(self._counts), plain.schedule
+        # Fresh views are left after an epoch, in which every item is seen.
+        self._views = max(VIEWS, items) if drawing.fresh else views_of(items, schedule)
+        self._epoch_steps = ceil(self._views / schedule.batch)
         self._found: tuple[int, tuple[DistilledSet, NDArray[np.float32]]] | None = None
 
-    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
+    def __call__(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
         """The set of a step, and its items; drawn when its epoch begins."""
-        epoch = step // self._epoch_steps() if self._drawing.fresh else 0
+        epoch = step // self._epoch_steps if self._fresh else 0
         if self._found is None or self._found[0] != epoch:
             self._found = None  # its memory is needed for the next one
-            counts = self._points.counts(self._drawing)
-            drawn = self._points.draw(counts, self._views(), self._plain, self._seed, epoch)
+            drawn = self._points.draw(self._counts, self._views, self._plain, self._seed, epoch)
             self._found = epoch, (drawn, drawn.items())
         return self._found[1]
-
-    def _views(self) -> int:
-        """Views of one set; fresh ones are left after an epoch, in which every item is seen."""
-        items = sum(self._points.counts(self._drawing))
-        if self._drawing.fresh:
-            return max(VIEWS, items)
-        return views_of(items, self._plain.schedule)
-
-    def _epoch_steps(self) -> int:
-        return ceil(self._views() / self._plain.schedule.batch)
 
 
 def views_of(items: int, schedule: Schedule) -> int:
@@ -193,8 +184,8 @@ def open_source(
     if GENERATOR in kit.members:
         plain, points = replace(kit.distilled, schedule=schedule), Points.of(kit, threads)
         require_room(sum(points.counts(drawing)), plain.frontend, memory_mb)
-        return Drawn(points, plain, drawing, seed).at
-    if drawing.is_asked:
+        return Drawn(points, plain, drawing, seed)
+    if drawing != Drawing():
         raise KitError(
             f"{kit.path} holds items and no generator, so no points can be drawn",
             "leave out --points, or distil with --method gan --ship generator and pack again",
@@ -326,8 +317,8 @@ def _in_turn(numbers: NDArray[np.float32], classes: NDArray[np.int64], seed: int
     """Each row's largest number changes places with the one whose turn it is among the rows of its class."""
     size, stream = numbers.shape[1], np.random.PCG64(np.random.SeedSequence([seed, epoch, 0x6E1]))
     turned = numbers.copy()
-    for number in np.unique(classes):
-        rows = np.flatnonzero(classes == number)
+    for each in np.unique(classes):
+        rows = np.flatnonzero(classes == each)
         rounds = -(-len(rows) // size)
         words = stream.random_raw(rounds * size).reshape(rounds, size)
         turn = np.argsort(words, axis=1, kind="stable").ravel()[: len(rows)]
@@ -344,10 +335,10 @@ def class_counts(points: int, clips: Sequence[int]) -> list[int]:
     total, every = points * len(clips), sum(clips)
     exact = [total * count / every for count in clips]
     counts = [max(1, int(value)) for value in exact]
-    short = [number for number, count in enumerate(counts) if count <= exact[number]]
-    order = sorted(short, key=lambda number: (counts[number] - exact[number], number))
-    for number in order[: max(0, total - sum(counts))]:
-        counts[number] += 1
+    short = [place for place, count in enumerate(counts) if count <= exact[place]]
+    order = sorted(short, key=lambda place: (counts[place] - exact[place], place))
+    for place in order[: max(0, total - sum(counts))]:
+        counts[place] += 1
     return counts
 
 
@@ -360,7 +351,3 @@ def _member(files: Mapping[str, bytes], name: str) -> bytes:
     if name not in files:
         raise KitError(f"there is no {name}", "distil with --method gan and pack again")
     return files[name]
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [None]
