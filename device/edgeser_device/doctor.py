@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from edgeser_device.known_bad import KNOWN_BAD_AARCH64
 from edgeser_device.machine import (
+    KNOWN_BAD_AARCH64,
     describe_machine,
     installed_versions,
     memory_available_mb,

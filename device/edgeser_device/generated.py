@@ -27,7 +27,7 @@ from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import Kit
 from edgeser_device.machine import memory_available_mb
 from edgeser_device.manifest import Check, has, number, whole
-from edgeser_device.names import DISTILLED
+from edgeser_device.model import DISTILLED
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import BASE_MB
 from edgeser_device.trainer import Source, compute, open_session

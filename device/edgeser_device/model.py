@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.names import DISTILLED
 from edgeser_export.digest import sha256
 from edgeser_export.files import hold, new_folder, write_json
 from edgeser_export.formats import FORMATS, find_format
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the folder's format."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+DISTILLED, CARD = "distilled.safetensors", "card.md"
+"""What the student is trained on, and what a person reads about it: files that the kit holds, too."""
 TESTED = "tested"
 """In the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
@@ -129,11 +130,8 @@ def load_model(folder: Path) -> Model:
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
         raise ModelError(f"{folder} was written by another version of edgeser", AGAIN)
     labels, listed = description.get("labels"), description.get("files")
-    if (
-        not isinstance(listed, dict)
-        or not isinstance(labels, list)
-        or not all(isinstance(name, str) for name in labels)
-    ):
+    named = isinstance(labels, list) and all(isinstance(name, str) for name in labels)
+    if not isinstance(listed, dict) or not isinstance(labels, list) or not named:
         raise ModelError(f"{path} is incomplete", AGAIN)
     graph = Graph.from_json(description.get("student"))
     spec = FrontendSpec.from_json(description.get("frontend"))

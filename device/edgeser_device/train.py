@@ -34,7 +34,9 @@ from edgeser_device.machine import (
     peak_rss_mb,
 )
 from edgeser_device.model import (
+    CARD,
     DESCRIPTION,
+    DISTILLED,
     SCHEMA,
     WEIGHTS,
     describe_files,
@@ -44,7 +46,6 @@ from edgeser_device.model import (
     previous_path,
     require_replaceable,
 )
-from edgeser_device.names import CARD, DISTILLED
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import choose_plan, give_back_memory, open_checked, with_batch
