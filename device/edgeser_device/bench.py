@@ -67,10 +67,9 @@ def run_bench(
     """
     if runtime is not None and runtime not in RUNTIMES:
         choose_runtime("onnx", runtime)
-    wanted = [row for row in RUNTIMES.values() if _is_wanted(row, runtime)]
+    wanted = [row for row in RUNTIMES.values() if runtime in (None, row.name)]
     before = _conditions()
-    results: list[dict[str, Any]] = []
-    skipped: list[dict[str, Any]] = []
+    results, skipped = list[dict[str, Any]](), list[dict[str, Any]]()
     pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
     plan = [(name, row, count) for name, row in pairs for count in threads]
     for done, (name, row, count) in enumerate(plan, start=1):
@@ -97,7 +96,8 @@ def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) 
     """
     rows = bench.results
     if not all(row["uar"] is not None for row in rows):
-        shares = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in _pairs(rows)}
+        pairs = {(row["format"], row["runtime"]) for row in rows}
+        shares = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in pairs}
         rows = tuple({**row, "agreement": shares[row["format"], row["runtime"]]} for row in rows)
     measure = "agreement" if "agreement" in rows[0] else "uar"
     best = max(row[measure] for row in rows)
@@ -105,10 +105,6 @@ def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) 
     chosen = min(good, key=lambda row: (row["frontend_ms_p50"] + row["model_ms_p50"], row["threads"]))
     keys = ("format", "precision", "runtime", "threads", "model_ms_p50", measure)
     return replace(bench, results=rows, recommended={key: chosen[key] for key in keys})
-
-
-def _pairs(rows: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
-    return {(row["format"], row["runtime"]) for row in rows}
 
 
 def _conditions() -> dict[str, Any]:
@@ -139,14 +135,6 @@ def check_budget(bench: Bench, budget_ms: float | None, budget_mb: float | None)
         f"no file keeps the budget of {budget}: the best are {best_ms:g} ms (p95) and {best_mb:g} MB",
         "pack a smaller student (--width), or allow more",
     )
-
-
-def _is_wanted(row: Runtime, asked: str | None) -> bool:
-    """The asked runtime; or every installed one, and the first of a kind of which none is installed, to say so."""
-    if asked is not None:
-        return row.name == asked
-    alike = [other for other in RUNTIMES.values() if other.kind == row.kind]
-    return row.installed or (row is alike[0] and not any(other.installed for other in alike))
 
 
 def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:

@@ -146,26 +146,20 @@ def read_model(source: Path | bytes) -> bytes:
 
 
 def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
-    """The row ``name``, or the first installed one for files of ``kind``.
+    """The row ``name``, or the one for files of ``kind``.
 
     Raises:
         ExportError: There is no such runtime, or it does not run such files.
-        MissingRuntime: It is not installed, or none is.
+        MissingRuntime: It is not installed.
     """
-    if name is None:
-        rows = [row for row in RUNTIMES.values() if row.kind == kind]
-        for row in rows:
-            if row.installed:
-                return row
-        raise MissingRuntime(f"no runtime for {kind} files is installed", _how_to_install(rows[0]))
-    if name not in RUNTIMES:
+    if name is not None and name not in RUNTIMES:
         raise ExportError(f"there is no runtime {name!r}", choice_hint(name, RUNTIMES))
-    row = RUNTIMES[name]
+    fitting = next(row for row in RUNTIMES.values() if row.kind == kind)
+    row = fitting if name is None else RUNTIMES[name]
     if row.kind != kind:
-        fitting = ", ".join(other.name for other in RUNTIMES.values() if other.kind == kind)
-        raise ExportError(f"{name} does not run {kind} files", f"choose one of: {fitting}")
+        raise ExportError(f"{name} does not run {kind} files", f"choose {fitting.name}")
     if not row.installed:
-        raise MissingRuntime(f"the runtime {name} is not installed", _how_to_install(row))
+        raise MissingRuntime(f"{row.name} is not installed, which runs {kind} files", _how_to_install(row))
     return row
 
 

@@ -243,7 +243,7 @@ def test_runtimes_are_one_table(monkeypatch):
     with pytest.raises(ExportError, match="does not run tflite files"):
         choose_runtime("tflite", "onnxruntime")
     monkeypatch.setattr("edgeser_export.runtimes.find_spec", lambda name: None)
-    with pytest.raises(MissingRuntime, match="no runtime for tflite files") as missing:
+    with pytest.raises(MissingRuntime, match="litert is not installed, which runs tflite files") as missing:
         choose_runtime("tflite")
     assert missing.value.hint == "install it with: pip install ai-edge-litert"
     with pytest.raises(MissingRuntime, match="litert is not installed"):
