@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from edgeser_device.machine import (
@@ -36,9 +35,7 @@ LEAST_DISK_MB = 50
 IMPORT_SECONDS = 120
 HOT_C = 80.0
 """Degrees Celsius at which a Raspberry Pi begins to slow down."""
-NEEDED_FEATURES: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"aarch64": frozenset({"fp", "asimd"}), "x86_64": frozenset({"sse4_2"})}
-)
+NEEDED_FEATURES: Mapping[str, frozenset[str]] = {"aarch64": frozenset({"fp", "asimd"}), "x86_64": frozenset({"sse4_2"})}
 """What the wheels of the runtimes are compiled for, by the names in /proc/cpuinfo. Every Raspberry Pi from 3 has it."""
 THROTTLED = (
     (0x1, "too little voltage now"),

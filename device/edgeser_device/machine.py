@@ -8,16 +8,15 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from edgeser_export.errors import MissingRuntime
 
 PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "onnx", "soxr", "soundfile")
 """Packages whose version changes a number."""
-KNOWN_BAD_AARCH64: Mapping[str, str] = MappingProxyType(
-    {"onnxruntime==1.21.0": "illegal instruction on a Raspberry Pi 4, microsoft/onnxruntime#23957"}
-)
+KNOWN_BAD_AARCH64: Mapping[str, str] = {
+    "onnxruntime==1.21.0": "illegal instruction on a Raspberry Pi 4, microsoft/onnxruntime#23957"
+}
 """Versions of packages that are known not to work on 64-bit ARM, as pip requirements, each with the reason: the one
 list that kits and the doctor read."""
 CGROUPS = (

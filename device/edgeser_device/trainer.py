@@ -32,6 +32,7 @@ from edgeser_device.views import render
 from edgeser_export.errors import MissingRuntime
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
+from edgeser_export.runtimes import open_onnx
 from edgeser_export.stepstate import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
 
 Source: TypeAlias = Callable[[int], tuple[DistilledSet, NDArray[np.float32]]]
@@ -135,19 +136,9 @@ def open_session(model: bytes, threads: int) -> Any:
         KitError: onnxruntime does not accept the file.
     """
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingRuntime(f"onnxruntime cannot be loaded: {error}", "run edgeser doctor") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # a plan for the whole step at once costs more memory than it saves time
-    options.enable_mem_reuse = False  # a tensor that takes the place of an older one keeps it from all in between
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the other cores to others
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return open_onnx(model, threads, lean=True)
+    except MissingRuntime:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise KitError(f"onnxruntime refuses the training step: {reason}", "pack the kit again") from error

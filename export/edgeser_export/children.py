@@ -13,16 +13,13 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from edgeser_export.errors import EdgeserError, ExportError, rebuild
 
-HINTS: Mapping[str, str] = MappingProxyType(
-    {
-        "SIGKILL": "the machine was probably out of memory: close other programs",
-        "SIGILL": "an installed runtime does not suit this processor: see edgeser doctor",
-    }
-)
+HINTS: Mapping[str, str] = {
+    "SIGKILL": "the machine was probably out of memory: close other programs",
+    "SIGILL": "an installed runtime does not suit this processor: see edgeser doctor",
+}
 SECONDS = 600.0
 """The largest job takes under a minute on the slowest board; beyond this a child is taken to hang."""
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
-from types import MappingProxyType
 
 import numpy as np
 
@@ -94,9 +93,11 @@ def gradient_of_input(nodes: Nodes, geometry: Geometry, weight: str, gradient: s
     )
 
 
-WEIGHT_GRADIENTS: Mapping[str, WeightGradient] = MappingProxyType(
-    {"convolution": as_convolution, "columns": by_columns, "shifts": by_shifts}
-)
+WEIGHT_GRADIENTS: Mapping[str, WeightGradient] = {
+    "convolution": as_convolution,
+    "columns": by_columns,
+    "shifts": by_shifts,
+}
 
 
 def choose_weight_gradient(geometry: Geometry) -> str:

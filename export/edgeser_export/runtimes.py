@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -163,8 +162,13 @@ def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
     return row
 
 
-def open_onnx(data: bytes, threads: int) -> Any:
-    """An onnxruntime session for inference.
+def open_onnx(data: bytes, threads: int, lean: bool = False) -> Any:
+    """An onnxruntime session.
+
+    Args:
+        data: The content of an ONNX file.
+        threads: Threads of one call, at least 1.
+        lean: Take the least memory, which a training step needs; inference takes little as it is.
 
     Raises:
         MissingRuntime: onnxruntime cannot be imported.
@@ -178,7 +182,10 @@ def open_onnx(data: bytes, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    # Spinning threads would keep a core busy between two windows of sound.
+    if lean:
+        options.enable_mem_pattern = False  # a plan for the whole step at once costs more memory than it saves time
+        options.enable_mem_reuse = False  # a tensor that takes the place of an older one keeps it from all in between
+    # Spinning threads would keep a core busy between two windows of sound, or from other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without the fallback, which prints on standard output and then tries the same provider again.
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
@@ -228,15 +235,13 @@ class _TfliteModel:
         return found
 
 
-RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
-            Runtime("litert", "tflite", "ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly"), _TfliteModel),
-        )
-    }
-)
+RUNTIMES: Mapping[str, Runtime] = {
+    row.name: row
+    for row in (
+        Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
+        Runtime("litert", "tflite", "ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly"), _TfliteModel),
+    )
+}
 
 
 def _check_names(inputs: list[str], outputs: list[str]) -> None:

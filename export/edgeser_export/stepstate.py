@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,16 +48,14 @@ class Optimiser:
     scalars: tuple[str, ...]
 
 
-OPTIMISERS: Mapping[str, Optimiser] = MappingProxyType(
-    {
-        "adamw": Optimiser(
-            slots=("first", "second"),
-            scalars=("learning_rate", "weight_decay", "first_correction", "second_correction"),
-        ),
-        "sgd": Optimiser(slots=("velocity",), scalars=("learning_rate", "weight_decay")),
-    }
-)
-TRAINED: Mapping[str, bool] = MappingProxyType({"full": True, "frozen": False})
+OPTIMISERS: Mapping[str, Optimiser] = {
+    "adamw": Optimiser(
+        slots=("first", "second"),
+        scalars=("learning_rate", "weight_decay", "first_correction", "second_correction"),
+    ),
+    "sgd": Optimiser(slots=("velocity",), scalars=("learning_rate", "weight_decay")),
+}
+TRAINED: Mapping[str, bool] = {"full": True, "frozen": False}
 """Whether batch normalisations use the batch's own mean and variance, or running ones, which are inputs then."""
 
 

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,7 @@ from edgeser_export.children import run_child, tell_parent
 from edgeser_export.errors import EdgeserError, ExportError, MissingRuntime
 from edgeser_export.graph import Graph
 
-WRITERS: Mapping[str, str] = MappingProxyType(
-    {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
-)
+WRITERS: Mapping[str, str] = {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
 """What can be asked for -> the function of :mod:`edgeser_export.trainstep` that writes it."""
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from types import MappingProxyType
 
 import onnx
 from onnx import TensorProto, helper
@@ -192,7 +191,7 @@ def _sgd(nodes: Nodes, gradients: Mapping[str, str]) -> None:
         nodes.add("Sub", name, nodes.add("Mul", velocity, "learning_rate"), into=f"{NEXT}{name}")
 
 
-UPDATES: Mapping[str, Callable[[Nodes, Mapping[str, str]], None]] = MappingProxyType({"adamw": _adamw, "sgd": _sgd})
+UPDATES: Mapping[str, Callable[[Nodes, Mapping[str, str]], None]] = {"adamw": _adamw, "sgd": _sgd}
 
 
 def _model(

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from math import log10
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -93,7 +92,7 @@ class OpenGate:
         """Nothing is remembered."""
 
 
-GATES: Mapping[str, Callable[[], Gate]] = MappingProxyType({"silero": SileroGate, "level": LevelGate, "off": OpenGate})
+GATES: Mapping[str, Callable[[], Gate]] = {"silero": SileroGate, "level": LevelGate, "off": OpenGate}
 """Silero first: it is what one wants where it is installed."""
 
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,7 +119,7 @@ class ClockCheck:
             self.measured = self._samples / (captured - self._base)
 
 
-BACKENDS: Mapping[str, Open] = MappingProxyType({"portaudio": open_portaudio, "arecord": open_arecord})
+BACKENDS: Mapping[str, Open] = {"portaudio": open_portaudio, "arecord": open_arecord}
 """PortAudio first."""
 TICK_SECONDS = 0.5
 STALL_SECONDS = 2.0
