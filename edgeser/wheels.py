@@ -59,11 +59,7 @@ class Wheels:
 
     def to_json(self) -> dict[str, Any]:
         """What the manifest says of them."""
-        return {
-            "python": self.python,
-            "platforms": list(self.platforms),
-            "requirements": list(self.requirements),
-        }
+        return {"python": self.python, "platforms": list(self.platforms), "requirements": list(self.requirements)}
 
 
 def collect(python: str, target: Target) -> Wheels:

@@ -18,15 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.archive import (
-    AGAIN,
-    Archive,
-    open_archive,
-    parse_json,
-    read_arrays,
-    unpack,
-    write_json_bytes,
-)
+from edgeser_device.archive import AGAIN, Archive, open_archive, parse_json, read_arrays, unpack, write_json_bytes
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters

@@ -18,16 +18,7 @@ from numpy.typing import NDArray
 from edgeser_export.errors import ExportError
 from edgeser_export.graph import INPUT, Conv, Linear
 from edgeser_export.lowering import InferenceGraph
-from edgeser_export.quantize import (
-    HIGHEST,
-    Affine,
-    Int8Plan,
-    Parameters,
-    affine,
-    is_wide,
-    joined_ranges,
-    wide_affine,
-)
+from edgeser_export.quantize import HIGHEST, Affine, Int8Plan, Parameters, affine, is_wide, joined_ranges, wide_affine
 from edgeser_export.rounding import LARGEST, input_count, nearest_weights, round_weights, summed_rows
 
 BATCH = 8

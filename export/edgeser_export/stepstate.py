@@ -50,8 +50,7 @@ class Optimiser:
 
 OPTIMISERS: Mapping[str, Optimiser] = {
     "adamw": Optimiser(
-        slots=("first", "second"),
-        scalars=("learning_rate", "weight_decay", "first_correction", "second_correction"),
+        slots=("first", "second"), scalars=("learning_rate", "weight_decay", "first_correction", "second_correction")
     ),
     "sgd": Optimiser(slots=("velocity",), scalars=("learning_rate", "weight_decay")),
 }
