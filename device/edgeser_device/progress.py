@@ -9,13 +9,15 @@ with progress_bar("training", total=600) as advance:
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
 Advance: TypeAlias = Callable[[int, str], None]
 """Called with how much is done, and a few words."""
+
+A_DAY = 86_400.0
+"""Seconds whose steps say how long the others take: a step may take minutes, which rich does not expect."""
 
 
 def ignore_progress(done: int, words: str) -> None:
@@ -41,30 +43,11 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
         yield ignore_progress
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description:<24}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
-    begun = time.monotonic()
-    # Words are names of files and losses: no markup.
-    with Progress(*columns, TextColumn("{task.fields[words]}", markup=False), console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=total, completed=done, words="", left="")
-
-        def advance(now: int, words: str) -> None:
-            left = time_left(time.monotonic() - begun, now - done, total - now)
-            progress.update(task, completed=now, words=words, left=left)
-
-        yield advance
-
-
-def time_left(seconds: float, done: int, left: int) -> str:
-    """How long ``left`` parts will take, in words, where ``done`` took ``seconds``; empty before the first is done."""
-    if done <= 0:
-        return ""
-    whole = round(seconds / done * max(0, left))
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02} left"
+    # Titles and words are names of files and losses: no markup.
+    name, words = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description:<24", "fields[words]"))
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), words)
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=A_DAY) as progress:
+        task = progress.add_task(title, total=total, completed=done, words="")
+        yield lambda now, words: progress.update(task, completed=now, words=words)
