@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,30 +29,14 @@ from edgeser_device.listen.wav import read_blocks
 from edgeser_export.errors import EdgeserError, choice_hint
 
 
-class Source(Protocol):
-    """Something that is listened to."""
-
-    @property
-    def condition(self) -> Condition:
-        """Whether sound arrives."""
-
-    @property
-    def words(self) -> str:
-        """The same in one line."""
-
-    @property
-    def source(self) -> str:
-        """What it is."""
-
-    def sounds(self) -> Iterator[Sound | None]:
-        """Sound as it comes; None where there is none for the moment."""
-
-    def close(self) -> None:
-        """Stop."""
-
-
 class Recording:
-    """A file as a source."""
+    """A file as a source.
+
+    Attributes:
+        condition: Whether sound arrives.
+        words: The same in one line.
+        source: What it is.
+    """
 
     condition: Condition = "listening"
 
@@ -159,7 +143,7 @@ def choose_backend() -> str:
 
 
 class Microphone:
-    """See the module."""
+    """A microphone as a source, with the attributes of :class:`Recording`; see the module."""
 
     def __init__(self, device: str | None, backend: str | None, rate: int, counters: Counters) -> None:
         """Open it.
@@ -266,6 +250,10 @@ class Microphone:
 
     def _tell(self, condition: Condition, words: str) -> None:
         self.condition, self.words = condition, words
+
+
+Source: TypeAlias = Recording | Microphone
+"""Something that is listened to."""
 
 
 def _resampler(found: int, wanted: int) -> Any:
