@@ -2,7 +2,7 @@
 
     data = write_archive({"manifest.json": b"{}", "steps/a.onnx": b"..."}, first="manifest.json")
     with open_archive(path, first="manifest.json") as archive:
-        archive.packed("steps/a.onnx")          # as stored: hash it
+        archive.chunks("steps/a.onnx")          # as stored, in pieces: hash them
         archive.read("steps/a.onnx")            # unpacked, no more than the directory states
 
 An archive has one form: its members' names, sizes, checksums and content decide every other byte of it. Whoever opens
@@ -83,17 +83,13 @@ class Archive:
             left -= len(piece)
             yield piece
 
-    def packed(self, name: str) -> bytes:
-        """Return the content as stored."""
-        return b"".join(self.chunks(name))
-
     def read(self, name: str) -> bytes:
         """Return the content, unpacked.
 
         Raises:
             KitDamaged: The content is not what the directory states.
         """
-        return unpack(self.entries[name], self.packed(name))
+        return unpack(self.entries[name], b"".join(self.chunks(name)))
 
 
 def entry_of(name: str, method: int, crc: int, packed_bytes: int, size: int) -> ZipInfo:

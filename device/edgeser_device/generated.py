@@ -25,11 +25,10 @@ from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.formations import quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import Kit
-from edgeser_device.machine import memory_available_mb
 from edgeser_device.manifest import Check, has, number, whole
 from edgeser_device.model import DISTILLED
 from edgeser_device.schedule import Schedule
-from edgeser_device.steps import BASE_MB
+from edgeser_device.steps import BASE_MB, require_memory
 from edgeser_device.trainer import Source, compute, open_session
 from edgeser_device.views import mixed_recipes, render
 
@@ -203,14 +202,8 @@ def require_room(items: int, frontend: FrontendSpec, allowed_mb: int | None) -> 
     fewer = "use fewer --points"
     if items > MOST_ITEMS:
         raise TrainingError(f"{items:,} points are asked for, a set holds {MOST_ITEMS:,} at most", fewer)
-    least, free = items * frontend.mels * frontend.frames * BYTES_OF_A_VALUE >> 20, memory_available_mb()
-    if allowed_mb is not None and least + BASE_MB > allowed_mb:
-        raise TrainingError(
-            f"to draw {items:,} points takes at least {least + BASE_MB} MB, {allowed_mb} MB are allowed",
-            f"{fewer}, or allow more with --memory-mb",
-        )
-    if free is not None and least > free:
-        raise TrainingError(f"to draw {items:,} points takes at least {least} MB more, {free} MB are free", fewer)
+    least = BASE_MB + (items * frontend.mels * frontend.frames * BYTES_OF_A_VALUE >> 20)
+    require_memory(f"to draw {items:,} points takes", least, allowed_mb, fewer)
 
 
 def with_set(kit: Kit, distilled: DistilledSet) -> Kit:

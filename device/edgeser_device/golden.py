@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +64,7 @@ class Golden:
             KitDamaged: Missing or malformed arrays.
         """
         arrays = read_arrays(data)
-        expected: dict[str, tuple[Any, int]] = {
-            "views": (np.uint8, 1),
-            "logits": (np.float32, 2),
-            "losses": (np.float32, 1),
-        }
+        expected = {"views": (np.uint8, 1), "logits": (np.float32, 2), "losses": (np.float32, 1)}
         for name, (dtype, axes) in expected.items():
             if name not in arrays or arrays[name].dtype != dtype or arrays[name].ndim != axes or not arrays[name].size:
                 raise KitDamaged(f"the golden values lack {name!r}", "pack the kit again")

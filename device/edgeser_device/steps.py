@@ -62,7 +62,8 @@ def choose_plan(kit: Kit, memory_mb: int | None) -> StepPlan:
     if memory_mb is not None:
         while likely_memory_mb(kit.graph, batch) > memory_mb and batch // 2 >= SMALLEST_BATCH:
             batch //= 2
-    require_memory(kit.graph, batch, memory_mb)
+    least = least_memory_mb(kit.graph, batch)
+    require_memory("training needs", least, memory_mb, "pack a run with a smaller student or batch")
     return StepPlan(batch)
 
 
@@ -94,23 +95,26 @@ def step_files(kit: Kit, plan: StepPlan) -> Mapping[str, bytes]:
     return {**own, **write_in_child(requests)}
 
 
-def require_memory(graph: Graph, batch: int, allowed_mb: int | None) -> None:
-    """Refuse a training that cannot fit; what is refused is sure not to fit, what is not may still need more.
+def require_memory(what: str, least_mb: int, allowed_mb: int | None, otherwise: str) -> None:
+    """Refuse work that cannot fit; what is refused is sure not to fit, what is not may still need more.
+
+    Args:
+        what: The work and its verb: "training needs".
+        least_mb: Below this it does not fit, ``BASE_MB`` included.
+        allowed_mb: What the process may take; None for what is free.
+        otherwise: What to do about it.
 
     Raises:
         TrainingError: The least need is above ``allowed_mb``, or above what the system has free.
     """
-    least, free = least_memory_mb(graph, batch), memory_available_mb()
-    if allowed_mb is not None and least > allowed_mb:
-        raise TrainingError(
-            f"training needs at least {least} MB, {allowed_mb} MB are allowed",
-            "allow more with --memory-mb, or pack a run with a smaller student",
-        )
-    if free is not None and least - BASE_MB > free:
-        raise TrainingError(
-            f"training needs at least {least - BASE_MB} MB more, {free} MB are free",
-            "stop other programs, or pack a run with a smaller student or batch",
-        )
+    more, free = least_mb - BASE_MB, memory_available_mb()
+    if allowed_mb is not None and least_mb > allowed_mb:
+        problem, hint = f"{least_mb} MB, {allowed_mb} MB are allowed", f"allow more with --memory-mb, or {otherwise}"
+    elif free is not None and more > free:
+        problem, hint = f"{more} MB more, {free} MB are free", f"stop other programs, or {otherwise}"
+    else:
+        return
+    raise TrainingError(f"{what} at least {problem}", hint)
 
 
 def least_memory_mb(graph: Graph, batch: int) -> int:

@@ -14,7 +14,7 @@ from device.kits import LABELS, write_kit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeser_device import generated
+from edgeser_device import generated, steps
 from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.generated import (
     BYTES_OF_A_VALUE,
@@ -156,7 +156,7 @@ def test_more_points_than_fit_are_refused_before_they_are_drawn(
 
 
 def test_points_for_which_no_memory_is_free_are_refused(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generated, "memory_available_mb", lambda: 200)
+    monkeypatch.setattr(steps, "memory_available_mb", lambda: 200)
     schedule = kit.distilled.schedule
     with pytest.raises(TrainingError, match="at least 263 MB more, 200 MB are free"):
         open_source(kit, Drawing(points=1000), schedule, 0, 1)

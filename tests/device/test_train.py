@@ -292,7 +292,9 @@ def test_a_step_that_is_no_model_is_refused() -> None:
 
 def test_memory_that_cannot_suffice_is_refused(kit: Kit, tmp_path: Path) -> None:
     least = least_memory_mb(kit.graph, kit.distilled.schedule.batch)
-    require_memory(kit.graph, kit.distilled.schedule.batch, least)
+    require_memory("training needs", least, least, "use less")
+    with pytest.raises(TrainingError, match=f"training needs at least {least} MB, {least - 1} MB are allowed"):
+        require_memory("training needs", least, least - 1, "use less")
     smallest = least_memory_mb(kit.graph, SMALLEST_BATCH)
     with pytest.raises(TrainingError, match=f"needs at least {smallest} MB, {smallest - 1} MB are allowed"):
         train(kit, tmp_path / "model", replace(ONE, memory_mb=smallest - 1))
