@@ -14,7 +14,7 @@ from device.kits import LABELS, write_kit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeser_device import generated, steps
+from edgeser_device import steps
 from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.generated import (
     BYTES_OF_A_VALUE,
