@@ -17,8 +17,8 @@ import soundfile
 from edgeser_device.errors import AudioError, ListenError
 from edgeser_device.listen import unit
 from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
+from edgeser_device.listen.program import notify
 from edgeser_device.listen.record import record_clips, remarks
-from edgeser_device.listen.service import notify
 from edgeser_device.listen.speech import SpeechSettings
 from edgeser_device.listen.unit import NAME, _quoted, unit_text, waits_for, write_service
 from edgeser_export.errors import StorageError
