@@ -64,7 +64,7 @@ class Board:
 
     Attributes:
         address: USER@HOST, or a name of ssh's configuration.
-        port: Of its ssh server; None for the usual one.
+        port: Port of its ssh server; None for the usual one.
         folder: The installation there, absolute or below the user's home.
         config: A configuration file of ssh instead of the user's.
     """
@@ -81,7 +81,7 @@ class Parcel:
 
     Attributes:
         path: Here.
-        name: In the inbox there.
+        name: Its name in the inbox there.
         bytes: Its size.
         sha256: Its hash.
     """
@@ -106,7 +106,7 @@ class Deployment:
         board: Where to.
         kit: What.
         parcels: Files to copy.
-        options: Of ssh and sftp, the shared connection among them.
+        options: Options of ssh and sftp, the shared connection among them.
         trust: Name of the key in the inbox, or None.
         service: Whether to start listening at the end.
     """

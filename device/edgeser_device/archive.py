@@ -146,7 +146,7 @@ def write_archive(members: Mapping[str, bytes], first: str | None = None, level:
     Args:
         members: Content by name.
         first: The member that stands first; the others are sorted by name.
-        level: Of the deflate algorithm, or 0 to store.
+        level: Effort of the deflate algorithm, 1 to 9, or 0 to store.
     """
     return join([pack(name, members[name], level) for name in _ordered(members, first)])
 

@@ -37,7 +37,7 @@ def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: 
         folder: A model folder.
         format_name: A row of the table of formats.
         runtime: A row of the table of runtimes.
-        threads: Of one call.
+        threads: Threads of one call.
         repeat: Measured calls.
 
     Returns:

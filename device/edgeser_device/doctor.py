@@ -73,7 +73,7 @@ class Diagnosis:
     """All checks, and the machine.
 
     Attributes:
-        checks: In the order of the table.
+        checks: The outcomes, in the order of the table.
         machine: See :func:`edgeser_device.machine.describe_machine`.
     """
 

@@ -43,7 +43,7 @@ VIEWS = 2048
 """Least views of a drawn set, as of a distilled one: fewer are seen too often."""
 VIEWS_OF_AN_ITEM = 64
 MOST_ITEMS = 65_535
-"""In a set: views name theirs in two bytes."""
+"""A set holds no more items: views name theirs in two bytes."""
 BYTES_OF_A_VALUE = 15
 """Memory that drawing takes for each value of the items, in one and several bytes side by side; 15.5 to 15.9 were
 measured."""
@@ -72,7 +72,7 @@ class Description:
     Attributes:
         latent: Random numbers for one item.
         labellers: Experts that label.
-        temperature: Of their soft labels.
+        temperature: Temperature of the experts' soft labels.
         points: Items a class when nothing else is asked for.
         clips: Training clips of each class in the original data.
     """
@@ -84,7 +84,7 @@ class Description:
     clips: tuple[int, ...]
 
     def to_bytes(self) -> bytes:
-        """As JSON."""
+        """Return the description as JSON."""
         return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -136,7 +136,7 @@ class Drawn:
             points: What draws.
             plain: Gives emotions, front-end and schedule.
             drawing: How many, and how often.
-            seed: Of everything that is drawn.
+            seed: Decides everything that is drawn.
         """
         self._points, self._plain, self._fresh, self._seed = points, plain, drawing.fresh, seed
         self._counts = points.counts(drawing)
@@ -169,10 +169,10 @@ def open_source(
 
     Args:
         kit: The kit.
-        drawing: Of the points of a kit that carries a generator.
-        schedule: Of the training.
-        seed: Of everything that is drawn.
-        threads: Of generator and experts.
+        drawing: How the points of a kit that carries a generator are drawn.
+        schedule: The training's.
+        seed: Decides everything that is drawn.
+        threads: Threads of generator and experts.
         memory_mb: What the whole training may take; None for what is free.
 
     Raises:
@@ -268,7 +268,7 @@ class Points:
             counts: Items of each class.
             views: Views in all.
             plain: Gives emotions, schedule and front-end.
-            seed: Of the items and their views.
+            seed: Decides the items and their views.
             epoch: Another one gives other items and views.
         """
         classes = np.repeat(np.arange(len(counts)), counts)

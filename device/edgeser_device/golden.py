@@ -53,7 +53,7 @@ class Golden:
     losses: NDArray[np.float32]
 
     def to_bytes(self) -> bytes:
-        """As an npz file."""
+        """Return the values as an npz file."""
         return write_arrays({"views": self.views, "logits": self.logits, "losses": self.losses})
 
     @classmethod
@@ -102,7 +102,7 @@ HINT = "run edgeser doctor; if the versions are good, pack the kit again and rep
 
 
 def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: DistilledSet) -> None:
-    """Compare what numpy computes: views and outputs; TrainingError where they differ."""
+    """Compare what numpy computes, views and outputs; TrainingError where they differ."""
     if not np.array_equal(views_digest(distilled), golden.views):
         raise TrainingError("golden check: this machine renders other views than the one that packed the kit", HINT)
     found = first_logits(graph, weights, distilled, len(golden.logits))

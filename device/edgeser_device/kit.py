@@ -64,7 +64,7 @@ class Kit:
 
     Attributes:
         path: Where it was read.
-        sha256: Of the whole file, hexadecimal.
+        sha256: Hash of the whole file, hexadecimal.
         manifest: See :mod:`edgeser.pack`, which writes it, and :mod:`edgeser_device.manifest`.
         members: Content by name, the manifest too, but no wheels.
         is_signed: Whether a signature stands in it; that it is good was checked only with a key.

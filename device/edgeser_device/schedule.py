@@ -44,7 +44,7 @@ class Schedule:
         steps: Training steps, at least 1.
         batch: Views in one step.
         peak_rate: Largest learning rate.
-        weight_decay: As the optimiser defines it.
+        weight_decay: Weight decay as the optimiser defines it.
         warm_share: Share of the steps in which the rate rises (one cycle, Smith and Topin 2018, arXiv 1708.07120).
         start_divisor: The first rate is the peak divided by this.
         end_divisor: The last rate is the first one divided by this.
@@ -126,7 +126,7 @@ def batch_indices(count: int, batch: int, seed: int, step: int) -> NDArray[np.in
     Args:
         count: Number of views.
         batch: Views in one step; more than ``count`` repeats views.
-        seed: Of the order.
+        seed: Decides the order.
         step: Counted from 0.
 
     Returns:

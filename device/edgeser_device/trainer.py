@@ -189,7 +189,7 @@ class TrainingSession:
             distilled: Gives the views and labels.
             items: ``distilled.items()``, float32 (items, mels, frames).
             schedule: Gives the batch and the rates; may be longer or shorter than the set's own.
-            seed: Of the order of the views.
+            seed: Decides the order of the views.
 
         Returns:
             The next state, and the mean loss of the batch before the update.
@@ -247,7 +247,7 @@ def running_statistics(
         graph: The student.
         parameters: Its trained parameters.
         distilled: Gives the views.
-        batch: Of the file; 0 for the set's own.
+        batch: Views of a batch in that file; 0 for the set's own number.
 
     Returns:
         Float32 arrays by the names in ``graph.statistics``; empty for a student without batch normalisation.

@@ -39,11 +39,11 @@ class Recipes:
         mode: PLAIN, MIX or CUT, uint8.
         weight: The item's share in 1/256: of the sum (MIX), or of the frames (CUT), uint8.
         shift: Frames by which the item is moved later, circularly, int16.
-        partner_shift: The same for the partner.
+        partner_shift: Frames by which the partner is moved later, int16.
         stretch: The item is played (256 + stretch) / 256 times as fast about its middle, int8.
-        partner_stretch: The same for the partner.
+        partner_stretch: Change of the partner's speed, int8.
         mel_shift: Bands by which the item is moved up, int8.
-        partner_mel_shift: The same for the partner.
+        partner_mel_shift: Bands by which the partner is moved up, int8.
         contrast: The view is multiplied by (128 + contrast) / 128, int8.
         gain: gain / 64 is added to the view, in standard deviations of the corpus, int8.
     """
@@ -136,7 +136,7 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
         items: Number of items, 1 to 65535.
         views: Number of views in all.
         frames: Frames in one item.
-        seed: Of the draw; the drawn integers are what is stored.
+        seed: Decides the draw; the drawn integers are what is stored.
         mixing: How widely to draw.
     """
     random = np.random.default_rng([seed, 0xB14])

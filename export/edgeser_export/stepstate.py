@@ -105,7 +105,7 @@ def scalars(
     Args:
         optimiser: A row of ``OPTIMISERS``.
         step: Counts from 1, the first step after the state was zero.
-        learning_rate: Of this step.
+        learning_rate: Learning rate of this step.
         weight_decay: Decoupled for AdamW, added to the gradient for stochastic gradient descent.
 
     Returns:

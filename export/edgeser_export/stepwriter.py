@@ -34,7 +34,7 @@ class Request:
 
     Attributes:
         writer: A row of ``WRITERS``.
-        graph: Of a student, or of a part of one.
+        graph: The op graph of a student, or of a part of one.
         settings: The function's further arguments by name; plain JSON values.
     """
 

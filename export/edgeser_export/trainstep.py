@@ -183,7 +183,7 @@ def _adamw(nodes: Nodes, gradients: Mapping[str, str]) -> None:
 
 
 def _sgd(nodes: Nodes, gradients: Mapping[str, str]) -> None:
-    """As torch.optim.SGD: u' = momentum u + g + wd p, p' = p - lr u'."""
+    """What torch.optim.SGD does: u' = momentum u + g + wd p, p' = p - lr u'."""
     for name, gradient in gradients.items():
         decayed = nodes.add("Add", gradient, nodes.add("Mul", name, "weight_decay"))
         moved = nodes.add("Mul", f"velocity.{name}", nodes.number(MOMENTUM))

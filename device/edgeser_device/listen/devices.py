@@ -40,7 +40,7 @@ class DeviceInfo:
     default: bool
 
     def words(self) -> str:
-        """In one line, with a level meter."""
+        """Describe the device in one line, with a level meter."""
         rates = ", ".join(f"{rate / 1000:g}" for rate in self.rates) or "no"
         if self.level_db is None:
             meter = "cannot be opened"

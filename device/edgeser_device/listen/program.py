@@ -30,7 +30,7 @@ from edgeser_device.model import load_model
 from edgeser_device.runtime import Recogniser
 
 STATUS_SECONDS = 2.0
-"""From one status to the next where nothing changes; also how often the watchdog is fed."""
+"""Seconds from one status to the next where nothing changes; also how often the watchdog is fed."""
 
 
 @dataclass(frozen=True)

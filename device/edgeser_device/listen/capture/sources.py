@@ -34,7 +34,7 @@ class Recording:
 
     Attributes:
         condition: Whether sound arrives.
-        words: The same in one line.
+        words: One line that says the same.
         source: What it is.
     """
 
@@ -46,8 +46,8 @@ class Recording:
         Args:
             path: Anything that libsndfile reads.
             rate: The model's, in Hz.
-            realtime: As fast as it was spoken.
-            loop: From its start again when it ends.
+            realtime: Whether sound comes as fast as it was spoken.
+            loop: Whether it begins again when it ends.
         """
         self._path, self._rate, self._realtime, self._loop = path, rate, realtime, loop
         self.source = str(path)
@@ -75,7 +75,7 @@ class ClockCheck:
     """Counts samples against the clock, once."""
 
     def __init__(self, rate: int) -> None:
-        """Of a device that says it records at ``rate`` Hz."""
+        """Check a device that says it records at ``rate`` Hz."""
         self._rate = rate
         self._first: float | None = None
         self._base: float | None = None
