@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from math import ulp
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,16 @@ from numpy.typing import NDArray
 
 from edgeser_device.audio import trim_silence
 from edgeser_device.errors import FrontendError
+from edgeser_device.manifest import Check, number, whole
 
-LARGEST = 1e300
+_WHOLE = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}
+_LARGEST = 1e300
 """What a number of a specification stays below: infinities, NaN and whole numbers beyond floats do not."""
+_CHECKS: Mapping[str, tuple[Check, str]] = {
+    **{name: (whole(1, most), f"a whole number from 1 to {most}") for name, most in _WHOLE.items()},
+    **dict.fromkeys(("fmin", "fmax", "mean"), (number(-_LARGEST, _LARGEST), "a number")),
+    **dict.fromkeys(("floor", "std", "trim_db"), (number(ulp(0.0), _LARGEST), "a number above 0")),
+}
 
 
 @dataclass(frozen=True)
@@ -64,18 +72,9 @@ class FrontendSpec:
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-                raise FrontendError(f"the front-end's {field.name} is {value!r}, not a number", "correct the front-end")
-        whole = ("rate", "n_fft", "hop", "mels", "frames", "window_hop")
-        limits = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}
-        for name in whole:
-            if not isinstance(getattr(self, name), int) or not 0 < getattr(self, name) <= limits[name]:
-                raise FrontendError(
-                    f"the front-end's {name} is {getattr(self, name)!r}",
-                    f"give a whole number from 1 to {limits[name]}",
-                )
+        for name, (check, wanted) in _CHECKS.items():
+            if not check(getattr(self, name)):
+                raise FrontendError(f"the front-end's {name} is {getattr(self, name)!r}", f"give {wanted}")
         if self.hop > self.n_fft or self.n_fft % 2:
             raise FrontendError(
                 f"frames of {self.n_fft} samples with a hop of {self.hop}", "use an even n_fft, not below the hop"
@@ -85,8 +84,6 @@ class FrontendSpec:
                 f"mel bands from {self.fmin:g} to {self.fmax:g} Hz at {self.rate} Hz",
                 "stay between 0 and half the rate",
             )
-        if self.floor <= 0 or self.std <= 0 or self.trim_db <= 0:
-            raise FrontendError("the front-end's floor, std and trim_db must be above 0", "correct the front-end")
 
     @property
     def seconds_per_frame(self) -> float:

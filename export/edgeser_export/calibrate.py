@@ -27,7 +27,7 @@ BATCH = 8
 LARGEST = 1200
 """Inputs of one output up to which the moments, a square matrix, are worth their memory and time on a board."""
 PLACES = 256
-"""Places that are taken of each item: 64 items then have more rows than any layer whose moments are taken has inputs."""
+"""Places that are taken of each item: with 64 items, more rows than inputs of any layer whose moments are taken."""
 DAMPING = 0.01
 """Added to the diagonal, as a share of its mean: inputs that never differ have no inverse."""
 LIMITS = np.iinfo(np.int32)
