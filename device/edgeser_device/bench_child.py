@@ -24,7 +24,6 @@ from edgeser_device.runtime import Recogniser
 from edgeser_export.children import tell_parent
 from edgeser_export.errors import EdgeserError
 
-ARGUMENTS = 5
 PRIME, PIECE = 104729, 1024
 WARM_UP = 10
 """Calls before measuring: the first ones pay for caches and lazy allocation."""
@@ -74,11 +73,7 @@ def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure as the command line says: MODEL FORMAT RUNTIME THREADS REPEAT; returns the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != ARGUMENTS:
-        sys.stderr.write("usage: python -m edgeser_device.bench_child MODEL FORMAT RUNTIME THREADS REPEAT\n")
-        return 2
-    model, format_name, runtime, threads, repeat = given
+    model, format_name, runtime, threads, repeat = sys.argv[1:] if arguments is None else arguments
     try:
         result = measure(Path(model), format_name, runtime, int(threads), int(repeat))
     except EdgeserError as error:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint
+from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint, require_module
 from edgeser_export.graph import INPUT
 from edgeser_export.lowering import OUTPUTS
 from edgeser_export.quiet import silenced
@@ -173,12 +173,7 @@ def open_onnx(data: bytes, threads: int, lean: bool = False) -> Any:
     Raises:
         MissingRuntime: onnxruntime cannot be imported.
     """
-    try:
-        ort = import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingRuntime(
-            f"onnxruntime cannot be loaded: {error}", _how_to_install(RUNTIMES["onnxruntime"])
-        ) from error
+    ort = require_module("onnxruntime", "onnxruntime", "an ONNX file")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3

@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from edgeser_export.children import run_child, tell_parent
-from edgeser_export.errors import EdgeserError, ExportError, MissingRuntime
+from edgeser_export.errors import EdgeserError, ExportError, require_module
 from edgeser_export.graph import Graph
 
 WRITERS: Mapping[str, str] = {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
@@ -65,13 +64,7 @@ def write_in_child(requests: Mapping[str, Request]) -> dict[str, bytes]:
 
 def write(requests: Mapping[str, Any]) -> dict[str, bytes]:
     """The files of requests in their JSON form; errors as :func:`write_in_child`."""
-    try:
-        writers = import_module("edgeser_export.trainstep")
-    except ImportError as error:
-        raise MissingRuntime(
-            f"writing a training step needs the package 'onnx', which cannot be imported: {error}",
-            "install it with: pip install onnx",
-        ) from error
+    writers = require_module("edgeser_export.trainstep", "onnx", "writing a training step")
     found = {}
     for name, request in requests.items():
         function: Callable[..., bytes] = getattr(writers, WRITERS[request["writer"]])
