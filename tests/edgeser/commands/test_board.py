@@ -346,7 +346,7 @@ def test_a_folder_that_is_no_model_survives_the_command(folder: Path, tmp_path: 
 
 def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     same = {"format": "tflite", "precision": "float32", "threads": 1, "frontend_ms_p50": 1.0, "model_ms_p50": 1.0}
-    rows = [{**same, "runtime": name} for name in ("litert", "tflite_runtime")]
+    rows = [{**same, "runtime": name} for name in ("litert", "another")]
     asked: list[tuple[str, str]] = []
 
     def tested(model: Path, folder: Path, corpus: str, files: list[tuple[str, str]]) -> list[dict[str, float]]:
@@ -357,7 +357,7 @@ def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr("edgeser_device.model.load_model", lambda _: SimpleNamespace(formats=("tflite",)))
     monkeypatch.setattr("edgeser_device.bench.run_bench", lambda *_: Bench(tuple(rows), (), {}))
     board.bench(Path("m"), threads=1, test=Path("t"), corpus="demo", as_json=True)
-    assert asked == [("tflite", "litert"), ("tflite", "tflite_runtime")]
+    assert asked == [("tflite", "litert"), ("tflite", "another")]
     assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [0.0, 1.0]
 
 
