@@ -204,13 +204,13 @@ def train_on_draw(files: Mapping[str, bytes], draw: Draw, bench: Bench, seed: in
     source, schedule = Drawn(Points(files, threads=1), bench.distilled, drawing, seed), bench.distilled.schedule
 
     def batch_of(step: int) -> Batch:
-        distilled, items = source.at(step)
+        distilled, items = source(step)
         indices = batch_indices(len(distilled.recipes), schedule.batch, seed, step)
         views = torch.from_numpy(render(items, distilled.recipes, indices))
         return views, torch.from_numpy(distilled.labels_of(indices))
 
     parameters = train(graph, start, batch_of, schedule)
-    last, items = source.at(schedule.steps - 1)
+    last, items = source(schedule.steps - 1)
     batches = statistics_batches(len(last.recipes), schedule.batch)
     weights = with_statistics(graph, parameters, (torch.from_numpy(render(items, last.recipes, at)) for at in batches))
     return score(graph, weights, bench.dev), score(graph, weights, bench.test)

@@ -47,7 +47,7 @@ from edgeser_device.kit import (
     statistics_name,
     step_name,
 )
-from edgeser_device.names import CARD, DISTILLED
+from edgeser_device.model import CARD, DISTILLED
 from edgeser_device.signature import ALGORITHM, PrivateKey, sign
 from edgeser_device.steps import least_memory_mb
 from edgeser_device.trainer import TrainingSession

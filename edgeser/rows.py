@@ -71,7 +71,7 @@ class Bench:
         """The set that a board trains on: the run's, or one that it draws with a seed from the generator."""
         if not self.generator or not isinstance(self.distilled, DistilledSet):
             return self.distilled
-        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed).at(0)[0]
+        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed)(0)[0]
 
     def with_steps(self, steps: int) -> Bench:
         """The same bench for students that are trained for ``steps`` steps, on a schedule of that length."""

@@ -46,10 +46,6 @@ LONG_ON_PURPOSE: dict[str, str] = {
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "google": "protobuf", "paho": "paho-mqtt", "yaml": "pyyaml"}
 """Distributions that are named otherwise than what one imports."""
 
-NOT_DECLARED = {
-    "tflite_runtime": "what old boards have instead of ai_edge_litert; tried second, never asked for",
-}
-
 by_module = pytest.mark.parametrize("module", modules(), ids=lambda module: module.place)
 
 
@@ -118,7 +114,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
     declared = {re.split(r"[^\w-]", line, maxsplit=1)[0].replace("-", "_") for line in asked}
-    known = set(sys.stdlib_module_names) | set(PACKAGES) | set(NOT_DECLARED) | declared
+    known = set(sys.stdlib_module_names) | set(PACKAGES) | declared
     for module in modules():
         for name, line in imported(module.tree):
             top = name.partition(".")[0]

@@ -2,7 +2,7 @@
 
     data = write_archive({"manifest.json": b"{}", "steps/a.onnx": b"..."}, first="manifest.json")
     with open_archive(path, first="manifest.json") as archive:
-        archive.packed("steps/a.onnx")          # as stored: hash it
+        archive.chunks("steps/a.onnx")          # as stored, in pieces: hash them
         archive.read("steps/a.onnx")            # unpacked, no more than the directory states
 
 An archive has one form: its members' names, sizes, checksums and content decide every other byte of it. Whoever opens
@@ -83,17 +83,13 @@ class Archive:
             left -= len(piece)
             yield piece
 
-    def packed(self, name: str) -> bytes:
-        """Return the content as stored."""
-        return b"".join(self.chunks(name))
-
     def read(self, name: str) -> bytes:
         """Return the content, unpacked.
 
         Raises:
             KitDamaged: The content is not what the directory states.
         """
-        return unpack(self.entries[name], self.packed(name))
+        return unpack(self.entries[name], b"".join(self.chunks(name)))
 
 
 def entry_of(name: str, method: int, crc: int, packed_bytes: int, size: int) -> ZipInfo:
@@ -150,7 +146,7 @@ def write_archive(members: Mapping[str, bytes], first: str | None = None, level:
     Args:
         members: Content by name.
         first: The member that stands first; the others are sorted by name.
-        level: Of the deflate algorithm, or 0 to store.
+        level: Effort of the deflate algorithm, 1 to 9, or 0 to store.
     """
     return join([pack(name, members[name], level) for name in _ordered(members, first)])
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,12 +17,12 @@ from edgeser_device.machine import describe_machine
 from edgeser_device.model import Model
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.reexport import agreement
+from edgeser_export.children import run_child
+from edgeser_export.errors import EdgeserError
 from edgeser_export.formats import FORMATS, format_of
 from edgeser_export.runtimes import RUNTIMES, Runtime, choose_runtime
 from edgeser_export.words import counted
 
-SECONDS = 600
-"""After this long a measurement is taken to hang."""
 MAX_DROP = 0.02
 """UAR, or agreement, that a recommended file may lose to the best one."""
 
@@ -75,10 +72,9 @@ def run_bench(
     """
     if runtime is not None and runtime not in RUNTIMES:
         choose_runtime("onnx", runtime)
-    wanted = [row for row in RUNTIMES.values() if _is_wanted(row, runtime)]
+    wanted = [row for row in RUNTIMES.values() if runtime in (None, row.name)]
     before = _conditions()
-    results: list[dict[str, Any]] = []
-    skipped: list[dict[str, Any]] = []
+    results, skipped = list[dict[str, Any]](), list[dict[str, Any]]()
     pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
     plan = [(name, row, count) for name, row in pairs for count in threads]
     for done, (name, row, count) in enumerate(plan, start=1):
@@ -150,31 +146,13 @@ def check_budget(bench: Bench, budget_ms: float | None, budget_mb: float | None)
     )
 
 
-def _is_wanted(row: Runtime, asked: str | None) -> bool:
-    """The asked runtime; or every installed one, and the first of a kind of which none is installed, to say so."""
-    if asked is not None:
-        return row.name == asked
-    alike = [other for other in RUNTIMES.values() if other.kind == row.kind]
-    return row.installed or (row is alike[0] and not any(other.installed for other in alike))
-
-
 def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:
     if not row.installed:
         return {"error": f"{row.name} is not installed"}
     words = [str(model.folder), name, row.name, str(threads), str(repeat)]
-    command = [sys.executable, "-P", "-m", "edgeser_device.bench_child", *words]
     try:
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"error": f"no result after {SECONDS} s"}
-    try:
-        found: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        return {"error": _ending(child.returncode, child.stderr)}
+        said = run_child(("-m", "edgeser_device.bench_child", *words), "the measurement")
+        found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    except (EdgeserError, ValueError, IndexError) as error:
+        return {"error": str(error)}
     return found
-
-
-def _ending(code: int, stderr: str) -> str:
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
-    return stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {code}"

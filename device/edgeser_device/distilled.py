@@ -30,6 +30,8 @@ SCHEMA = 2
 """Version of this file format."""
 SCHEMA_OF_ONE = 1
 """Version of files whose items hold one log-mel each: older readers know no other."""
+ARRAYS = ("levels", "scale", "offset", "classes", "soft_labels")
+"""Fields that the file holds as arrays of that name; columns of the views' recipes have "view." before theirs."""
 _DAMAGED = "distil or pack it again with this version of edgeser"
 
 
@@ -99,9 +101,8 @@ class DistilledSet:
             "frontend": self.frontend.to_json(),
             **({"formations": self.formations} if self.formations > 1 else {}),
         }
-        tensors = {"levels": self.levels, "scale": self.scale, "offset": self.offset, "classes": self.classes}
+        tensors = {name: getattr(self, name) for name in ARRAYS}
         tensors |= {f"view.{name}": column for name, column in self.recipes.columns().items()}
-        tensors["soft_labels"] = self.soft_labels
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         return save(contiguous, metadata={"edgeser": json.dumps(description, sort_keys=True)})
 
@@ -123,8 +124,7 @@ class DistilledSet:
         if not isinstance(description, dict) or description.get("schema") not in (SCHEMA_OF_ONE, SCHEMA):
             raise DistilledSetError("a distilled set of another version", _DAMAGED)
         views = {name.removeprefix("view."): value for name, value in tensors.items() if name.startswith("view.")}
-        missing = {"levels", "scale", "offset", "classes", "soft_labels"} - set(tensors)
-        if missing or not {"names", "schedule", "frontend"} <= set(description):
+        if not set(tensors).issuperset(ARRAYS) or not {"names", "schedule", "frontend"} <= set(description):
             raise DistilledSetError("a distilled set with missing parts", _DAMAGED)
         names = description["names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -133,12 +133,8 @@ class DistilledSet:
         if type(formations) is not int or formations not in FORMATS:
             raise DistilledSetError(f"a distilled set of {formations!r} log-mels an item", _DAMAGED)
         return cls(
-            levels=tensors["levels"],
-            scale=tensors["scale"],
-            offset=tensors["offset"],
-            classes=tensors["classes"],
+            **{name: tensors[name] for name in ARRAYS},
             recipes=Recipes.from_columns(views, items=len(tensors["levels"]) * formations),
-            soft_labels=tensors["soft_labels"],
             names=tuple(names),
             schedule=Schedule.from_json(description["schedule"]),
             frontend=FrontendSpec.from_json(description["frontend"]),

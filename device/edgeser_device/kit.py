@@ -18,21 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.archive import (
-    AGAIN,
-    Archive,
-    open_archive,
-    parse_json,
-    read_arrays,
-    unpack,
-    write_json_bytes,
-)
+from edgeser_device.archive import AGAIN, Archive, open_archive, parse_json, read_arrays, unpack, write_json_bytes
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.golden import Golden
 from edgeser_device.manifest import check_manifest
-from edgeser_device.names import CARD, DISTILLED
+from edgeser_device.model import CARD, DISTILLED
 from edgeser_device.signature import PublicKey, require_signature
 from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError
@@ -75,7 +67,7 @@ class Kit:
 
     Attributes:
         path: Where it was read.
-        sha256: Of the whole file, hexadecimal.
+        sha256: Hash of the whole file, hexadecimal.
         manifest: See :mod:`edgeser.pack`, which writes it, and :mod:`edgeser_device.manifest`.
         members: Content by name, the manifest too, but no wheels.
         is_signed: Whether a signature stands in it; that it is good was checked only with a key.
@@ -205,10 +197,9 @@ def _hash_file(path: Path) -> str:
 
 
 def _manifest_bytes(archive: Archive) -> bytes:
-    entry = archive.entries.get(MANIFEST)
-    if entry is None:
+    if MANIFEST not in archive.entries:
         raise KitError("an archive without a manifest", "this is not a kit; edgeser pack writes one")
-    if entry.file_size > MAX_MANIFEST_BYTES:
+    if archive.entries[MANIFEST].file_size > MAX_MANIFEST_BYTES:
         raise KitError("a kit with an enormous manifest", "get the kit from someone you trust")
     return archive.read(MANIFEST)
 
@@ -275,19 +266,18 @@ def read_member(archive: Archive, name: str, stated: Mapping[str, Any], keep: bo
         KitDamaged: It is not what the manifest states; nothing was unpacked then.
     """
     entry, digest, pieces = archive.entries[name], sha256(), []
+    damaged = KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
     if (entry.file_size, entry.compress_size) != (stated["bytes"], stated["packed_bytes"]):
-        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+        raise damaged
     for piece in archive.chunks(name):
         digest.update(piece)
         if keep:
             pieces.append(piece)
     if digest.hexdigest() != stated["packed_sha256"]:
-        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
-    if not keep:
-        return None
-    content = unpack(entry, b"".join(pieces))
-    if sha256(content).hexdigest() != stated["sha256"]:
-        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+        raise damaged
+    content = unpack(entry, b"".join(pieces)) if keep else None
+    if content is not None and sha256(content).hexdigest() != stated["sha256"]:
+        raise damaged
     return content
 
 
@@ -315,11 +305,10 @@ def _check_agreement(kit: Kit) -> None:
     _check_texts(kit)
     stored = read_arrays(kit.members[FRONTEND])
     shapes = {"window": (spec.n_fft,), "filters": (spec.mels, spec.n_fft // 2 + 1)}
-    same = set(stored) == set(shapes) and all(stored[name].shape == shape for name, shape in shapes.items())
-    for name, array in (frontend_arrays(spec) if same else {}).items():
-        same = same and np.allclose(stored[name], array, rtol=0, atol=FRONTEND_TOLERANCE)
-        if not same:
-            break
+    same = {name: array.shape for name, array in stored.items()} == shapes and all(
+        np.allclose(stored[name], array, rtol=0, atol=FRONTEND_TOLERANCE)
+        for name, array in frontend_arrays(spec).items()
+    )
     if not same:
         raise KitError("this version computes another front-end than the one that packed the kit", again)
 
@@ -332,11 +321,6 @@ def _check_graphs(kit: Kit) -> None:
 
 
 def _check_texts(kit: Kit) -> None:
-    try:
-        good = len(kit.members[CARD]) <= MAX_MANIFEST_BYTES and all(
-            is_text(line) for line in kit.members[CARD].decode("utf-8").split("\n")
-        )
-    except UnicodeDecodeError:
-        good = False
-    if not good:
+    card = kit.members[CARD].decode("utf-8", errors="surrogateescape")  # bytes that are no UTF-8 cannot be printed then
+    if len(card) > MAX_MANIFEST_BYTES or not all(map(is_text, card.split("\n"))):
         raise KitError("the kit's card is not plain text", "get the kit from someone you trust")

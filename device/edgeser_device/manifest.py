@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from edgeser_device.errors import KitError
@@ -115,23 +114,21 @@ def _members(value: Any) -> bool:
     return isinstance(value, dict) and all(is_text(name) and has(_MEMBER)(entry) for name, entry in value.items())
 
 
-FIELDS: Mapping[str, Check] = MappingProxyType(
-    {
-        "schema": whole(1, 1 << 30),
-        "edgeser": is_text,
-        "target": has(_TARGET),
-        "labels": texts(MOST_CLASSES, is_label),
-        "frontend": of_plain_object,
-        "schedule": of_plain_object,
-        "student": has(_STUDENT),
-        "budgets": has(_BUDGETS),
-        "provenance": has(_PROVENANCE),
-        "results": of_plain_object,
-        "members": _members,
-    }
-)
+FIELDS: Mapping[str, Check] = {
+    "schema": whole(1, 1 << 30),
+    "edgeser": is_text,
+    "target": has(_TARGET),
+    "labels": texts(MOST_CLASSES, is_label),
+    "frontend": of_plain_object,
+    "schedule": of_plain_object,
+    "student": has(_STUDENT),
+    "budgets": has(_BUDGETS),
+    "provenance": has(_PROVENANCE),
+    "results": of_plain_object,
+    "members": _members,
+}
 """What must be there, and its check."""
-EXTRA_FIELDS: Mapping[str, Check] = MappingProxyType({"wheels": has(_WHEELS), "signer": has(_SIGNER)})
+EXTRA_FIELDS: Mapping[str, Check] = {"wheels": has(_WHEELS), "signer": has(_SIGNER)}
 """What may be there: the wheels for an installation without a network, and who signed."""
 
 

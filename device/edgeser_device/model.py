@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.names import DISTILLED
 from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError, OutputTaken
 from edgeser_export.files import exchange_folders, hold, write_json
@@ -38,8 +37,10 @@ if TYPE_CHECKING:
 SCHEMA = 2
 """Version of the folder's format; in 1 normalisation, temperature and softmax were not in the files."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+DISTILLED, CARD = "distilled.safetensors", "card.md"
+"""What the student is trained on, and what a person reads about it: files that the kit holds, too."""
 TESTED = "tested"
-"""In the description: what the model reached on recordings on this machine, where that was measured."""
+"""Key of the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
 """The weights before training on own clips; only where that was done."""
 AGAIN = "edgeser train-on-device KIT --out MODEL trains it again; or go back: edgeser rollback MODEL"
@@ -155,11 +156,8 @@ def load_model(folder: Path) -> Model:
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
         raise ModelError(f"{folder} was written by another version of edgeser: train again from the kit", AGAIN)
     labels, listed = description.get("labels"), description.get("files")
-    if (
-        not isinstance(listed, dict)
-        or not isinstance(labels, list)
-        or not all(isinstance(name, str) for name in labels)
-    ):
+    named = isinstance(labels, list) and all(isinstance(name, str) for name in labels)
+    if not isinstance(listed, dict) or not isinstance(labels, list) or not named:
         raise ModelError(f"{path} is incomplete", AGAIN)
     stated = description.get("temperature")
     if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0.01 <= stated <= 100:

@@ -86,9 +86,8 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
         if not fitting:
             raise ModelError(f"{model.folder} holds no file for {runtime}", f"it has: {', '.join(model.formats)}")
         return fitting[0]
-    usable = [
-        name for name in model.formats if any(r.installed for r in RUNTIMES.values() if r.kind == FORMATS[name].kind)
-    ]
+    kinds = {row.kind for row in RUNTIMES.values() if row.installed}
+    usable = [name for name in model.formats if FORMATS[name].kind in kinds]
     if not usable:
         choose_runtime(FORMATS[model.formats[0]].kind)
     return min(usable, key=lambda name: (FORMATS[name].precision == "int8", FORMATS[name].kind != "tflite"))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from edgeser_device.distilled import first_levels
 from edgeser_device.model import load_model
-from edgeser_export.errors import EdgeserError
+from edgeser_export.children import answer
 from edgeser_export.formats import FORMATS
-from edgeser_export.parity import check_parity
+from edgeser_export.parity import compare
 from edgeser_export.reference import run_reference
 from edgeser_export.runtimes import RUNTIMES
 
@@ -21,22 +21,19 @@ VIEWS = 2
 
 
 def check(slot: Path) -> None:
-    """Compare the model of a slot with its weights.
+    """Compare the model of a slot with its weights, as it was compared when it was written.
 
     Raises:
         ParityError: A file computes something else.
         EdgeserError: A file is missing, changed or not accepted by its runtime.
     """
     model = load_model(slot / "model")
-    levels, installed = first_levels(model.distilled, VIEWS), {row.kind for row in RUNTIMES.values() if row.installed}
+    levels = first_levels(model.distilled, VIEWS)
     files = {name: model.file(name) for name in model.formats}  # hashes are compared where no runtime is installed, too
-    files = {name: content for name, content in files.items() if FORMATS[name].kind in installed}
-    check_parity(files, levels, run_reference(model.recogniser, model.weights, levels))
+    installed = {row.kind for row in RUNTIMES.values() if row.installed}
+    usable = {name: content for name, content in files.items() if FORMATS[name].kind in installed}
+    compare(usable, levels, run_reference(model.recogniser, model.weights, levels)).require()
 
 
 if __name__ == "__main__":
-    try:
-        check(Path(sys.argv[1]))
-    except EdgeserError as error:
-        sys.stderr.write(f"{error.message}\n")
-        sys.exit(error.exit_code)
+    sys.exit(answer(lambda: check(Path(sys.argv[1]))))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeser_device.model import Model
 
 FORMAT_NAMES = "onnx or tflite"
-RUNTIME_NAMES = "onnxruntime, litert or tflite_runtime"
+RUNTIME_NAMES = "onnxruntime or litert"
 PART_NAMES = "full, tail or head"
 """As in the tables of formats, runtimes and cuts, which import numpy: too slow for --help. A test compares them."""
 

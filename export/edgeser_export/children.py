@@ -1,10 +1,10 @@
-"""Child processes that write files: how they are started, what they tell, how they fail, and what memory they take.
+"""Programs of our own that run in a process of their own: they take their memory with them, and their crashes.
 
-    found = run_child("edgeser_export.stepwriter", [], "writing the training step", given=b"{}")     # the parent
-    sys.exit(answer(work))                                                                           # the child
+    found = run_child(("-m", "edgeser_export.stepwriter"), "writing the training step", given=b"{}")     # the parent
+    sys.exit(answer(work))                                                                               # the child
 
 A child tells what it does on stderr, a JSON object a line: {"phase"}; at its end {"peak_rss_mb"}; and last, where it
-fails, {"kind", "message", "hint"}. Other lines there are the runtimes'.
+fails, {"kind", "message", "hint"}: the parent raises the same error. Other lines there are the runtimes'.
 """
 
 from __future__ import annotations
@@ -12,23 +12,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from edgeser_export.errors import (
-    EdgeserError,
-    ExportError,
-    GraphError,
-    MissingRuntime,
-    ModelFileError,
-    ParityError,
-    StorageError,
-)
+from edgeser_export.errors import EdgeserError, ExportError, rebuild
 
 Told: TypeAlias = Callable[[str], object]
 """Called with what a child does now, in a few words."""
@@ -38,47 +28,46 @@ def ignore_phase(words: str) -> None:
     """A ``Told`` that does nothing."""
 
 
-CHILD_SECONDS = 600.0
-"""A large student on the slowest board takes under a minute; beyond this a child is taken to hang."""
-KINDS: Mapping[str, type[EdgeserError]] = MappingProxyType(
-    {
-        kind.__name__: kind
-        for kind in (ExportError, GraphError, MissingRuntime, ModelFileError, ParityError, StorageError)
-    }
-)
+HINTS: Mapping[str, str] = {
+    "SIGKILL": "the machine was probably out of memory: close other programs",
+    "SIGILL": "an installed runtime does not suit this processor: see edgeser doctor",
+}
+SECONDS = 600.0
+"""The largest job takes under a minute on the slowest board; beyond this a child is taken to hang."""
 _together_mb = [0.0]
 """What this process and a child held together, for each child that has ended."""
 
 
 def run_child(
-    module: str,
-    arguments: Sequence[str],
+    words: Sequence[str],
     what: str,
     given: bytes = b"",
-    threads: int = 1,
-    seconds: float = CHILD_SECONDS,
+    threads: int | None = None,
+    seconds: float = SECONDS,
+    python: str = sys.executable,
     told: Told = ignore_phase,
 ) -> bytes:
-    """Run ``python -m module`` to its end.
+    """Run a Python program to its end and return what it wrote on stdout.
 
     Args:
-        module: A program that ends with :func:`answer`.
-        arguments: Its command line.
-        what: What it does, as a noun: "the export".
-        given: Its stdin.
-        threads: Its numpy uses so many; more than there are free cores make it many times slower.
-        seconds: It is ended after so many.
+        words: What follows ``python -P``: "-m", a module and its arguments, for instance.
+        what: What the child does, as a noun: "the export".
+        given: The child's stdin.
+        threads: The most that numpy's libraries may use in it; None for what this process may.
+        seconds: After this long the child is ended.
+        python: The interpreter.
         told: It is called with what the child does.
 
-    Returns:
-        Its stdout.
-
     Raises:
-        ExportError: It could not be started, or was ended by a signal or for its time; or the error that it tells.
+        ExportError: The child could not be started, was ended by a signal or by the timeout, or failed in a way that
+            it did not expect; or the error that it tells of.
     """
+    import subprocess  # half a megabyte, which children do without
+
+    # numpy's threads are fixed when it is loaded; more of them than free cores make some work many times slower.
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)) if threads else {}
     # -P: a folder named onnx where the user stands must not hide the package.
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    command = [python, "-P", *words]
     reading, writing = os.pipe()
     lines: list[str] = []
     listener = Thread(target=_listen, args=(reading, lines, told))
@@ -86,16 +75,17 @@ def run_child(
     try:
         with os.fdopen(writing, "wb") as stderr:
             child = subprocess.run(
-                command, input=given, stdout=subprocess.PIPE, stderr=stderr, timeout=seconds, env=environment
+                command, input=given, stdout=subprocess.PIPE, stderr=stderr, timeout=seconds, env=os.environ | limits
             )
     except subprocess.TimeoutExpired as error:
-        hint = "check the load and the free memory of this machine"
-        raise ExportError(f"{what} did not end within {seconds:g} s", hint) from error
+        raise ExportError(
+            f"{what} did not end within {seconds:g} s", "check the load and the free memory of this machine"
+        ) from error
     except OSError as error:
         raise ExportError(f"{what} could not be started: {error}", "check the free memory of this machine") from error
     finally:
         listener.join()
-    if child.returncode != 0:
+    if child.returncode:
         raise child_error(what, child.returncode, "\n".join(lines))
     return child.stdout
 
@@ -161,20 +151,21 @@ def child_error(what: str, code: int, stderr: str) -> EdgeserError:
 
     Args:
         what: What the child did, as a noun: "the export".
-        code: As ``subprocess`` has it, negative for a signal.
-        stderr: All that it wrote there.
+        code: The exit code as ``subprocess`` has it, negative for a signal.
+        stderr: All that the child wrote there.
     """
     last = stderr.strip().splitlines()[-1] if stderr.strip() else ""
     try:
         report = json.loads(last)
-        return KINDS.get(report["kind"], ExportError)(report["message"], report["hint"])
+        return rebuild(_kinds(EdgeserError).get(report["kind"], ExportError), report["message"], report["hint"])
     except (ValueError, KeyError, TypeError):
         pass
     if code < 0:
         ending = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hints = {
-            "SIGKILL": "the machine was probably out of memory: close other programs",
-            "SIGILL": "an installed runtime does not suit this processor: see edgeser doctor",
-        }
-        return ExportError(f"{what} was ended by {ending}", hints.get(ending, "see edgeser doctor"))
+        return ExportError(f"{what} was ended by {ending}", HINTS.get(ending, "see edgeser doctor"))
     return ExportError(f"{what} failed: {last or f'exit code {code}'}", "this is a mistake in edgeser: report it")
+
+
+def _kinds(root: type[EdgeserError]) -> dict[str, type[EdgeserError]]:
+    """Every kind of error that is known in this process, by name."""
+    return {root.__name__: root} | {name: kind for each in root.__subclasses__() for name, kind in _kinds(each).items()}

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgeser_export.children import CHILD_SECONDS, Told, answer, ignore_phase, run_child, tell
+from edgeser_export.children import SECONDS, Told, answer, ignore_phase, run_child, tell
 from edgeser_export.errors import EdgeserError, ExportError, StorageError
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.formats import FORMATS, find_format
@@ -103,7 +103,7 @@ def export_in_child(
     threads: int = 1,
     calibration: NDArray[np.float32] | None = None,
     optional: Sequence[str] = (),
-    timeout: float = CHILD_SECONDS,
+    timeout: float = SECONDS,
     told: Told = ignore_phase,
 ) -> ParityReport:
     """:func:`export_student` in a process of its own; the same arguments, files and errors.
@@ -135,8 +135,8 @@ def export_in_child(
             if calibration is not None:
                 np.save(request / CALIBRATION, calibration, allow_pickle=False)
             try:
-                words = [str(request), *_flags(formats, optional, threads)]
-                run_child("edgeser_export.export", words, "the export", b"", threads, timeout, told)
+                words = ("-m", "edgeser_export.export", str(request), *_flags(formats, optional, threads))
+                run_child(words, "the export", threads=threads, seconds=timeout, told=told)
             finally:
                 for file in names:
                     if (request / file).exists():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.digest import sha256
-from edgeser_export.errors import ExportError, MissingRuntime, choice_hint
+from edgeser_export.errors import ExportError, choice_hint, require_module
 from edgeser_export.graph import Graph, Weights
 from edgeser_export.lowering import InferenceGraph, lower
 from edgeser_export.runtimes import Kind
@@ -116,13 +115,7 @@ _PLANS: dict[Any, Any] = {}
 
 
 def _writer(module: str, package: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingRuntime(
-            f"writing this format needs the package {package!r}, which cannot be imported: {error}",
-            f"install it with: pip install {package}",
-        ) from error
+    return require_module(module, package, "writing this format")
 
 
 FLOAT32_BOUND = 2e-5
@@ -133,7 +126,7 @@ side by 3e-3 and more. The bound leaves room for kernels of processors that were
 INT8_BOUND = 0.12
 """A share of the largest logarithm of a probability. Files of trained students differ from float32 by up to 0.04, a
 runtime that cut off sums by 0.24. Finer mistakes than this shows are found by the tests, against
-:func:`edgeser_export.quantize.run_int8`; what rounding costs is for ``--max-drop``."""
+the plan computed by numpy; what rounding costs is for ``--max-drop``."""
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {

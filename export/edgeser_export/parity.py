@@ -1,8 +1,8 @@
 """Every written file is loaded again by its own runtime and compared with the reference.
 
     graph = recogniser(student, mean=-28, std=20, temperature=0.5)
-    report = check_parity({"onnx": Path("student.onnx")}, levels, run_reference(graph, weights, levels))
-    print(report.rows[0].max_log_difference)
+    report = compare({"onnx": Path("student.onnx")}, levels, run_reference(graph, weights, levels))
+    report.require()
 
 Compared are logarithms of probabilities: they are the logits up to one number an item, and so show a mistake also where
 a probability is near 0 or 1. The report is kept beside the files as ``parity.json``.
@@ -147,19 +147,6 @@ def compare(
     largest = float(np.abs(_logs(reference)).max())
     rows = tuple(_compare_one(find_format(name), source, items, reference, threads) for name, source in files.items())
     return ParityReport(len(items), largest, rows)
-
-
-def check_parity(
-    files: Mapping[str, Path | bytes], items: NDArray[np.float32], reference: NDArray[np.float64], threads: int = 1
-) -> ParityReport:
-    """:func:`compare`, and an error where a file is beyond its bound.
-
-    Raises:
-        ParityError: A file does not compute what the reference says, or whatever :func:`compare` raises.
-    """
-    report = compare(files, items, reference, threads)
-    report.require()
-    return report
 
 
 def _compare_one(

@@ -16,17 +16,14 @@ outside eight bits where zero dB is far from what a corpus holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.graph import (
-    INPUT,
     Concat,
-    Conv,
     Graph,
-    Linear,
     Normalise,
     Op,
     Pool,
@@ -35,8 +32,7 @@ from edgeser_export.graph import (
     Softmax,
     sources,
 )
-from edgeser_export.lowering import InferenceGraph, merged_relus
-from edgeser_export.reference import compute
+from edgeser_export.lowering import merged_relus
 
 LOWEST, HIGHEST = -128, 127
 WIDE_BITS = 16
@@ -155,29 +151,3 @@ def joined_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> di
 def keeps_scale(op: Op) -> bool:
     """Whether an operation only chooses or moves numbers, so that they stay in the same scale."""
     return isinstance(op, Concat) or (isinstance(op, Pool | Reduce) and op.how == "max")
-
-
-def run_int8(lowered: InferenceGraph, plan: Int8Plan, items: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What a file of this plan computes, to a few steps of rounding: float64 between tensors that are rounded.
-
-    Returns:
-        What the graph gives, float64 (items, classes).
-    """
-    graph = lowered.graph
-    wide: dict[str, NDArray[np.float64]] = {}
-    for name, parts in plan.parameters.items():
-        shape: Shape = (-1, *[1] * (parts.weight.ndim - 1))
-        wide[f"{name}.weight"] = np.multiply(parts.weight, parts.scales.reshape(shape), dtype=np.float64)
-        wide[f"{name}.bias"] = np.multiply(parts.bias, parts.bias_scales, dtype=np.float64)
-    found = np.empty((len(items), lowered.classes))
-    for row, item in zip(found, items, strict=True):
-        tensors = {INPUT: plan.rounded(INPUT, item)}
-        for op in graph.ops:
-            value = compute(_with_bias(op), [tensors[source] for source in sources(op)], wide)
-            tensors[op.name] = plan.rounded(op.name, value)
-        row[...] = tensors[graph.output]
-    return found
-
-
-def _with_bias(op: Op) -> Op:
-    return replace(op, bias=True) if isinstance(op, Conv | Linear) else op

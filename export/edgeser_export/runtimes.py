@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint
+from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint, require_module
 from edgeser_export.graph import INPUT
 from edgeser_export.quiet import silenced
 
@@ -137,45 +135,42 @@ def read_model(source: Path | bytes) -> bytes:
 
 
 def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
-    """The row ``name``, or the first installed one for files of ``kind``.
+    """The row ``name``, or the one for files of ``kind``.
 
     Raises:
         ExportError: There is no such runtime, or it does not run such files.
-        MissingRuntime: It is not installed, or none is.
+        MissingRuntime: It is not installed.
     """
-    if name is None:
-        rows = [row for row in RUNTIMES.values() if row.kind == kind]
-        for row in rows:
-            if row.installed:
-                return row
-        raise MissingRuntime(f"no runtime for {kind} files is installed", _how_to_install(rows[0]))
-    if name not in RUNTIMES:
+    if name is not None and name not in RUNTIMES:
         raise ExportError(f"there is no runtime {name!r}", choice_hint(name, RUNTIMES))
-    row = RUNTIMES[name]
+    fitting = next(row for row in RUNTIMES.values() if row.kind == kind)
+    row = fitting if name is None else RUNTIMES[name]
     if row.kind != kind:
-        fitting = ", ".join(other.name for other in RUNTIMES.values() if other.kind == kind)
-        raise ExportError(f"{name} does not run {kind} files", f"choose one of: {fitting}")
+        raise ExportError(f"{name} does not run {kind} files", f"choose {fitting.name}")
     if not row.installed:
-        raise MissingRuntime(f"the runtime {name} is not installed", _how_to_install(row))
+        raise MissingRuntime(f"{row.name} is not installed, which runs {kind} files", _how_to_install(row))
     return row
 
 
-def open_onnx(data: bytes, threads: int) -> Any:
-    """An onnxruntime session for inference.
+def open_onnx(data: bytes, threads: int, lean: bool = False) -> Any:
+    """An onnxruntime session.
+
+    Args:
+        data: The content of an ONNX file.
+        threads: Threads of one call, at least 1.
+        lean: Take the least memory, which a training step needs; inference takes little as it is.
 
     Raises:
         MissingRuntime: onnxruntime cannot be imported.
     """
-    try:
-        ort = import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingRuntime(
-            f"onnxruntime cannot be loaded: {error}", _how_to_install(RUNTIMES["onnxruntime"])
-        ) from error
+    ort = require_module("onnxruntime", "onnxruntime", "an ONNX file")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    # Spinning threads would keep a core busy between two windows of sound.
+    if lean:
+        options.enable_mem_pattern = False  # a plan for the whole step at once costs more memory than it saves time
+        options.enable_mem_reuse = False  # a tensor that takes the place of an older one keeps it from all in between
+    # Spinning threads would keep a core busy between two windows of sound, or from other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without the fallback, which prints on standard output and then tries the same provider again.
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
@@ -198,10 +193,12 @@ class _OnnxModel:
 
 
 class _TfliteModel:
-    def __init__(self, module: str, runtime: str, data: bytes, threads: int) -> None:
-        self.runtime = runtime
+    runtime = "litert"
+
+    def __init__(self, data: bytes, threads: int) -> None:
         with silenced():
-            self._interpreter = import_module(module).Interpreter(model_content=data, num_threads=threads)
+            interpreter = import_module("ai_edge_litert.interpreter").Interpreter
+            self._interpreter = interpreter(model_content=data, num_threads=threads)
             self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _check_names([entry["name"] for entry in inputs], [entry["name"] for entry in outputs])
@@ -223,29 +220,13 @@ class _TfliteModel:
         return found
 
 
-RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
-            Runtime(
-                "litert",
-                "tflite",
-                "ai_edge_litert",
-                ("ai-edge-litert", "ai-edge-litert-nightly"),
-                partial(_TfliteModel, "ai_edge_litert.interpreter", "litert"),
-            ),
-            # The interpreter's older name; its last wheels are for Python 3.11 and NumPy 1.
-            Runtime(
-                "tflite_runtime",
-                "tflite",
-                "tflite_runtime",
-                ("tflite-runtime",),
-                partial(_TfliteModel, "tflite_runtime.interpreter", "tflite_runtime"),
-            ),
-        )
-    }
-)
+RUNTIMES: Mapping[str, Runtime] = {
+    row.name: row
+    for row in (
+        Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
+        Runtime("litert", "tflite", "ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly"), _TfliteModel),
+    )
+}
 
 
 def _check_names(inputs: list[str], outputs: list[str]) -> None:

@@ -13,8 +13,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,12 +20,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from edgeser_export.children import answer, run_child
-from edgeser_export.errors import ExportError, MissingRuntime
+from edgeser_export.errors import ExportError, require_module
 from edgeser_export.graph import Graph
 
-WRITERS: Mapping[str, str] = MappingProxyType(
-    {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
-)
+WRITERS: Mapping[str, str] = {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
 """What can be asked for -> the function of :mod:`edgeser_export.trainstep` that writes it."""
 
 
@@ -37,7 +33,7 @@ class Request:
 
     Attributes:
         writer: A row of ``WRITERS``.
-        graph: Of a student, or of a part of one.
+        graph: The op graph of a student, or of a part of one.
         settings: The function's further arguments by name; plain JSON values.
     """
 
@@ -58,23 +54,17 @@ def write_in_child(requests: Mapping[str, Request]) -> dict[str, bytes]:
         name: {"writer": request.writer, "graph": request.graph.to_json(), "settings": dict(request.settings)}
         for name, request in requests.items()
     }
-    given = json.dumps(asked).encode()
-    said = run_child("edgeser_export.stepwriter", [], "writing the training step", given)
+    words = "-m", "edgeser_export.stepwriter"
+    written = run_child(words, "writing the training step", json.dumps(asked).encode(), threads=1)
     try:
-        return {name: value.tobytes() for name, value in load(said).items()}
+        return {name: value.tobytes() for name, value in load(written).items()}
     except SafetensorError as error:
         raise ExportError(f"the writer of training steps answered: {error}", "see edgeser doctor") from error
 
 
 def write(requests: Mapping[str, Any]) -> dict[str, bytes]:
     """The files of requests in their JSON form; errors as :func:`write_in_child`."""
-    try:
-        writers = import_module("edgeser_export.trainstep")
-    except ImportError as error:
-        raise MissingRuntime(
-            f"writing a training step needs the package 'onnx', which cannot be imported: {error}",
-            "install it with: pip install onnx",
-        ) from error
+    writers = require_module("edgeser_export.trainstep", "onnx", "writing a training step")
     found = {}
     for name, request in requests.items():
         function: Callable[..., bytes] = getattr(writers, WRITERS[request["writer"]])

@@ -77,7 +77,7 @@ class Int8(Float32):
     def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:
         """The tensor itself, in float32 for a softmax, or in sixteen bits where those are computed from eight.
 
-        By way of float32, which holds both exactly: tflite_runtime 2.14 has no direct way.
+        It goes by way of float32, which holds both exactly: not every interpreter has a direct way.
         """
         if isinstance(op, Softmax):
             return self.left(file, number, source, (1, *self.shapes[source]))

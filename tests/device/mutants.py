@@ -40,7 +40,7 @@ STRANGE: tuple[Any, ...] = (
 def parts(data: bytes) -> tuple[Members, list[Packed]]:
     """Content by name, and what is stored."""
     with open_archive(data, first=MANIFEST) as archive:
-        stored = [(entry, archive.packed(name)) for name, entry in archive.entries.items()]
+        stored = [(entry, b"".join(archive.chunks(name))) for name, entry in archive.entries.items()]
         return {name: archive.read(name) for name in archive.entries}, stored
 
 

@@ -15,7 +15,6 @@ from edgeser_device.errors import TrainingError
 from edgeser_device.kit import Kit, step_name
 from edgeser_device.machine import peak_rss_mb
 from edgeser_device.model import load_model
-from edgeser_device.opening import open_checked
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import (
     SMALLEST_BATCH,
@@ -25,6 +24,7 @@ from edgeser_device.steps import (
     give_back_memory,
     least_memory_mb,
     likely_memory_mb,
+    open_checked,
     step_files,
     with_batch,
 )
@@ -74,7 +74,7 @@ def test_files_of_a_smaller_batch(kit: Kit) -> None:
     plan = StepPlan(8)
     opened = open_checked(kit, plan, threads=1)
     assert opened.plan == plan
-    assert opened.first is None
+    assert opened.made is None
     shape = next(entry for entry in onnx.load_from_string(opened.files["step"]).graph.input if entry.name == "labels")
     assert [size.dim_value for size in shape.type.tensor_type.shape.dim] == [8, 3]
 

@@ -16,16 +16,23 @@ import numpy as np
 import pytest
 from device.kits import LABELS, synthetic_items, synthetic_set, write_kit
 
-from edgeser_device.checkpoint import checkpoint_path, load_checkpoint
 from edgeser_device.errors import GateFailed, KitError, ModelError, TrainingError
-from edgeser_device.golden import check_golden
+from edgeser_device.golden import Golden, check_inference, check_losses
 from edgeser_device.kit import GOLDEN, Kit, read_kit
 from edgeser_device.model import DESCRIPTION, load_model, only_writer, previous_path, rollback
 from edgeser_device.runtime import Recogniser
 from edgeser_device.score import recalls, unweighted_average_recall
 from edgeser_device.steps import SMALLEST_BATCH, WRITING_MB, least_memory_mb, require_memory
 from edgeser_device.train import Settings, train
-from edgeser_device.trainer import TrainingSession, TrainingState, begin, running_statistics
+from edgeser_device.trainer import (
+    Checkpoint,
+    TrainingSession,
+    TrainingState,
+    begin,
+    checkpoint_path,
+    load_checkpoint,
+    running_statistics,
+)
 from edgeser_export.errors import OutputTaken
 
 ONE = Settings(threads=1)
@@ -168,7 +175,7 @@ def start(kit: Kit, model: Path, steps: int, *more: str) -> subprocess.Popen[str
 
 def wait_for_step(path: Path, step: int) -> None:
     for _ in range(3000):
-        if path.exists() and load_checkpoint(path)[0].done >= step:
+        if path.exists() and load_checkpoint(path).state.done >= step:
             return
         time.sleep(0.01)
     pytest.fail("no checkpoint within 30 s")
@@ -184,7 +191,7 @@ def test_an_interrupted_training_ends_bit_identical(kit: Kit, tmp_path: Path, ho
     child.communicate(timeout=60)
     assert child.returncode != 0
     assert not (tmp_path / "model").exists()
-    made = load_checkpoint(checkpoint_path(tmp_path / "model"))[0].done
+    made = load_checkpoint(checkpoint_path(tmp_path / "model")).state.done
     assert 10 <= made < steps
     child = start(kit, tmp_path / "model", steps, "resume")
     _, stderr = child.communicate(timeout=60)
@@ -206,7 +213,7 @@ def interrupted(kit: Kit, tmp_path: Path) -> Path:
 
     with pytest.raises(KeyboardInterrupt):
         train(kit, tmp_path / "model", ONE, stop)
-    assert load_checkpoint(checkpoint_path(tmp_path / "model"))[0].done == 5
+    assert load_checkpoint(checkpoint_path(tmp_path / "model")).state.done == 5
     return tmp_path / "model"
 
 
@@ -236,15 +243,21 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(kit: Kit, tmp_pat
 # What must stop a training -------------------------------------------------------------------------------------------
 
 
+def check_golden(golden: Golden, kit: Kit) -> None:
+    """All that is compared before a training."""
+    check_inference(golden, kit.graph, kit.weights, kit.distilled)
+    start = Checkpoint(begin(kit.graph, kit.weights, kit.distilled.schedule.optimiser))
+    check_losses(golden, TrainingSession(kit.step, threads=1), kit.distilled, start)
+
+
 @pytest.mark.parametrize("what", ["views", "logits", "losses"])
 def test_other_golden_values_stop_the_training(kit: Kit, what: str) -> None:
-    session = TrainingSession(kit.step, threads=1)
-    check_golden(kit.golden, session, kit.graph, kit.weights, kit.distilled)
+    check_golden(kit.golden, kit)
     wrong = getattr(kit.golden, what).copy()
     wrong.flat[-1] += 1
     named = {"logits": "outputs"}.get(what, what)
     with pytest.raises(TrainingError, match=f"golden check.*{named}"):
-        check_golden(replace(kit.golden, **{what: wrong}), session, kit.graph, kit.weights, kit.distilled)
+        check_golden(replace(kit.golden, **{what: wrong}), kit)
 
 
 def test_a_kit_with_other_golden_values_is_not_trained(kit: Kit, tmp_path: Path) -> None:
@@ -257,7 +270,7 @@ def test_a_kit_with_other_golden_values_is_not_trained(kit: Kit, tmp_path: Path)
 def test_golden_values_that_are_no_numbers_stop_the_training(kit: Kit) -> None:
     golden = replace(kit.golden, losses=np.full_like(kit.golden.losses, np.nan))
     with pytest.raises(TrainingError, match="golden check"):
-        check_golden(golden, TrainingSession(kit.step, threads=1), kit.graph, kit.weights, kit.distilled)
+        check_golden(golden, kit)
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
@@ -284,7 +297,9 @@ def test_a_step_that_is_no_model_is_refused() -> None:
 
 def test_memory_that_cannot_suffice_is_refused(kit: Kit, tmp_path: Path) -> None:
     least = least_memory_mb(kit.graph, kit.distilled.schedule.batch)
-    require_memory(kit.graph, kit.distilled.schedule.batch, least)
+    require_memory("training needs", 1, least, "use less")
+    with pytest.raises(TrainingError, match=f"training needs at least {least} MB, {least - 1} MB are allowed"):
+        require_memory("training needs", 1, least - 1, "use less")
     smallest = least_memory_mb(kit.graph, SMALLEST_BATCH)
     with pytest.raises(TrainingError, match=f"needs at least {smallest} MB, {smallest - 1} MB are allowed"):
         train(kit, tmp_path / "model", replace(ONE, memory_mb=smallest - 1))

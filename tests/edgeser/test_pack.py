@@ -27,7 +27,7 @@ from edgeser.pack import PackReport, pack_kit, without_paths
 from edgeser.run import Run
 from edgeser.targets import TARGETS, find_target
 from edgeser_device.kit import MANIFEST, read_kit
-from edgeser_device.known_bad import KNOWN_BAD_AARCH64
+from edgeser_device.machine import KNOWN_BAD_AARCH64
 from edgeser_export.runtimes import RUNTIMES
 
 

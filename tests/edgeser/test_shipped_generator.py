@@ -56,7 +56,7 @@ def test_a_row_is_trained_on_what_the_board_draws(run: Run, tmp_path: Path) -> N
     bench, _ = open_bench(run, run.distilled(), Shelf(ALONE))
     graph, start = bench.task.graph, bench.assignment.init
     for seed in (0, 5):
-        drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, seed, 1).at(0)
+        drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, seed, 1)(0)
         shipped = bench.shipped(seed)
         assert shipped.to_bytes() == drawn.to_bytes()
         assert shipped.levels.shape != kit.distilled.levels.shape
@@ -75,7 +75,7 @@ def test_the_evaluation_says_what_it_scored(run: Run, result: dict[str, Any]) ->
 
 def test_budgets_are_those_of_what_the_board_draws(run: Run, tmp_path: Path) -> None:
     kit = read_kit(pack_kit(run.folder, "rpi4", tmp_path / "kit").path)
-    drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, 0, 1).at(0)
+    drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, 0, 1)(0)
     budgets, members = kit.manifest["budgets"], kit.manifest["members"]
     sizes = [entry["bytes"] for name, entry in members.items() if name.startswith("generator/")]
     assert (budgets["items"], budgets["views"]) == (len(drawn), len(drawn.recipes))

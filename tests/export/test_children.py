@@ -49,19 +49,19 @@ def _program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_it_is_given_and_tells_and_answers() -> None:
     told: list[str] = []
     given = bytes(range(256)) * 4096  # more than a pipe holds
-    assert run_child("a_child", ["echo"], "the echo", given, told=told.append) == given[::-1]
+    assert run_child(("-m", "a_child", "echo"), "the echo", given, told=told.append) == given[::-1]
     assert told == ["reading", "writing"]
 
 
 def test_its_memory_is_counted_with_this_processs() -> None:
     assert process_mb("VmRSS") is not None
-    run_child("a_child", ["echo"], "the echo")
+    run_child(("-m", "a_child", "echo"), "the echo")
     alone = tree_peak_mb()
-    run_child("a_child", ["grow", "300"], "the growth")
+    run_child(("-m", "a_child", "grow", "300"), "the growth")
     together = tree_peak_mb()
     assert together > 300 + process_mb("VmRSS")
     assert together > alone
-    run_child("a_child", ["echo"], "the echo")
+    run_child(("-m", "a_child", "echo"), "the echo")
     assert tree_peak_mb() == pytest.approx(together, abs=5), "the most is kept"
 
 
@@ -76,10 +76,10 @@ def test_its_memory_is_counted_with_this_processs() -> None:
 )
 def test_how_it_fails(what: str, kind: type[ExportError], words: str) -> None:
     with pytest.raises(kind, match=words) as caught:
-        run_child("a_child", [what], "the thing", seconds=1 if what == "sleep" else 60)
+        run_child(("-m", "a_child", what), "the thing", seconds=1 if what == "sleep" else 60)
     assert caught.value.hint
 
 
 def test_what_is_no_program() -> None:
     with pytest.raises(ExportError, match="No module named no_such_module"):
-        run_child("no_such_module", [], "the thing")
+        run_child(("-m", "no_such_module"), "the thing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from edgeser_export.calibrate import measured_ranges, plan_int8
 from edgeser_export.errors import ExportError
 from edgeser_export.export import INT8_FORMATS, export_in_child, export_student
 from edgeser_export.formats import FORMATS, find_format, format_of
-from edgeser_export.graph import Conv, Graph, Linear, Reduce
+from edgeser_export.graph import INPUT, Conv, Graph, Linear, Reduce, sources
 from edgeser_export.lowering import lower, merged_relus, recogniser
 from edgeser_export.quantize import (
     HIGHEST,
@@ -25,16 +26,34 @@ from edgeser_export.quantize import (
     is_wide,
     joined_ranges,
     keeps_scale,
-    run_int8,
     wide_affine,
 )
-from edgeser_export.reference import run_reference, softmax
+from edgeser_export.reference import compute, run_reference, softmax
 from edgeser_export.runtimes import load
 from edgeser_export.tflite import read_tflite_metadata
 
 ROUNDING = 0.02
 """Of the largest logit: how far a runtime's rounding of ties may lead away from the plan's, over all layers."""
 INT8 = [row for row in FORMATS.values() if row.precision == "int8"]
+
+
+def run_int8(lowered, plan, items):
+    """The oracle: what a file of a plan gives, float64 (items, classes), exact between tensors that are rounded."""
+    graph = lowered.graph
+    wide = {}
+    for name, parts in plan.parameters.items():
+        shape = (-1, *[1] * (parts.weight.ndim - 1))
+        wide[f"{name}.weight"] = np.multiply(parts.weight, parts.scales.reshape(shape), dtype=np.float64)
+        wide[f"{name}.bias"] = np.multiply(parts.bias, parts.bias_scales, dtype=np.float64)
+    found = np.empty((len(items), lowered.classes))
+    for row, item in zip(found, items, strict=True):
+        tensors = {INPUT: plan.rounded(INPUT, item)}
+        for op in graph.ops:
+            plain = replace(op, bias=True) if isinstance(op, Conv | Linear) else op
+            value = compute(plain, [tensors[source] for source in sources(op)], wide)
+            tensors[op.name] = plan.rounded(op.name, value)
+        row[...] = tensors[graph.output]
+    return found
 
 
 @pytest.mark.parametrize("row", INT8, ids=lambda row: row.name)

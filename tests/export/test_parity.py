@@ -26,7 +26,7 @@ from edgeser_export.export import export_in_child, export_student
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu
 from edgeser_export.lowering import recogniser
-from edgeser_export.parity import ParityReport, check_parity, compare
+from edgeser_export.parity import ParityReport, compare
 from edgeser_export.reference import run_reference
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
 
@@ -93,7 +93,7 @@ def _agree(graph, seed, weigh, draw_items):
     graph = recogniser(graph, mean=seed % 101 - 70.5, std=seed % 41 + 0.5, temperature=seed % 7 + 0.3)
     weights, items = weigh(graph, seed), draw_items(graph, 2, seed)
     files = {name: row.write(graph, weights, {}, items) for name, row in FLOATS.items()}
-    check_parity(files, items, run_reference(graph, weights, items))
+    compare(files, items, run_reference(graph, weights, items)).require()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -151,7 +151,7 @@ def test_one_changed_weight_is_seen(name, whole, exported):
     data = FORMATS[name].write(whole, changed, {}, items)
     assert not compare({name: data}, items, reference).passed
     with pytest.raises(ParityError, match=f"the {name} file differs from its source by"):
-        check_parity({name: data}, items, reference)
+        compare({name: data}, items, reference).require()
 
 
 def test_a_weight_that_is_no_number_is_seen_and_reported_as_json(whole, exported):
@@ -245,7 +245,7 @@ def test_runtimes_are_one_table(monkeypatch):
     with pytest.raises(ExportError, match="does not run tflite files"):
         choose_runtime("tflite", "onnxruntime")
     monkeypatch.setattr("edgeser_export.runtimes.find_spec", lambda name: None)
-    with pytest.raises(MissingRuntime, match="no runtime for tflite files") as missing:
+    with pytest.raises(MissingRuntime, match="litert is not installed, which runs tflite files") as missing:
         choose_runtime("tflite")
     assert missing.value.hint == "install it with: pip install ai-edge-litert"
     with pytest.raises(MissingRuntime, match="litert is not installed"):

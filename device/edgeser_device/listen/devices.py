@@ -41,7 +41,7 @@ class DeviceInfo:
     default: bool
 
     def words(self) -> str:
-        """In one line, with a level meter."""
+        """Describe the device in one line, with a level meter."""
         words = f"{self.name}{' (default)' if self.default else ''}:"
         if self.level_db is None:
             return f"{words} cannot be opened"

@@ -22,10 +22,10 @@ class Event:
     Attributes:
         t: Seconds of sound from the start of the source to the end of what is judged.
         emotion: The most probable one; of the last speech where ``speech`` is false.
-        probabilities: Of each emotion, averaged over the windows since the speech began.
+        probabilities: Probability of each emotion, averaged over the windows since the speech began.
         speech: Whether somebody speaks, by the gate.
         level_db: Root mean square of the sound since the last event in dB, full scale 0.
-        latency_ms: From the arrival of the last sample to this event.
+        latency_ms: Milliseconds from the arrival of the last sample to this event.
         state: What to make of it.
         confidence: Probability of ``emotion``; 0 where nobody speaks.
         final: Whether the speech has ended and this is the answer for all of it, the one of ``edgeser predict``.
@@ -58,7 +58,7 @@ class Status:
 
     Attributes:
         condition: Whether sound arrives.
-        words: The same for people, in one line.
+        words: One line for people that says the same.
         source: The microphone or file, and its sampling rate.
         storing: The folder in which speech is stored; None where nothing is.
         counters: See :class:`edgeser_device.listen.events.Counters`.
@@ -105,7 +105,7 @@ class Counters:
     correction_db: float = _number("gauge", "What is added to the level for this microphone, in dB.", 0.0)
 
     def to_json(self) -> dict[str, float]:
-        """All of them."""
+        """Return all numbers by name."""
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 

@@ -39,9 +39,9 @@ class RecordReport:
     """What was recorded.
 
     Attributes:
-        label: Of all of it.
-        files: In their order.
-        seconds: Of all of them together.
+        label: The one label of all clips.
+        files: The clips in their order.
+        seconds: Length of all clips together.
     """
 
     label: str
@@ -53,7 +53,7 @@ class RecordReport:
         return {**asdict(self), "files": list(self.files)}
 
     def words(self) -> str:
-        """The same in a line, and what to do with it."""
+        """Say in a line what was recorded, and what to do with it."""
         folder = Path(self.files[0]).parent.parent
         return (
             f"{len(self.files)} clips of {self.label}, {self.seconds:.1f} s in {folder / self.label}\n"

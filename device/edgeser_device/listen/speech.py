@@ -76,9 +76,9 @@ class End:
 ABOVE_ROOM_DB = 10.0
 """A room's own noise swings by less in 32 ms."""
 ROOM_SECONDS = 5.0
-"""Whose quietest chunk is the room."""
+"""Seconds that are remembered; the quietest chunk of them is what the room sounds like."""
 REACH_SECONDS = 1.0
-"""How far before the gate speech may have begun."""
+"""Seconds by which speech may have begun before the gate heard it."""
 
 
 class Edges:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 from edgeser_device.errors import ListenError
@@ -19,93 +20,10 @@ from edgeser_device.listen.capture.backends import load_sounddevice
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 
-UNIT = """\
-# Made by: edgeser {shown}
-[Unit]
-Description=edgeser listens: emotion of speech from the microphone
-After=network-online.target sound.target
-Wants=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-{before}ExecStart={command}
-WorkingDirectory={folder}
-User={user}
-SupplementaryGroups=audio
-Environment=OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
-# Passwords and tokens, one NAME=VALUE a line: EDGESER_MQTT_PASSWORD, EDGESER_WEB_TOKEN
-EnvironmentFile=-/etc/edgeser/listen.env
-Restart=always
-RestartSec=5
-WatchdogSec=60
-TimeoutStartSec={patience}
-MemoryMax=300M
-# Recording must not wait for other programs; all of it takes a few percent of a core.
-Nice=-5
-LimitNICE=-11
-# What it does not need it cannot do.
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=read-only
-{writable}PrivateTmp=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectProc=invisible
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-CapabilityBoundingSet=
-AmbientCapabilities=
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
-DevicePolicy=closed
-DeviceAllow=char-alsa rw
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
-"""
-"""One of each; what differs is filled in. Python and its packages may lie in a home, which is readable then."""
-
-
-SCRIPT = """\
-#!/bin/sh
-# Start listening with the board, or end that:  sh service [install | remove]
-set -eu
-unit=edgeser-listen.service
-units=/etc/systemd/system
-here=$(cd "$(dirname "$0")" && pwd)
-asroot() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
-}
-case ${1:-install} in
-install)
-    asroot install -m 644 "$here/$unit" "$units/$unit"
-    asroot systemctl daemon-reload
-    asroot systemctl enable "$unit"
-    asroot systemctl restart "$unit" # one that runs already goes on with the new model
-    ;;
-remove)
-    asroot systemctl disable --now "$unit" || true
-    asroot rm -f "$units/$unit"
-    asroot systemctl daemon-reload
-    rm -f "$here/$unit"
-    ;;
-*)
-    echo "usage: sh service [install | remove]" >&2
-    exit 2
-    ;;
-esac
-"""
 NAME = "edgeser-listen.service"
+"""The unit; beside this module lies a file of that name, in which what differs stands as names in braces. Python and
+its packages may lie in a home, which is readable then."""
+SCRIPT = "service.sh"
 RECORDING_DEVICES = "/dev/snd", "pcmC*D*c"
 """A folder and a pattern: what ALSA names one, the sound system that a service may use."""
 START_SECONDS, CHECK_SECONDS = 120, 1200
@@ -156,7 +74,7 @@ def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | N
     text = _fill(f"device service --folder {shlex.quote(str(folder))}", words, folder, (folder,), user, check)
     write_bytes(folder / NAME, text.encode())
     script = folder / "service"
-    write_bytes(script, SCRIPT.encode())
+    write_bytes(script, _own_file(SCRIPT).encode())
     script.chmod(0o755)
     return script
 
@@ -185,7 +103,7 @@ def _fill(
     for word in (*words, *check, str(folder)):
         if not word.isprintable():
             raise ListenError(f"{word!r} cannot stand in a unit of systemd", "use names of letters that can be printed")
-    return UNIT.format(
+    return _own_file(NAME).format(
         shown=shown,
         command=_command(words),
         before=f"ExecStartPre={_command(check)}\n" if check else "",
@@ -207,6 +125,10 @@ def _user() -> str:
 def _command(words: Sequence[str]) -> str:
     """A command as systemd reads it, which puts variables in the place of what follows $."""
     return " ".join(_quoted(word).replace("$", "$$") for word in words)
+
+
+def _own_file(name: str) -> str:
+    return files("edgeser_device.listen").joinpath(name).read_text(encoding="utf-8")
 
 
 def _quoted(word: str) -> str:

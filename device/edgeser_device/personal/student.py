@@ -108,7 +108,7 @@ class CutStudent:
         own_rows = BATCH if not len(lesson.rehearsal) else round(BATCH * settings.own_share)
         parameters = {name: self.weights[name] for name in self.upper.parameters}
         statistics = {name: self.weights[name] for name in self.upper.statistics}
-        state = {**parameters, **zero_state(self.upper, OPTIMISER, "frozen")}
+        state = {**parameters, **zero_state(self.upper, OPTIMISER)}
         for step in range(settings.steps):
             own = random.choice(len(lesson.own), own_rows, p=lesson.own_shares)
             rehearsed = random.integers(0, max(1, len(lesson.rehearsal)), BATCH - own_rows)

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from edgeser_device.errors import AudioError, ClipsError, ListenError
 from edgeser_device.listen import clips, unit
 from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
+from edgeser_device.listen.program import notify
 from edgeser_device.listen.record import find_label, record_clips, remarks
-from edgeser_device.listen.service import notify
 from edgeser_device.listen.speech import SpeechSettings
 from edgeser_device.listen.unit import NAME, _command, unit_text, waits_for, write_service
 from edgeser_device.model import Model

@@ -354,7 +354,7 @@ def test_each_runtime_is_scored_by_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     same = {"format": "tflite", "precision": "float32", "threads": 1, "frontend_ms_p50": 1.0, "model_ms_p50": 1.0}
-    rows = [{**same, "runtime": name} for name in ("litert", "tflite_runtime")]
+    rows = [{**same, "runtime": name} for name in ("litert", "another")]
     asked: list[tuple[str, str]] = []
 
     def tested(model: Path, folder: Path, corpus: str, files: list[tuple[str, str]]) -> list[dict[str, float]]:
@@ -365,7 +365,7 @@ def test_each_runtime_is_scored_by_itself(
     monkeypatch.setattr("edgeser_device.model.load_model", lambda _: SimpleNamespace(formats=("tflite",)))
     monkeypatch.setattr("edgeser_device.bench.run_bench", lambda *_: Bench(tuple(rows), (), {}))
     board.bench(Path("m"), threads=1, test=tmp_path, corpus="demo", as_json=True)
-    assert asked == [("tflite", "litert"), ("tflite", "tflite_runtime")]
+    assert asked == [("tflite", "litert"), ("tflite", "another")]
     assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [0.0, 1.0]
 
 

@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,25 +36,8 @@ class Attempt:
     channels: int
 
 
-class Stream(Protocol):
-    """An open device that puts blocks into the queue."""
-
-    @property
-    def name(self) -> str:
-        """The device's name."""
-
-    @property
-    def rate(self) -> int:
-        """Its sampling rate in Hz."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is known to have stopped; a device may also fall silent without a word."""
-
-    def close(self) -> None:
-        """Stop recording."""
-
-
+Stream: TypeAlias = "ArecordStream | PortAudioStream"
+"""An open device, with its name and rate in Hz, that puts blocks into the queue."""
 Try: TypeAlias = Callable[[Attempt], Stream]
 """Opens the device in one way; raises OSError or a subclass of it where the device refuses."""
 Open: TypeAlias = Callable[[str | None, int, BlockQueue, frozenset[int]], Stream]
@@ -113,7 +96,7 @@ class ArecordRefusal(OSError):
 
 
 class ArecordStream:
-    """See :class:`edgeser_device.listen.capture.backends.Stream`."""
+    """A device that arecord records from."""
 
     def __init__(self, device: str, attempt: Attempt, queue: BlockQueue) -> None:
         self.name, self.rate = device, attempt.rate
@@ -185,7 +168,7 @@ class PortAudioRefusal(OSError):
 
 
 class PortAudioStream:
-    """See :class:`edgeser_device.listen.capture.backends.Stream`."""
+    """A device that PortAudio records from; ``ended`` where that is known: one may also fall silent without a word."""
 
     def __init__(self, sounddevice: Any, device: int, name: str, attempt: Attempt, queue: BlockQueue) -> None:
         self.name, self.rate = name, attempt.rate

@@ -20,8 +20,8 @@ BLOCK_SECONDS = 0.032
 CAPACITY = 312
 """Blocks that may wait: ten seconds."""
 NICENESS = -11
-"""Of the recording thread, where the system grants it: what sound servers ask for. It works for a millisecond a second,
-and must not wait for those that work all the time."""
+"""Niceness of the recording thread, where the system grants it: what sound servers ask for. The thread works for a
+millisecond a second, and must not wait for those that work all the time."""
 
 
 @dataclass(frozen=True)

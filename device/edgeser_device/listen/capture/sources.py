@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,30 +29,14 @@ from edgeser_device.listen.events import Condition, Counters
 from edgeser_export.errors import EdgeserError, choice_hint
 
 
-class Source(Protocol):
-    """Something that is listened to."""
-
-    @property
-    def condition(self) -> Condition:
-        """Whether sound arrives."""
-
-    @property
-    def words(self) -> str:
-        """The same in one line."""
-
-    @property
-    def source(self) -> str:
-        """What it is."""
-
-    def sounds(self) -> Iterator[Sound | None]:
-        """Sound as it comes; None where there is none for the moment."""
-
-    def close(self) -> None:
-        """Stop."""
-
-
 class Recording:
-    """A file as a source."""
+    """A file as a source.
+
+    Attributes:
+        condition: Whether sound arrives.
+        words: One line that says the same.
+        source: What it is.
+    """
 
     condition: Condition = "listening"
 
@@ -63,8 +46,8 @@ class Recording:
         Args:
             path: Anything that libsndfile reads.
             rate: The model's, in Hz.
-            realtime: As fast as it was spoken.
-            loop: From its start again when it ends.
+            realtime: Whether sound comes as fast as it was spoken.
+            loop: Whether it begins again when it ends.
         """
         self._path, self._rate, self._realtime, self._loop = path, rate, realtime, loop
         self.source = str(path)
@@ -92,7 +75,7 @@ class ClockCheck:
     """Counts samples against the clock, once."""
 
     def __init__(self, rate: int) -> None:
-        """Of a device that says it records at ``rate`` Hz."""
+        """Check a device that says it records at ``rate`` Hz."""
         self._rate = rate
         self._first: float | None = None
         self._base: float | None = None
@@ -120,7 +103,7 @@ class ClockCheck:
             self.measured = self._samples / (captured - self._base)
 
 
-BACKENDS: Mapping[str, Open] = MappingProxyType({"portaudio": open_portaudio, "arecord": open_arecord})
+BACKENDS: Mapping[str, Open] = {"portaudio": open_portaudio, "arecord": open_arecord}
 """PortAudio first."""
 TICK_SECONDS = 0.5
 STALL_SECONDS = 2.0
@@ -160,7 +143,7 @@ def choose_backend() -> str:
 
 
 class Microphone:
-    """See the module."""
+    """A microphone as a source, with the attributes of :class:`Recording`; see the module."""
 
     def __init__(self, device: str | None, backend: str | None, rate: int, counters: Counters) -> None:
         """Open it.
@@ -267,6 +250,10 @@ class Microphone:
 
     def _tell(self, condition: Condition, words: str) -> None:
         self.condition, self.words = condition, words
+
+
+Source: TypeAlias = Recording | Microphone
+"""Something that is listened to."""
 
 
 def _resampler(found: int, wanted: int) -> Any:

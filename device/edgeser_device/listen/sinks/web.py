@@ -19,15 +19,14 @@ import secrets
 import socket
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from types import MappingProxyType
+from queue import Empty, Queue
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -51,21 +50,19 @@ SHOWN_DB = (-90.0, 0.0)
 COLUMNS_AT_ONCE = 3
 """Frames in one message: about ten messages a second."""
 HEARTBEAT_SECONDS = 10.0
-PAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "/": ("index.html", "text/html; charset=utf-8"),
-        "/page.css": ("page.css", "text/css; charset=utf-8"),
-        "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    }
-)
-HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }
-)
+WAITING = 200
+"""Messages that may wait for one reader; the oldest are thrown away for a slow one."""
+PAGES: Mapping[str, tuple[str, str]] = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
 @dataclass(frozen=True)
@@ -270,40 +267,29 @@ class PageHandler(BaseHTTPRequestHandler):
                 self.wfile.flush()
 
 
-WAITING = 200
-"""Messages that may wait for one reader; the oldest are thrown away for a slow one."""
-
-
 class Reader:
     """What one page has not read yet."""
 
     def __init__(self) -> None:
-        self._messages: deque[bytes] = deque(maxlen=WAITING)
-        self._news = threading.Condition()
-        self._closed = False
+        self._messages: Queue[bytes | None] = Queue(WAITING)
 
-    def put(self, message: bytes) -> None:
-        """Add a message."""
-        with self._news:
-            self._messages.append(message)
-            self._news.notify()
-
-    def close(self) -> None:
-        """Nothing more comes."""
-        with self._news:
-            self._closed = True
-            self._news.notify()
+    def put(self, message: bytes | None) -> None:
+        """Add a message, in the place of the oldest one where too many wait; None says that nothing more comes."""
+        if self._messages.full():
+            with suppress(Empty):
+                self._messages.get_nowait()
+        self._messages.put(message)
 
     def take(self, timeout: float) -> bytes | None:
         """All messages as one; empty if none came within ``timeout`` seconds; None when nothing more comes."""
-        with self._news:
-            if not self._messages and not self._closed:
-                self._news.wait(timeout)
-            if not self._messages and self._closed:
-                return None
-            joined = b"".join(self._messages)
-            self._messages.clear()
-            return joined
+        found = []
+        with suppress(Empty):
+            found.append(self._messages.get(timeout=timeout))
+            while found[-1] is not None:
+                found.append(self._messages.get_nowait())
+        if found[1:] and found[-1] is None:
+            self._messages.put(None)
+        return None if found == [None] else b"".join(message for message in found if message is not None)
 
 
 class Feed:
@@ -339,7 +325,7 @@ class Feed:
                 reader.put(message)
             self._readers |= {reader}
             if self._closed:
-                reader.close()
+                reader.put(None)
         try:
             yield reader
         finally:
@@ -351,4 +337,4 @@ class Feed:
         with self._lock:
             self._closed = True
             for reader in self._readers:
-                reader.close()
+                reader.put(None)
