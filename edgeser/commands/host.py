@@ -166,13 +166,15 @@ def compare(
 
     if picture is not None:
         pictures.check_picture(picture)
+    if html is not None:
+        require_host("matplotlib", "jinja2")
+        from edgeser.report.comparison import check_page, write_comparison
+
+        check_page(html)
     rows = comparison(runs)
     if picture is not None:
         pictures.save(pictures.comparison_picture(rows), picture)
     if html is not None:
-        require_host("matplotlib", "jinja2")
-        from edgeser.report.comparison import write_comparison
-
         write_comparison(runs, html)
     print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
 

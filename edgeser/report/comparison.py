@@ -50,6 +50,18 @@ class Compared:
     command: str
 
 
+def check_page(path: Path) -> None:
+    """Check that a page can be written there, before anything is read for it.
+
+    Raises:
+        SettingsError: The name does not end in .html.
+        OutputTaken: Something else than a page of ours is there.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise SettingsError(f"{path.name} names no page", f"end it with {' or '.join(ENDINGS)}")
+    require_page(path)
+
+
 def write_comparison(folders: Sequence[Path], path: Path) -> None:
     """Write a page about several runs.
 
@@ -58,9 +70,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
         SettingsError: ``path`` does not end in .html.
         StorageError: It cannot be written, or is something else than a page of ours.
     """
-    require_page(path)
-    if path.suffix.lower() not in ENDINGS:
-        raise SettingsError(f"{path.name} names no page", f"end it with {' or '.join(ENDINGS)}")
+    check_page(path)
     runs = [_compared(Run(folder)) for folder in folders]
     titles = [f"{run.name}\n{run.description['method']}, {run.metrics['distilled']['ipc']} a class" for run in runs]
     rows = [(title, run.own, run.full) for title, run in zip(titles, runs, strict=True)]
