@@ -55,7 +55,7 @@ def check(
         Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for demo.")
     ] = None,
     split: Annotated[str | None, option("--split", SETTINGS["split"].help, "NAME", "by the corpus")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="Processes; -1 is all cores.")] = -1,
+    jobs: Annotated[int, typer.Option("--jobs", min=-1, max=256, help="Processes; -1 is all cores.")] = -1,
     as_json: Json = False,
 ) -> None:
     """Look at every recording: counts, durations, rates, duplicates, silent, clipped, unreadable and short files.
@@ -70,6 +70,8 @@ def check(
     from edgeser.distill.pipeline import refusal
     from edgeser_device.progress import progress_bar
 
+    if jobs == 0:
+        raise typer.BadParameter("0 processes check nothing", param_hint="--jobs")
     found = load_corpus(corpus, folder)
     try:
         parts = make_split(found, split)
