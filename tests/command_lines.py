@@ -14,8 +14,8 @@ from device.kits import write_kit
 
 from edgeser.commands.app import command as program
 from edgeser.commands.arguments import READERS
-from edgeser.keys import write_pair
 from edgeser_device.kit import read_kit
+from edgeser_device.signature import write_pair
 from edgeser_device.train import Settings, train
 
 NUMBERS = (
@@ -107,7 +107,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "distill": (
         "corpus", "--corpus", "folder", "--ipc", "1", "--method", "random", "--jobs", "1", "--out", "out/run",
         "--width",
-        "0.25", "--views", "4", "--experts", "1", "--expert-steps", "4", "--steps", "6",
+        "0.25", "--views", "4", "--set", "experts.count=1", "--set", "experts.steps=4", "--steps", "6",
     ),
     "evaluate": ("run", "--seeds", "1", "--jobs", "1"),
     "compare": ("run", "run"),
@@ -125,6 +125,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "listen": ("model", "--wav", "corpus/anger/a_1.wav", "--gate", "level"),
     "record": ("--label", "joy", "--out", "out/clips", "--wav", "corpus/anger/a_1.wav", "--gate", "level"),
     "data list": (),
+    "methods": ("mtt",),
     "data check": ("corpus", "--corpus", "folder", "--jobs", "1"),
     "data download": ("iemocap", "--out", "out/data"),
     "device status": ("--folder", "empty"),
