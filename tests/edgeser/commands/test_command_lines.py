@@ -13,8 +13,8 @@ import pytest
 from command_lines import BASES, NO_NUMBERS, Place, is_numeric, make_place, options, verbs, wrong_lines
 
 from edgeser.cli import main
-from edgeser.distill.table import METHODS, READ_BY
-from edgeser.settings import BOUNDS, Settings
+from edgeser.config.settings import METHODS, SETTINGS
+from edgeser.config.values import owner
 
 Outcome = tuple[int, str, str]
 Call = Callable[..., Outcome]
@@ -83,7 +83,7 @@ def test_every_number_is_read_in_one_way(call: Call, verb: str) -> None:
 
 def test_the_walk_of_the_verbs_finds_numbers() -> None:
     numeric = {f"{verb} {flag}" for verb, one in verbs().items() for flag, each in options(one) if is_numeric(each)}
-    assert len(numeric) > 60
+    assert len(numeric) > 30
     assert {
         "listen --gain",
         "export --max-drop",
@@ -96,13 +96,11 @@ def test_the_walk_of_the_verbs_finds_numbers() -> None:
 
 @pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e999"])
 def test_numbers_of_a_configuration_file_are_finite(call: Call, tmp_path: Path, word: str) -> None:
-    numbers = [name for name, value in vars(Settings(corpus="demo", ipc=1)).items() if isinstance(value, float)]
+    numbers = [each for each in SETTINGS.values() if each.kind == "float"]
     assert numbers
-    assert {name for name, value in vars(Settings(corpus="demo", ipc=1)).items() if isinstance(value, int | float)} == {
-        *BOUNDS
-    }
-    for name in numbers:
-        (tmp_path / "c.toml").write_text(f"ipc = 1\n{name} = {word}\n".replace("1e999", "inf"))
+    for name in (each.key for each in numbers):
+        method = f'method = "{owner(name)}"\n' if owner(name) else ""
+        (tmp_path / "c.toml").write_text(f"{method}ipc = 1\n{name} = {word}\n".replace("1e999", "inf"))
         code, _, said = call("distill", "corpus", "--corpus", "folder", "--config", str(tmp_path / "c.toml"))
         require_good_end(code, said)
         assert code == 2, name
@@ -180,28 +178,34 @@ def test_flags_without_effect_are_refused(call: Call, line: tuple[str, ...], fla
     assert said.startswith(f"error: {flag} ")
 
 
-def valid(name: str) -> str:
-    """A value of a setting, right by itself."""
-    default = getattr(Settings, name)
-    return {"start_from": "real", "memory": "lean"}.get(name) or str(default or BOUNDS[name][1])
-
-
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_setting_that_the_method_does_not_read_is_refused(call: Call, tmp_path: Path, method: str) -> None:
-    for name, readers in READ_BY.items():
-        flag = "--from" if name == "start_from" else f"--{name.replace('_', '-')}"
-        given = ("--corpus", "folder", "--ipc", "1", "--method", method, "--out", str(tmp_path / "run"))
-        if method in readers:
+    given = ("--corpus", "folder", "--ipc", "1", "--method", method, "--out", str(tmp_path / "run"))
+    for key, setting in SETTINGS.items():
+        if owner(key) in ("", method):
             continue
-        code, _, said = call("distill", "corpus", *given, flag, valid(name))
+        code, _, said = call(
+            "distill",
+            "corpus",
+            *given,
+            "--set",
+            f"{key}={setting.default or setting.high:g}" if setting.kind != "str" else f"{key}={setting.default}",
+        )
+        require_good_end(code, said)
         assert code == 2
-        assert said.startswith(f"error: {flag} has no effect"), said
-        assert all(f"--method {each}" in said.splitlines()[1] for each in readers)
+        assert f"{key} is a setting of --method {owner(key)}" in said, said
 
 
-def test_every_setting_with_readers_is_one_and_so_are_they() -> None:
-    assert set(READ_BY) <= set(vars(Settings(corpus="demo", ipc=1)))
-    assert {each for readers in READ_BY.values() for each in readers} <= set(METHODS)
+@pytest.mark.parametrize("method", ["random", "herding", "kcenter"])
+@pytest.mark.parametrize("flag", [("--from", "mix"), ("--set", "check_every=3"), ("--set", "patience=2")])
+def test_chosen_clips_have_no_start_and_no_checks(
+    call: Call, tmp_path: Path, method: str, flag: tuple[str, str]
+) -> None:
+    given = ("--corpus", "folder", "--ipc", "1", "--method", method, "--out", str(tmp_path / "run"))
+    code, _, said = call("distill", "corpus", *given, *flag)
+    require_good_end(code, said)
+    assert code == 2
+    assert "has no effect" in said
 
 
 # Surroundings --------------------------------------------------------------------------------------------------------
