@@ -15,11 +15,11 @@ from edgeser.audit.copies import (
     shifted_distances,
     source_figures,
 )
+from edgeser.config.settings import Settings
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import prepare
 from edgeser.distill.starts import SOURCES, draws, mix
 from edgeser.experts import Ensemble
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 
 RANDOM = np.random.default_rng(0)

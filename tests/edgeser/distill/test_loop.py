@@ -146,7 +146,6 @@ def test_a_checkpoint_holds_a_position_as_it_is(tmp_path: Path) -> None:
 # The early stop ------------------------------------------------------------------------------------------------------
 
 COUNTING = Method(
-    "counts its iterations",
     begin=lambda assignment: {"items": np.zeros((1, 2, 2), np.float32), "memory": np.array([0])},
     improve=lambda assignment, state, iteration: (
         {"items": state["items"] + 1, "memory": state["memory"] + 10},
