@@ -269,7 +269,7 @@ def diverging(number: int, loss: float, item: float) -> Method:
         bad = {**following, "items": following["items"] * np.float32(item)}
         return (bad, {"loss": loss}) if iteration == number else (following, values)
 
-    return replace(COUNTING, improve=improve, rates=("step_size", "item_rate"))
+    return replace(COUNTING, improve=improve, rates=("mtt.step_size", "mtt.item_rate"))
 
 
 @pytest.mark.parametrize(
@@ -287,8 +287,8 @@ def test_what_diverges_is_stopped_and_the_last_good_state_kept(
     given = counting(assignment, 9, 0, 1)
     with pytest.raises(DivergedError, match=f"the loss of iteration 4 .*{what}") as caught:
         run_method(run, diverging(3, loss, item), given, ignore_progress)
-    step_size, item_rate = given.settings.mtt.step_size, given.settings.item_rate
-    assert caught.value.hint == f"use --step-size below {step_size:g} or --item-rate below {item_rate:g}"
+    own = given.settings.mtt
+    assert caught.value.hint == f"set mtt.step_size below {own.step_size:g} or mtt.item_rate below {own.item_rate:g}"
     kept = load_checkpoint(run.checkpoint)
     assert kept.done == 3
     assert (kept.state["items"] == 3).all()
