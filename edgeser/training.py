@@ -153,7 +153,7 @@ def train_on_set(
         indices = batch_indices(len(recipes), schedule.batch, seed, step)
         return views(indices), torch.from_numpy(distilled.labels_of(indices))
 
-    with advising(f"distil with --peak-rate below {schedule.peak_rate:g}"):
+    with advising(f"set peak_rate below {schedule.peak_rate:g} and distil again"):
         parameters = train(graph, start, batch_of, schedule, advance)
     return with_statistics(graph, parameters, map(views, statistics_batches(len(recipes), schedule.batch)))
 

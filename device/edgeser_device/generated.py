@@ -1,4 +1,4 @@
-"""Points drawn from a generator: what a kit with ``--ship generator`` trains on instead of stored items.
+"""Points drawn from a generator: what a kit with ``gan.ship=generator`` trains on instead of stored items.
 
     source = open_source(kit, Drawing(points=50, fresh=True), schedule, seed=0, threads=4)
     distilled, items = source(step)
@@ -187,7 +187,7 @@ def open_source(
     if drawing != Drawing():
         raise KitError(
             f"{kit.path} holds items and no generator, so no points can be drawn",
-            "leave out --points, or distil with --method gan --ship generator and pack again",
+            "leave out --points, or distil with --method gan --set gan.ship=generator and pack again",
         )
     given = kit.distilled, kit.distilled.items()
     return lambda _: given

@@ -8,7 +8,7 @@ equal when their characteristic functions Phi(t) = E exp(i t.f) are; at random f
 The features are those of an expert on its way from its start to its end, start + b (end - start) with a random b: early
 features are general, late ones tell emotions apart. The experts' cross-entropy holds each item at its class.
 
-With ``--dp`` all this is replaced by :mod:`edgeser.distill.noisy_match`.
+With ``match.dp`` all this is replaced by :mod:`edgeser.distill.noisy_match`.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def test_points_from_a_kit_without_a_generator_are_refused(tmp_path: Path) -> No
     plain = read_kit(write_kit(tmp_path).path)
     with pytest.raises(KitError, match="no generator") as caught:
         train(plain, tmp_path / "model", Settings(drawing=Drawing(points=5)))
-    assert "--ship generator" in caught.value.hint
+    assert "gan.ship=generator" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_results_of_other_items_are_not_packed(copy: Run, tmp_path: Path) -> Non
 def test_an_audit_is_refused_before_anything_is_read(copy: Run) -> None:
     with pytest.raises(AuditError, match="draws its items from a generator") as caught:
         audit(copy, AuditPlan(0, folder="/gone"), ALONE)
-    assert "--ship items" in caught.value.hint
+    assert "gan.ship=items" in caught.value.hint
 
 
 def test_the_report_says_what_the_kit_holds(copy: Run) -> None:

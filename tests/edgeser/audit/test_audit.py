@@ -18,7 +18,7 @@ from edgeser.audit.audit import AuditPlan, audit, prepare_audit
 from edgeser.audit.cost import foretell
 from edgeser.audit.tables import audit_table
 from edgeser.config.settings import Settings
-from edgeser.config.values import changed, settings_of
+from edgeser.config.values import changed, settings_of, to_toml
 from edgeser.distill.pipeline import distill
 from edgeser.errors import AuditError, RunError, SettingsError
 from edgeser.report.evidence import read_audit
@@ -144,7 +144,7 @@ def test_a_start_that_does_not_exist() -> None:
 def test_a_run_whose_recordings_are_gone_says_which_command_helps(tiny_run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_run.folder, tmp_path / "run"))
     settings = replace(tiny_run.settings(), corpus="emodb", folder=str(tmp_path / "gone"))
-    (folder / "config.toml").write_text(settings.to_toml())
+    (folder / "config.toml").write_text(to_toml(settings, settings))
     with pytest.raises(AuditError, match="cannot be computed again") as caught:
         audit(Run(folder), AuditPlan(0), Workers(1))
     assert f"edgeser audit {folder} --folder DIR" in caught.value.hint

@@ -88,7 +88,6 @@ def test_the_walk_of_the_verbs_finds_numbers() -> None:
         "listen --gain",
         "export --max-drop",
         "bench --budget-ms",
-        "distill --share",
         "data check --jobs",
     } <= numeric
     assert set(BASES) == set(verbs()) - {"doctor", "demo"}

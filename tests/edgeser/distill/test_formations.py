@@ -68,9 +68,9 @@ def test_a_run_with_formations_trains_a_student(tiny: Settings, tmp_path: Path) 
 def test_more_log_mels_than_clips_are_refused(tiny: Settings) -> None:
     material = prepare(replace(tiny, method="random"), Workers(1))
     clips = int(np.bincount(material.task.labels).min())
-    with pytest.raises(SettingsError, match="with --formations 8") as caught:
+    with pytest.raises(SettingsError, match="with samples_per_item 8") as caught:
         prepare(changed(tiny, {"method": "random", "ipc": clips, "samples_per_item": 8}), Workers(1))
-    assert caught.value.hint == "use --formations 1"
+    assert caught.value.hint == "set samples_per_item to 1"
 
 
 def test_a_generator_draws_whole_log_mels(tiny: Settings) -> None:

@@ -201,10 +201,10 @@ def test_weights_that_make_its_second_loss_large_are_no_divergence(given: Assign
 def test_each_loss_can_be_off(given: Assignment, name: str) -> None:
     """The loss is the sum of what is on, and the generator changes in another way where the loss is not zero."""
     state = gan.begin(given)
-    off = replace(given, settings=replace(given.settings, **{f"{name}_weight": 0.0}))
+    off = replace(given, settings=changed(given.settings, {f"gan.{name}_weight": 0.0}))
     (one, both), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
     for settings, found in ((given.settings, both), (off.settings, values)):
-        game = sum(getattr(settings, f"{each}_weight") * found[each] for each in LOSSES)
+        game = sum(getattr(settings.gan, f"{each}_weight") * found[each] for each in LOSSES)
         expected = gan.FIDELITY * found["apart"] + game
         assert found["loss"] == pytest.approx(expected, rel=1e-4)
     same = np.array_equal(one["generator.bases"], other["generator.bases"])

@@ -146,7 +146,6 @@ def test_a_checkpoint_holds_a_position_as_it_is(tmp_path: Path) -> None:
 # The early stop ------------------------------------------------------------------------------------------------------
 
 COUNTING = Method(
-    "counts its iterations",
     begin=lambda assignment: {"items": np.zeros((1, 2, 2), np.float32), "memory": np.array([0])},
     improve=lambda assignment, state, iteration: (
         {"items": state["items"] + 1, "memory": state["memory"] + 10},
@@ -272,7 +271,7 @@ def diverging(number: int, loss: float, item: float) -> Method:
         bad = {**following, "items": following["items"] * np.float32(item)}
         return (bad, {"loss": loss}) if iteration == number else (following, values)
 
-    return replace(COUNTING, improve=improve, rates=("step_size", "item_rate"))
+    return replace(COUNTING, improve=improve, rates=("mtt.step_size", "mtt.item_rate"))
 
 
 @pytest.mark.parametrize(
@@ -290,8 +289,8 @@ def test_what_diverges_is_stopped_and_the_last_good_state_kept(
     given = counting(assignment, 9, 0, 1)
     with pytest.raises(DivergedError, match=f"the loss of iteration 4 .*{what}") as caught:
         run_method(run, replace(given, method=diverging(3, loss, item)), ignore_progress)
-    step_size, item_rate = given.settings.mtt.step_size, given.settings.mtt.item_rate
-    assert caught.value.hint == f"use --step-size below {step_size:g} or --item-rate below {item_rate:g}"
+    own = given.settings.mtt
+    assert caught.value.hint == f"set mtt.step_size below {own.step_size:g} or mtt.item_rate below {own.item_rate:g}"
     kept = load_checkpoint(run.checkpoint)
     assert kept.done == 3
     assert (kept.state["items"] == 3).all()

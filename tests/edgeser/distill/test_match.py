@@ -77,4 +77,4 @@ def test_a_loss_that_is_not_finite_names_the_setting(given: Assignment) -> None:
     broken = {**state, "items": np.full_like(state["items"], np.nan)}
     with pytest.raises(DivergedError, match="iteration 4 is") as caught:
         match.improve(given, broken, 3)
-    assert "--item-rate" in caught.value.hint
+    assert "match.item_rate" in caught.value.hint

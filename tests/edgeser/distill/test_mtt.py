@@ -185,4 +185,4 @@ def test_what_is_not_finite_is_an_error(assignment: Assignment, where: str) -> N
         assignment = replace(assignment, trajectories=(Trajectory(spoilt, {}),))
     with pytest.raises(DivergedError, match="matching loss of iteration 1") as caught:
         mtt.improve(assignment, state, 0)
-    assert "--step-size" in caught.value.hint
+    assert "mtt.step_size" in caught.value.hint

@@ -141,7 +141,7 @@ def test_losses_that_stay_above_the_bound_are_an_error(assignment: Assignment) -
     hopeless = {**states[-1], "run": np.array([mtt.LONGEST_RUN - 1])}
     with pytest.raises(DivergedError, match=r"above 0\.001 in 50 iterations in a row") as caught:
         mtt.improve(given, hopeless, 60)
-    assert "--step-size below 0.02 or --student-steps below 3" in caught.value.hint
+    assert "mtt.step_size below 0.02 or mtt.student_steps below 3" in caught.value.hint
 
 
 def test_one_good_match_ends_a_run_of_bad_ones(assignment: Assignment) -> None:

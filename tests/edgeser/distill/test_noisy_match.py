@@ -1,4 +1,4 @@
-"""--dp: the noise is what the accountant says, one clip moves no more than is promised, and no clip is seen twice."""
+"""match.dp: the noise is what the accountant says, one clip moves no more than promised, no clip is seen twice."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import pytest
 
 from edgeser import training
 from edgeser.config.settings import Settings
-from edgeser.config.values import changed
+from edgeser.config.values import changed, to_toml
 from edgeser.distill.expert_jobs import label_jobs, trajectory_jobs
 from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import load_checkpoint
@@ -153,10 +153,10 @@ def test_a_student_that_diverges_in_a_check_is_named_with_its_setting(
     """What the method began with is kept."""
     monkeypatch.setattr(training, "LARGEST_LOSS", 0.5)  # below that of any student in its first step
     settings, out = replace(tiny, check_every=1), with_experts_of(tiny_run, tmp_path / "run")
-    (out / "config.toml").write_text(settings.to_toml())
+    (out / "config.toml").write_text(to_toml(settings, settings))
     with pytest.raises(DivergedError, match=r"the loss of step 1 is \d") as caught:
         distill(settings, out, ALONE, resume=True, warn=silent)
-    assert caught.value.hint == "distil with --peak-rate below 0.01"
+    assert caught.value.hint == "set peak_rate below 0.01 and distil again"
     kept = load_checkpoint(out / "checkpoint" / "state.safetensors")
     assert (kept.done, kept.checked) == (0, -1)
     assert np.isfinite(kept.state["items"]).all()
@@ -329,10 +329,11 @@ def test_a_killed_run_of_every_method_ends_with_the_same_bits(
     method: str, tiny: Settings, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """Killed where it learns, after a check; a method that does not learn is killed where its experts are trained."""
-    small = {"iterations": 30, "check_every": 10, "patience": 50, "experts": 2, "method": method}
-    settings = replace(tiny, **small)
+    small = {"check_every": 10, "patience": 50, "experts.count": 2, "method": method}
+    small |= {f"{method}.iterations": 30} if METHODS[method].improve else {}
+    settings = changed(tiny, small)
     config, out = tmp_path / "config.toml", tmp_path / "broken"
-    config.write_text(settings.to_toml())
+    config.write_text(to_toml(settings, settings))
     words = ("distill", "--config", str(config), "--out", str(out), "--jobs", "1", "--resume")
     event, count = ("iteration", 13) if METHODS[method].improve else ("expert", 1)
     running = subprocess.Popen([sys.executable, "-c", KILLED, *words], stdout=subprocess.DEVNULL, env=os.environ)

@@ -88,8 +88,8 @@ def test_a_run_holds_the_memory_that_was_foretold(
 ) -> None:
     """Time is another matter: who else computes now is not who computes then."""
     words = (
-        "distill", "--corpus", "demo", "--method", method, "--ipc", "4", "--expert-steps", "60", "--steps", "60",
-        *moving, "--jobs", jobs, "--json",
+        "distill", "--corpus", "demo", "--method", method, "--ipc", "4", "--set", "experts.steps=60", "--steps", "60",
+        *(("--set", "mtt.iterations=6") if method == "mtt" else ()), "--set", "check_every=3", "--jobs", jobs, "--json",
     )  # fmt: skip
     plan = json.loads(run_edgeser(*words, "--dry-run", timeout=600, check=True).stdout)["plan"]
     run = json.loads(run_edgeser(*words, "--out", tmp_path / "run", timeout=600, check=True).stdout)

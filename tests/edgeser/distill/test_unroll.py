@@ -263,7 +263,7 @@ def test_what_is_not_finite_is_an_error(given: Assignment, where: str) -> None:
         state[where] = np.full_like(state[where], np.nan)
     with pytest.raises(DivergedError, match="the loss of iteration 1") as caught:
         unroll.improve(given, state, 0)
-    assert "--peak-rate below 0.01" in caught.value.hint
+    assert "peak_rate below 0.01" in caught.value.hint
 
 
 # What is shipped -----------------------------------------------------------------------------------------------------

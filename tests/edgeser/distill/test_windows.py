@@ -13,6 +13,7 @@ SETTINGS = settings_of(
     {
         "samples_per_item": 1,
         "corpus": "demo",
+        "method": "mtt",
         "ipc": 1,
         "mtt.min_start_epoch": 2,
         "mtt.first_max_start_epoch": 5,
