@@ -10,7 +10,6 @@ Every worker computes with one thread, so that a result does not depend on how m
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,9 +83,7 @@ class Workers:
         calls = (delayed(_alone)(function, each) for each in arguments)
         options = BACKENDS[self.backend]()
         try:
-            with _deaf_to_interrupts():
-                found = Parallel(n_jobs=min(self.jobs, len(arguments)), **options)(calls)
-            yield from found
+            yield from Parallel(n_jobs=min(self.jobs, len(arguments)), **options)(calls)
         except TerminatedWorkerError as error:
             raise WorkerError(
                 "a worker process died, most likely because the memory was full",
@@ -99,22 +96,6 @@ class Workers:
             from joblib.externals.loky import get_reusable_executor
 
             get_reusable_executor(reuse=True).shutdown(wait=True)
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start no process in the block that Ctrl-C reaches: this one ends the others, and they have nothing to say.
-
-    Processes inherit what is blocked here; what comes meanwhile is delivered at the end of the block.
-    """
-    from joblib.externals.loky.backend.resource_tracker import ensure_running
-
-    ensure_running()  # it would end the blocking when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
