@@ -365,8 +365,8 @@ def test_each_runtime_is_scored_by_itself(
     monkeypatch.setattr("edgeser_device.model.load_model", lambda _: SimpleNamespace(formats=("tflite",)))
     monkeypatch.setattr("edgeser_device.bench.run_bench", lambda *_: Bench(tuple(rows), (), {}))
     board.bench(Path("m"), threads=1, test=tmp_path, corpus="demo", as_json=True)
-    assert asked == [("tflite", "litert"), ("tflite", "another")]
-    assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [0.0, 1.0]
+    assert asked == [("tflite", "another"), ("tflite", "litert")]
+    assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [1.0, 0.0]
 
 
 def test_the_doctor(run_edgeser: Run) -> None:

@@ -25,8 +25,9 @@ LONG = 2000
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_is_tried_and_multiplied(method: str) -> None:
+    checks = 0 if METHODS[method].improve is None else LONG // 4
     settings = changed(
-        Settings(corpus="demo", method=method, ipc=2, width=0.25, views=4, steps=LONG, check_every=LONG // 4),
+        Settings(corpus="demo", method=method, ipc=2, width=0.25, views=4, steps=LONG, check_every=checks),
         {
             **{f"{each}.iterations": LONG for each in METHODS if f"{each}.iterations" in SETTINGS},
             "experts.count": 4,
@@ -77,7 +78,8 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "jobs", "moving"), [("mtt", 2, ("--iterations", "6", "--check-every", "3")), ("random", 1, ())]
+    ("method", "jobs", "moving"),
+    [("mtt", 2, ("--set", "mtt.iterations=6", "--set", "check_every=3")), ("random", 1, ())],
 )
 def test_a_run_holds_the_memory_that_was_foretold(
     method: str,
@@ -89,7 +91,7 @@ def test_a_run_holds_the_memory_that_was_foretold(
     """Time is another matter: who else computes now is not who computes then."""
     words = (
         "distill", "--corpus", "demo", "--method", method, "--ipc", "4", "--set", "experts.steps=60", "--steps", "60",
-        *(("--set", "mtt.iterations=6") if method == "mtt" else ()), "--set", "check_every=3", "--jobs", jobs, "--json",
+        *moving, "--jobs", jobs, "--json",
     )  # fmt: skip
     plan = json.loads(run_edgeser(*words, "--dry-run", timeout=600, check=True).stdout)["plan"]
     run = json.loads(run_edgeser(*words, "--out", tmp_path / "run", timeout=600, check=True).stdout)
