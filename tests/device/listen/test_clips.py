@@ -196,7 +196,7 @@ def test_remarks_on_what_was_recorded() -> None:
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("a", "a"), ("a b", '"a b"'), ("50%", "50%%"), ("$HOME", "$HOME"), ('say "x"', '"say \\"x\\""'), ("", '""')],
+    [("a", "a"), ("a b", '"a b"'), ("50%", "50%%"), ("$HOME", "$$HOME"), ('say "x"', '"say \\"x\\""'), ("", '""')],
 )
 def test_words_of_a_unit(word: str, expected: str, tmp_path: Path) -> None:
     (command,) = [
