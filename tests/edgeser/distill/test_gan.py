@@ -39,6 +39,7 @@ def given(assignment: Assignment) -> Assignment:
             "gan.iterations": 20,
             "gan.pretraining": 0.5,
             "views": 4,
+            "steps": 100,
         }
     )
     return replace(assignment, settings=own, method=METHODS["gan"])

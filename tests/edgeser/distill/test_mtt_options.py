@@ -25,7 +25,14 @@ from edgeser.students import initial_weights
 from edgeser_device.progress import ignore_progress
 from edgeser_export.reference import softmax
 
-ALL = {"label_rate": 0.05, "item_average": 0.5, "gate": 0.5, "first_window": 0, "student_batch": 4, "memory": "lean"}
+ALL = {
+    "label_rate": 0.05,
+    "ema_decay": 0.5,
+    "loss_threshold": 0.5,
+    "first_max_start_epoch": 0,
+    "student_batch": 4,
+    "memory": "lean",
+}
 """Every option at once; some matches of the small task are worse than the gate, some better."""
 
 
@@ -112,7 +119,7 @@ def test_logits_of_hard_labels_match_as_hard_labels_do(assignment: Assignment) -
 
 
 def test_a_match_worse_than_the_gate_changes_nothing_and_is_counted(assignment: Assignment) -> None:
-    states, logged = after(having(assignment, gate=1e-3), 3)
+    states, logged = after(having(assignment, loss_threshold=1e-3), 3)
     assert [values["skipped"] for values in logged] == [1, 2, 3]
     for name in states[0]:
         if name not in ("skipped", "run"):
@@ -135,7 +142,7 @@ def test_updates_after_a_skipped_one_are_those_that_come_first(assignment: Assig
 
 
 def test_losses_that_stay_above_the_bound_are_an_error(assignment: Assignment) -> None:
-    given = having(assignment, gate=1e-3)
+    given = having(assignment, loss_threshold=1e-3)
     states, _ = after(given, 1)
     assert states[-1]["run"].tolist() == [1]
     hopeless = {**states[-1], "run": np.array([mtt.LONGEST_RUN - 1])}
@@ -154,7 +161,7 @@ def test_one_good_match_ends_a_run_of_bad_ones(assignment: Assignment) -> None:
 
 def test_a_gate_wide_open_still_has_a_bound(assignment: Assignment) -> None:
     """A huge step takes the student so far away that the loss is above ten."""
-    given = having(assignment, gate=1e6, step_size=5.0)
+    given = having(assignment, loss_threshold=1e6, step_size=5.0)
     state = {**mtt.begin(given), "run": np.array([mtt.LONGEST_RUN - 1])}
     with pytest.raises(DivergedError, match="above 10 in 50 iterations"):
         mtt.improve(given, state, 0)
@@ -165,7 +172,7 @@ def test_a_gate_wide_open_still_has_a_bound(assignment: Assignment) -> None:
 
 def test_what_is_shipped_is_the_average_of_the_items(assignment: Assignment) -> None:
     plain, _ = after(having(assignment), 3)
-    states, _ = after(having(assignment, item_average=0.8), 3)
+    states, _ = after(having(assignment, ema_decay=0.8), 3)
     average = plain[0]["items"]
     for state, raw in zip(states[1:], plain[1:], strict=True):
         average = 0.8 * average + 0.2 * raw["items"]
@@ -203,7 +210,7 @@ def test_step_sizes_that_are_not_finite_are_not_chosen(assignment: Assignment, m
 
 def test_starts_follow_the_window_as_it_grows(assignment: Assignment) -> None:
     """Three epochs, a span of one: from 0 alone in the first iteration to 2 alone in the last."""
-    given = having(assignment, first_window=0, start_window=2, earliest_start=2, iterations=21)
+    given = having(assignment, first_max_start_epoch=0, max_start_epoch=2, min_start_epoch=2, iterations=21)
     epochs = [mtt.draw_match(given, iteration).epoch for iteration in range(21)]
     assert set(epochs[:5]) == {0}
     assert set(epochs[16:]) == {2}
@@ -230,7 +237,7 @@ def test_a_small_batch_is_drawn_anew_in_every_step(assignment: Assignment) -> No
 
 def test_only_the_epochs_that_are_used_are_trained(assignment: Assignment) -> None:
     settings = having(
-        assignment, ipc=4, start_window=3, window_growth=2.0, expert_span=3, init_epoch=0, method="mtt"
+        assignment, ipc=4, max_start_epoch=3, start_epoch_growth=2.0, expert_span=3, init_epoch=0, method="mtt"
     ).settings
     jobs = needed_experts(METHODS["mtt"], settings, assignment.task)
     assert epochs_used(settings) == 3 + 4 + 3

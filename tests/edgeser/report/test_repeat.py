@@ -76,12 +76,14 @@ def test_defaults_are_not_named_and_folders_neither() -> None:
 
 
 @pytest.mark.parametrize("changed", [{}, {"method": "herding"}, {"seed": 3, "split": "quick"}])
-def test_a_run_of_vectors_is_repeated_from_a_file(changed: dict[str, object]) -> None:
+def test_a_run_of_vectors_is_repeated_from_a_file(changed: dict[str, object], tmp_path: Path) -> None:
     method = changed.get("method", "gan")
     settings = settings_of({"method": method, "corpus": "features", "folder": "/some/where.npz", "ipc": 6, **changed})
     command = distill_command(settings)
     assert command.startswith("edgeser distill --features FILE ")
-    assert replace(read_back(command), folder="/some/where.npz") == settings
+    (tmp_path / "vectors.npz").touch()
+    there = read_back(command.replace("FILE", str(tmp_path / "vectors.npz")))
+    assert replace(there, folder="/some/where.npz") == settings
 
 
 def test_an_evaluation_is_repeated_with_its_rows() -> None:
