@@ -128,17 +128,17 @@ def test_a_run_that_was_interrupted_is_resumed_with_the_same_vectors_only(file: 
     cut = distilled(file, tmp_path / "cut", **{"gan.iterations": 6})
     (cut.folder / "distilled.safetensors").unlink()
     with pytest.raises(RunError, match="already holds a run"):
-        distilled(file, cut.folder, iterations=6)
+        distilled(file, cut.folder, **{"gan.iterations": 6})
     before, content = (cut.folder / "run.json").read_bytes(), file.read_bytes()
     for array in ("features", "labels", "speakers"):
         file.write_bytes(content)
         changed_copy(file, file, array)
         with pytest.raises(RunError, match=r"the corpus has other .* than when the run") as caught:
-            distilled(file, cut.folder, resume=True, iterations=6)
+            distilled(file, cut.folder, resume=True, **{"gan.iterations": 6})
         assert "--out" in caught.value.hint
         assert (cut.folder / "run.json").read_bytes() == before
     file.write_bytes(content)
-    run = distilled(file, cut.folder, resume=True, iterations=6)
+    run = distilled(file, cut.folder, resume=True, **{"gan.iterations": 6})
     for name in ("distilled.safetensors", "generator.safetensors", "run.json"):
         assert (run.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
