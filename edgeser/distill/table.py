@@ -14,6 +14,7 @@ from edgeser.errors import SettingsError
 from edgeser.representation import representation_of
 from edgeser.students import build
 from edgeser_device.formations import FORMATS
+from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -54,7 +55,13 @@ OF_ITERATIONS = ("start", "check_every", "patience")
 
 
 def find_method(name: str) -> Method:
-    """The row of a method."""
+    """The row of a method.
+
+    Raises:
+        SettingsError: There is no such method.
+    """
+    if name not in METHODS:
+        raise SettingsError(f"there is no method {name!r}", choice_hint(name, METHODS))
     return METHODS[name]
 
 

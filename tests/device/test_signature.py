@@ -216,6 +216,6 @@ def test_other_private_keys_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "other.key"
     path.write_bytes(b"Expires: 9000-01-01\n" + made)
     with pytest.raises(
-        KeyFileError, match="holds no private key of Ed25519" if kind != "a public key" else "no public"
+        KeyFileError, match="holds no private key of Ed25519" if kind != "a public key" else "not a public key"
     ):
         (read_public if kind == "a public key" else read_private)(path)

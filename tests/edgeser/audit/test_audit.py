@@ -136,7 +136,7 @@ def test_shadows_come_in_pairs(shadows: int) -> None:
 
 
 def test_a_start_that_does_not_exist() -> None:
-    with pytest.raises(SettingsError, match="cannot begin as 'mx'") as caught:
+    with pytest.raises(SettingsError, match="--from is 'mx'") as caught:
         AuditPlan(4, starts=("mx",))
     assert "mix" in caught.value.hint
 
