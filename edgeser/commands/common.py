@@ -46,7 +46,7 @@ def refuse_ignored(context: typer.Context, needs: Mapping[str, str] = NONE, excl
     """Refuse flags that would have no effect beside the others.
 
     Args:
-        context: Of the verb, which knows what was given.
+        context: The context of the verb, which knows what was given.
         needs: Parameters without effect, each with the one that it needs.
         excludes: Parameters without effect, each with the one that excludes it.
 

@@ -40,7 +40,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
-    """Run the whole chain on the built-in corpus, in under three minutes on two cores.
+    """Run the whole chain on the built-in corpus, which takes some minutes on two cores.
 
     The corpus is synthetic speech that shows the tool, not human emotion.
     """

@@ -62,7 +62,7 @@ PrintUnit = Annotated[
 
 
 SOURCES = {"device": "wav", "backend": "wav"}
-"""Of a microphone, which a recording replaces."""
+"""These settings concern a microphone, which a recording replaces."""
 
 
 def _thresholds(gate: str | None) -> dict[str, str]:

@@ -64,7 +64,7 @@ def test_in_the_middle_it_is_nearly_students_interval() -> None:
 
 @pytest.mark.parametrize(("middle", "seeds"), [(0.5, 3), (0.8, 5), (0.95, 5)])
 def test_intervals_cover_the_mean_of_more_seeds(middle: float, seeds: int) -> None:
-    """Of a thousand evaluations about 95 % have the mean of all seeds in their interval."""
+    """About 95 % of a thousand evaluations have the mean of all seeds in their interval."""
     random = np.random.default_rng(0)
     rows = random.beta(40 * middle, 40 * (1 - middle), (1000, seeds))
     intervals = [mean_interval(row.tolist()) for row in rows]

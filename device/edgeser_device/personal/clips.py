@@ -113,7 +113,7 @@ def fault_of(samples: NDArray[np.float32], spec: FrontendSpec) -> str:
 
 
 def _spare(same: Sequence[Path], classes: Mapping[Path, int]) -> list[Skipped]:
-    """Of equal recordings all but the first; all of them where they lie in folders of several emotions."""
+    """Return of equal recordings all but the first, and all of them where they lie in folders of several emotions."""
     if len({classes[path] for path in same}) > 1:
         return [Skipped(path, f"{path} lies in the folder of another emotion, too") for path in same]
     return [Skipped(path, f"{path} is a copy of {same[0]}") for path in same[1:]]
