@@ -28,12 +28,12 @@ def methods(
 
     The settings that have an option of their own are in edgeser distill --help.
     """
-    from rich.table import Table
+    from edgeser.sheet import Sheet
 
     if name is None:
-        table = Table("method", "what it makes")
+        table = Sheet("method", "what it makes")
         for method, summary in METHODS.items():
-            table.add_row(method, summary)
+            table.add(method, summary)
         print_json({"schema": 1, "methods": dict(METHODS)}) if as_json else print_rich(table)
         return
     SETTINGS["method"].check(name)
@@ -44,7 +44,7 @@ def methods(
     if as_json:
         print_json({"schema": 1, "method": name, "summary": METHODS[name], "settings": [asdict(row) for row in rows]})
         return
-    table = Table("setting", "default", "allowed", "meaning", title=METHODS[name])
+    table = Sheet("setting", "default", "allowed", "meaning", title=METHODS[name])
     for row in rows:
-        table.add_row(row.key, row.usual, row.allowed, row.help)
+        table.add(row.key, row.usual, row.allowed, row.help)
     print_rich(table)

@@ -63,7 +63,7 @@ def test_every_command_is_shown(kit: Kit) -> None:
     assert "device service --folder" in lines[-1]
     assert text.count("device service") == 1
     assert lines[0].startswith("ssh -o ControlMaster=auto")
-    assert "-p 2222 -- pi@raspberrypi.local" in lines[1]
+    assert "-o Port=2222 -- pi@raspberrypi.local" in lines[1]
     assert sum(line.startswith("sftp ") for line in lines) == 3
     assert text.count("sha256sum --check") == 3
     assert "sudo" not in text

@@ -20,12 +20,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from edgeser.audit.tables import audit_table
-from edgeser.commands import data, tables
+from edgeser.commands import data, methods, tables
 from edgeser.corpora import load_corpus
 from edgeser.corpora.check import check_corpus
 from edgeser.corpora.check_table import render_check
 from edgeser.demo import Summary, summary_table
-from edgeser.distill.plan import plan_table
 from edgeser.sheet import Sheet
 from edgeser.tables import comparison_table, evaluation_tables
 from edgeser_device.bench import Bench
@@ -155,13 +154,6 @@ def audited(_: Path, __: pytest.MonkeyPatch) -> object:
     return audit_table(json.loads((HERE / "audit" / "example.json").read_text()))
 
 
-def planned(_: Path, __: pytest.MonkeyPatch) -> object:
-    seconds = {"start": 2.0, "features": 3.4, "experts": 99.6, "checks": 3.0}
-    memory = dict.fromkeys(seconds, 1234.0)
-    plan = {"seconds": seconds, "total_seconds": 108.0, "rss_mb": memory, "peak_rss_mb": 1234.0, "checks": 4}
-    return plan_table(plan)
-
-
 def checked(folder: Path, _: pytest.MonkeyPatch) -> object:
     for label in ("anger", "neutral"):
         for clip in sorted(DEMO.glob(f"f1_{label}_0[12].ogg")):
@@ -218,6 +210,13 @@ def listed(_: Path, patch: pytest.MonkeyPatch) -> object:
     return shown[0]
 
 
+def set_up(_: Path, patch: pytest.MonkeyPatch) -> object:
+    shown: list[object] = []
+    patch.setattr(methods, "print_rich", shown.append)
+    methods.methods("mtt")
+    return shown[0]
+
+
 def demonstrated(folder: Path, _: pytest.MonkeyPatch) -> object:
     uar = {"full": 0.8, "distilled": 0.79, "random": 0.6, "device": 0.78}
     training = {"seconds": 12.3, "peak_rss_mb": 160.0}
@@ -241,8 +240,8 @@ BENCH = Bench(tuple(ROWS), (SKIPPED,), MACHINE, {}, ROWS[0])
 
 Make = Callable[[Path, pytest.MonkeyPatch], object]
 TABLES: tuple[Make, ...] = (
-    evaluated, compared, audited, planned, checked, inspected, benched, diagnosed, installed, predicted, listed,
-    demonstrated,
+    evaluated, compared, audited, checked, inspected, benched, diagnosed, installed, predicted, listed,
+    set_up, demonstrated,
 )  # fmt: skip
 
 
@@ -265,8 +264,8 @@ def test_no_other_function_makes_a_table() -> None:
                     makers.add(function.name)
     assert makers == {
         "evaluation_table", "transfer_table", "convergence_table", "across_table", "comparison_table", "audit_table",
-        "plan_table", "render_check", "kit_table", "bench_table", "doctor_table", "status_table", "print_predictions",
-        "list_corpora", "summary_table", "_beside_each_other",
+        "render_check", "kit_table", "bench_table", "doctor_table", "status_table", "print_predictions",
+        "list_corpora", "methods", "summary_table", "_beside_each_other",
     }  # fmt: skip
 
 

@@ -35,8 +35,8 @@ EACH = 3
 
 @pytest.fixture(scope="module")
 def run(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    own = {"method": "gan", "ipc": EACH, "iterations": 2, "pretraining": 0.5, "latent": 8, "expert_steps": 2}
-    settings = changed(tiny, {**own, "gan.ship": "generator", "experts.count": 2})
+    few = {"gan.iterations": 2, "gan.pretraining": 0.5, "gan.codebook": 8, "experts.steps": 2, "experts.count": 2}
+    settings = changed(tiny, {"method": "gan", "ipc": EACH, "gan.ship": "generator", **few})
     return distill(settings, tmp_path_factory.mktemp("shipped") / "run", ALONE, resume=False, warn=lambda _: None)
 
 

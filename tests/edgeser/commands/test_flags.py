@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from edgeser.cli import app, main
+from edgeser.cli import main
+from edgeser.commands.app import app
 from edgeser.commands.flags import texts_in
 from edgeser.config.renamed import FLAGS
 from edgeser.config.settings import METHODS, SETTINGS
@@ -126,21 +127,9 @@ def test_what_is_wrong_is_said_in_two_lines(
 
 
 def test_an_old_option_is_told_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "--corpus",
-        "folder",
-        "--method",
-        "mtt",
-        "--ipc",
-        "2",
-        "--expert-span",
-        "2",
-        "--from",
-        "duet",
-        "--experts=1",
-    ]
+    old = ("--expert-span", "2", "--from", "duet", "--experts=1")
     with pytest.raises(SystemExit):
-        main(["distill", "/no/such/folder", *words])
+        main(["distill", "--corpus", "demo", "--method", "mtt", "--ipc", "1000", *old])
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert notes == [
         "note: --from duet is now: --from aligned",

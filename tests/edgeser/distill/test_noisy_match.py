@@ -99,7 +99,7 @@ def test_what_would_make_it_void_is_refused(changes: dict[str, object], message:
 
 def test_labels_of_experts_are_not_covered_and_it_says_so() -> None:
     hard, soft = (
-        guarantee(settings_of({"corpus": "demo", "ipc": 1, "match.dp": 4.0, "labels": labels}))
+        guarantee(settings_of({"corpus": "demo", "method": "match", "ipc": 1, "match.dp": 4.0, "labels": labels}))
         for labels in ("hard", "bank")
     )
     assert hard is not None
