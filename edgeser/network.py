@@ -188,3 +188,5 @@ def _apply(op: Op, weights: Tensors, values: Tensors, norm: Norm, operations: Op
         case Linear():
             bias = weights[f"{op.name}.bias"] if op.bias else None
             return functional.linear(values[op.source], weights[f"{op.name}.weight"], bias)
+        case _:
+            raise TypeError(f"students have no operation {op}")

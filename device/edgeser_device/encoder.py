@@ -3,9 +3,9 @@
     encoder = Encoder.open(card, data, threads=1)
     vectors = encoder(samples)                      # float32 (windows, size)
 
-An encoder is data: an ONNX file and a card. The front-end here is that of Whisper (Radford et al. 2022, arXiv 2212.04356)
-made fit for streams: frames of 25 ms every 10 ms whose powers do not depend on what comes later, while loudness and the
-floor, which do, are applied to each window. The mean of the sound is no part of it, because the reader removes it.
+An encoder is data: an ONNX file and a card. The front-end here is that of Whisper (Radford et al. 2022, arXiv
+2212.04356), made fit for streams: the powers of its frames (25 ms every 10 ms) do not depend on what comes later, while
+loudness and the floor, which do, are applied to each window. The reader has removed the mean of the sound before.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class EncoderCard:
 
     def __post_init__(self) -> None:
         whole = (self.frames, self.size, self.multiply_accumulates)
-        if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in whole):
+        if any(isinstance(value, bool) or value < 0 for value in whole):
             raise EncoderError(f"the card of {self.name!r} has sizes {whole}", "give whole numbers")
         if self.input not in ("mel", "pcm") or not 2 <= self.frames <= 3000 or not 1 <= self.size <= 65_536:
             raise EncoderError(
@@ -120,7 +120,7 @@ class Encoder:
         found = sha256(data).hexdigest()
         if found != card.sha256:
             raise EncoderError(
-                f"the file of the encoder {card.name} has the sha256 {found[:12]}..., its card says {card.sha256[:12]}...",
+                f"the file of the encoder {card.name} has the sha256 {found[:12]}, its card says {card.sha256[:12]}",
                 "fetch the encoder again: edgeser encoder fetch NAME",
             )
         try:

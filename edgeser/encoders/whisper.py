@@ -3,8 +3,8 @@
     weights = from_smart_turn(path, taps=(1, 2), tokens=150)     # int8 ONNX of Smart Turn v3.2
     weights = from_safetensors(path, taps=(2,), tokens=150)      # the usual names of openai/whisper-*
 
-Both give float32 arrays by the names of the op graph. Matrices are (out, in). Values of int8 files are multiplied out by
-their own scales, so that nothing has to be quantised again to run them.
+Both give float32 arrays by the names of the op graph. Matrices are (out, in). Values of int8 files are multiplied out
+by their own scales.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     data = write_encoder(graph, weights, {"name": "smart-turn-2"})
 
 The file has two inputs: ``mel``, float32 (windows, mels, frames), zero where a window is shorter; and ``tokens``, int64
-(windows,), the number of real tokens of each window, two frames a token. Its output ``vector`` is float32 (windows, size).
+(windows,), the number of real tokens of each window. Its output ``vector`` is float32 (windows, size).
 Padding is masked in attention and left out of the moments, so that a short window gives what it would give alone.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -188,33 +189,20 @@ class _Writer:
     def operation(self, op: Op) -> None:
         reads, out = [self.names[source] for source in sources(op)], self.names[op.name]
         match op:
-            case Conv1d():
-                parts = [self.weight(f"{op.name}.weight"), self.weight(f"{op.name}.bias")]
-                shape = {"kernel_shape": [op.kernel], "strides": [op.stride], "pads": [op.padding] * 2}
-                self.node("Conv", [*reads, *parts], out, **shape)
             case Gelu():
                 self.gelu(reads[0], out)
-            case Tokens():
-                self.node("Transpose", reads, out, perm=[0, 2, 1])
-            case Offset():
-                self.node("Add", [*reads, self.weight(f"{op.name}.weight")], out)
-            case LayerNorm():
-                parts = [self.weight(f"{op.name}.weight"), self.weight(f"{op.name}.bias")]
-                self.node("LayerNormalization", [*reads, *parts], out, axis=-1, epsilon=NORM_EPSILON)
-            case Linear():
-                self.constant(f"{op.name}.weight", self.weights[f"{op.name}.weight"].T)
-                product = self.node("MatMul", [*reads, f"{op.name}.weight"], f"{op.name}:product")
-                self.node("Add", [product, self.weight(f"{op.name}.bias")], out)
-            case Add():
-                self.node("Add", reads, out)
-            case Concat():
-                self.node("Concat", reads, out, axis=1)
             case Attention():
                 self.attention(op, reads, out)
             case Moments():
                 self.moments(reads[0], out)
+            case Linear():
+                self.constant(f"{op.name}.weight", self.weights[f"{op.name}.weight"].T)
+                product = self.node("MatMul", [*reads, f"{op.name}.weight"], f"{op.name}:product")
+                self.node("Add", [product, self.weight(f"{op.name}.bias")], out)
             case _:
-                raise GraphError(f"no encoder has the operation {op.name!r}", "correct the architecture")
+                kind, attributes = _plain_node(op)
+                parts = [name for name in (f"{op.name}.weight", f"{op.name}.bias") if name in self.weights]
+                self.node(kind, [*reads, *map(self.weight, parts)], out, **attributes)
 
     def gelu(self, source: str, out: str) -> None:
         for name, value in (("gelu.root", np.sqrt(2)), ("gelu.one", 1), ("gelu.half", 0.5)):
@@ -264,6 +252,23 @@ class _Writer:
         self.constants.setdefault(name, np.asarray(value))
         return name
 
-    def node(self, kind: str, reads: Sequence[str], out: str, **attributes: object) -> str:
+    def node(self, kind: str, reads: Sequence[str], out: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, list(reads), [out], name=out, **attributes))
         return out
+
+
+def _plain_node(op: Op) -> tuple[str, dict[str, Any]]:
+    """The ONNX operator of an operation that is one node, and its attributes."""
+    match op:
+        case Conv1d():
+            return "Conv", {"kernel_shape": [op.kernel], "strides": [op.stride], "pads": [op.padding] * 2}
+        case Tokens():
+            return "Transpose", {"perm": [0, 2, 1]}
+        case LayerNorm():
+            return "LayerNormalization", {"axis": -1, "epsilon": NORM_EPSILON}
+        case Offset() | Add():
+            return "Add", {}
+        case Concat():
+            return "Concat", {"axis": 1}
+        case _:
+            raise GraphError(f"no encoder has the operation {op.name!r}", "correct the architecture")

@@ -418,6 +418,12 @@ def _shape(op: Op, inputs: list[Shape]) -> Shape:
         case Linear():
             _require(op, len(first) <= 2, f"needs a vector or tokens, not {first}")
             return (*first[:-1], op.features)
+        case _:
+            return _shape_of_tokens(op, first, inputs)
+
+
+def _shape_of_tokens(op: Op, first: Shape, inputs: list[Shape]) -> Shape:
+    match op:
         case Conv1d():
             _require(op, len(first) == 2, "needs (channels, time)")
             time = (first[1] + 2 * op.padding - op.kernel) // op.stride + 1

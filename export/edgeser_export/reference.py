@@ -95,6 +95,13 @@ def compute(op: Op, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
             return first + inputs[1]
         case Linear():
             return first @ weights[f"{op.name}.weight"].T + weights.get(f"{op.name}.bias", 0.0)
+        case _:
+            return _compute_of_tokens(op, first, inputs, weights)
+
+
+def _compute_of_tokens(op: Op, first: Array, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
+    """The operations that only encoders have."""
+    match op:
         case Conv1d():
             return _convolve_in_time(op, first, weights)
         case Gelu():
@@ -106,11 +113,13 @@ def compute(op: Op, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
         case LayerNorm():
             centred = first - first.mean(-1, keepdims=True)
             spread = np.sqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
-            return centred / spread * weights[f"{op.name}.weight"] + weights[f"{op.name}.bias"]
+            return np.asarray(centred / spread * weights[f"{op.name}.weight"] + weights[f"{op.name}.bias"])
         case Attention():
             return _attend(op, *inputs)
         case Moments():
             return np.concatenate([first.mean(0), first.std(0, ddof=1)])
+        case _:
+            raise TypeError(f"nothing computes {op}")
 
 
 def _convolve(op: Conv, item: Array, weights: Mapping[str, Array]) -> Array:
@@ -138,8 +147,7 @@ def _convolve_in_time(op: Conv1d, item: Array, weights: Mapping[str, Array]) -> 
 
 
 def _attend(op: Attention, queries: Array, keys: Array, values: Array) -> Array:
-    tokens, channels = queries.shape
-    width = channels // op.heads
+    width = queries.shape[1] // op.heads
     parts = []
     for head in range(op.heads):
         own = slice(head * width, (head + 1) * width)
