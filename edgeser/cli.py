@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeser.commands import auditing, board, data, host, kits, listening, reporting
+from edgeser.commands import auditing, board, data, encoders, host, kits, listening, reporting
 from edgeser_export.errors import EdgeserError
 
 # typer brings its own copy of click since 0.26 and used the package before; a public subclass leads to the base class.
@@ -47,6 +47,7 @@ host.add_to(app)
 auditing.add_to(app)
 reporting.add_to(app)
 app.add_typer(data.app, name="data")
+app.add_typer(encoders.app, name="encoder")
 kits.add_to(app)
 board.add_to(app)
 listening.add_to(app)

