@@ -1,6 +1,6 @@
 """The audit table: what sets of several methods give away, beside random recordings, the planted leak and noise.
 
-    python benchmarks/audit.py CORPORA --corpus ravdess --ipc 6 --methods mtt invert:noise --set experts=2
+    python benchmarks/audit.py CORPORA --corpus ravdess --ipc 6 --methods mtt invert:noise --set experts.count=2
 
 A method is a column: METHOD, METHOD:START or METHOD:SETTING=VALUE. Every method is distilled on all training clips and
 on the same halves of them; what does not depend on the method is made once for all: the label experts of every half,
@@ -17,7 +17,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,10 @@ from rich.console import Console
 from edgeser.audit.audit import AuditPlan, audit, prepare_audit
 from edgeser.audit.lines import control_lines
 from edgeser.audit.shadows import ShadowPlan
-from edgeser.distill.table import settings_for
+from edgeser.config.settings import SETTINGS, Settings, value_of
+from edgeser.config.values import changed, values_of
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
 from edgeser_export.files import write_bytes, write_json
@@ -49,8 +49,8 @@ from edgeser_export.files import write_bytes, write_json
 SHARED_CELLS = ("random_bank", "noise")
 """Sets of a shadow that do not depend on the run's method."""
 OF_HALVES = (
-    "corpus", "split", "seed", "arch", "width", "ipc", "labels", "views", "temperature", "experts", "label_arch",
-    "label_width", "expert_steps", "steps", "batch", "peak_rate", "weight_decay",
+    "corpus", "split", "seed", "arch", "width", "ipc", "labels", "views", "experts.temperature",
+    "experts.count", "experts.arch", "experts.width", "experts.steps", "steps", "batch", "peak_rate", "weight_decay",
 )  # fmt: skip
 """Settings that decide what the methods share."""
 
@@ -80,7 +80,7 @@ class Halves:
                 write_bytes(kept, own.read_bytes())
 
     def _pairs(self, plan: ShadowPlan) -> list[tuple[Path, Path]]:
-        names = [f"label-expert-{number}.safetensors" for number in range(plan.settings.experts)]
+        names = [f"label-expert-{number}.safetensors" for number in range(plan.settings.experts.count)]
         pairs = []
         for shadow in range(self.shadows):
             kept, own = self.folder / f"{shadow:02d}", plan.folder / f"{shadow:02d}"
@@ -121,7 +121,7 @@ def measure(request: Request, arguments: argparse.Namespace) -> dict[str, Any]:
     found = {}
     wanted = {**dict.fromkeys(arguments.unshadowed, 0), **dict.fromkeys(arguments.methods, arguments.shadows)}
     for label, shadows in sorted(wanted.items(), key=lambda each: -each[1]):
-        settings = settings_of(label, arguments, request)
+        settings = settings_of_column(label, arguments, request)
         path = request.out / f"{name_of(label, settings)}.json"
         kept = read(path)
         if kept.get("shadows") != shadows:
@@ -139,10 +139,10 @@ def measure(request: Request, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def audit_of(label: str, settings: Settings, shadows: int, request: Request) -> dict[str, Any]:
     """Distil and audit one method, with what the others have made already."""
-    run = prepare_run(request.out / "runs" / name_of(label, settings), settings, tuple(asdict(settings)), request)
+    run = prepare_run(request.out / "runs" / name_of(label, settings), settings, tuple(values_of(settings)), request)
     say(f"{label}: distilling")
     distil([run], 1, request.workers.jobs)
-    keep_experts(run, experts_folder(run.settings(), request))
+    keep_experts(run, experts_folder(run.given(), request))
     plan = AuditPlan(shadows, resume=True, sounds=False)
     opened, shadow_plan = prepare_audit(run, plan, request.workers)
     halves = Halves(request.out / "halves" / halves_name(shadow_plan.settings, run), shadows)
@@ -158,25 +158,24 @@ def audit_of(label: str, settings: Settings, shadows: int, request: Request) -> 
 def name_of(label: str, settings: Settings) -> str:
     """A name for a column's files."""
     plain = label.replace(":", "-").replace("=", "-")
-    return f"{settings.corpus}-{plain}-{fingerprint(asdict(settings))}"
+    return f"{settings.corpus}-{plain}-{fingerprint(values_of(settings))}"
 
 
 def halves_name(settings: Settings, run: Run) -> str:
     """A name that halves of other settings or clips do not have."""
     description = run.description()
-    values = {key: getattr(settings, key) for key in OF_HALVES}
+    values = {key: value_of(settings, key) for key in OF_HALVES}
     known = {"fingerprint": description["corpus"]["fingerprint"], "edgeser": description["edgeser"], **values}
     return f"{settings.corpus}-{digest(known)}"
 
 
-def settings_of(label: str, arguments: argparse.Namespace, request: Request) -> Settings:
+def settings_of_column(label: str, arguments: argparse.Namespace, request: Request) -> Settings:
     """The settings of a column."""
     method, *parts = label.split(":")
-    own = overrides_of([part if "=" in part else f"start_from={part}" for part in parts])
+    own = overrides_of([part if "=" in part else f"start={part}" for part in parts])
     folder = str((request.corpora / arguments.corpus).resolve()) if arguments.corpus != "demo" else ""
-    return settings_for(
-        method, corpus=arguments.corpus, folder=folder, ipc=arguments.ipc, **{**request.overrides, **own}
-    )
+    place = {"corpus": arguments.corpus, "folder": folder, "ipc": arguments.ipc}
+    return changed(request.settings(method, place), own)
 
 
 def overrides_of(texts: Sequence[str]) -> dict[str, Any]:
@@ -185,15 +184,13 @@ def overrides_of(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         SettingsError: There is no such setting, or the value does not fit.
     """
-    kinds = {name: type(value) for name, value in asdict(Settings(corpus="demo", ipc=1)).items()}
     found: dict[str, Any] = {}
     for text in texts:
-        name, _, value = text.partition("=")
-        name = name.replace("-", "_")
-        try:
-            found[name] = kinds[name](value)
-        except (KeyError, ValueError) as error:
-            raise SettingsError(f"--set {text} is no setting", "write --set NAME=VALUE, such as experts=2") from error
+        key, _, value = text.partition("=")
+        if key not in SETTINGS:
+            raise SettingsError(f"--set {text} is no setting", "write --set KEY=VALUE, such as experts.count=2")
+        found[key] = SETTINGS[key].parse(value)
+        SETTINGS[key].check(found[key])
     return found
 
 

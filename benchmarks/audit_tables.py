@@ -76,7 +76,7 @@ def attacks_sheet(result: Mapping[str, Any]) -> Sheet:
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """docs/audit.md."""
+    """docs/results/audit-ravdess.md."""
     methods = result["methods"].items()
     machine = next(iter(result["methods"].values()))["machine"]
     parts = [

@@ -184,7 +184,8 @@ def sheet_of(result: Mapping[str, Any]) -> Sheet:
             f"{pair['speakers']}",
             f"{pair['chance']:.2f}",
             *(
-                f"{with_interval(pair[row]['uar_mean'], pair[row])}, ± {pair[row]['uar_std'] or 0:.3f}"
+                with_interval(pair[row]["uar_mean"], pair[row])
+                + ("" if pair[row]["uar_std"] is None else f", ± {pair[row]['uar_std']:.3f}")
                 for row in ("distilled", "full")
             ),
             f"{pair['ratio']:.2f}",

@@ -1,6 +1,6 @@
 """The board's half measured: training against torch, eight bits against float32, files, front-end, own clips.
 
-    python benchmarks/device.py --work DIR --ravdess FOLDER RUN... --emodb FOLDER RUN... --markdown docs/device.md
+    python benchmarks/device.py --work DIR --ravdess FOLDER RUN... --emodb FOLDER RUN... --markdown FILE
 
 Runs are of one corpus and differ in their seed; they are packed and trained under ``--work``, where each row's figures
 are kept too: a row that is there is not measured again (remove ``rows/NAME.json``, or name it with ``--again``). Ratios

@@ -8,6 +8,8 @@ from typing import Any
 
 from distillation_tables import Sheet
 
+from edgeser.intervals import with_deviation
+
 FIRST, SAME = "first steps ", "same student "
 Figures = Mapping[str, Any]
 
@@ -199,7 +201,7 @@ def _sides(name: str, figures: Figures) -> Sheet:
 
 def _same(name: str, figures: Figures) -> Sheet:
     values = {f"{what}, {words}": value for what in ("UAR", "agreement") for words, value in figures[what].items()}
-    lines = [(words, f"{value['mean']:.3f} ± {value['std']:.3f}") for words, value in values.items()]
+    lines = [(words, with_deviation(value["mean"], value["std"])) for words, value in values.items()]
     title = f"{name.removeprefix(SAME)}, {len(figures['each'])} sets: the same views in the same order"
     return Sheet(title.capitalize(), ("", "mean and standard deviation"), lines, words=1)
 

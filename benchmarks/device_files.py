@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 import personal
 from device_training import HERE, ONE_THREAD, Place
 
-from edgeser_device.bench import run_bench
+from edgeser_device.bench import file_of, run_bench
+from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.model import load_model
 from edgeser_device.personal.trial import uar
 from edgeser_export.formats import FORMATS
+from edgeser_export.runtimes import Model as LoadedModel
 from edgeser_export.runtimes import load
 
 Outputs = Callable[[np.ndarray], np.ndarray]
@@ -58,7 +60,7 @@ def rounded(place: Place, corpus: str) -> dict[str, Any]:
         path = place.kit(corpus, seed)
         model = load_model(place.model(path))
         files = {name: model.file(name) for name in FORMATS}
-        sides = {name: (lambda x, data=data: load(data)(x).probabilities) for name, data in files.items()}
+        sides = {name: partial(_said, load(data), model.frontend) for name, data in files.items()}
         lines.append(judged(place, corpus, read_kit(path), sides))
         sizes = {name: len(data) for name, data in files.items()}
     means = {
@@ -68,12 +70,16 @@ def rounded(place: Place, corpus: str) -> dict[str, Any]:
     return {"each": lines, "files": means, "bytes": sizes}
 
 
+def _said(loaded: LoadedModel, spec: FrontendSpec, windows: np.ndarray) -> np.ndarray:
+    return loaded(windows * np.float32(spec.std) + np.float32(spec.mean))
+
+
 def inference(place: Place, repeat: int = 400) -> dict[str, Any]:
     """Each file in its runtime, in a fresh process, on one thread; and the front-end in turn with librosa's."""
     model = load_model(place.model(place.kit("ravdess", 0)))
     found = [run_bench(model, None, (1,), repeat).to_json()["results"] for _ in range(place.repeat)]
     keys = ("model_ms_p50", "peak_rss_mb", "frontend_ms_p50", "load_ms")
-    names = [row["format"] for row in found[0]]
+    names = [file_of(row)[0] for row in found[0]]
     rows = {
         name: {key: float(np.median([rows[number][key] for rows in found])) for key in keys}
         for number, name in enumerate(names)

@@ -21,6 +21,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from safetensors.numpy import load_file
 
+from edgeser.intervals import deviation
 from edgeser.pack import pack_kit
 from edgeser.run import Run
 from edgeser.students import build, initial_weights
@@ -306,13 +307,10 @@ def same_student(
 OTHER_ORDER = "torch, two threads"
 
 
-def _spreads(lines: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of each figure, the latter 0 of a single line."""
+def _spreads(lines: Sequence[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Mean and standard deviation of each figure."""
     found = {name: [line[name] for line in lines] for name in lines[0]}
-    return {
-        name: {"mean": float(np.mean(each)), "std": float(np.std(each, ddof=1)) if len(each) > 1 else 0.0}
-        for name, each in found.items()
-    }
+    return {name: {"mean": float(np.mean(each)), "std": deviation(each)} for name, each in found.items()}
 
 
 def _logits(kit: Kit, weights: dict[str, np.ndarray], windows: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,20 @@ from distillation_runs import Request
 from distillation_tables import markdown_page, panels_of, result_of, row_of, sheets_of
 from rich.console import Console
 
-from edgeser.distill.starts import OF_MANY, USUAL, find_start
+from edgeser.config.settings import SETTINGS, Settings
 from edgeser.distill.table import METHODS, find_method
 from edgeser.errors import EdgeserError, SettingsError
 from edgeser.pictures import budget_picture, check_picture, save
+from edgeser.representation.logmel import LogMel
 from edgeser.rows import ROWS
-from edgeser.settings import Settings
 from edgeser.students import parse_student
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
 from edgeser_export.errors import choice_hint
 from edgeser_export.files import write_bytes, write_json
 
-CELLS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start_from")
+CELLS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start")
 """Settings that are dimensions of the table, so that --settings cannot give them."""
-READERS = {"int": int, "float": float, "str": str}
 
 
 def main() -> None:
@@ -98,13 +96,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
         SettingsError: No such setting, one that the table itself decides, or a value of another type.
     """
     name, _, value = text.partition("=")
-    kinds = {field.name: str(field.type) for field in fields(Settings) if field.name not in CELLS_DECIDE}
-    if name not in kinds:
-        raise SettingsError(f"--settings cannot give {name!r}", choice_hint(name, kinds))
-    try:
-        return name, READERS[kinds[name]](value)
-    except ValueError as error:
-        raise SettingsError(f"{name} is {value!r}, not of type {kinds[name]}", "write KEY=VALUE") from error
+    known = [key for key in SETTINGS if key not in CELLS_DECIDE]
+    if name not in known:
+        raise SettingsError(f"--settings cannot give {name!r}", choice_hint(name, known))
+    parsed = SETTINGS[name].parse(value)
+    SETTINGS[name].check(parsed)
+    return name, parsed
 
 
 def groups_of(arguments: argparse.Namespace) -> list[Group]:
@@ -133,7 +130,7 @@ def groups_of(arguments: argparse.Namespace) -> list[Group]:
 
 def count_of(name: str, start: str, arguments: argparse.Namespace) -> int:
     """Seeds of distillation of a method and a start; the defaults of both have more."""
-    if name.partition(":")[0] == Settings.method and start in ("", USUAL, OF_MANY):
+    if name.partition(":")[0] == Settings.method and start in ("", *LogMel.usual_starts):
         return int(arguments.distillations)
     return int(min(arguments.distillations, arguments.other_distillations))
 
@@ -149,7 +146,7 @@ def starts_of(name: str, arguments: argparse.Namespace) -> list[tuple[str, str]]
     if start and not learns:
         raise SettingsError(f"{method} chooses real items and begins as nothing", f"write {method} alone")
     if start:
-        find_start(start)
+        SETTINGS["start"].check(start)
         return [(method, start)]
     return [(method, each) for each in (arguments.start if learns and arguments.start else [""])]
 

@@ -8,7 +8,7 @@ written when it is there, so an interrupted table goes on with what is missing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from distillation_runs import (
     without_folder,
 )
 
-from edgeser.distill.table import settings_for
+from edgeser.config.settings import SETTINGS, Settings, value_of
+from edgeser.config.values import changed, values_of
 from edgeser.errors import SettingsError
 from edgeser.evaluate import Shelf, evaluate_each, open_bench, summary
 from edgeser.rows import BANKS, Bench, bank_bytes, ensemble_score, measure
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser_device.machine import describe_machine
 from edgeser_export.files import write_json
 
@@ -42,14 +42,15 @@ BUDGET_ROWS = ("random", "random_soft", "random_bank")
 """Rows that are the same for every method of a budget."""
 COMMON = (
     "corpus", "folder", "split", "arch", "width", "ipc", "share", "views", "steps", "batch", "peak_rate",
-    "weight_decay", "temperature", "experts", "label_arch", "label_width", "expert_steps", "init_epoch",
+    "weight_decay", "init_epoch", "experts.temperature", "experts.count", "experts.arch", "experts.width",
+    "experts.steps",
 )  # fmt: skip
 """Settings that common rows depend on; a method with other ones has common rows of its own."""
-PATH = ("trajectory_rate", "trajectory_momentum", "flatness")
+PATH = ("mtt.trajectory_rate", "mtt.trajectory_momentum", "mtt.sam")
 """How the trajectory is trained from which ``init_epoch`` takes the initialisation; they matter where it does."""
 OF_BUDGET = ("ipc", "share", "views", "labels", "peak_rate", "weight_decay")
 """Settings that ``CORPUS_ROWS`` do not depend on."""
-NAMES = tuple(field.name for field in fields(Settings) if field.name != "folder")
+NAMES = tuple(key for key in SETTINGS if key != "folder")
 NOT_DISTILLING = ("start", "features")
 """Phases of a run that are the same for every method: starting Python, reading the corpus."""
 
@@ -90,8 +91,8 @@ class Group:
         place = "" if self.corpus == "demo" else str((request.corpora / self.corpus).resolve())
         values = {"corpus": self.corpus, "folder": place, "arch": self.arch, "width": self.width, "seed": seed}
         if self.start:
-            values["start_from"] = self.start
-        return settings_for(self.method, **{**values, **parse_budget(self.budget), **request.overrides})
+            values["start"] = self.start
+        return request.settings(self.method, {**values, **parse_budget(self.budget)})
 
 
 def parse_budget(text: str) -> dict[str, Any]:
@@ -109,8 +110,8 @@ def parse_budget(text: str) -> dict[str, Any]:
 
 def common_settings(settings: Settings, request: Request) -> Settings:
     """Settings of the run whose experts and initialisation the common rows use: random items, seed 0."""
-    carried = {name: getattr(settings, name) for name in names_of_common(settings)}
-    return settings_for("random", **{**request.overrides, **carried, "labels": "bank", "seed": 0})
+    carried = {key: value_of(settings, key) for key in names_of_common(settings)}
+    return changed(request.settings("random", {"ipc": 1}), {**carried, "labels": "bank", "seed": 0})
 
 
 def names_of_common(settings: Settings) -> tuple[str, ...]:
@@ -155,7 +156,7 @@ def measure_common(settings: Settings, request: Request) -> dict[str, Any]:
 
 def common_files(base: Settings, request: Request) -> tuple[Path, Path]:
     """Where the rows of a corpus and student are kept, and those that depend on the budget too."""
-    values, folder = asdict(base), request.out / "common"
+    values, folder = values_of(base), request.out / "common"
     student = f"{base.corpus}-{base.arch}x{base.width:g}"
     budget = f"{base.ipc or base.share:g}"
     return (
@@ -256,4 +257,4 @@ def cell_folder(group: Group, settings: Settings, request: Request) -> Path:
     """Where a cell is kept; the name says what it is, and its end tells other settings apart."""
     start = f"-{group.start}" if group.start else ""
     name = f"{group.corpus}-{group.budget}-{group.method}{start}-{group.arch}x{group.width:g}-seed{settings.seed}"
-    return request.out / "cells" / f"{name}-{fingerprint(asdict(settings))}"
+    return request.out / "cells" / f"{name}-{fingerprint(values_of(settings))}"

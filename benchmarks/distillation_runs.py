@@ -9,18 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import owner, settings_of, to_toml, values_of
 from edgeser.errors import RunError
 from edgeser.evaluate import Plan
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_export.files import write_bytes, write_json
 
-OF_EXPERTS = ("corpus", "split", "batch", "label_arch", "label_width", "expert_steps")
+OF_EXPERTS = ("corpus", "split", "batch", "experts.arch", "experts.width", "experts.steps")
 """Settings that decide how a label expert is trained."""
 
 
@@ -34,7 +35,7 @@ class Request:
         seeds: Trainings of each row.
         trainings: Trainings of each distillation.
         rows: Rows besides the distilled sets.
-        overrides: Settings of all cells, before a method's own.
+        overrides: Settings of all cells by their keys; those of a method are of its cells alone.
         workers: Where is computed.
     """
 
@@ -45,6 +46,11 @@ class Request:
     rows: tuple[str, ...]
     overrides: Mapping[str, Any]
     workers: Workers
+
+    def settings(self, method: str, values: Mapping[str, Any]) -> Settings:
+        """Settings of a method: these values, and the overrides that it reads."""
+        own = {key: value for key, value in self.overrides.items() if owner(key) in ("", method)}
+        return settings_of({"method": method, **values, **own})
 
     @property
     def plan(self) -> Plan:
@@ -59,9 +65,8 @@ def say(text: str) -> None:
 
 def fingerprint(values: Mapping[str, Any], without: Sequence[str] = ()) -> str:
     """Ten letters for settings; where the corpus lies is no difference, nor is a setting that has its default."""
-    defaults = {field.name: field.default for field in fields(Settings)}
     left_out = {"folder", *without}
-    chosen = {name: value for name, value in values.items() if name not in left_out and value != defaults[name]}
+    chosen = {key: value for key, value in values.items() if key not in left_out and value != SETTINGS[key].default}
     return digest(chosen)
 
 
@@ -78,11 +83,11 @@ def prepare_run(folder: Path, settings: Settings, names: Sequence[str], request:
     """
     run = Run(folder)
     if (folder / "config.toml").is_file():
-        require_same(folder, asdict(run.settings()), settings, names)
+        require_same(folder, values_of(run.given()), settings, names)
         if run.checkpoint.is_file() and not run.is_finished:
             write_bytes(folder / "interrupted", b"")
     else:
-        write_bytes(folder / "config.toml", settings.to_toml().encode())
+        write_bytes(folder / "config.toml", to_toml(settings, settings).encode())
     for expert in sorted(experts_folder(settings, request).glob("label-expert-*.safetensors")):
         if not (run.trajectories / expert.name).exists():
             write_bytes(run.trajectories / expert.name, expert.read_bytes())
@@ -95,11 +100,11 @@ def require_same(place: Path, before: Mapping[str, Any], settings: Settings, nam
     Raises:
         RunError: It was not: a default has changed since.
     """
-    now = asdict(settings)
+    now = values_of(settings)
     changed = [
         f"{name}: {before[name]!r} then, {now[name]!r} now"
         for name in names
-        if before.get(name, now[name]) != now[name]
+        if name in now and before.get(name, now[name]) != now[name]
     ]
     if changed:
         raise RunError(f"{place} was measured with other settings: {'; '.join(changed)}", "choose another --out")
@@ -107,12 +112,12 @@ def require_same(place: Path, before: Mapping[str, Any], settings: Settings, nam
 
 def without_folder(settings: Settings) -> dict[str, Any]:
     """The settings by name, but for where the corpus lies."""
-    return {name: value for name, value in asdict(settings).items() if name != "folder"}
+    return {name: value for name, value in values_of(settings).items() if name != "folder"}
 
 
 def experts_folder(settings: Settings, request: Request) -> Path:
     """Where label experts are kept that fit these settings, for all seeds, students, budgets and methods."""
-    values = asdict(settings)
+    values = values_of(settings)
     name = f"{settings.corpus}-{digest({key: values[key] for key in OF_EXPERTS})}"
     return request.out / "experts" / name
 

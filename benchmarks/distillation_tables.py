@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot, sqrt
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from distillation_cells import CORPUS_ROWS, Group
 from distillation_runs import Request
 from rich.table import Table
 
+from edgeser.intervals import FEWEST, deviation, standard_error, with_deviation
 from edgeser.tables import FULL_ROWS
 
 CONFOUNDED = ("urdu",)
@@ -93,7 +94,7 @@ def row_of(
         "views": cells[0]["views"],
         "bytes": round(mean(cell["bytes"] for cell in cells)),
         "uar_mean": reached,
-        "uar_std": spread([value for each in by_distillation for value in each]),
+        "uar_std": deviation([value for each in by_distillation for value in each]),
         "uar": by_distillation,
         "distillations": len(cells),
         **{name: reached / rows[row]["uar_mean"] if row in rows else None for name, row in full.items()},
@@ -110,25 +111,20 @@ def row_of(
 def figures(values: Sequence[float], row: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and standard deviation of a row, with its size if it is a bank."""
     size = {key: row[key] for key in ("ipc", "views", "bytes") if key in row}
-    return {"uar_mean": mean(values), "uar_std": spread(values), "uar": list(values), **size}
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Standard deviation; None of one value."""
-    return stdev(values) if len(values) > 1 else None
+    return {"uar_mean": mean(values), "uar_std": deviation(values), "uar": list(values), **size}
 
 
 def above(by_distillation: Sequence[Sequence[float]], bank: Mapping[str, Any]) -> dict[str, Any]:
     """By how much the mean lies above a bank's, and the standard error of that difference.
 
-    Trainings on one distilled set are not independent draws of the method: with several distillations their means are
-    the sample. With one, the trainings are, and the error says nothing about other distillations.
+    Trainings on one distilled set are not independent draws of the method: with enough distillations their means
+    are the sample. With fewer, the trainings of the first are, and the error says nothing about other distillations.
     """
     sample = [mean(each) for each in by_distillation]
-    sample = sample if len(sample) > 1 else list(by_distillation[0])
-    spreads = [(spread(values), len(values)) for values in (sample, bank["uar"])]
-    squares = [deviation**2 / count for deviation, count in spreads if deviation is not None]
-    error = sqrt(sum(squares)) if len(squares) == len(spreads) else None
+    sample = sample if len(sample) >= FEWEST else list(by_distillation[0])
+    errors = [standard_error(values) for values in (sample, bank["uar"])]
+    known = [error for error in errors if error is not None]
+    error = hypot(*known) if len(known) == len(errors) else None
     return {"difference": mean(map(mean, by_distillation)) - bank["uar_mean"], "standard_error": error}
 
 
@@ -321,7 +317,7 @@ def grouped(lines: Sequence[Mapping[str, Any]], key: Any) -> list[list[Mapping[s
 
 def uar_words(row: Mapping[str, Any]) -> str:
     """Mean and standard deviation."""
-    return f"{row['uar_mean']:.3f}" + ("" if row["uar_std"] is None else f" ± {row['uar_std']:.3f}")
+    return with_deviation(row["uar_mean"], row["uar_std"])
 
 
 def short_words(value: float) -> str:

@@ -26,9 +26,10 @@ from generative_pictures import samples_picture, write_sounds
 from generative_speakers import speaker_row
 from rich.console import Console
 
+from edgeser.config.settings import STEPS, Settings
 from edgeser.errors import EdgeserError, SettingsError
+from edgeser.intervals import deviation, with_deviation
 from edgeser.pictures import check_picture, save
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores, describe_machine
 from edgeser_export.files import write_json
@@ -45,7 +46,6 @@ DRAWS = (
     Draw("50", ratio="original"),
     Draw("50", fresh=True),
     Draw("50", ratio="original", fresh=True),
-    Draw("0.056", polish=50),
 )
 ABLATED = (Draw("0.056"), Draw("50"))
 """What is drawn from the generators of the ablation, where --sets does not leave it out."""
@@ -115,18 +115,23 @@ def speakers(opened: Opened, draw: Draw, request: Request) -> dict[str, Any]:
     """The row on speakers, kept in the generator's folder; one that was scored on other clips is measured again."""
     path = opened.cell.folder(request) / "speakers.json"
     if "scored" not in read(path).get(draw.name, {}):
-        update(path, draw.name, speaker_row(opened, draw, int(request.overrides.get("steps", Settings.steps))))
+        update(path, draw.name, speaker_row(opened, draw, int(request.overrides.get("steps", STEPS))))
     return dict(read(path)[draw.name])
 
 
 def together(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several generators in one line: UAR over all trainings, and each generator's mean."""
     every = [value for cell in cells for value in cell["uar"]]
-    spread = float(np.std(every, ddof=1)) if len(every) > 1 else None
     dev = float(np.mean([cell["dev_uar_mean"] for cell in cells]))
     means = [float(np.mean(cell["uar"])) for cell in cells]
     own = {key: cells[0][key] for key in ("items", "share", "bytes") if key in cells[0]}
-    return {**own, "uar_mean": float(np.mean(every)), "uar_std": spread, "dev_uar_mean": dev, "generators": means}
+    return {
+        **own,
+        "uar_mean": float(np.mean(every)),
+        "uar_std": deviation(every),
+        "dev_uar_mean": dev,
+        "generators": means,
+    }
 
 
 def illustrate(opened: Opened, picture: Path | None, sounds: Path | None) -> None:
@@ -185,7 +190,7 @@ def weight(size: int, corpus: int) -> tuple[str, str]:
 
 def uar(row: Mapping[str, Any]) -> str:
     """Mean and standard deviation."""
-    return f"{row['uar_mean']:.3f}" + (f" ± {row['uar_std']:.3f}" if row.get("uar_std") is not None else "")
+    return with_deviation(row["uar_mean"], row.get("uar_std"))
 
 
 def ratio(row: Mapping[str, Any], full: float | None) -> str:

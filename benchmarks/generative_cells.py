@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,17 +29,18 @@ from distillation_runs import (
     say,
 )
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed, values_of
+from edgeser.distill.budget import resolve
 from edgeser.distill.gan import items as generated_items
 from edgeser.distill.gan_targets import BASES_OF_A_CLASS, INVERTED
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.shipping import finish
-from edgeser.distill.table import decided, settings_for
 from edgeser.evaluate import Shelf, open_bench, summary
 from edgeser.rows import BEST_STEPS, Bench, measure
 from edgeser.run import Run
 from edgeser.scoring import score
-from edgeser.settings import Settings
 from edgeser.training import Batch, train, with_statistics
 from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Drawing, Drawn, Points, labeller_name
 from edgeser_device.machine import describe_machine
@@ -51,12 +52,12 @@ from edgeser_export.generator import SHARPNESS
 LOSSES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "all": {},
-        "no critic": {"adversarial_weight": 0.0},
-        "no feature matching": {"feature_weight": 0.0},
-        "no L_SML": {"probability_weight": 0.0},
-        "no L_DIV": {"diversity_weight": 0.0},
-        "no pretraining": {"pretraining": 0.0},
-        "decoder only": {"pretraining": 1.0},
+        "no critic": {"gan.adversarial_weight": 0.0},
+        "no feature matching": {"gan.feature_weight": 0.0},
+        "no L_SML": {"gan.probability_weight": 0.0},
+        "no L_DIV": {"gan.diversity_weight": 0.0},
+        "no pretraining": {"gan.pretraining": 0.0},
+        "decoder only": {"gan.pretraining": 1.0},
     }
 )
 """The ablation: settings of each line."""
@@ -73,21 +74,19 @@ class Draw:
         labels: hard, soft or bank.
         ratio: balanced or original.
         fresh: New points in every epoch, as the board draws them: whole log-mels.
-        polish: Iterations of invert.
     """
 
     budget: str
     labels: str = "bank"
     ratio: str = "balanced"
     fresh: bool = False
-    polish: int = 0
 
     @property
     def name(self) -> str:
         """For people and files."""
         parts = [self.budget, self.labels, self.ratio]
         parts += ["fresh"] if self.fresh else []
-        return " ".join(parts + ([f"polish {self.polish}"] if self.polish else []))
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -107,14 +106,14 @@ class Cell:
     def settings(self, request: Request) -> Settings:
         """What it is trained with; its own budget decides nothing about the generator."""
         place = "" if self.corpus == "demo" else str((request.corpora / self.corpus).resolve())
-        own = {"corpus": self.corpus, "folder": place, "seed": self.seed, "share": 0.056, "ship": "generator"}
-        return settings_for("gan", **{**own, **request.overrides, **LOSSES[self.loss]})
+        own = {"corpus": self.corpus, "folder": place, "seed": self.seed, "share": 0.056, "gan.ship": "generator"}
+        return changed(request.settings("gan", own), LOSSES[self.loss])
 
     def folder(self, request: Request) -> Path:
         """Where it is kept; the end of the name tells other settings apart."""
         name = f"{self.corpus}-{self.loss.replace(' ', '-')}-seed{self.seed}"
         recipe = {"bases": BASES_OF_A_CLASS, "sharpness": SHARPNESS, "inverted": INVERTED, "drawn": "in turn"}
-        of_settings = fingerprint(asdict(self.settings(request)))
+        of_settings = fingerprint(values_of(self.settings(request)))
         return request.out / "generators" / f"{name}-{digest({'settings': of_settings, **recipe})}"
 
 
@@ -138,7 +137,7 @@ class Opened:
 def open_cell(cell: Cell, request: Request) -> Opened:
     """Train the generator, or go on with it, and open it."""
     settings = cell.settings(request)
-    run = prepare_run(cell.folder(request) / "run", settings, tuple(asdict(settings)), request)
+    run = prepare_run(cell.folder(request) / "run", settings, tuple(values_of(settings)), request)
     if not run.is_finished:
         say(f"{cell.corpus}, {cell.loss}, seed {cell.seed}: training the generator")
     distil([run], together=1, jobs=1)
@@ -183,7 +182,7 @@ def bench_of(opened: Opened, draw: Draw, seed: int = 0) -> Bench:
     assignment = assignment_of(opened.bench.assignment, draw)
     assignment = replace(assignment, settings=replace(assignment.settings, seed=seed))
     made = generated_items(assignment, opened.state)
-    distilled = finish(assignment, made, opened.bench.distilled.frontend)
+    distilled = build_set(assignment, made)
     return replace(opened.bench, assignment=assignment, distilled=distilled, generator={})
 
 
@@ -191,9 +190,9 @@ def assignment_of(assignment: Assignment, draw: Draw) -> Assignment:
     """The assignment with the draw's budget, labels and ratio."""
     task = assignment.task
     wanted = {"ipc": 0, "share": 0.0, "views": 0, **parse_budget(draw.budget)}
-    wanted |= {"ship": "generator" if draw.fresh else "items", "formations": 0}
-    settings = replace(assignment.settings, **wanted, labels=draw.labels, ratio=draw.ratio, polish=draw.polish)
-    return replace(assignment, settings=decided(settings, len(task.clips), task.classes, task.fewest_clips))
+    wanted |= {"gan.ship": "generator" if draw.fresh else "items", "samples_per_item": 0}
+    settings = changed(assignment.settings, {**wanted, "labels": draw.labels, "gan.ratio": draw.ratio})
+    return replace(assignment, settings=resolve(settings, len(task.clips), task.classes, task.fewest_clips))
 
 
 def train_on_draw(files: Mapping[str, bytes], draw: Draw, bench: Bench, seed: int) -> tuple[Any, Any]:
@@ -205,13 +204,13 @@ def train_on_draw(files: Mapping[str, bytes], draw: Draw, bench: Bench, seed: in
     source, schedule = Drawn(Points(files, threads=1), bench.distilled, drawing, seed), bench.distilled.schedule
 
     def batch_of(step: int) -> Batch:
-        distilled, items = source.at(step)
+        distilled, items = source(step)
         indices = batch_indices(len(distilled.recipes), schedule.batch, seed, step)
         views = torch.from_numpy(render(items, distilled.recipes, indices))
         return views, torch.from_numpy(distilled.labels_of(indices))
 
     parameters = train(graph, start, batch_of, schedule)
-    last, items = source.at(schedule.steps - 1)
+    last, items = source(schedule.steps - 1)
     batches = statistics_batches(len(last.recipes), schedule.batch)
     weights = with_statistics(graph, parameters, (torch.from_numpy(render(items, last.recipes, at)) for at in batches))
     return score(graph, weights, bench.dev), score(graph, weights, bench.test)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgeser.distill.gan import items as generated_items
 from edgeser.network import infer
+from edgeser.representation.base import Augmentation
 from edgeser.rows import REAL_CLIPS
 from edgeser.students import build, initial_weights
 from edgeser.training import Arrays, train_on_clips
@@ -71,7 +72,7 @@ def learn(graph: Graph, x: NDArray[np.float32], labels: NDArray[np.float32], ste
     """A classifier of speakers."""
     schedule = replace(REAL_CLIPS, steps=steps)
     start = initial_weights(graph, 0)
-    return train_on_clips(graph, start, torch.from_numpy(x), torch.from_numpy(labels), schedule, seed=0)
+    return train_on_clips(graph, start, torch.from_numpy(x), torch.from_numpy(labels), schedule, 0, Augmentation())
 
 
 def probabilities(graph: Graph, weights: Mapping[str, NDArray[np.float32]], x: NDArray[np.float32]) -> NDArray[Any]:

@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from edgeser.distill.label_bank import LABELS
 from edgeser.evaluate import Shelf, open_bench
-from edgeser.labels import LABELS
+from edgeser.intervals import deviation
 from edgeser.payload import FILE
 from edgeser.rows import Bench
 from edgeser.run import Run
@@ -64,7 +65,9 @@ def unrounded(run: Run, bench: Bench) -> Unrounded:
     if not np.array_equal(quantise(items)[0], distilled.levels):
         raise SystemExit(f"{run.folder}: the checkpoint's items are not those that were shipped")
     classes = distilled.classes.astype(np.int64)
-    labels = LABELS[settings.labels](items, classes, distilled.recipes, bench.assignment.ensemble, settings.temperature)
+    labels = LABELS[settings.labels](
+        items, classes, distilled.recipes, bench.assignment.ensemble, settings.experts.temperature
+    )
     return Unrounded(items, labels, distilled.recipes, distilled.schedule)
 
 
@@ -91,7 +94,7 @@ def measure(run: Run, seeds: range, folder: str) -> dict[str, Any]:
         "uar_float": float(float_uar.mean()),
         "uar_stored": float(stored_uar.mean()),
         "uar_difference": float(difference.mean()),
-        "uar_difference_std": float(difference.std(ddof=1)) if len(rows) > 1 else None,
+        "uar_difference_std": deviation(difference.tolist()),
         "agreement": float(np.mean([np.mean(one[1] == two[1]) for one, two in rows])),
         "agreement_seeds": float(np.mean([np.mean(a == b) for a, b in pairwise(stored)])),
         "agreement_labels": float(likeliest.mean()),

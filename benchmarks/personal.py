@@ -16,14 +16,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 
 from edgeser.corpora import load_corpus
 from edgeser.corpora.splits import make_split
-from edgeser.features import Part, extract
+from edgeser.intervals import standard_error
+from edgeser.representation.base import Part
+from edgeser.representation.logmel import extract
 from edgeser.workers import Workers
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.machine import describe_machine
@@ -138,7 +140,7 @@ def measure(
     began, cpu = time.monotonic(), time.process_time()
     own = own_clips(speech, chosen)
     material = prepare(student, own, kit.distilled, settings)
-    trial = leave_out(student, own, material, settings, FOLDS[settings.part]) if judged else None
+    trial = leave_out(student, own, kit.labels, material, settings, FOLDS[settings.part]) if judged else None
     upper = student.train(material.lesson(), settings)
     forgot = forgetting(student, upper, kit.distilled, settings)
     row: dict[str, Any] = {"wall_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
@@ -177,7 +179,7 @@ def summarise(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not each:
             continue
         gains = [entry["own_after"] - entry["own_before"] for entry in each]
-        summary: dict[str, Any] = {"name": row.name, "owners": len(each), "gain_standard_error": error_of(gains)}
+        summary: dict[str, Any] = {"name": row.name, "owners": len(each), "gain_standard_error": standard_error(gains)}
         keys = ("own_before", "own_after", "others_before", "others_after", "set_lost", "cpu_s", "wall_s")
         decided = ("own_decided", "others_decided", "installed")
         for key in (*keys, *decided):
@@ -195,18 +197,14 @@ def summarise(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def error_of(values: list[float]) -> float:
-    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-
-
 def table(rows: list[Mapping[str, Any]]) -> str:
     lines = ["| trained | owner before | after | gain | others before | after | change | CPU s |", "|---|" + "---|" * 7]
     for row in rows:
         gain, change = row["own_after"] - row["own_before"], row["others_after"] - row["others_before"]
+        error = "" if row["gain_standard_error"] is None else f" ± {100 * row['gain_standard_error']:.1f}"
         lines.append(
-            f"| {row['name']} | {row['own_before']:.3f} | {row['own_after']:.3f} | {100 * gain:+.1f} ± "
-            f"{100 * row['gain_standard_error']:.1f} | {row['others_before']:.3f} | {row['others_after']:.3f} "
-            f"| {100 * change:+.1f} | {row['cpu_s']:.1f} |"
+            f"| {row['name']} | {row['own_before']:.3f} | {row['own_after']:.3f} | {100 * gain:+.1f}{error} "
+            f"| {row['others_before']:.3f} | {row['others_after']:.3f} | {100 * change:+.1f} | {row['cpu_s']:.1f} |"
         )
         if "installed" in row:
             own, others = row["own_before_decided"], row["others_before_decided"]

@@ -107,7 +107,7 @@ def onnxruntime_side(graph: Graph, trained: str) -> Callable[[], None]:
     session = session_of(model)
     names = [output.name for output in session.get_outputs()]
     weights = initial_weights(graph, 0)
-    feeds = {name: weights[name] for name in weight_names(graph, trained)} | zero_state(graph, "adamw", trained)
+    feeds = {name: weights[name] for name in weight_names(graph, trained)} | zero_state(graph, "adamw")
     x, labels = batch_of(graph)
     feeds |= {"x": x, "labels": labels}
     number = 0
@@ -164,12 +164,10 @@ def kernel_times(repeats: int = 7) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"source": geometry.source, "channels": conv.channels, "kernel": size}
         for part, ways, read in (
             ("weight", kernels.WEIGHT_GRADIENTS, "source"),
-            ("input", kernels.INPUT_GRADIENTS, "weight"),
+            ("input", {"transposed": kernels.gradient_of_input}, "weight"),
         ):
             row[part] = {}
             for name, way in ways.items():
-                if part == "input" and name == "turned kernel" and conv.stride > 1:
-                    continue
                 nodes = Nodes()
                 output = way(nodes, geometry, read, "gradient")
                 feeds = {key: arrays[key] for key in (read, "gradient")}

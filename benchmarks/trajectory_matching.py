@@ -1,4 +1,4 @@
-"""One iteration of trajectory matching: --memory fast and lean against a plain implementation.
+"""One iteration of trajectory matching: mtt.memory=fast and lean against a plain implementation.
 
     python benchmarks/trajectory_matching.py > result.json      # the table goes to stderr; 1 if a check fails
 
@@ -133,28 +133,22 @@ def serve(side: str, steps: int) -> None:
 
 def make_assignment(steps: int) -> Any:
     """Items of noise and trajectories between random weights: neither time nor memory depends on what they are."""
+    from edgeser.config.settings import Mtt, Settings
     from edgeser.distill.method import Assignment
+    from edgeser.distill.table import find_method
     from edgeser.experts import Ensemble, Task, Trajectory
-    from edgeser.settings import Settings
+    from edgeser.representation.logmel import LogMel
     from edgeser.students import build, initial_weights
 
     graph = build(STUDENT, CLASSES)
     clips = np.random.default_rng(0).standard_normal((ITEMS, *graph.input_shape), dtype=np.float32)
-    task = Task(graph, clips, np.arange(ITEMS) % CLASSES, CLASSES)
+    task = Task(graph, clips, np.arange(ITEMS) % CLASSES, CLASSES, LogMel())
     start, end = initial_weights(graph, 0), initial_weights(graph, 1)
     way = {name: np.stack([start[name], start[name] + 0.1 * end[name]]) for name in graph.parameters}
-    settings = Settings(
-        corpus="demo",
-        ipc=ITEMS // CLASSES,
-        start_from="real",
-        student_steps=steps,
-        step_size=0.01,
-        expert_span=1,
-        start_window=0,
-        window_growth=0.0,
-    )
+    mtt = Mtt(student_steps=steps, step_size=0.01, expert_span=1, max_start_epoch=0, start_epoch_growth=0.0)
+    settings = Settings(corpus="demo", ipc=ITEMS // CLASSES, start="real", mtt=mtt)
     names = tuple(str(number) for number in range(CLASSES))
-    return Assignment(task, names, settings, start, Ensemble(graph, ()), (Trajectory(way, {}),))
+    return Assignment(task, names, settings, find_method("mtt"), start, Ensemble(graph, ()), (Trajectory(way, {}),))
 
 
 def plain_side(assignment: Any, state: Any, match: Any) -> float:
@@ -189,12 +183,13 @@ def plain_side(assignment: Any, state: Any, match: Any) -> float:
 
 
 def our_side(memory: str) -> Callable[[Any, Any, Any], float]:
-    """The loss of a match, once its gradients are there, with a row of ``--memory``."""
+    """The loss of a match, once its gradients are there, with a row of ``MEMORY``."""
 
     def side(assignment: Any, state: Any, match: Any) -> float:
         from edgeser.distill import mtt
 
-        chosen = replace(assignment, settings=replace(assignment.settings, memory=memory))
+        settings = assignment.settings
+        chosen = replace(assignment, settings=replace(settings, mtt=replace(settings.mtt, memory=memory)))
         return mtt.match_gradients(chosen, state, match)[0]
 
     return side

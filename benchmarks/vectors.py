@@ -23,20 +23,22 @@ from distillation_tables import Sheet
 from numpy.typing import NDArray
 from rich.console import Console
 
-from edgeser.corpora.splits import PARTS, make_split
+from edgeser.config.values import settings_of
+from edgeser.corpora.splits import make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.distill.table import settings_for
+from edgeser.distill.pipeline import distill
 from edgeser.errors import EdgeserError
-from edgeser.features import extract
-from edgeser.vectors.evaluate import evaluate_vectors
-from edgeser.vectors.pipeline import distil_vectors
+from edgeser.evaluate import Plan, evaluate
+from edgeser.intervals import deviation, with_deviation
+from edgeser.representation.logmel import LogMelPart, extract
+from edgeser.representation.vector_file import CORPUS
 from edgeser.workers import Workers
 from edgeser_device.frontend import FrontendSpec
 from edgeser_export.files import write_json
 
 SHARES = (0.056, 0.112)
 """The paper's shares of the training items."""
-ROWS = ("full", "full_soft", "distilled", "random", "random_soft")
+ROWS = ("full", "full_soft", "distilled", "random", "random_soft", "random_bank")
 
 
 def main() -> None:
@@ -62,9 +64,10 @@ def measure(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in range(arguments.distillations):
             folder = arguments.out / f"{file.stem}-{share:g}-{seed}"
             shutil.rmtree(folder, ignore_errors=True)
-            own = settings_for("gan", corpus="features", folder=str(file.resolve()), share=share, seed=seed)
-            run = distil_vectors(own, folder, resume=False)
-            result = evaluate_vectors(run, tuple(range(arguments.seeds)))
+            own = settings_of({"corpus": CORPUS, "folder": str(file.resolve()), "share": share, "seed": seed})
+            workers = Workers.all_cores()
+            run = distill(own, folder, workers, resume=False, warn=print)
+            result = evaluate(run, Plan(tuple(range(arguments.seeds)), ROWS), workers)
             rows = {**result, **result["baselines"]}
             for row in ROWS:
                 every[row] += rows[row]["uar"]
@@ -73,9 +76,9 @@ def measure(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def summed(values: Sequence[float]) -> dict[str, float]:
+def summed(values: Sequence[float]) -> dict[str, float | None]:
     """Mean and standard deviation over all trainings."""
-    return {"uar_mean": float(np.mean(values)), "uar_std": float(np.std(values, ddof=1)), "trainings": len(values)}
+    return {"uar_mean": float(np.mean(values)), "uar_std": deviation(values), "trainings": len(values)}
 
 
 def write_statistics(name: str, corpora: Path, out: Path) -> Path:
@@ -83,7 +86,7 @@ def write_statistics(name: str, corpora: Path, out: Path) -> Path:
     corpus = load_corpus(name, None if name == "demo" else corpora / name)
     split = make_split(corpus)
     features = extract(corpus, split, FrontendSpec(), Workers(1))
-    parts = [getattr(features, part) for part in PARTS]
+    parts = [part for part in (features.train, features.dev, features.test) if isinstance(part, LogMelPart)]
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         out,
@@ -108,7 +111,7 @@ def sheet(result: Mapping[str, Any]) -> Sheet:
             name,
             share,
             str(found["ipc"]),
-            *(f"{row['uar_mean']:.3f} ± {row['uar_std']:.3f}" for row in found["rows"].values()),
+            *(with_deviation(row["uar_mean"], row["uar_std"]) for row in found["rows"].values()),
         )
         for name, shares in result.items()
         for share, found in shares.items()

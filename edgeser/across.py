@@ -23,8 +23,9 @@ from edgeser.corpora.emotions import plain_name
 from edgeser.corpora.table import load_corpus
 from edgeser.errors import AudioError, SettingsError
 from edgeser.evaluate import Shelf, open_bench
-from edgeser.features import Part, log_mels
 from edgeser.fingerprint import corpus_fingerprint
+from edgeser.intervals import deviation, of_draws
+from edgeser.representation.logmel import LogMelPart, log_mels
 from edgeser.rows import ROWS, Bench
 from edgeser.run import Run
 from edgeser.scoring import average_by_clip, probabilities
@@ -150,7 +151,8 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
                 f"see what is wrong: edgeser data check {other.folder} --corpus {corpus}",
             )
     truth = np.array([theirs.index(each.emotion) for each in readable], dtype=np.int64)
-    part = Part(readable, tuple(np.asarray(levels[each.path]) for each in readable), truth, distilled.frontend)
+    heard = tuple(np.asarray(levels[each.path]) for each in readable)
+    part = LogMelPart(readable, truth, heard, distilled.frontend)
     x, owners = part.windows()
     _, speakers = np.unique(part.speakers, return_inverse=True)
     reasons = tuple(reason for reason in levels.values() if isinstance(reason, str))
@@ -220,7 +222,7 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
     rows = {
         row: {
             **_spread(found.mean(1)),
-            **_interval(drawn[row]),
+            **_interval(float(found.mean()), drawn[row]),
             "recalls": dict(zip(other.theirs, found.mean(0).round(6).tolist(), strict=True)),
         }
         for row, found in recalls.items()
@@ -237,7 +239,7 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
         "ratio": reached / full,
         "difference": {
             "value": reached - full,
-            **_interval(None if drawn["full"] is None else _minus(drawn["distilled"], drawn["full"])),
+            **_interval(reached - full, _minus(drawn["distilled"], drawn["full"])),
         },
         "seeds": list(seeds),
         "varies": "order of training; intervals of 95 % are over speakers of the other corpus",
@@ -293,16 +295,13 @@ def _minus(first: NDArray[np.float64] | None, second: NDArray[np.float64] | None
     return None if first is None or second is None else first - second
 
 
-def _interval(drawn: NDArray[np.float64] | None) -> dict[str, float | None]:
-    if drawn is None or not np.isfinite(drawn).any():
-        return {"low": None, "high": None}
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return {"low": round(float(low), 6), "high": round(float(high), 6)}
+def _interval(value: float, drawn: NDArray[np.float64] | None) -> Mapping[str, float | None]:
+    return (None if drawn is None else of_draws(value, drawn)) or {"low": None, "high": None}
 
 
 def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
     return {
         "uar_mean": float(values.mean()),
-        "uar_std": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "uar_std": deviation(values.tolist()),
         "uar": values.round(6).tolist(),
     }

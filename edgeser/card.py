@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeser.audit.digest import digest_lines
+from edgeser.intervals import FEWEST, around, with_deviation
+from edgeser_device.machine import machine_words
 
 SYNTHETIC = "synthetic"
 """The kind of a corpus in which nobody speaks."""
@@ -16,13 +18,12 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
     {
         "real": "began as log-mels of recordings of the corpus and were then changed",
         "mix": "began as sums of the powers of several recordings and were then changed",
-        "duet": "began as sums of the powers of two recordings that were alike and were then changed",
-        "crowd": "began as sums of all clips of their class, each with an equal share, and were then changed",
+        "aligned": "began as sums of the powers of two recordings that were alike and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
     }
 )
 """By start, what the items of the other methods are made of."""
-HEARD = ("real", "duet")
+HEARD = ("real", "aligned")
 """Starts that are one voice, or two that are alike: an item may say what a recording said."""
 MADE_BY: Mapping[str, str] = MappingProxyType(
     {
@@ -75,28 +76,6 @@ NOT_AUDITED = (
 )
 """What no program of this version measures."""
 
-STUDENT_T = (
-    12.71,
-    4.30,
-    3.18,
-    2.78,
-    2.57,
-    2.45,
-    2.36,
-    2.31,
-    2.26,
-    2.23,
-    2.20,
-    2.18,
-    2.16,
-    2.14,
-    2.13,
-    2.12,
-    2.11,
-    2.10,
-)
-"""97.5 % point of Student's distribution for 1, 2, ... degrees of freedom; beyond, the last one, a little too large."""
-
 
 def write_card(
     manifest: Mapping[str, Any], payload_bytes: int | None = None, generator: Mapping[str, int] | None = None
@@ -145,7 +124,7 @@ def _items(manifest: Mapping[str, Any]) -> list[str]:
     """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
-    method, start = provenance["method"], provenance["config"].get("start_from") or "real"
+    method, start = provenance["method"], provenance["config"].get("start") or "real"
     heard = method in MADE_BY or start in HEARD
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
     return [
@@ -212,8 +191,8 @@ def _results(manifest: Mapping[str, Any]) -> list[str]:
     if seeds:
         spread_of = (
             "mean ± standard deviation, and the 95 % interval of the mean"
-            if len(seeds) > 1
-            else "one training, so no deviation"
+            if len(seeds) >= FEWEST
+            else "too few trainings for a deviation"
         )
         varies = f"; they vary: {results['varies']}" if results.get("varies") else ""
         lines += ["", f"Seeds {', '.join(map(str, seeds))} ({spread_of}){varies}."]
@@ -223,12 +202,12 @@ def _results(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _figure(row: Mapping[str, Any], seeds: int) -> str:
-    """A mean, and with several seeds how widely it varies."""
-    mean, spread = row.get("uar_mean", row.get("uar")), row.get("uar_std")
-    if spread is None or seeds < 2:
+    """A mean, and with enough seeds how widely it varies."""
+    mean, spread = float(row.get("uar_mean", row.get("uar"))), row.get("uar_std")
+    if spread is None or seeds < FEWEST:
         return f"{mean:.3f}"
-    half = STUDENT_T[min(seeds - 1, len(STUDENT_T)) - 1] * spread / seeds**0.5
-    return f"{mean:.3f} ± {spread:.3f}, {mean - half:.3f} to {mean + half:.3f}"
+    found = around(mean, spread / seeds**0.5, seeds - 1)
+    return f"{with_deviation(mean, spread)}, {found['low']:.3f} to {found['high']:.3f}"
 
 
 def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> list[str]:
@@ -254,5 +233,4 @@ def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> li
 def _machine(machine: Mapping[str, Any]) -> str:
     packages = machine.get("packages") or {}
     versions = [f"{name} {packages[name]}" for name in ("edgeser", "numpy") if name in packages]
-    parts = [machine.get("cpu"), f"{machine['cores']} cores" if machine.get("cores") else None, machine.get("system")]
-    return ", ".join(str(part) for part in (*parts, *versions) if part)
+    return ", ".join(part for part in (machine_words(machine), machine.get("system"), *versions) if part)

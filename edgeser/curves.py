@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeser.intervals import deviation
 from edgeser.rows import ROWS, Bench
 from edgeser.scoring import Score, score
 from edgeser.workers import Workers
@@ -91,7 +92,7 @@ def _point(steps: int, results: Sequence[tuple[float, Score, Score]]) -> dict[st
         "steps": steps,
         "seconds": round(float(np.mean(seconds)), 4),
         "uar_mean": float(np.mean(scores)),
-        "uar_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        "uar_std": deviation(scores),
         "uar": [round(score, 6) for score in scores],
         "dev_uar_mean": float(np.mean([each.uar for each in dev])),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -13,15 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from edgeser.corpora import load_corpus, make_split
 from edgeser.errors import RunError
 from edgeser.run import Run
+from edgeser.sheet import Sheet
+from edgeser_device.machine import machine_words
 from edgeser_device.progress import note
+from edgeser_export.words import counted
 
-DISTIL = ("--method", "invert", "--ipc", "6", "--expert-steps", "500", "--steps", "300")
+DISTIL = ("--method", "invert", "--ipc", "6", "--set", "experts.steps=500", "--steps", "300")
 """Smaller than the defaults: the corpus has 192 training clips, and a first look should not take long."""
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
+SECONDS_TO_END = 5.0
 
 
 @dataclass(frozen=True)
@@ -117,17 +124,32 @@ class Caller:
         """Every JSON line that the command prints."""
         note(f"$ edgeser {shlex.join(words)}")
         command = [sys.executable, "-P", "-m", "edgeser", *words, "--json"]  # -P: whatever lies in the current folder
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            try:
+                printed, _ = child.communicate()
+            except KeyboardInterrupt:
+                if _end(child) == INTERRUPTED:  # it has said so
+                    raise SystemExit(INTERRUPTED) from None
+                raise
+        if child.returncode:
             raise RunError(
-                f"the demo's command {words[0]} failed with code {done.returncode}", "its own error stands above"
+                f"the demo's command {words[0]} failed with code {child.returncode}", "its own error stands above"
             )
-        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+        return [json.loads(line) for line in printed.splitlines() if line.strip()]
+
+
+def _end(child: subprocess.Popen[str]) -> int:
+    """Wait for a command after Ctrl-C, which reaches it too; one that has not got it is told."""
+    try:
+        return child.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+        return child.wait()
 
 
 def summary_table(summary: Summary) -> Group:
     """The table that the demo ends with, and three commands to try next."""
-    table = Table(title="edgeser on its synthetic demo corpus", show_header=False, min_width=72)
+    table = Sheet("", "", title="edgeser on its synthetic demo corpus")
     rows = {
         "training recordings -> kit": f"{summary.corpus_bytes / 1e6:.2f} MB -> {summary.kit_bytes / 1e6:.2f} MB",
         "distilled items": f"{summary.items} items ({summary.share:.1%} as many as training clips)",
@@ -138,15 +160,16 @@ def summary_table(summary: Summary) -> Group:
         "training from the kit": f"{summary.training['seconds']:.1f} s, {summary.training['peak_rss_mb']:.0f} MB",
     }
     for result in summary.bench["results"]:
-        name = f"{result['format']} {result['precision']}, {result['runtime']}, {result['threads']} thread(s)"
+        threads = counted(result["threads"], "thread")
+        name = f"{result['format']} {result['precision']}, {result['runtime']}, {threads}"
         rows[name] = (
             f"{result['bytes'] / 1000:.0f} kB, {result['model_ms_p50']:.2f} ms a window (p95 {result['p95']:.2f})"
         )
     heard = summary.events[-1]["emotion"] if summary.events else "nothing"
     rows["listen: last event in one test clip"] = f"{heard} (spoken as {summary.clip_emotion})"
-    rows["machine"] = str(summary.bench["machine"]["cpu"])
+    rows["machine"] = machine_words(summary.bench["machine"])
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add(name, value)
     folder = Path(summary.folder)
     closing = (
         f"Everything is in {folder} ({summary.seconds:.0f} s); the report, for a browser: {summary.report}. "

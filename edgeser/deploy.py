@@ -64,7 +64,7 @@ class Board:
 
     Attributes:
         address: USER@HOST, or a name of ssh's configuration.
-        port: Of its ssh server; None for the usual one.
+        port: Port of its ssh server; None for the usual one.
         folder: The installation there, absolute or below the user's home.
         config: A configuration file of ssh instead of the user's.
     """
@@ -81,7 +81,7 @@ class Parcel:
 
     Attributes:
         path: Here.
-        name: In the inbox there.
+        name: Its name in the inbox there.
         bytes: Its size.
         sha256: Its hash.
     """
@@ -106,7 +106,7 @@ class Deployment:
         board: Where to.
         kit: What.
         parcels: Files to copy.
-        options: Of ssh and sftp, the shared connection among them.
+        options: Options of ssh and sftp, the shared connection among them.
         trust: Name of the key in the inbox, or None.
         service: Whether to start listening at the end.
     """
@@ -124,13 +124,11 @@ class Deployment:
 
     def ssh(self, command: str) -> list[str]:
         """A command line that runs ``command`` in the board's shell."""
-        port = ["-p", str(self.board.port)] if self.board.port else []
-        return ["ssh", *self.options, *port, "--", self.board.address, command]
+        return ["ssh", *self.options, "--", self.board.address, command]
 
     def sftp(self) -> list[str]:
         """A command line that takes sftp's commands from its standard input."""
-        port = ["-P", str(self.board.port)] if self.board.port else []
-        return ["sftp", "-q", "-b", "-", *self.options, *port, self.board.address]
+        return ["sftp", "-q", "-b", "-", *self.options, self.board.address]
 
     @property
     def parts(self) -> Mapping[str, str]:
@@ -176,13 +174,18 @@ def prepare(
         parcels.append(Parcel.of(script))
         try:
             if "wheels" not in kit.manifest:
-                parcels.append(Parcel.of(wheel or _make_wheel(work)))
+                if wheel is None:
+                    own, data = own_wheel()
+                    wheel = work / own
+                    wheel.write_bytes(data)
+                parcels.append(Parcel.of(wheel))
             if trust is not None:
                 parcels.append(Parcel.of(trust, "trusted.pub"))
         except OSError as error:
             raise DeployError(f"{error.filename} cannot be read: {error.strerror}", "check the path") from error
         shared = ("ControlMaster=auto", f"ControlPath={work}/connection", "ControlPersist=60", "ServerAliveInterval=15")
         options = [word for option in shared for word in ("-o", option)]
+        options += ["-o", f"Port={board.port}"] if board.port else []
         options += ["-F", str(board.config)] if board.config else []
         deployment = Deployment(
             board, kit, tuple(parcels), tuple(options), "trusted.pub" if trust is not None else None, service
@@ -321,13 +324,6 @@ def _accept(deployment: Deployment, parcel: Parcel) -> str:
     """Give a copied file its name if its hash is right."""
     part, name = deployment.there(f"{parcel.name}.part"), deployment.there(parcel.name)
     return f"echo {parcel.sha256}'  '{part} | sha256sum --check --quiet - && mv -f {part} {name}"
-
-
-def _make_wheel(work: Path) -> Path:
-    name, data = own_wheel()
-    path = work / name
-    path.write_bytes(data)
-    return path
 
 
 def _call(command: list[str], text: str = "") -> str:

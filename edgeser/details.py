@@ -5,7 +5,7 @@
 
 How good a student is differs more between speakers than between seeds, and test parts have few speakers. So the
 interval is over speakers: each is left out once (the jackknife of Efron and Stein 1981, doi:10.1214/aos/1176345462),
-and Student's distribution with one degree of freedom less than speakers allows for how few they are.
+and :func:`edgeser.intervals.around` allows for how few they are.
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.card import STUDENT_T
+from edgeser.intervals import FEWEST, Interval, around
 from edgeser.scoring import Clips, Score
-
-FEWEST_SPEAKERS = 3
-"""With two, an interval of 95 % is thirteen standard errors to each side and tells nothing."""
 
 
 def row_details(scores: Sequence[Score], clips: Clips, names: Sequence[str]) -> dict[str, Any]:
@@ -56,7 +53,7 @@ def row_details(scores: Sequence[Score], clips: Clips, names: Sequence[str]) -> 
     }
 
 
-def speaker_interval(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> dict[str, float] | None:
+def speaker_interval(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> Interval | None:
     """Interval of 95 % of a mean UAR over speakers.
 
     Args:
@@ -64,30 +61,15 @@ def speaker_interval(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> 
         totals: Clips that there are, (speakers, classes).
 
     Returns:
-        ``low`` and ``high`` between 0 and 1, or None with fewer speakers than ``FEWEST_SPEAKERS``.
+        ``low`` and ``high`` between 0 and 1, or None with fewer than ``FEWEST`` speakers.
     """
     count = len(totals)
-    if count < FEWEST_SPEAKERS:
+    if count < FEWEST:
         return None
     value = float(_uar(hits.sum(1), totals.sum(0)).mean())
     without = _uar(hits.sum(1, keepdims=True) - hits, totals.sum(0) - totals).mean(0)
     error = float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
-    half = student_t(count - 1) * error
-    return {"low": round(max(0.0, value - half), 6), "high": round(min(1.0, value + half), 6)}
-
-
-def seed_interval(values: Sequence[float]) -> dict[str, float] | None:
-    """Interval of 95 % of the mean over seeds, ``low`` and ``high``; None with one seed."""
-    if len(values) < 2:
-        return None
-    half = student_t(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    mean = float(np.mean(values))
-    return {"low": max(0.0, mean - half), "high": min(1.0, mean + half)}
-
-
-def student_t(freedom: int) -> float:
-    """97.5 % point of Student's distribution."""
-    return STUDENT_T[min(freedom, len(STUDENT_T)) - 1]
+    return around(value, error, count - 1)
 
 
 def _uar(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     ├── MissingExtra                (ImportError) a verb needs a package that is not installed
     ├── MissingRuntime              (ImportError) nothing installed runs, or writes, files of a format
     ├── StorageError                (OSError) full disk, read-only card, missing permission
+    │   └── OutputTaken             what stands in an output's place is not edgeser's
+    ├── TextError                   (ValueError) text that no kit can carry
     ├── ExportError                 (ValueError) a student cannot be written in the asked format
     │   ├── GraphError              the op graph is not well formed, or a writer does not know an op
     │   ├── ModelFileError          a model file is not what its runtime or the writers make
@@ -37,7 +39,10 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │   │   └── MissingColumns      a table lacks columns
     │   ├── UnknownLabel            neither a known emotion nor declared
     │   ├── UnknownSpeaker          it is not known who speaks
+    │   ├── UnclearLayout           it is not clear which folders are emotions
+    │   ├── TooManyClasses          more than a kit can have
     │   ├── OneClassOnly            nothing to tell apart
+    │   ├── ConflictingCopies       one recording with two labels, two speakers or in two parts
     │   ├── SplitError              it cannot be split as asked
     │   │   ├── UnknownSplit        the name is not understood
     │   │   ├── TooFewSpeakers      training, dev and test need a speaker each
@@ -92,13 +97,16 @@ from edgeser_export.errors import (
     MissingExtra,
     MissingRuntime,
     ModelFileError,
+    OutputTaken,
     ParityError,
     StorageError,
+    TextError,
 )
 
 if TYPE_CHECKING:
     from edgeser.corpora.errors import (
         ChecksumMismatch,
+        ConflictingCopies,
         CorpusError,
         CorpusNotFound,
         DownloadError,
@@ -113,6 +121,8 @@ if TYPE_CHECKING:
         SpeakerLeak,
         SplitError,
         TooFewSpeakers,
+        TooManyClasses,
+        UnclearLayout,
         UnknownCorpus,
         UnknownLabel,
         UnknownSpeaker,
@@ -128,6 +138,7 @@ __all__ = [
     "BrokerError",
     "ChecksumMismatch",
     "ClipsError",
+    "ConflictingCopies",
     "CorpusError",
     "CorpusNotFound",
     "DeployError",
@@ -160,6 +171,7 @@ __all__ = [
     "ModelFileError",
     "NotDownloadable",
     "OneClassOnly",
+    "OutputTaken",
     "ParityError",
     "PortInUse",
     "RunError",
@@ -167,8 +179,11 @@ __all__ = [
     "SpeakerLeak",
     "SplitError",
     "StorageError",
+    "TextError",
     "TooFewSpeakers",
+    "TooManyClasses",
     "TrainingError",
+    "UnclearLayout",
     "UnknownCorpus",
     "UnknownLabel",
     "UnknownSpeaker",

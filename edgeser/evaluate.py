@@ -15,19 +15,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from edgeser.config.settings import Settings
 from edgeser.curves import convergence
 from edgeser.details import row_details
+from edgeser.distill.budget import resolve
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus
-from edgeser.distill.table import decided
+from edgeser.distill.pipeline import Material, prepare, require_same_corpus
+from edgeser.intervals import deviation
+from edgeser.representation.base import StoredSet
 from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
 from edgeser.run import Run
 from edgeser.scoring import Clips, Score
-from edgeser.settings import Settings
 from edgeser.students import build, initial_weights, parse_student
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
 from edgeser_device.generated import DESCRIPTION, PROBE, Description
 from edgeser_device.machine import describe_machine
 from edgeser_device.progress import progress_bar
@@ -128,14 +129,14 @@ class Shelf:
         return (
             replace(
                 material,
-                settings=decided(here, len(material.task.clips), material.task.classes, material.task.fewest_clips),
+                settings=resolve(here, len(material.task.clips), material.task.classes, material.task.fewest_clips),
             ),
             dev,
             test,
         )
 
 
-def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, dict[str, Any]]:
+def open_bench(run: Run, distilled: StoredSet, shelf: Shelf) -> tuple[Bench, dict[str, Any]]:
     """Everything a row needs, and the split in words; experts that the run lacks are trained again.
 
     Raises:
@@ -143,18 +144,18 @@ def open_bench(run: Run, distilled: DistilledSet, shelf: Shelf) -> tuple[Bench, 
         EdgeserError: The corpus is gone, or does not fit any more.
     """
     material, dev, test = shelf.take(run.settings())
-    description = describe(material)
-    require_same_corpus(run, description)
+    require_same_corpus(run, material)
     settings, task = material.settings, material.task
     trained = train_experts(run, task, label_jobs(settings, task), shelf.workers)
     assignment = Assignment(
         task=task,
         names=distilled.names,
         settings=settings,
+        method=material.method,
         init=run.init(),
         ensemble=label_ensemble(settings, task, trained),
     )
-    return Bench(assignment, distilled, dev, test, run.generator()), description["split"]
+    return Bench(assignment, distilled, dev, test, run.generator()), material.split.describe()
 
 
 @dataclass(frozen=True)
@@ -251,8 +252,7 @@ def open_examination(run: Run, plan: Plan, shelf: Shelf) -> Examination:
         SettingsError: The plan names a student that does not exist.
         EdgeserError: As :func:`open_bench`.
     """
-    distilled, own = run.distilled(), run.settings()
-    shape = (1, distilled.frontend.mels, distilled.frontend.frames)
+    distilled, own, shape = run.stored_set(), run.settings(), run.graph().input_shape
     others = {}
     for name in plan.transfer:
         arch, width = parse_student(name, own.width)
@@ -322,7 +322,7 @@ def summary(pairs: Sequence[Pair], names: tuple[str, ...]) -> dict[str, Any]:
     recalls = np.mean([pair[1].recalls for pair in pairs], axis=0)  # NaN where no test speaker has the class
     return {
         "uar_mean": float(np.mean(test)),
-        "uar_std": float(np.std(test, ddof=1)) if len(test) > 1 else None,
+        "uar_std": deviation(test),
         "uar": [round(value, 6) for value in test],
         "dev_uar_mean": float(np.mean(dev)),
         "recalls": {name: float(recall) for name, recall in zip(names, recalls, strict=True) if np.isfinite(recall)},

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from edgeser.errors import RunError
 from edgeser.flatness import slope_here, slope_nearby
-from edgeser.network import infer, to_arrays
-from edgeser.training import Arrays, Augmentation, train_on_clips
+from edgeser.network import as_input, infer, to_arrays
+from edgeser.representation.base import Augmentation, Representation
+from edgeser.training import Arrays, train_on_clips
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule
 from edgeser_export.files import write_bytes
@@ -31,23 +32,28 @@ _TRAIN_AGAIN = "remove that file and run distill again with --resume"
 
 @dataclass(frozen=True)
 class Task:
-    """What experts and students learn.
+    """The training clips that experts and students learn.
 
     Attributes:
         graph: The student's op graph.
-        clips: Normalised training windows, float32 (clips, 1, mels, frames).
+        clips: Normalised training windows as the student reads them, float32 (clips, channels, rows, columns).
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.
+        representation: The representation of the clips, fitted to them.
         speakers: Speaker of each clip; empty where nobody knows.
-        decibels: dB in one unit of the clips.
     """
 
     graph: Graph
     clips: NDArray[np.float32]
     labels: NDArray[np.int64]
     classes: int
+    representation: Representation
     speakers: tuple[str, ...] = ()
-    decibels: float = 20.0
+
+    @property
+    def maps(self) -> NDArray[np.float32]:
+        """The clips as items, float32 (clips, rows, columns)."""
+        return self.clips.reshape(len(self.clips), -1, self.clips.shape[3])
 
     @property
     def hard_labels(self) -> NDArray[np.float32]:
@@ -69,7 +75,7 @@ class ExpertRecipe:
         epochs: Passes over the clips.
         batch: Clips in one step.
         peak_rate: Largest learning rate.
-        weight_decay: As the optimiser defines it.
+        weight_decay: Weight decay as the optimiser defines it.
         warm_share: Share of the steps in which the rate rises.
         start_divisor: The first rate is the peak divided by this; 1 with an ``end_divisor`` of 1 keeps it constant.
         end_divisor: The last rate is the first one divided by this.
@@ -143,9 +149,9 @@ def train_expert(
         task: The clips and the student.
         start: Initial weights.
         recipe: How to train.
-        seed: Of the order and the augmentation.
+        seed: Seed of the order and the augmentation.
         keep_snapshots: Label experts need the end only.
-        advance: Told after every step.
+        advance: A function that is told after every step.
     """
     per_epoch = steps_per_epoch(len(task.clips), recipe.batch)
     stacks: dict[str, list[NDArray[np.float32]]] = {name: [start[name].copy()] for name in task.graph.parameters}
@@ -175,9 +181,9 @@ class Ensemble:
     """Experts that label views together.
 
     Attributes:
-        graph: Their op graph.
+        graph: Op graph of all experts.
         members: Weights with running statistics of each.
-        starts: What each began its training from; empty where nobody asks.
+        starts: Weights before training of each; empty where nobody asks.
     """
 
     graph: Graph
@@ -185,7 +191,8 @@ class Ensemble:
     starts: tuple[Weights, ...] = ()
 
     def soft_labels(self, x: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-        """Mean of the experts' softmax(logits / temperature), float32 (batch, classes); x (batch, 1, mels, frames)."""
+        """Mean of the experts' softmax(logits / temperature), float32 (batch, classes), of items or inputs."""
+        x = as_input(self.graph, x)
         total = np.zeros((len(x), self.graph.shapes[self.graph.output][0]), dtype=np.float64)
         for member in self.members:
             total += (torch.from_numpy(infer(self.graph, member, x)) / temperature).softmax(1).numpy()

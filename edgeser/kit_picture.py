@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgeser.pictures import check_picture, save
+from edgeser.pictures import check_picture, drawing, save
 from edgeser_device.kit import Kit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_A_ROW = 12
 
@@ -23,6 +27,11 @@ def save_items(kit: Kit, path: Path) -> None:
         StorageError: It cannot be written.
     """
     check_picture(path)
+    with drawing():
+        save(_figure_of(kit), path)
+
+
+def _figure_of(kit: Kit) -> Figure:
     from matplotlib.figure import Figure
 
     distilled = kit.distilled
@@ -53,4 +62,4 @@ def save_items(kit: Kit, path: Path) -> None:
         f"{words} of {corpus}: {seconds:.1f} s from left to right, {edges}",
         fontsize="small",
     )
-    save(figure, path)
+    return figure

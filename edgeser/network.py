@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,14 @@ from edgeser_export.graph import (
 Tensors: TypeAlias = Mapping[str, Tensor]
 Norm: TypeAlias = Callable[[str, Tensor], Tensor]
 """Normalises the input of the batch normalisation of that name."""
+
+
+Batch = TypeVar("Batch", Tensor, NDArray[np.float32])
+
+
+def as_input(graph: Graph, maps: Batch) -> Batch:
+    """Items (batch, rows, columns), or what a student reads already, in the shape that the graph reads."""
+    return maps.reshape(len(maps), *graph.input_shape)
 
 
 class Operations(NamedTuple):
@@ -189,4 +197,4 @@ def _apply(op: Op, weights: Tensors, values: Tensors, norm: Norm, operations: Op
             bias = weights[f"{op.name}.bias"] if op.bias else None
             return functional.linear(values[op.source], weights[f"{op.name}.weight"], bias)
         case _:
-            raise TypeError(f"students have no operation {op}")
+            raise TypeError(f"no student has the operation {op}")

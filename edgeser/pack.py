@@ -19,6 +19,7 @@ from typing import Any
 
 from edgeser.audit.digest import read_digest
 from edgeser.card import write_card
+from edgeser.config.values import values_of
 from edgeser.corpora.cards import UNSTATED
 from edgeser.errors import RunError
 from edgeser.fingerprint import is_own, speaker_hashes
@@ -40,18 +41,20 @@ from edgeser_device.kit import (
     SIGNATURE,
     STUDENT,
     WHEELS,
+    Kit,
     frontend_arrays,
     read_kit,
     statistics_name,
     step_name,
 )
-from edgeser_device.names import CARD, DISTILLED
+from edgeser_device.model import CARD, DISTILLED
 from edgeser_device.signature import ALGORITHM, PrivateKey, sign
 from edgeser_device.steps import least_memory_mb
 from edgeser_device.trainer import TrainingSession
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
+from edgeser_export.text import tidy
 
 Members = dict[str, bytes]
 RESULT_KEYS = (
@@ -128,7 +131,7 @@ def pack_kit(
     key: PrivateKey | None = None,
     wheels: Wheels | None = None,
 ) -> PackReport:
-    """Pack a run for a board and read the kit back.
+    """Pack a run for a board; the kit is read back before it takes its name.
 
     Args:
         run_folder: What ``edgeser distill`` wrote.
@@ -148,8 +151,10 @@ def pack_kit(
     least = least_memory_mb(parts.graph, parts.distilled.schedule.batch)
     row.require_memory(least, f"{student['architecture']} at width {student['width']:g}")
     data = build_kit(parts, row, key, wheels)
-    write_bytes(Path(out), data)
-    kit = read_kit(Path(out), () if key is None else (key.public,))
+    read: list[Kit] = []
+    keys = () if key is None else (key.public,)
+    write_bytes(Path(out), data, lambda draft: read.append(read_kit(draft, keys)))
+    kit = read[0]
     sizes = {MANIFEST: len(kit.members[MANIFEST])}
     sizes |= {name: entry["bytes"] for name, entry in kit.manifest["members"].items()}
     signer = None if key is None else key.public.id
@@ -183,7 +188,7 @@ def read_parts(folder: Path) -> Parts:
     if list(distilled.names) != description["labels"]:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
     results = _measured(run, bool(generator))
-    return Parts(description, without_paths(asdict(run.settings())), results, graph, weights, distilled, generator)
+    return Parts(description, without_paths(values_of(run.settings())), results, graph, weights, distilled, generator)
 
 
 def _measured(run: Run, draws: bool) -> dict[str, Any]:
@@ -279,8 +284,8 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
 
 def _decided_start(run: Parts) -> dict[str, Any]:
     """The run's settings; where these leave the items' beginning to the budget, with what they began as."""
-    start = run.config.get("start_from") or run.description.get("start")
-    return {**run.config, **({"start_from": start} if start else {})}
+    start = run.config["start"] or run.description.get("start")
+    return {**run.config, **({"start": start} if start else {})}
 
 
 def _stored(run: Parts, members: Mapping[str, bytes]) -> dict[str, int]:
@@ -308,7 +313,7 @@ def describe_corpus(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The corpus's card; one's own recordings without a title of their own are not named after their folder."""
     found = {key: stored.get(key) for key in CORPUS_KEYS}
     places = {PurePosixPath(str(stored.get("folder") or "")).name, PureWindowsPath(str(stored.get("folder"))).name}
-    if is_own(str(found["name"])) and (not found["title"] or found["title"] in places):
+    if is_own(str(found["name"])) and (not found["title"] or found["title"] in map(tidy, places)):
         found["title"] = UNSTATED.title
     return found
 

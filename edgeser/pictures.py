@@ -9,16 +9,21 @@ matplotlib is loaded when a picture is drawn, and never on a board.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from math import nan
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edgeser.errors import MissingExtra, SettingsError
+from edgeser.intervals import bar
 from edgeser.tables import FULL_ROWS
 from edgeser_export.files import write_bytes
+from edgeser_export.outputs import holds, require_output
+from edgeser_export.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,12 +34,13 @@ COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DISTILLED, FULL, BASELINE = COLOURS[0], "#0072B2", "#8A8A8A"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 """So that lines are told apart without colours too."""
-FORMATS: Mapping[str, Mapping[str, None]] = {
-    ".svg": {"Date": None},
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "ModDate": None},
+MARK = "a picture by edgeser"
+FORMATS: Mapping[str, Mapping[str, str | None]] = {
+    ".svg": {"Date": None, "Creator": MARK},
+    ".png": {"Software": MARK},
+    ".pdf": {"CreationDate": None, "ModDate": None, "Creator": MARK},
 }
-"""What a picture can be written as, and what of its description is left out: the time, so that it repeats."""
+"""What a picture can be written as, and how it is described: by what made it, without the time, so that it repeats."""
 STYLE = {
     "svg.hashsalt": "edgeser",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
@@ -56,7 +62,13 @@ def check_picture(path: Path) -> None:
     Raises:
         SettingsError: The name does not end in a known format.
         MissingExtra: matplotlib is not installed.
+        OutputTaken: Something else than a picture of ours is there.
     """
+    _require_format(path)
+    require_output(path, "picture", lambda place: holds(place, MARK.encode()))
+
+
+def _require_format(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise SettingsError(f"{path.name} names no format of pictures", f"end it with {', '.join(FORMATS)}")
     if find_spec("matplotlib") is None:
@@ -64,15 +76,15 @@ def check_picture(path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture, whole or not at all, over whatever is there.
 
     Raises:
-        SettingsError: As :func:`check_picture`.
+        SettingsError: The name does not end in a known format.
         StorageError: It cannot be written.
     """
-    check_picture(path)
+    _require_format(path)
     suffix, data = path.suffix.lower(), io.BytesIO()
-    with _style():
+    with drawing():
         figure.savefig(data, format=suffix[1:], dpi=150, metadata=dict(FORMATS[suffix]))
     write_bytes(path, data.getvalue())
 
@@ -80,7 +92,7 @@ def save(figure: Figure, path: Path) -> None:
 def evaluation_picture(result: Mapping[str, Any]) -> Figure:
     """What ``edgeser evaluate`` measured: the rows, and other students and convergence where they were asked for."""
     curves = result["convergence"]
-    with _style():
+    with drawing():
         figure, axes = _figure(1 + bool(result["transfer"]) + (2 if curves else 0))
         _draw_rows(axes[0], result)
         if result["transfer"]:
@@ -92,7 +104,7 @@ def evaluation_picture(result: Mapping[str, Any]) -> Figure:
 
 def convergence_picture(curves: Mapping[str, Any]) -> Figure:
     """UAR against steps, and against seconds of training."""
-    with _style():
+    with drawing():
         figure, axes = _figure(2)
         draw_convergence(axes[0], axes[1], curves)
     return figure
@@ -101,7 +113,7 @@ def convergence_picture(curves: Mapping[str, Any]) -> Figure:
 def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A bar a run with its standard deviation, and marks for full data and the label bank on random items."""
     compared = (("full", FULL, "D", -0.2), ("random_bank", "#333333", "^", 0.2))
-    with _style():
+    with drawing():
         figure, (axes,) = _figure(1, height=1.6 + 0.5 * len(rows), width=8.0)
         names = [f"{Path(row['run']).name}\n{row['corpus']}, {row['method']}, {row['ipc']} a class" for row in rows]
         _bars(axes, names, rows, [DISTILLED] * len(rows), label="distilled")
@@ -109,7 +121,7 @@ def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
             there = [(place + aside, row["others"][name]) for place, row in enumerate(rows) if name in row["others"]]
             if there:
                 places, others = zip(*there, strict=True)
-                spreads = [_spread(other) for other in others]
+                spreads = _spreads(others)
                 means = [other["uar_mean"] for other in others]
                 marks: dict[str, Any] = {"fmt": marker, "color": colour, "markeredgecolor": "white", "markersize": 8}
                 axes.errorbar(means, places, xerr=spreads, capsize=3, label=_words(name), zorder=4, **marks)
@@ -124,7 +136,7 @@ def budget_picture(panels: Mapping[str, Mapping[str, Any]]) -> Figure:
         panels: For each title ``lines``: name to points with ``share``, ``uar_mean`` and ``uar_std``; and ``levels``:
             name to ``uar_mean`` and ``uar_std``, which do not depend on the budget.
     """
-    with _style():
+    with drawing():
         figure, axes = _figure(len(panels), width=5.0, height=4.4)
         for each, (title, panel) in zip(axes, panels.items(), strict=True):
             _draw_budgets(each, title, panel)
@@ -142,7 +154,7 @@ def transfer_picture(matrix: Mapping[str, Mapping[str, float | None]]) -> Figure
     values = [[row[name] for name in names] for row in matrix.values()]
     known = [value for row in values for value in row if value is not None]
     low, high = min(known), max(known)
-    with _style():
+    with drawing():
         figure, (axes,) = _figure(1, width=2.4 + 1.1 * len(names), height=1.7 + 0.75 * len(matrix))
         axes.set_facecolor("#EEEEEE")  # shows where nothing was measured
         filled = [[nan if value is None else value for value in row] for row in values]
@@ -162,11 +174,13 @@ def transfer_picture(matrix: Mapping[str, Mapping[str, float | None]]) -> Figure
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def drawing(style: Mapping[str, Any] = MappingProxyType(STYLE)) -> Iterator[None]:
+    """Give figures that are drawn or written in this block a style; words in them are drawn as they are."""
     from matplotlib import rc_context
 
-    style: Any = STYLE  # its stubs list every name that there is
-    with rc_context(style):
+    named: Any = {**style, "text.parse_math": False}  # its stubs list every name that there is
+    with rc_context(named), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # labels may have letters that the font lacks
         yield
 
 
@@ -191,7 +205,7 @@ def _draw_rows(axes: Axes, result: Mapping[str, Any]) -> None:
     there = {name: each for name, each in kinds.items() if each[0] is not None}
     _bars(axes, list(there), [row for row, _ in there.values()], [colour for _, colour in there.values()])
     distilled = result["distilled"]
-    items = "1 item" if distilled["ipc"] == 1 else f"{distilled['ipc']} items"
+    items = counted(distilled["ipc"], "item")
     axes.set_title(f"{items} per class, {distilled['share']:.1%} of the training items")
 
 
@@ -208,7 +222,7 @@ def _bars(
 ) -> None:
     """Bars from top to bottom with standard deviations, and the figure at the end of each."""
     places = range(len(names))
-    means, spreads = [row["uar_mean"] for row in rows], [_spread(row) for row in rows]
+    means, spreads = [row["uar_mean"] for row in rows], _spreads(rows)
     axes.barh(places, means, color=colours, height=0.7, label=label)
     axes.errorbar(means, places, xerr=spreads, fmt="none", ecolor="black", capsize=3)
     for place, mean in zip(places, means, strict=True):
@@ -267,7 +281,7 @@ def _draw_budgets(axes: Axes, title: str, panel: Mapping[str, Any]) -> None:
 def _line(
     axes: Axes, places: Sequence[float], points: Sequence[Mapping[str, Any]], name: str, colour: str, marker: str
 ) -> None:
-    means, spreads = [point["uar_mean"] for point in points], [_spread(point) for point in points]
+    means, spreads = [point["uar_mean"] for point in points], _spreads(points)
     axes.errorbar(places, means, yerr=spreads, color=colour, marker=marker, markersize=5, capsize=3, label=name)
 
 
@@ -289,9 +303,9 @@ def _apart(places: Sequence[float]) -> list[float]:
     return kept[::-1]
 
 
-def _spread(row: Mapping[str, Any]) -> float:
-    """The length of an error bar; one that is not a number is not drawn."""
-    return nan if row["uar_std"] is None else float(row["uar_std"])
+def _spreads(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """The lengths of error bars, those to smaller and those to larger values."""
+    return [list(side) for side in zip(*(bar(row["uar_mean"], row["uar_std"]) for row in rows), strict=True)]
 
 
 def _words(row: str) -> str:

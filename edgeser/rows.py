@@ -1,4 +1,4 @@
-"""What an evaluation trains: the distilled set, all real clips, and baselines, one function a row.
+"""The rows of an evaluation: trainings on the distilled set, on all real clips, and on baselines, one function a row.
 
     dev, test = measure("random_bank", bench, bench.task.graph, bench.assignment.init, seed=0)
 
@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgeser.config.settings import SETTINGS
+from edgeser.config.values import changed
 from edgeser.distill.coresets import random_items
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment
-from edgeser.distill.shipping import finish
 from edgeser.experts import Ensemble, Task
-from edgeser.network import to_tensors
+from edgeser.network import as_input, to_tensors
+from edgeser.representation.base import StoredSet
 from edgeser.scoring import Clips, Score, average_by_clip, probabilities, score, score_of
-from edgeser.settings import BOUNDS
 from edgeser.training import Arrays, train_on_clips, train_on_set, with_statistics
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.generated import Drawing, Drawn, Points
@@ -44,7 +46,7 @@ SAME_BYTES = 0.02
 
 @dataclass(frozen=True)
 class Bench:
-    """What every row trains on and is scored with.
+    """Everything that rows train on and are scored with.
 
     Attributes:
         assignment: Experts and initialisation, as the method had them.
@@ -55,7 +57,7 @@ class Bench:
     """
 
     assignment: Assignment
-    distilled: DistilledSet
+    distilled: StoredSet
     dev: Clips
     test: Clips
     generator: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -65,11 +67,11 @@ class Bench:
         """The real clips."""
         return self.assignment.task
 
-    def shipped(self, seed: int) -> DistilledSet:
-        """What a board trains on: the set, or what it draws with a seed from the generator, as it does by default."""
-        if not self.generator:
+    def shipped(self, seed: int) -> StoredSet:
+        """The set that a board trains on: the run's, or one that it draws with a seed from the generator."""
+        if not self.generator or not isinstance(self.distilled, DistilledSet):
             return self.distilled
-        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed).at(0)[0]
+        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed)(0)[0]
 
     def with_steps(self, steps: int) -> Bench:
         """The same bench for students that are trained for ``steps`` steps, on a schedule of that length."""
@@ -165,7 +167,7 @@ def measure(row: str, bench: Bench, graph: Graph, start: Weights, seed: int) -> 
 
 
 def same_number(bench: Bench) -> BankSize:
-    """As many items as the distilled set has, and as many views of each, or ``FEWEST_VIEWS``."""
+    """The size with as many items as the distilled set has, and as many views of each, or ``FEWEST_VIEWS``."""
     own = bench.assignment.settings
     return BankSize(min(own.ipc, _rarest(bench)), max(FEWEST_VIEWS, own.views))
 
@@ -187,7 +189,7 @@ def same_bytes(bench: Bench) -> BankSize:
     if abs(bank_bytes(bench, equal) / room - 1) <= SAME_BYTES:
         return equal
     ipc = _largest(_rarest(bench), lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
-    most_views = int(BOUNDS["views"][1])
+    most_views = int(SETTINGS["views"].high)
     return BankSize(ipc, _largest(most_views, lambda views: bank_bytes(bench, BankSize(ipc, views)) <= room))
 
 
@@ -200,15 +202,15 @@ BANKS: Mapping[str, Callable[[Bench], BankSize]] = MappingProxyType(
 def bank_bytes(bench: Bench, size: BankSize) -> int:
     """Bytes of a label bank over real items; what is stored in it does not matter."""
     assignment = _bank_assignment(bench, size, "hard", seed=0)
-    blank = np.zeros((size.ipc * bench.task.classes, *bench.task.clips.shape[2:]), dtype=np.float32)
-    return len(finish(assignment, blank, bench.distilled.frontend).to_bytes())
+    blank = np.zeros((size.ipc * bench.task.classes, *bench.task.maps.shape[1:]), dtype=np.float32)
+    return len(build_set(assignment, blank).to_bytes())
 
 
-def random_bank(bench: Bench, size: BankSize, seed: int) -> DistilledSet:
+def random_bank(bench: Bench, size: BankSize, seed: int) -> StoredSet:
     """A label bank over random real items."""
     assignment = _bank_assignment(bench, size, "bank", seed)
     items = np.asarray(random_items(assignment)["items"], dtype=np.float32)
-    return finish(assignment, items, bench.distilled.frontend)
+    return build_set(assignment, items)
 
 
 def random_choice(bench: Bench, seed: int) -> NDArray[np.int64]:
@@ -220,13 +222,13 @@ def random_choice(bench: Bench, seed: int) -> NDArray[np.int64]:
 
 
 def init_score(bench: Bench) -> Score:
-    """What the fixed initialisation reaches before any training, with running statistics over the set's views."""
+    """Score of the fixed initialisation before any training, with running statistics over the set's views."""
     distilled, graph = bench.distilled, bench.task.graph
     items = distilled.items()
 
     def views() -> Iterator[torch.Tensor]:
         for indices in statistics_batches(len(distilled.recipes), distilled.schedule.batch):
-            yield torch.from_numpy(render(items, distilled.recipes, indices))
+            yield torch.from_numpy(as_input(graph, render(items, distilled.recipes, indices)))
 
     tensors = to_tensors(bench.assignment.init)
     parameters = {name: tensor for name, tensor in tensors.items() if name in graph.parameters}
@@ -234,21 +236,14 @@ def init_score(bench: Bench) -> Score:
 
 
 def ensemble_score(ensemble: Ensemble, clips: Clips) -> Score:
-    """What the experts reach together."""
+    """Score of the experts together."""
     rows = np.mean([probabilities(ensemble.graph, member, clips.x) for member in ensemble.members], axis=0)
     return score_of(average_by_clip(rows, clips.owners, len(clips.labels)), clips)
 
 
 def _bank_assignment(bench: Bench, size: BankSize, labels: str, seed: int) -> Assignment:
-    settings = replace(
-        bench.assignment.settings,
-        seed=seed,
-        labels=labels,
-        ipc=size.ipc,
-        views=size.views,
-        ratio="balanced",
-        formations=1,
-    )
+    own = {"seed": seed, "labels": labels, "ipc": size.ipc, "views": size.views}
+    settings = changed(bench.assignment.settings, {**own, "gan.ratio": "balanced", "samples_per_item": 1})
     return replace(bench.assignment, settings=settings)
 
 
@@ -262,7 +257,7 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def _soft_labels(bench: Bench, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-    temperature = bench.assignment.settings.temperature
+    temperature = bench.assignment.settings.experts.temperature
     return bench.assignment.ensemble.soft_labels(bench.task.clips[chosen], temperature)
 
 
@@ -271,4 +266,5 @@ def _train_on_real(
 ) -> Arrays:
     clips = torch.from_numpy(bench.task.clips[chosen])
     schedule = replace(REAL_CLIPS, steps=bench.assignment.settings.steps)
-    return train_on_clips(graph, start, clips, torch.from_numpy(labels), schedule, seed)
+    augmentation = bench.task.representation.augmentation
+    return train_on_clips(graph, start, clips, torch.from_numpy(labels), schedule, seed, augmentation)

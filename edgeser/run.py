@@ -6,7 +6,7 @@ run/log.jsonl               one line an event, with the time in seconds since 19
 run/trajectories/           experts; each is written when it is done, and reused
 run/checkpoint/             the state of the method's loop
 run/student.json            the op graph
-run/generator/              the generator and the experts that label, as ONNX (gan)
+run/generator/              the generator and the experts that label, as ONNX (gan); generator.safetensors of vectors
 run/init.safetensors        the fixed initialisation
 run/distilled.safetensors   the distilled set; written last
 run/metrics.json            what evaluate measured
@@ -17,18 +17,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import differences, read_run_settings, to_toml
 from edgeser.errors import RunError, SettingsError
-from edgeser.settings import Settings, differences, read_toml
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from edgeser.representation.base import StoredSet
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, labeller_name
 from edgeser_export.files import append_line, hold, write_bytes, write_json
@@ -57,16 +59,17 @@ class Run:
         return (self.folder / "distilled.safetensors").is_file()
 
     def settings(self) -> Settings:
-        """The settings that the run was made with."""
-        path = self._require("config.toml")
-        try:
-            return Settings(**read_toml(path))
-        except (SettingsError, TypeError) as error:
-            raise RunError(f"{path} is damaged: {error}", "distil again, into another --out") from error
+        """The settings that the run was made with, as resolved; of runs of older versions as the user gave them."""
+        return self._settings()[0]
+
+    def given(self) -> Settings:
+        """The settings as the user gave them."""
+        return self._settings()[1]
 
     def description(self) -> dict[str, Any]:
         """What run.json says."""
-        return self._json("run.json")
+        found = self._json("run.json")
+        return {**found, "start": "aligned"} if found.get("start") == "duet" else found  # its name before 0.2
 
     def metrics(self) -> dict[str, Any] | None:
         """What evaluate measured, if it was run."""
@@ -86,21 +89,36 @@ class Run:
         except SafetensorError as error:
             raise RunError(f"{self.folder}/init.safetensors is damaged: {error}", "run distill again") from error
 
+    def stored_set(self) -> StoredSet:
+        """The distilled set, of any representation.
+
+        Raises:
+            RunError: The run is not finished.
+            DistilledSetError: Its set is damaged, or of an earlier version.
+        """
+        from edgeser.representation import representation_of
+
+        representation = representation_of(self.settings().corpus)
+        return representation.read_set(self._require("distilled.safetensors").read_bytes())
+
     def distilled(self) -> DistilledSet:
-        """The distilled set.
+        """The distilled set of log-mels.
 
         Raises:
             RunError: The run holds vectors, or is not finished.
         """
-        if self.settings().corpus == "features":
-            raise RunError(f"the run {self.folder} holds vectors, not log-mels", "only evaluate and compare read it")
+        from edgeser.representation.vector_file import CORPUS
+
+        if self.settings().corpus == CORPUS:
+            hint = "evaluate, report and compare read it; kits and audits are of log-mels"
+            raise RunError(f"the run {self.folder} holds vectors, not log-mels", hint)
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
 
     def generator(self) -> dict[str, bytes]:
         """The files of the generator, by their names in the run; empty where the run ships items."""
-        if self.settings().ship != "generator":
+        if self.settings().gan.ship != "generator":
             return {}
-        experts = [labeller_name(number) for number in range(self.settings().experts)]
+        experts = [labeller_name(number) for number in range(self.settings().experts.count)]
         return {name: self._require(name).read_bytes() for name in (GENERATOR, DESCRIPTION, PROBE, *experts)}
 
     def log(self, event: str, **values: Any) -> None:
@@ -126,12 +144,20 @@ class Run:
     def took(self) -> dict[str, Any]:
         """Seconds by phase and memory of the process that finished the run; None for what a log does not tell."""
         finished = self.events("finished")[-1:] or [{}]
-        return {key: finished[0].get(key) for key in ("seconds", "total_seconds", "peak_rss_mb", "process_peak_rss_mb")}
+        return {key: finished[0].get(key) for key in ("seconds", "total_seconds", "peak_rss_mb")}
 
     def save_student(self, graph: Graph, init: Weights) -> None:
         """Write the op graph and the fixed initialisation."""
         write_json(self.folder / "student.json", graph.to_json())
         write_bytes(self.folder / "init.safetensors", safetensors_bytes(init))
+
+    def _settings(self) -> tuple[Settings, Settings]:
+        path = self._require("config.toml")
+        try:
+            resolved, given = read_run_settings(path)
+        except SettingsError as error:
+            raise RunError(f"{path} cannot be used: {error}", "distil again, into another --out") from error
+        return resolved, given
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._require(name)
@@ -151,32 +177,39 @@ class Run:
         return path
 
 
-def open_run(folder: Path, settings: Settings, resume: bool) -> Run:
-    """A run folder for ``settings``: a new one, or with ``resume`` the one that was interrupted.
+def open_run(folder: Path, settings: Settings, resume: bool, given: Settings | None = None) -> Run:
+    """A run folder for settings: a new one, or with ``resume`` the one that was interrupted.
+
+    Args:
+        folder: The run's folder.
+        settings: The settings as resolved.
+        resume: Whether the folder may hold the beginning of this run.
+        given: The settings as the user gave them, if they are others.
 
     Raises:
         RunError: As :func:`require_usable`.
     """
-    require_usable(folder, settings, resume)
-    write_bytes(folder / "config.toml", settings.to_toml().encode())
+    given = given or settings
+    require_usable(folder, given, resume)
+    write_bytes(folder / "config.toml", to_toml(settings, given).encode())
     return Run(folder)
 
 
-@contextmanager
-def only_writer(run: Run) -> Iterator[None]:
-    """Hold a run for the length of the block, so that no two processes write it.
+def only_writer(run: Run) -> AbstractContextManager[None]:
+    """Keep other processes from writing a run for the length of a block.
 
     Raises:
-        RunError: Another process holds it.
+        RunError: Another process writes it.
     """
-    with hold(run.folder / "log.jsonl") as held:  # the one file that is never replaced by a rename
-        if not held:
-            raise RunError(f"another process writes the run {run.folder}", "wait for it, or choose another --out")
-        yield
+    taken = RunError(f"another process writes the run {run.folder}", "wait for it, or choose another --out")
+    return hold(run.folder / ".lock", taken)
 
 
-def require_usable(folder: Path, settings: Settings, resume: bool) -> None:
+def require_usable(folder: Path, settings: Settings, resume: bool) -> Settings:
     """Check that a run of ``settings`` can be written to a folder; nothing is written.
+
+    Returns:
+        The settings; of a run that was begun as it resolved them, so that what was decided stays.
 
     Raises:
         RunError: The folder holds another run, or a run and ``resume`` was not asked for.
@@ -185,14 +218,16 @@ def require_usable(folder: Path, settings: Settings, resume: bool) -> None:
     if (folder / "config.toml").is_file():
         if not resume:
             raise RunError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
-        changed = differences(run.settings(), settings)
+        changed = differences(run.given(), settings)
         if changed:
             raise RunError(
                 f"the run {folder} was made with other settings: {'; '.join(changed)}",
                 "give the same settings, or choose another --out",
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        return replace(run.settings(), folder=settings.folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists and is not a run", "choose another --out")
+    return settings
 
 
 def safetensors_bytes(arrays: Weights) -> bytes:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeser.features import Part
 from edgeser.network import infer
+from edgeser.representation.base import Part
 from edgeser_export.graph import Graph, Weights
 
 
@@ -35,7 +35,7 @@ class Clips:
     """Windows of a part, cut once and scored many times.
 
     Attributes:
-        x: Normalised windows, float32 (windows, 1, mels, frames).
+        x: Windows as a student reads them, float32 (windows, channels, rows, columns).
         owners: Clip of each window, int64 (windows,).
         labels: Class of each clip, int64 (clips,).
         classes: Number of classes.

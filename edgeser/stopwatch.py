@@ -1,9 +1,9 @@
-"""What the phases of a run took: seconds, and the most memory that was held.
+"""Seconds of the phases of a run, and the most memory that was held.
 
 watch = Stopwatch()
 with watch.phase("experts"):
     ...
-watch.summary()     # {"seconds": {"experts": 61.2}, "total_seconds": 61.2, "rss_mb": ..., "peak_rss_mb": ...}
+watch.summary()     # {"seconds": {"experts": 61.2}, "total_seconds": 61.2, "peak_rss_mb": 812.4}
 """
 
 from __future__ import annotations
@@ -13,26 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edgeser_device.machine import family_peak_rss_mb, peak_rss_mb, seconds_since_start
-
-START = "start"
-"""The phase before the first line of ours: the interpreter and its imports."""
+from edgeser_device.machine import family_peak_rss_mb
 
 
 class Stopwatch:
-    """Seconds and memory by phase; a phase may be entered again, and inside another one, which then stands still."""
+    """Seconds by phase and memory; a phase may be entered again, and inside another one, which then stands still."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.rss_mb: dict[str, float] = {}
-
-    @classmethod
-    def of_program(cls) -> Stopwatch:
-        """A stopwatch that was started with this process."""
-        watch = cls()
-        watch.seconds[START] = seconds_since_start()
-        watch._look(START)
-        return watch
+        self.peak_rss_mb: float | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -43,30 +32,17 @@ class Stopwatch:
         finally:
             inner = sum(self.seconds.values()) - inner
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun - inner
-            self._look(name)
+            self.peak_rss_mb = max(family_peak_rss_mb() or 0.0, self.peak_rss_mb or 0.0) or None
 
     def summary(self) -> dict[str, Any]:
-        """Plain JSON values; memory is None where the system does not tell.
+        """Plain JSON values.
 
         Returns:
-            ``seconds`` by phase and ``total_seconds``; ``rss_mb`` by phase, the most that was held until its end by
-            this process, and by those it had started then, each at its most; ``peak_rss_mb``, the largest of these;
-            ``process_peak_rss_mb``, the most of this process alone.
+            ``seconds`` by phase, ``total_seconds``, and ``peak_rss_mb``: the most memory that this process and those
+            that it had started held at the end of a phase, each at its most. It is None where the system does not tell.
         """
-        return summary_of(self.seconds, self.rss_mb, peak_rss_mb())
-
-    def _look(self, name: str) -> None:
-        memory = family_peak_rss_mb()
-        if memory is not None:
-            self.rss_mb[name] = max(memory, self.rss_mb.get(name, 0.0))
-
-
-def summary_of(seconds: dict[str, float], rss_mb: dict[str, float], process_peak: float | None) -> dict[str, Any]:
-    """The object of :meth:`Stopwatch.summary` from its parts."""
-    return {
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "total_seconds": round(sum(seconds.values()), 2),
-        "rss_mb": {name: round(value, 1) for name, value in rss_mb.items()} or None,
-        "peak_rss_mb": max(rss_mb.values(), default=None),
-        "process_peak_rss_mb": process_peak,
-    }
+        return {
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            "total_seconds": round(sum(self.seconds.values()), 2),
+            "peak_rss_mb": self.peak_rss_mb,
+        }

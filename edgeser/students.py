@@ -1,9 +1,9 @@
-"""The students: small networks over one log-mel spectrogram, each a function that returns an op graph.
+"""The students: small networks over one log-mel spectrogram or one vector, each a function that returns an op graph.
 
     graph = build("edgenet", classes=8)
     print(graph.parameter_count, graph.multiply_accumulates)
 
-Adding an architecture is one function and one row of ``STUDENTS``.
+Adding an architecture is one function and one row of ``STUDENTS`` or ``VECTOR_STUDENTS``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgeser.errors import SettingsError
 from edgeser_export.errors import choice_hint
 from edgeser_export.graph import INPUT, Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
+from edgeser_export.numbers import read_number
 
 Block = tuple[Op, ...]
 Architecture = Callable[[int, float], tuple[Op, ...]]
@@ -115,6 +116,17 @@ def vgg15(classes: int, width: float = 1.0) -> tuple[Op, ...]:
     )
 
 
+def mlp(classes: int, width: float = 1.0) -> tuple[Op, ...]:
+    """A dense network with one hidden layer of 64, as convolutions of one by one over a map of one by one."""
+    return (
+        Conv("hidden", INPUT, _channels(64, width), kernel=1, bias=False),
+        BatchNorm("norm", "hidden"),
+        Relu("relu", "norm"),
+        Reduce("features", "relu", (1, 2), "mean"),
+        Linear("logits", "features", classes),
+    )
+
+
 STUDENTS: Mapping[str, Student] = MappingProxyType(
     {
         "edgenet": Student("ours, about 25 k parameters at width 1", edgenet),
@@ -123,6 +135,9 @@ STUDENTS: Mapping[str, Student] = MappingProxyType(
         "vgg15": Student("VGG with 13 convolutions and two dense layers", vgg15),
     }
 )
+"""Students that read log-mels."""
+VECTOR_STUDENTS: Mapping[str, Student] = MappingProxyType({"mlp": Student("one hidden layer of 64", mlp)})
+"""Students that read vectors."""
 
 
 def parse_student(text: str, width: float = 1.0) -> tuple[str, float]:
@@ -133,30 +148,37 @@ def parse_student(text: str, width: float = 1.0) -> tuple[str, float]:
     """
     name, _, factor = text.partition(":")
     try:
-        return name, float(factor) if factor else width
+        return name, read_number(factor) if factor else width
     except ValueError as error:
         raise SettingsError(f"{text!r} names no width", "write a number after the colon: cnn6:0.25") from error
 
 
-def build(name: str, classes: int, width: float = 1.0, input_shape: tuple[int, int, int] = LOG_MEL) -> Graph:
+def students_for(input_shape: tuple[int, ...]) -> Mapping[str, Student]:
+    """The students that read such an input; vectors have one column."""
+    return STUDENTS if input_shape[2] > 1 else VECTOR_STUDENTS
+
+
+def build(name: str, classes: int, width: float = 1.0, input_shape: tuple[int, ...] = LOG_MEL) -> Graph:
     """The op graph of a student.
 
     Args:
-        name: A row of ``STUDENTS``.
+        name: A row of ``STUDENTS`` or ``VECTOR_STUDENTS``.
         classes: Number of emotions, at least 2.
         width: Factor on every number of channels, above 0.
-        input_shape: (channels, mel bands, frames).
+        input_shape: (channels, mel bands, frames), or (numbers, 1, 1) of vectors.
 
     Raises:
-        SettingsError: Unknown architecture, or a width that is not positive.
+        SettingsError: Unknown architecture, one that does not read such an input, or a width that is not positive.
     """
-    if name not in STUDENTS:
-        raise SettingsError(f"there is no architecture {name!r}", choice_hint(name, STUDENTS))
+    students = students_for(input_shape)
+    if name not in students:
+        reads = "log-mels" if students is STUDENTS else "vectors"
+        raise SettingsError(f"there is no architecture {name!r} for {reads}", choice_hint(name, students))
     if not 0 < width <= 8:
         raise SettingsError(
             f"the width {width:g} is not between 0 and 8", "1 is the published size, 0.25 suits a board"
         )
-    return Graph(input_shape, STUDENTS[name].operations(classes, width))
+    return Graph(input_shape, students[name].operations(classes, width))
 
 
 def initial_weights(graph: Graph, seed: int) -> dict[str, NDArray[np.float32]]:

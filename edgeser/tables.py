@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from edgeser.errors import RunError
 from edgeser.run import Run
+from edgeser.sheet import Sheet
+from edgeser_export.words import counted
 
 FULL_ROWS = {"full_best": "full, at its best", "full_soft": "full, experts' labels", "full": "full"}
 """Rows on all real clips, and what people call them."""
@@ -28,37 +29,36 @@ def evaluation_tables(result: Mapping[str, Any]) -> Group:
     return Group(*tables)
 
 
-def evaluation_table(result: Mapping[str, Any]) -> Table:
+def evaluation_table(result: Mapping[str, Any]) -> Sheet:
     """The rows of ``edgeser evaluate``."""
     distilled = result["distilled"]
     size = f"{distilled['share']:.1%} of the training items, {distilled['bytes'] / 1000:.0f} kB"
     if "drawn" in distilled:
         size = f"drawn anew by each seed from a generator of {distilled['bytes'] / 1000:.0f} kB with its experts"
-    table = Table(
-        title=f"UAR on the test speakers, split {result['split']['name']}, {_count(len(result['seeds']), 'seed')}",
-        min_width=72,
-        caption=f"{_count(distilled['ipc'], 'item')} per class, {size}; {result['machine']['cpu']}",
+    table = Sheet(
+        *("row", ">UAR", ">std", ">dev UAR", ">ratio"),
+        title=f"UAR on the test speakers, split {result['split']['name']}, {counted(len(result['seeds']), 'seed')}",
+        caption=f"{counted(distilled['ipc'], 'item')} per class, {size}; {result['machine']['cpu']}",
     )
-    _add_columns(table, "row", "UAR", "std", "dev UAR", "ratio")
     full = result["full"]
     rows = {words: result[row] for row, words in FULL_ROWS.items()} | {"distilled": distilled}
     rows |= {_with_twin(name, row): row for name, row in result["baselines"].items()}
     for name, row in rows.items():
         if row is not None:
-            table.add_row(name, *_figures(row), _ratio(row, full))
-    table.add_row("init", f"{result['init']['uar']:.3f}", "", "", "")
-    table.add_row(f"experts ({result['experts']['members']})", f"{result['experts']['uar']:.3f}", "", "", "")
+            table.add(name, *_figures(row), _ratio(row, full))
+    table.add("init", f"{result['init']['uar']:.3f}", "", "", "")
+    table.add(f"experts ({result['experts']['members']})", f"{result['experts']['uar']:.3f}", "", "", "")
     return table
 
 
-def transfer_table(result: Mapping[str, Any]) -> Table:
+def transfer_table(result: Mapping[str, Any]) -> Sheet:
     """Students of several architectures on one distilled set; the first is the one that it was made with."""
     own = {**result["distilled"], **result["student"]}
-    table = Table(title="other students on the same set, each from its own start", min_width=72)
-    _add_columns(table, "student", "width", "parameters", "UAR", "std", "dev UAR", "to the first")
+    columns = ("student", ">width", ">parameters", ">UAR", ">std", ">dev UAR", ">to the first")
+    table = Sheet(*columns, title="other students on the same set, each from its own start")
     for name, row in {own["architecture"]: own, **result["transfer"]}.items():
         architecture = name.partition(":")[0]
-        table.add_row(
+        table.add(
             architecture,
             f"{row['width']:g}",
             f"{row['parameters']:,}",
@@ -68,18 +68,17 @@ def transfer_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def convergence_table(curves: Mapping[str, Any]) -> Table:
+def convergence_table(curves: Mapping[str, Any]) -> Sheet:
     """UAR against steps and seconds, and what is needed to come near the distilled set's last UAR."""
-    table = Table(
-        title=f"convergence, trainings of these lengths, {_count(len(curves['seeds']), 'seed')}; "
+    table = Sheet(
+        *("steps", *(f">{name} {what}" for name in ("distilled", "full") for what in ("s", "UAR", "std", "dev UAR"))),
+        title=f"convergence, trainings of these lengths, {counted(len(curves['seeds']), 'seed')}; "
         f"seconds of {curves['seconds_of']}",
-        min_width=72,
         caption=convergence_words(curves),
     )
-    _add_columns(table, "steps", "distilled: s", "UAR", "std", "dev UAR", "full: s", "UAR", "std", "dev UAR")
     for own, full in zip(curves["distilled"], curves["full"], strict=True):
         cells = [[f"{point['seconds']:.1f}", *_figures(point)] for point in (own, full)]
-        table.add_row(str(own["steps"]), *cells[0], *cells[1])
+        table.add(str(own["steps"]), *cells[0], *cells[1])
     return table
 
 
@@ -87,26 +86,25 @@ def convergence_words(curves: Mapping[str, Any]) -> str:
     """What :func:`edgeser.curves.reached` found, in a sentence."""
     own, full = curves["to_target"]["distilled"], curves["to_target"]["full"]
     goal = f"to {curves['target']:.3f}, a point below the distilled set's last"
-    start = f"{goal}: distilled {own['steps']} steps, {own['seconds']:.1f} s; "
+    start = f"{goal}: distilled {counted(own['steps'], 'step')}, {own['seconds']:.1f} s; "
     if full is None:
         return f"{start}full data does not reach it"
     times = f"{curves['ratio']['steps']:.2g} times the steps, {curves['ratio']['seconds']:.2g} times the seconds"
-    return f"{start}full {full['steps']} steps, {full['seconds']:.1f} s: {times}"
+    return f"{start}full {counted(full['steps'], 'step')}, {full['seconds']:.1f} s: {times}"
 
 
-def across_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+def across_table(entries: Sequence[Mapping[str, Any]]) -> Sheet:
     """The same student on other corpora: what the set reaches, what all real clips do, and what the set costs."""
-    table = Table(
+    table = Sheet(
+        *("corpus", ">speakers", ">clips", ">chance", ">distilled", ">full", ">ratio", ">difference"),
         title="on other corpora, shared emotions only, all speakers (interval of 95 % over them)",
-        min_width=72,
         caption="\n".join(f"{entry['corpus']}: {map_words(entry['labels'])}" for entry in entries),
     )
-    _add_columns(table, "corpus", "speakers", "clips", "chance", "distilled", "full", "ratio", "difference")
     for entry in entries:
         cells = (with_interval(entry[row]["uar_mean"], entry[row]) for row in ("distilled", "full"))
         cost = with_interval(entry["difference"]["value"], entry["difference"], sign="+")
         counts = (str(entry["speakers"]), str(entry["clips"]), f"{entry['chance']:.2f}")
-        table.add_row(entry["corpus"], *counts, *cells, f"{entry['ratio']:.2f}", cost)
+        table.add(entry["corpus"], *counts, *cells, f"{entry['ratio']:.2f}", cost)
     return table
 
 
@@ -126,48 +124,42 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """One row a run.
 
     Raises:
-        RunError: A run was not evaluated.
+        RunError: A run was not evaluated, or by another version.
     """
-    rows = []
-    for folder in folders:
-        run = Run(folder)
-        description, metrics = run.description(), run.metrics()
-        if metrics is None:
-            raise RunError(f"the run {folder} was not evaluated", f"run: edgeser evaluate {folder} --full")
+    return [_compared(Run(folder)) for folder in folders]
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    description, metrics, hint = run.description(), run.metrics(), f"run: edgeser evaluate {run.folder} --full"
+    if metrics is None:
+        raise RunError(f"the run {run.folder} was not evaluated", hint)
+    try:
         distilled = metrics["distilled"]
         baselines = {row: metrics.get(row) for row in FULL_ROWS} | metrics.get("baselines", {})
-        rows.append(
-            {
-                "run": str(folder),
-                "corpus": description["corpus"]["name"],
-                "method": description["method"],
-                "student": description["student"]["architecture"],
-                **{key: distilled[key] for key in ("ipc", "share", "bytes", "uar_mean", "uar_std", "ratio")},
-                "others": {
-                    name: {key: row[key] for key in ("uar_mean", "uar_std")} for name, row in baselines.items() if row
-                },
-            }
-        )
-    return rows
+        return {
+            "run": str(run.folder),
+            "corpus": description["corpus"]["name"],
+            "method": description["method"],
+            "student": description["student"]["architecture"],
+            **{key: distilled[key] for key in ("ipc", "share", "bytes", "uar_mean", "uar_std", "ratio")},
+            "others": {
+                name: {key: row[key] for key in ("uar_mean", "uar_std")} for name, row in baselines.items() if row
+            },
+        }
+    except (KeyError, TypeError) as error:
+        raise RunError(f"the run {run.folder} was evaluated by another version", hint) from error
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Sheet:
     """The rows of ``edgeser compare``."""
-    table = Table()
-    _add_columns(table, "run", "corpus", "method", "student", "IPC", "share", "kB", "UAR", "std", "ratio", words=4)
+    table = Sheet("run", "corpus", "method", "student", ">IPC", ">share", ">kB", ">UAR", ">std", ">ratio")
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        table.add_row(
+        table.add(
             row["run"], row["corpus"], row["method"], row["student"], str(row["ipc"]), f"{row['share']:.1%}",
             f"{row['bytes'] / 1000:.0f}", f"{row['uar_mean']:.3f}", _number(row["uar_std"]), ratio,
         )  # fmt: skip
     return table
-
-
-def _add_columns(table: Table, *titles: str, words: int = 1) -> None:
-    """Columns; all but the first ``words`` hold numbers and stand to the right."""
-    for place, title in enumerate(titles):
-        table.add_column(title, justify="left" if place < words else "right")
 
 
 def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -180,10 +172,6 @@ def _ratio(row: Mapping[str, Any], full: Mapping[str, Any] | None) -> str:
 
 def _with_twin(name: str, row: Mapping[str, Any]) -> str:
     return f"{name} (= {row['same_as']})" if "same_as" in row else name
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _number(value: float | None) -> str:

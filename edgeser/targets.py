@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeser.errors import SettingsError
-from edgeser_device.known_bad import KNOWN_BAD_AARCH64
+from edgeser_device.machine import KNOWN_BAD_AARCH64
 
 AARCH64 = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")

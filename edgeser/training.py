@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -16,8 +15,8 @@ from torch.nn import functional
 
 from edgeser.errors import DivergedError
 from edgeser.flatness import Slope, slope_here
-from edgeser.network import batch_norm, forward, measured_norm, to_arrays, to_tensors
-from edgeser_device.distilled import DistilledSet
+from edgeser.network import as_input, batch_norm, forward, measured_norm, to_arrays, to_tensors
+from edgeser.representation.base import Augmentation, StoredSet
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.schedule import Schedule, batch_indices, epoch_order, learning_rate, statistics_batches
 from edgeser_device.views import render
@@ -25,24 +24,9 @@ from edgeser_export.graph import Graph, Weights
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 Batch: TypeAlias = tuple[Tensor, Tensor]
-"""Log-mels (batch, 1, mels, frames) and soft labels (batch, classes), float32."""
+"""Inputs (batch, channels, rows, columns) and soft labels (batch, classes), float32."""
 BatchOf: TypeAlias = Callable[[int], Batch]
 """The batch of a step counted from 0; a pure function, so that a resumed training sees the same batches."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How real clips are varied, freshly in every step.
-
-    Attributes:
-        shift: Largest circular shift in frames.
-        gain: Standard deviation of the added level, in standard deviations of the corpus.
-        mixup: Both parameters of the Beta distribution of the mixing weight (Zhang et al. 2018, arXiv 1710.09412).
-    """
-
-    shift: int = 12
-    gain: float = 0.1
-    mixup: float = 0.2
 
 
 LARGEST_LOSS = 100.0
@@ -152,7 +136,7 @@ def with_statistics(graph: Graph, parameters: dict[str, Tensor], batches: Iterab
 
 
 def train_on_set(
-    graph: Graph, start: Weights, distilled: DistilledSet, seed: int, advance: Advance = ignore_progress
+    graph: Graph, start: Weights, distilled: StoredSet, seed: int, advance: Advance = ignore_progress
 ) -> Arrays:
     """Train on exactly the views of a distilled set, as the board does; ``seed`` gives their order.
 
@@ -163,13 +147,13 @@ def train_on_set(
     items = distilled.items()
 
     def views(indices: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(render(items, recipes, indices))
+        return torch.from_numpy(as_input(graph, render(items, recipes, indices)))
 
     def batch_of(step: int) -> Batch:
         indices = batch_indices(len(recipes), schedule.batch, seed, step)
         return views(indices), torch.from_numpy(distilled.labels_of(indices))
 
-    with advising(f"distil with --peak-rate below {schedule.peak_rate:g}"):
+    with advising(f"set peak_rate below {schedule.peak_rate:g} and distil again"):
         parameters = train(graph, start, batch_of, schedule, advance)
     return with_statistics(graph, parameters, map(views, statistics_batches(len(recipes), schedule.batch)))
 
@@ -181,7 +165,7 @@ def train_on_clips(
     labels: Tensor,
     schedule: Schedule,
     seed: int,
-    augmentation: Augmentation = Augmentation(),
+    augmentation: Augmentation,
     advance: Advance = ignore_progress,
     after: Callable[[int, dict[str, Tensor]], None] | None = None,
     slope: Slope = slope_here,
@@ -191,7 +175,7 @@ def train_on_clips(
     Args:
         graph: The student.
         start: Its initial weights.
-        clips: Normalised log-mels, float32 (clips, 1, mels, frames).
+        clips: Normalised clips as the student reads them, float32 (clips, channels, rows, columns).
         labels: Hard or soft labels, float32 (clips, classes).
         schedule: Optimiser, steps and learning rates.
         seed: Of the order and the augmentation.
@@ -226,7 +210,7 @@ def augmented_batches(clips: Tensor, labels: Tensor, batch: int, seed: int, augm
 
 
 def roll_each(x: Tensor, shifts: NDArray[np.int64]) -> Tensor:
-    """Shift each item of ``x`` (batch, 1, mels, frames) later by its own number of frames, circularly."""
+    """Shift each item of ``x`` (batch, channels, rows, frames) later by its own number of frames, circularly."""
     frames = x.shape[-1]
     sources = (torch.arange(frames)[None] - torch.from_numpy(shifts)[:, None]) % frames
     return x.gather(3, sources[:, None, None, :].expand(-1, x.shape[1], x.shape[2], -1))

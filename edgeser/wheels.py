@@ -38,7 +38,7 @@ NOT_FOR_BOARDS = ("demo_data", "__pycache__")
 BOARD_EXTRAS = ("trust",)
 """Installed on every board, so that a key can be set up there without a network."""
 MOST_ROUNDS = 12
-"""Of asking what the packages found so far need; the base installation takes four."""
+"""Rounds of asking what the packages found so far need; the base installation takes four."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,7 @@ class Wheels:
 
     def to_json(self) -> dict[str, Any]:
         """What the manifest says of them."""
-        return {
-            "python": self.python,
-            "platforms": list(self.platforms),
-            "requirements": list(self.requirements),
-        }
+        return {"python": self.python, "platforms": list(self.platforms), "requirements": list(self.requirements)}
 
 
 def collect(python: str, target: Target) -> Wheels:
@@ -153,9 +149,9 @@ def requirements_of(lines: Iterable[str], python: str, target: Target, extras: I
 
     Args:
         lines: Its requirements with their markers, as in its metadata.
-        python: Of the board; a package that only some of its patch releases need is among them.
+        python: The board's version; a package that only some of its patch releases need is among them.
         target: The board.
-        extras: Of the package, installed too.
+        extras: Extras of the package that are installed too.
     """
     from packaging.requirements import Requirement
 

@@ -73,7 +73,7 @@ def run_edgeser(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
 def spoken_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that was trained on distilled demo speech: weak, but of speech."""
     folder = tmp_path_factory.mktemp("spoken")
-    few = ("--views", "16", "--experts", "1", "--expert-steps", "100", "--steps", "100", "--out", "run")
+    few = ("--views", "16", "--set", "experts.count=1", "--set", "experts.steps=100", "--steps", "100", "--out", "run")
     for words in (
         ("distill", "--corpus", "demo", "--method", "random", "--ipc", "4", "--labels", "bank", *few),
         ("pack", "run", "--target", "rpi4", "--out", "a.edgeser"),

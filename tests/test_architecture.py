@@ -40,16 +40,11 @@ MAX_FUNCTION_LINES = 60
 
 LONG_ON_PURPOSE: dict[str, str] = {
     "edgeser/commands/board.py:train_on_device": "one parameter for each flag, and a few lines that use them",
-    "edgeser/commands/host.py:distill": "one parameter for each setting, and a few lines that use them",
 }
 """What may be longer than a reader's sitting, with the reason: "place" or "place:function" -> why."""
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "google": "protobuf", "paho": "paho-mqtt", "yaml": "pyyaml"}
 """Distributions that are named otherwise than what one imports."""
-
-NOT_DECLARED = {
-    "tflite_runtime": "what old boards have instead of ai_edge_litert; tried second, never asked for",
-}
 
 by_module = pytest.mark.parametrize("module", modules(), ids=lambda module: module.place)
 
@@ -119,7 +114,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
     declared = {re.split(r"[^\w-]", line, maxsplit=1)[0].replace("-", "_") for line in asked}
-    known = set(sys.stdlib_module_names) | set(PACKAGES) | set(NOT_DECLARED) | declared
+    known = set(sys.stdlib_module_names) | set(PACKAGES) | declared
     for module in modules():
         for name, line in imported(module.tree):
             top = name.partition(".")[0]

@@ -2,12 +2,13 @@
 
     data = write_archive({"manifest.json": b"{}", "steps/a.onnx": b"..."}, first="manifest.json")
     with open_archive(path, first="manifest.json") as archive:
-        archive.packed("steps/a.onnx")          # as stored: hash it
+        archive.chunks("steps/a.onnx")          # as stored, in pieces: hash them
         archive.read("steps/a.onnx")            # unpacked, no more than the directory states
 
-An archive is read only if every byte outside the members' content is the one that :func:`write_archive` writes for
-these members: no comment, no gap, no second name, no other date or order. Sizes are looked at before anything is read.
-Nothing is unpacked to a disk here, so no name in an archive can reach a file.
+An archive has one form: its members' names, sizes, checksums and content decide every other byte of it. Whoever opens
+one has everything around the content written again and compared with the file, so that no comment, gap, second name,
+other date or other order gets through. Sizes are judged by the directory before anything is unpacked. Nothing is
+unpacked to a disk here, so that no name in an archive can reach a file.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import io
 import json
 import re
 import struct
+import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,62 +37,23 @@ MAX_MEMBER_BYTES = 128 << 20
 MAX_TOTAL_BYTES = 512 << 20
 MAX_MEMBERS = 256
 MAX_NAME = 128
+MAX_DIRECTORY = 64 << 10
+"""Bytes at the end of a file in which its directory is looked for: more than the one of the most members takes."""
 SMALL = 1 << 20
 MOST_EXPANSION = 50
 """A member may unpack to SMALL bytes, or to this many times its packed size: what training needs stays below 25."""
 PLAIN_NAME = re.compile(rf"(?=.{{1,{MAX_NAME}}}\Z)[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
-"""Relative, with forward slashes, no part that starts with a dot."""
-STORED, DEFLATED = 0, 8
+"""Names are relative, with forward slashes, and no part of one starts with a dot."""
 KEPT_AS_THEY_ARE = (".whl", "manifest.json", "manifest.sig")
-"""Packed already, or read before anything is unpacked."""
+"""Endings of members that are packed already, or read before anything is unpacked."""
 AGAIN = "copy or download the kit again"
 STRANGE = "get the kit from someone you trust"
-
-# The format: APPNOTE.TXT of PKWARE, sections 4.3.7, 4.3.12 and 4.3.16.
-_LOCAL, _CENTRAL, _END = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s4H2LH")
-_VERSION, _UNIX, _FIRST_DAY = 20, 3 << 8, 33  # 1980-01-01, the earliest that the format can say
-_SCRIPT, _FILE = 0o100755 << 16, 0o100644 << 16
+UNREADABLE = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error)
+"""What zipfile raises for a directory that makes no sense, or that another version of the format describes."""
 _CHUNK = 1 << 20
 
-
-@dataclass(frozen=True)
-class Entry:
-    """A member as the directory states it.
-
-    Attributes:
-        name: Where it stands.
-        method: STORED or DEFLATED.
-        crc: CRC-32 of the content.
-        packed_bytes: Bytes in the archive.
-        size: Bytes unpacked.
-    """
-
-    name: str
-    method: int
-    crc: int
-    packed_bytes: int
-    size: int
-
-    @property
-    def header(self) -> bytes:
-        """What stands before its content."""
-        return b"".join(
-            (
-                _LOCAL.pack(b"PK\3\4", _VERSION, 0, self.method, 0, _FIRST_DAY, *self._sizes, len(self.name), 0),
-                self.name.encode("ascii"),
-            )
-        )
-
-    def directory(self, offset: int) -> bytes:
-        """What stands in the directory for it, when its header starts at ``offset``."""
-        rights = _SCRIPT if self.name.endswith(".sh") else _FILE
-        numbers = (_VERSION | _UNIX, _VERSION, 0, self.method, 0, _FIRST_DAY, *self._sizes)
-        fixed = _CENTRAL.pack(b"PK\1\2", *numbers, len(self.name), 0, 0, 0, 0, rights, offset)
-        return fixed + self.name.encode("ascii")
-
-    @property
-    def _sizes(self) -> tuple[int, int, int]:
-        return self.crc, self.packed_bytes, self.size
+Packed: TypeAlias = tuple[ZipInfo, bytes]
+"""A member and what is stored of it."""
 
 
 @dataclass(frozen=True)
@@ -97,22 +61,21 @@ class Archive:
     """An open archive whose directory was checked.
 
     Attributes:
-        entries: By name, in their order.
-        offsets: Where the content of each begins.
+        entries: What the directory states of each member, by name, in their order.
     """
 
-    entries: Mapping[str, Entry]
-    offsets: Mapping[str, int]
+    entries: Mapping[str, ZipInfo]
     _file: BinaryIO
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The content as stored, in pieces, with no more than one of them in memory.
+        """Yield the content as stored, in pieces, with no more than one of them in memory.
 
         Raises:
-            KitDamaged: The file ends before.
+            KitDamaged: The file ends before the content does.
         """
-        self._file.seek(self.offsets[name])
-        left = self.entries[name].packed_bytes
+        entry = self.entries[name]
+        self._file.seek(entry.header_offset + len(entry.FileHeader(zip64=False)))
+        left = entry.compress_size
         while left:
             piece = self._file.read(min(left, _CHUNK))
             if not piece:
@@ -120,70 +83,102 @@ class Archive:
             left -= len(piece)
             yield piece
 
-    def packed(self, name: str) -> bytes:
-        """The content as stored."""
-        return b"".join(self.chunks(name))
-
     def read(self, name: str) -> bytes:
-        """The content.
+        """Return the content, unpacked.
 
         Raises:
-            KitDamaged: It is not what the directory states.
+            KitDamaged: The content is not what the directory states.
         """
-        return unpack(self.entries[name], self.packed(name))
+        return unpack(self.entries[name], b"".join(self.chunks(name)))
 
 
-def unpack(entry: Entry, packed: bytes) -> bytes:
-    """The content of a member from what is stored; never more than the directory states.
+def entry_of(name: str, method: int, crc: int, packed_bytes: int, size: int) -> ZipInfo:
+    """What a directory states of a member: the arguments, and of all else always the same.
+
+    Args:
+        name: Where the member stands in the archive.
+        method: ``ZIP_STORED`` or ``ZIP_DEFLATED``.
+        crc: CRC-32 of the content.
+        packed_bytes: Bytes of the content as stored.
+        size: Bytes of the content.
+    """
+    entry = ZipInfo(name)  # its date is 1980-01-01, the earliest that the format can say
+    entry.compress_type, entry.CRC, entry.compress_size, entry.file_size = method, crc, packed_bytes, size
+    entry.create_system, entry.external_attr = 3, (0o100755 if name.endswith(".sh") else 0o100644) << 16
+    return entry
+
+
+def unpack(entry: ZipInfo, packed: bytes) -> bytes:
+    """Return the content of a member from what is stored, and never more than the directory states.
 
     Raises:
-        KitDamaged: It is not what the directory states.
+        KitDamaged: The content is not what the directory states.
     """
     content = packed
-    if entry.method == DEFLATED:
+    if entry.compress_type == ZIP_DEFLATED:
         stream = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            content = stream.decompress(packed, entry.size + 1)
+            content = stream.decompress(packed, entry.file_size + 1)
         except zlib.error as error:
-            raise KitDamaged(f"the member {entry.name} cannot be unpacked: {error}", AGAIN) from error
+            raise KitDamaged(f"the member {entry.filename} cannot be unpacked: {error}", AGAIN) from error
         if not stream.eof or stream.unused_data:
-            raise KitDamaged(f"the member {entry.name} is cut short or has another size than stated", AGAIN)
-    if len(content) != entry.size or zlib.crc32(content) != entry.crc:
-        raise KitDamaged(f"the member {entry.name} is not what the archive states", AGAIN)
+            raise KitDamaged(f"the member {entry.filename} is cut short or has another size than stated", AGAIN)
+    if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
+        raise KitDamaged(f"the member {entry.filename} is not what the archive states", AGAIN)
     return content
 
 
-def pack(name: str, content: bytes, level: int = 9) -> tuple[Entry, bytes]:
-    """A member and what is stored of it: deflated, unless it is packed already or that makes it no smaller."""
+def pack(name: str, content: bytes, level: int = 9) -> Packed:
+    """Deflate a member, unless it is packed already or that makes it no smaller."""
     packed = content
     if level and not name.endswith(KEPT_AS_THEY_ARE):
-        stream = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
-        packed = stream.compress(content) + stream.flush()
-    method = DEFLATED if len(packed) < len(content) else STORED
-    stored = packed if method == DEFLATED else content
-    return Entry(name, method, zlib.crc32(content), len(stored), len(content)), stored
+        packed = zlib.compress(content, level, wbits=-zlib.MAX_WBITS)
+    smaller = len(packed) < len(content)
+    method, stored = (ZIP_DEFLATED, packed) if smaller else (ZIP_STORED, content)
+    return entry_of(name, method, zlib.crc32(content), len(stored), len(content)), stored
 
 
 def write_archive(members: Mapping[str, bytes], first: str | None = None, level: int = 9) -> bytes:
-    """A zip archive with fixed dates, order and permissions.
+    """Write a zip archive with fixed dates, order and permissions.
 
     The bytes depend on the members only; another release of zlib may compress to other bytes.
 
     Args:
         members: Content by name.
         first: The member that stands first; the others are sorted by name.
-        level: Of the deflate algorithm, or 0 to store.
+        level: Effort of the deflate algorithm, 1 to 9, or 0 to store.
     """
     return join([pack(name, members[name], level) for name in _ordered(members, first)])
 
 
-def join(packed: list[tuple[Entry, bytes]]) -> bytes:
+def join(packed: Sequence[Packed]) -> bytes:
     """The archive of members that are packed already, in this order."""
-    body, directory = io.BytesIO(), io.BytesIO()
-    for entry, stored in packed:
-        directory.write(entry.directory(body.tell()))
-        body.write(entry.header + stored)
-    return body.getvalue() + directory.getvalue() + _end(len(packed), directory.tell(), body.tell())
+    file, contents = io.BytesIO(), iter([content for _, content in packed])
+    _write(file, [entry for entry, _ in packed], lambda _: file.write(next(contents)))
+    return file.getvalue()
+
+
+def _write(file: Any, entries: Iterable[ZipInfo], put_content: Callable[[ZipInfo], object]) -> None:
+    """Write headers and directory, and have each member's content put between them."""
+    with ZipFile(file, "w") as archive:
+        for entry in entries:
+            entry.header_offset = file.tell()
+            file.write(entry.FileHeader(zip64=False))
+            put_content(entry)
+            archive.filelist.append(entry)
+        archive.start_dir = file.tell()
+
+
+class _Compared:
+    """A file that takes what is written to it only where it holds that already."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.tell, self.seek, self.flush = file, file.tell, file.seek, file.flush
+
+    def write(self, data: bytes) -> int:
+        if self._file.read(len(data)) != data:
+            raise KitDamaged("the archive is damaged, or not one that edgeser wrote", AGAIN)
+        return len(data)
 
 
 @contextmanager
@@ -191,95 +186,70 @@ def open_archive(source: Path | bytes, first: str | None = None) -> Iterator[Arc
     """Open an archive and check everything but its members' content.
 
     Raises:
-        KitDamaged: Truncated, changed or not an archive.
-        KitError: Names that leave the archive or occur twice, or sizes beyond what a kit can have.
+        KitDamaged: The archive is truncated, changed or none.
+        KitError: Names leave the archive or occur twice, or sizes are beyond what a kit can have.
         OSError: The file cannot be read.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        yield _examine(file, first)
+        size = file.seek(0, io.SEEK_END)
+        if size > MAX_ARCHIVE_BYTES:
+            raise KitError(f"an archive of {size >> 20} MB", f"a kit has at most {MAX_ARCHIVE_BYTES >> 20} MB")
+        entries = _directory(file, size)
+        _check_entries(entries, first, size)
+        file.seek(0)
+        _write(_Compared(file), entries, lambda entry: file.seek(entry.compress_size, io.SEEK_CUR))
+        if file.tell() != size:
+            raise KitDamaged("the archive goes on after its end", AGAIN)
+        yield Archive({entry.filename: entry for entry in entries}, file)
 
 
 def read_archive(data: bytes, first: str | None = None) -> dict[str, bytes]:
-    """All members of an archive; errors as :func:`open_archive`."""
+    """Return the content of all members of an archive by name; errors as :func:`open_archive`."""
     with open_archive(data, first) as archive:
         return {name: archive.read(name) for name in archive.entries}
 
 
-def _examine(file: BinaryIO, first: str | None) -> Archive:
-    size = file.seek(0, io.SEEK_END)
-    if size > MAX_ARCHIVE_BYTES:
-        raise KitError(f"an archive of {size >> 20} MB", f"a kit has at most {MAX_ARCHIVE_BYTES >> 20} MB")
-    if size < _END.size:
-        raise KitDamaged("not a whole archive", AGAIN)
-    end = _read(file, size - _END.size, _END.size)
-    _, _, _, count, _, length, start, _ = _END.unpack(end)
-    if start + length + _END.size != size or end != _end(count, length, start):
-        raise KitDamaged("not a whole archive, or not one that edgeser wrote", AGAIN)
-    if count > MAX_MEMBERS or length > count * (_CENTRAL.size + MAX_NAME):
-        raise KitError(f"an archive of {count} members", f"a kit has at most {MAX_MEMBERS}")
-    directory = _read(file, start, length)
-    entries = list(_parse(directory))
-    if sum(entry.packed_bytes for entry in entries) > start:
-        raise KitDamaged("the archive's directory states more than there is", AGAIN)
-    _check_entries(entries, first)
-    offsets, place, again = {}, 0, b""
-    for entry in entries:
-        header = entry.header
-        again += entry.directory(place)
-        if _read(file, place, len(header)) != header:
-            raise KitDamaged(f"the header of {entry.name} is damaged, or not one that edgeser wrote", AGAIN)
-        offsets[entry.name] = place + len(header)
-        place += len(header) + entry.packed_bytes
-    if place != start or again != directory or len(entries) != count:
-        raise KitDamaged("the archive's directory is damaged, or not one that edgeser wrote", AGAIN)
-    return Archive({entry.name: entry for entry in entries}, offsets, file)
+def _directory(file: BinaryIO, size: int) -> list[ZipInfo]:
+    """What the last bytes of a file state of its members; where each begins is not taken from there."""
+    file.seek(max(0, size - MAX_DIRECTORY))
+    try:
+        with ZipFile(io.BytesIO(file.read(MAX_DIRECTORY))) as found:
+            listed = found.infolist()
+    except UNREADABLE as error:
+        raise KitDamaged(f"not a whole archive, or not one that edgeser wrote: {error}", AGAIN) from error
+    for entry in listed:
+        if not PLAIN_NAME.fullmatch(entry.orig_filename):
+            raise KitError(f"an archive with the member {entry.orig_filename[:MAX_NAME]!r}", STRANGE)
+    return [
+        entry_of(entry.filename, entry.compress_type, entry.CRC, entry.compress_size, entry.file_size)
+        for entry in listed
+    ]
 
 
-def _parse(directory: bytes) -> Iterator[Entry]:
-    place = 0
-    while place < len(directory):
-        fixed = directory[place : place + _CENTRAL.size]
-        if len(fixed) < _CENTRAL.size or fixed[:4] != b"PK\1\2":
-            raise KitDamaged("the archive's directory is damaged", AGAIN)
-        fields = _CENTRAL.unpack(fixed)
-        method, (crc, packed, size), length = fields[4], fields[7:10], fields[10]
-        place += _CENTRAL.size + length
-        name = directory[place - length : place].decode("ascii", errors="replace")
-        if not PLAIN_NAME.fullmatch(name):
-            raise KitError(f"an archive with the member {name[:MAX_NAME]!r}", STRANGE)
-        yield Entry(name, method, crc, packed, size)
-
-
-def _check_entries(entries: list[Entry], first: str | None) -> None:
-    names = [entry.name for entry in entries]
+def _check_entries(entries: list[ZipInfo], first: str | None, size: int) -> None:
+    names = [entry.filename for entry in entries]
+    if len(names) > MAX_MEMBERS:
+        raise KitError(f"an archive of {len(names)} members", f"a kit has at most {MAX_MEMBERS}")
     if len(set(names)) != len(names):
         raise KitError("an archive that holds two members of one name", STRANGE)
     if names != _ordered(names, first):
         raise KitDamaged("the archive's members are not in their order", AGAIN)
+    if sum(entry.compress_size for entry in entries) > size:
+        raise KitDamaged("the archive's directory states more than there is", AGAIN)
     for entry in entries:
-        if entry.method not in (STORED, DEFLATED):
-            raise KitError(f"the member {entry.name} is packed in an unknown way", "pack the kit with edgeser")
-        if entry.size > MAX_MEMBER_BYTES:
-            raise KitError(
-                f"the member {entry.name} has {entry.size >> 20} MB", f"at most {MAX_MEMBER_BYTES >> 20} MB are read"
-            )
-        if entry.size > max(SMALL, MOST_EXPANSION * entry.packed_bytes):
-            raise KitError(f"the member {entry.name} would unpack to {entry.size >> 20} MB", STRANGE)
-    if sum(entry.size for entry in entries) > MAX_TOTAL_BYTES:
+        name, megabytes = entry.filename, entry.file_size >> 20
+        if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise KitError(f"the member {name} is packed in an unknown way", "pack the kit with edgeser")
+        if entry.file_size > MAX_MEMBER_BYTES:
+            raise KitError(f"the member {name} has {megabytes} MB", f"at most {MAX_MEMBER_BYTES >> 20} MB are read")
+        if entry.file_size > max(SMALL, MOST_EXPANSION * entry.compress_size):
+            raise KitError(f"the member {name} would unpack to {megabytes} MB", STRANGE)
+    if sum(entry.file_size for entry in entries) > MAX_TOTAL_BYTES:
         raise KitError("an archive that unpacks to too much", f"at most {MAX_TOTAL_BYTES >> 20} MB are read")
 
 
-def _ordered(names: Any, first: str | None) -> list[str]:
+def _ordered(names: Iterable[str], first: str | None) -> list[str]:
     return sorted(names, key=lambda name: (name != first, name))
-
-
-def _end(count: int, length: int, start: int) -> bytes:
-    return _END.pack(b"PK\5\6", 0, 0, count, count, length, start, 0)
-
-
-def _read(file: BinaryIO, place: int, length: int) -> bytes:
-    file.seek(place)
-    return file.read(length)
 
 
 # Arrays --------------------------------------------------------------------------------------------------------------
@@ -343,7 +313,7 @@ def parse_json(content: bytes | str, name: str) -> Any:
             object_pairs_hook=_object,
             parse_int=_whole,
             parse_float=_number,
-            parse_constant=_constant,
+            parse_constant=_number,
         )
     except (ValueError, RecursionError) as error:
         raise KitDamaged(f"{name} is not JSON: {error}", AGAIN) from error
@@ -366,7 +336,3 @@ def _number(text: str) -> float:
     if not isfinite(float(text)):
         raise ValueError("a number beyond 64 bits")
     return float(text)
-
-
-def _constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number")

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,11 +17,12 @@ from edgeser_device.machine import describe_machine
 from edgeser_device.model import Model
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.reexport import agreement
-from edgeser_export.formats import FORMATS
+from edgeser_export.children import run_child
+from edgeser_export.errors import EdgeserError
+from edgeser_export.formats import FORMATS, format_of
 from edgeser_export.runtimes import RUNTIMES, Runtime, choose_runtime
+from edgeser_export.words import counted
 
-SECONDS = 600
-"""After this long a measurement is taken to hang."""
 MAX_DROP = 0.02
 """UAR, or agreement, that a recommended file may lose to the best one."""
 
@@ -35,7 +33,7 @@ class Bench:
 
     Attributes:
         results: One row a measurement, see :func:`edgeser_device.bench_child.measure`.
-        skipped: What could not be measured: format, runtime, threads, reason.
+        skipped: What could not be measured: format, precision, runtime, threads, reason.
         machine: What it was measured on.
         conditions: Governor, temperature, throttling and load "before" and "after".
         recommended: The row to use, see :func:`with_recommendation`.
@@ -46,6 +44,10 @@ class Bench:
     machine: dict[str, Any]
     conditions: dict[str, Any] = field(default_factory=dict)
     recommended: dict[str, Any] | None = None
+
+    def files(self) -> list[tuple[str, str]]:
+        """Every file that was measured with its runtime, see :func:`file_of`."""
+        return sorted({file_of(row) for row in self.results})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -70,21 +72,20 @@ def run_bench(
     """
     if runtime is not None and runtime not in RUNTIMES:
         choose_runtime("onnx", runtime)
-    wanted = [row for row in RUNTIMES.values() if _is_wanted(row, runtime)]
+    wanted = [row for row in RUNTIMES.values() if runtime in (None, row.name)]
     before = _conditions()
-    results: list[dict[str, Any]] = []
-    skipped: list[dict[str, Any]] = []
+    results, skipped = list[dict[str, Any]](), list[dict[str, Any]]()
     pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
     plan = [(name, row, count) for name, row in pairs for count in threads]
     for done, (name, row, count) in enumerate(plan, start=1):
-        key = {"format": name, "precision": FORMATS[name].precision, "runtime": row.name, "threads": count}
+        key = {"format": row.kind, "precision": FORMATS[name].precision, "runtime": row.name, "threads": count}
         found = _measure(model, name, row, count, repeat)
         if "error" in found:
             skipped.append({**key, "reason": found["error"]})
         else:
             size = len(model.file(name))
             results.append({**key, "runtime_version": row.version, **found, "bytes": size, "uar": None})
-        advance(done, f"{name} in {row.name}, {count} threads")
+        advance(done, f"{name} in {row.name}, {counted(count, 'thread')}")
     if not results:
         reasons = "; ".join(sorted({row["reason"] for row in skipped})) or "it has no file for this runtime"
         raise ModelError(f"nothing of {model.folder} could be measured: {reasons}", "run edgeser doctor")
@@ -100,8 +101,8 @@ def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) 
     """
     rows = bench.results
     if not all(row["uar"] is not None for row in rows):
-        shares = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in _pairs(rows)}
-        rows = tuple({**row, "agreement": shares[row["format"], row["runtime"]]} for row in rows)
+        shares = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in bench.files()}
+        rows = tuple({**row, "agreement": shares[file_of(row)]} for row in rows)
     measure = "agreement" if "agreement" in rows[0] else "uar"
     best = max(row[measure] for row in rows)
     good = [row for row in rows if row[measure] >= best - max_drop]
@@ -110,8 +111,9 @@ def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) 
     return replace(bench, results=rows, recommended={key: chosen[key] for key in keys})
 
 
-def _pairs(rows: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
-    return {(row["format"], row["runtime"]) for row in rows}
+def file_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Which file a row was measured on, a row of the table of formats, and in which runtime."""
+    return format_of(row["format"], row["precision"]).name, row["runtime"]
 
 
 def _conditions() -> dict[str, Any]:
@@ -144,31 +146,13 @@ def check_budget(bench: Bench, budget_ms: float | None, budget_mb: float | None)
     )
 
 
-def _is_wanted(row: Runtime, asked: str | None) -> bool:
-    """The asked runtime; or every installed one, and the first of a kind of which none is installed, to say so."""
-    if asked is not None:
-        return row.name == asked
-    alike = [other for other in RUNTIMES.values() if other.kind == row.kind]
-    return row.installed or (row is alike[0] and not any(other.installed for other in alike))
-
-
 def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:
     if not row.installed:
         return {"error": f"{row.name} is not installed"}
     words = [str(model.folder), name, row.name, str(threads), str(repeat)]
-    command = [sys.executable, "-P", "-m", "edgeser_device.bench_child", *words]
     try:
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"error": f"no result after {SECONDS} s"}
-    try:
-        found: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        return {"error": _ending(child.returncode, child.stderr)}
+        said = run_child(("-m", "edgeser_device.bench_child", *words), "the measurement")
+        found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    except (EdgeserError, ValueError, IndexError) as error:
+        return {"error": str(error)}
     return found
-
-
-def _ending(code: int, stderr: str) -> str:
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
-    return stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {code}"

@@ -21,9 +21,8 @@ from edgeser_device.frontend import FrontendSpec, FrontendStream
 from edgeser_device.machine import peak_rss_mb
 from edgeser_device.model import load_model
 from edgeser_device.runtime import Recogniser
-from edgeser_export.errors import EdgeserError
+from edgeser_export.children import answer
 
-ARGUMENTS = 5
 PRIME, PIECE = 104729, 1024
 WARM_UP = 10
 """Calls before measuring: the first ones pay for caches and lazy allocation."""
@@ -36,7 +35,7 @@ def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: 
         folder: A model folder.
         format_name: A row of the table of formats.
         runtime: A row of the table of runtimes.
-        threads: Of one call.
+        threads: Threads of one call.
         repeat: Measured calls.
 
     Returns:
@@ -73,17 +72,13 @@ def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure as the command line says: MODEL FORMAT RUNTIME THREADS REPEAT; returns the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != ARGUMENTS:
-        sys.stderr.write("usage: python -m edgeser_device.bench_child MODEL FORMAT RUNTIME THREADS REPEAT\n")
-        return 2
-    model, format_name, runtime, threads, repeat = given
-    try:
+    model, format_name, runtime, threads, repeat = sys.argv[1:] if arguments is None else arguments
+
+    def work() -> None:
         result = measure(Path(model), format_name, runtime, int(threads), int(repeat))
-    except EdgeserError as error:
-        result = {"error": error.message}
-    sys.stdout.write(json.dumps(result) + "\n")
-    return 1 if "error" in result else 0
+        sys.stdout.write(json.dumps(result) + "\n")
+
+    return answer(work)
 
 
 def _milliseconds(call: Callable[[], object], repeat: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""How sure a student may be: one temperature, fitted on the distilled set.
+"""How sure a student may be: one temperature, fitted on the distilled set before the student's files are written.
 
 A student learns the experts' labels, which were softened by a temperature of their own (2 unless set otherwise), so
 its probabilities are too low. Its logits divided by T are fitted to the labels with that softening undone: the same
@@ -11,20 +11,19 @@ Hard labels say nothing here: a student is as sure as it likes of what it was tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.runtimes import load
-
-if TYPE_CHECKING:
-    from edgeser_device.distilled import DistilledSet
+from edgeser_device.kit import Kit
+from edgeser_device.trainer import FORWARD_BATCH, ForwardPass
+from edgeser_device.views import render
+from edgeser_export.graph import Weights
+from edgeser_export.stepwriter import write_in_child
 
 VIEWS = 512
 """Views that are asked, spread over all items."""
-BATCH = 16
-"""Views in one call: a board's memory holds the activations of few."""
 LABEL_TEMPERATURE = 2.0
 """Of the experts' labels where a kit does not state it: the default of ``edgeser distill``."""
 LOWEST, HIGHEST, TRIED = 0.2, 5.0, 129
@@ -33,28 +32,28 @@ HARD = 0.999
 """Labels whose mean largest probability is above this are hard."""
 
 
-def fit_student(distilled: DistilledSet, file: bytes, provenance: Mapping[str, Any], threads: int) -> float:
-    """The temperature of a written student.
+def fit_student(kit: Kit, weights: Weights, threads: int) -> float:
+    """The temperature of a trained student.
 
     Args:
-        distilled: What it was trained on.
-        file: The student in any format that a runtime here reads.
-        provenance: The kit's; ``config`` may state the temperature of the labels.
+        kit: What it was trained from; its provenance may state the temperature of the labels.
+        weights: Its parameters and running statistics.
         threads: Of one call.
 
     Raises:
-        MissingRuntime: Nothing here runs the file.
+        MissingRuntime: onnxruntime or onnx is missing.
+        ExportError: The student could not be written.
+        TrainingError: It could not be computed.
     """
-    from edgeser_device.views import render  # not needed where a model is only run
-
+    distilled, config = kit.distilled, kit.manifest["provenance"].get("config")
     step = max(1, len(distilled.recipes) // VIEWS)
     chosen = np.arange(0, len(distilled.recipes), step)
-    config = provenance.get("config")
     stated = config.get("temperature") if isinstance(config, Mapping) else None
     softened = float(stated) if isinstance(stated, int | float) else LABEL_TEMPERATURE
-    student, items = load(file, threads), distilled.items()
-    parts = np.array_split(chosen, max(1, len(chosen) // BATCH))
-    logits = np.concatenate([student(render(items, distilled.recipes, part)).logits for part in parts])
+    file = write_in_child({"student": ForwardPass.request(kit.graph)})["student"]
+    student, items = ForwardPass(kit.graph, file, threads), distilled.items()
+    parts = np.array_split(chosen, -(-len(chosen) // FORWARD_BATCH))
+    logits = np.concatenate([student(render(items, distilled.recipes, part), weights) for part in parts])
     return fit_temperature(logits, distilled.labels_of(chosen), softened)
 
 

@@ -22,6 +22,7 @@ from edgeser_device.archive import parse_json
 from edgeser_device.errors import DistilledSetError
 from edgeser_device.formations import FORMATS, fits, unfold
 from edgeser_device.frontend import FrontendSpec
+from edgeser_device.manifest import MOST_CLASSES
 from edgeser_device.schedule import Schedule
 from edgeser_device.views import Recipes, render
 
@@ -29,6 +30,8 @@ SCHEMA = 2
 """Version of this file format."""
 SCHEMA_OF_ONE = 1
 """Version of files whose items hold one log-mel each: older readers know no other."""
+ARRAYS = ("levels", "scale", "offset", "classes", "soft_labels")
+"""Fields that the file holds as arrays of that name; columns of the views' recipes have "view." before theirs."""
 _DAMAGED = "distil or pack it again with this version of edgeser"
 
 
@@ -98,9 +101,8 @@ class DistilledSet:
             "frontend": self.frontend.to_json(),
             **({"formations": self.formations} if self.formations > 1 else {}),
         }
-        tensors = {"levels": self.levels, "scale": self.scale, "offset": self.offset, "classes": self.classes}
+        tensors = {name: getattr(self, name) for name in ARRAYS}
         tensors |= {f"view.{name}": column for name, column in self.recipes.columns().items()}
-        tensors["soft_labels"] = self.soft_labels
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         return save(contiguous, metadata={"edgeser": json.dumps(description, sort_keys=True)})
 
@@ -116,14 +118,13 @@ class DistilledSet:
 
         try:
             tensors = load(data)
-            description = parse_json(_metadata(data)["edgeser"], "the distilled set")
+            description = parse_json(metadata_of(data)["edgeser"], "the distilled set")
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DistilledSetError(f"not a distilled set: {error}", _DAMAGED) from error
         if not isinstance(description, dict) or description.get("schema") not in (SCHEMA_OF_ONE, SCHEMA):
             raise DistilledSetError("a distilled set of another version", _DAMAGED)
         views = {name.removeprefix("view."): value for name, value in tensors.items() if name.startswith("view.")}
-        missing = {"levels", "scale", "offset", "classes", "soft_labels"} - set(tensors)
-        if missing or not {"names", "schedule", "frontend"} <= set(description):
+        if not set(tensors).issuperset(ARRAYS) or not {"names", "schedule", "frontend"} <= set(description):
             raise DistilledSetError("a distilled set with missing parts", _DAMAGED)
         names = description["names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -132,12 +133,8 @@ class DistilledSet:
         if type(formations) is not int or formations not in FORMATS:
             raise DistilledSetError(f"a distilled set of {formations!r} log-mels an item", _DAMAGED)
         return cls(
-            levels=tensors["levels"],
-            scale=tensors["scale"],
-            offset=tensors["offset"],
-            classes=tensors["classes"],
+            **{name: tensors[name] for name in ARRAYS},
             recipes=Recipes.from_columns(views, items=len(tensors["levels"]) * formations),
-            soft_labels=tensors["soft_labels"],
             names=tuple(names),
             schedule=Schedule.from_json(description["schedule"]),
             frontend=FrontendSpec.from_json(description["frontend"]),
@@ -150,7 +147,18 @@ def first_views(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
     return render(distilled.items(), distilled.recipes, np.arange(min(count, len(distilled.recipes))))
 
 
-def _metadata(data: bytes) -> Mapping[str, Any]:
+def first_levels(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
+    """The same views as a model's files read them: levels in dB, not normalised."""
+    spec = distilled.frontend
+    return first_views(distilled, count) * np.float32(spec.std) + np.float32(spec.mean)
+
+
+def metadata_of(data: bytes) -> Mapping[str, Any]:
+    """The metadata of a safetensors file.
+
+    Raises:
+        ValueError: The file is none, or has none; KeyError and TypeError say the same.
+    """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length].decode("utf-8"))
     metadata = header["__metadata__"]
@@ -180,7 +188,7 @@ def _check(distilled: DistilledSet) -> None:
         raise DistilledSetError(
             f"a distilled set with {distilled.formations} log-mels in {spec.mels} x {spec.frames} bytes", _DAMAGED
         )
-    if not 0 < log_mels <= 65535 or not 2 <= classes <= 255 or len(set(distilled.names)) != classes:
+    if not 0 < log_mels <= 65535 or not 2 <= classes <= MOST_CLASSES or len(set(distilled.names)) != classes:
         raise DistilledSetError(f"a distilled set of {items} items and {classes} classes", _DAMAGED)
     if distilled.classes.max() >= classes:
         raise DistilledSetError("a distilled set with an item of an unknown class", _DAMAGED)

@@ -6,19 +6,17 @@ Packages are imported in a process of their own, because a wheel built for anoth
 from __future__ import annotations
 
 import platform
+import re
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from edgeser_device.known_bad import KNOWN_BAD_AARCH64
 from edgeser_device.machine import (
+    KNOWN_BAD_AARCH64,
     describe_machine,
     installed_versions,
     memory_available_mb,
@@ -26,7 +24,8 @@ from edgeser_device.machine import (
     temperature,
     throttled,
 )
-from edgeser_device.signature import require_verification, today, trusted_keys
+from edgeser_device.signature import today, trusted_keys
+from edgeser_export.children import run_child
 from edgeser_export.errors import EdgeserError
 
 LEAST_MEMORY_MB = 200
@@ -36,9 +35,7 @@ LEAST_DISK_MB = 50
 IMPORT_SECONDS = 120
 HOT_C = 80.0
 """Degrees Celsius at which a Raspberry Pi begins to slow down."""
-NEEDED_FEATURES: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"aarch64": frozenset({"fp", "asimd"}), "x86_64": frozenset({"sse4_2"})}
-)
+NEEDED_FEATURES: Mapping[str, frozenset[str]] = {"aarch64": frozenset({"fp", "asimd"}), "x86_64": frozenset({"sse4_2"})}
 """What the wheels of the runtimes are compiled for, by the names in /proc/cpuinfo. Every Raspberry Pi from 3 has it."""
 THROTTLED = (
     (0x1, "too little voltage now"),
@@ -76,7 +73,7 @@ class Diagnosis:
     """All checks, and the machine.
 
     Attributes:
-        checks: In the order of the table.
+        checks: The outcomes, in the order of the table.
         machine: See :func:`edgeser_device.machine.describe_machine`.
     """
 
@@ -95,7 +92,11 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Run every check."""
-    return Diagnosis(tuple(check() for check in CHECKS), describe_machine())
+    found: list[Check] = []
+    for check in CHECKS:
+        result = check()
+        found += [result] if isinstance(result, Check) else result
+    return Diagnosis(tuple(found), describe_machine())
 
 
 def check_python() -> Check:
@@ -133,12 +134,11 @@ def check_known_bad() -> Check:
     return _check("known-bad versions", not bad, True, "; ".join(bad) or "none installed", f"pip install {names}")
 
 
-def check_microphone() -> Check:
-    """Something to listen to."""
+def check_microphones() -> list[Check]:
+    """Something to listen to, and each device by itself."""
     from edgeser_device.listen.devices import describe_devices
 
-    ok, found, hint = describe_devices()
-    return _check("microphone", ok, False, found, hint)
+    return [Check(name, not hint, False, found, hint) for name, found, hint in describe_devices()]
 
 
 def check_processor() -> Check:
@@ -173,8 +173,6 @@ def check_trust() -> Check:
     """Where a key is set up, it can be read and signatures can be verified."""
     try:
         keys = trusted_keys()
-        if keys:
-            require_verification()
     except EdgeserError as error:
         return _check("trusted key", False, True, error.message, error.hint)
     words = ", ".join(f"{key.id} until {key.expires}" for key in keys) or "none: every whole kit is accepted"
@@ -182,34 +180,32 @@ def check_trust() -> Check:
     return _check("trusted key", good, True, words, "set up its successor: edgeser device trust NEW.pub")
 
 
-def importing(name: str, modules: tuple[str, ...], required: bool, package: str) -> Callable[[], Check]:
-    """A check that one of ``modules`` can be imported in a process of its own."""
+def importing(name: str, module: str, required: bool, package: str) -> Callable[[], Check]:
+    """A check that ``module`` can be imported in a process of its own."""
 
     def check() -> Check:
-        found = [_import(module) for module in modules]
-        good = [text for worked, text in found if worked]
-        words = good[0] if good else "; ".join(text for _, text in found)
-        return _check(name, bool(good), required, words, f"pip install --force-reinstall {package}")
+        good, words = _import(module)
+        return _check(name, good, required, words, f"pip install --force-reinstall {package}")
 
     return check
 
 
-CHECKS: tuple[Callable[[], Check], ...] = (
+CHECKS: tuple[Callable[[], Check | list[Check]], ...] = (
     check_python,
     check_bits,
-    importing("numpy", ("numpy",), True, "numpy"),
-    importing("onnxruntime", ("onnxruntime",), True, "onnxruntime"),
-    importing("tflite runtime", ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"), False, "ai-edge-litert"),
-    importing("onnx", ("onnx",), True, "onnx"),
-    importing("safetensors", ("safetensors.numpy",), True, "safetensors"),
-    importing("soundfile", ("soundfile",), True, "soundfile"),
-    importing("soxr", ("soxr",), True, "soxr"),
+    importing("numpy", "numpy", True, "numpy"),
+    importing("onnxruntime", "onnxruntime", True, "onnxruntime"),
+    importing("tflite runtime", "ai_edge_litert.interpreter", False, "ai-edge-litert"),
+    importing("onnx", "onnx", True, "onnx"),
+    importing("safetensors", "safetensors.numpy", True, "safetensors"),
+    importing("soundfile", "soundfile", True, "soundfile"),
+    importing("soxr", "soxr", True, "soxr"),
     check_processor,
     check_memory,
     check_disk,
     check_known_bad,
     check_temperature,
-    check_microphone,
+    check_microphones,
     check_clock,
     check_trust,
 )
@@ -220,28 +216,14 @@ def _check(name: str, ok: bool, required: bool, found: str, hint: str) -> Check:
 
 
 def _import(module: str) -> tuple[bool, str]:
-    """Whether a module can be imported, and its version or what went wrong."""
+    """Whether a module can be imported in a process of its own, and its version or what went wrong."""
     top = module.partition(".")[0]
-    return _run(f"import {module}, {top}; print(getattr({top}, '__version__', 'installed'))", module)
-
-
-def _run(program: str, name: str = "it") -> tuple[bool, str]:
-    """Whether a program of one line works in a process of its own, and its last line or what went wrong."""
+    program = f"import {module}, {top}; print(getattr({top}, '__version__', 'installed'))"
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-c", program],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=IMPORT_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return False, f"{name} did not load within {IMPORT_SECONDS} s"
-    if child.returncode == 0:
-        return True, child.stdout.strip().splitlines()[-1]
-    if child.returncode < 0:
-        return False, f"{name} ends the process with {signal.Signals(-child.returncode).name}"
-    return False, child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"{name} fails"
+        said = run_child(("-c", program), module, seconds=IMPORT_SECONDS).decode(errors="replace")
+    except EdgeserError as error:
+        return False, error.message
+    return True, said.strip().splitlines()[-1]
 
 
 def _features() -> frozenset[str]:
@@ -250,8 +232,5 @@ def _features() -> frozenset[str]:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return frozenset()
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("Features", "flags"):
-            return frozenset(value.split())
-    return frozenset()
+    found = re.search(r"^(?:Features|flags)\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(found[1].split() if found else ())

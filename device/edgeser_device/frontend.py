@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from math import ulp
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,16 @@ from numpy.typing import NDArray
 
 from edgeser_device.audio import trim_silence
 from edgeser_device.errors import FrontendError
+from edgeser_device.manifest import Check, number, whole
 
-LARGEST = 1e300
+_WHOLE = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}
+_LARGEST = 1e300
 """What a number of a specification stays below: infinities, NaN and whole numbers beyond floats do not."""
+_CHECKS: Mapping[str, tuple[Check, str]] = {
+    **{name: (whole(1, most), f"a whole number from 1 to {most}") for name, most in _WHOLE.items()},
+    **dict.fromkeys(("fmin", "fmax", "mean"), (number(-_LARGEST, _LARGEST), "a number")),
+    **dict.fromkeys(("floor", "std", "trim_db"), (number(ulp(0.0), _LARGEST), "a number above 0")),
+}
 
 
 @dataclass(frozen=True)
@@ -64,18 +72,9 @@ class FrontendSpec:
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-                raise FrontendError(f"the front-end's {field.name} is {value!r}, not a number", "correct the front-end")
-        whole = ("rate", "n_fft", "hop", "mels", "frames", "window_hop")
-        limits = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}
-        for name in whole:
-            if not isinstance(getattr(self, name), int) or not 0 < getattr(self, name) <= limits[name]:
-                raise FrontendError(
-                    f"the front-end's {name} is {getattr(self, name)!r}",
-                    f"give a whole number from 1 to {limits[name]}",
-                )
+        for name, (check, wanted) in _CHECKS.items():
+            if not check(getattr(self, name)):
+                raise FrontendError(f"the front-end's {name} is {getattr(self, name)!r}", f"give {wanted}")
         if self.hop > self.n_fft or self.n_fft % 2:
             raise FrontendError(
                 f"frames of {self.n_fft} samples with a hop of {self.hop}", "use an even n_fft, not below the hop"
@@ -85,8 +84,6 @@ class FrontendSpec:
                 f"mel bands from {self.fmin:g} to {self.fmax:g} Hz at {self.rate} Hz",
                 "stay between 0 and half the rate",
             )
-        if self.floor <= 0 or self.std <= 0 or self.trim_db <= 0:
-            raise FrontendError("the front-end's floor, std and trim_db must be above 0", "correct the front-end")
 
     @property
     def seconds_per_frame(self) -> float:
@@ -161,9 +158,9 @@ frame takes several times as long as the arithmetic; more at once gain a tenth a
 class FrontendStream:
     """Turns pieces of audio of any length into log-mel frames.
 
-    Frame k covers samples k * hop to k * hop + n_fft. Computing frames allocates nothing but the result with numpy 2:
-    scratch space is made once. Each frame is a row of its own and each filter is summed by itself, so that neither the
-    number of frames nor the number of threads can change a bit.
+    Frame k covers samples k * hop to k * hop + n_fft. Computing frames allocates nothing but the result: scratch space
+    is made once. Each frame is a row of its own and each filter is summed by itself, so that neither the number of
+    frames nor the number of threads can change a bit.
     """
 
     def __init__(self, spec: FrontendSpec) -> None:
@@ -176,7 +173,6 @@ class FrontendStream:
         self._held = 0
         self._scratch = _Scratch.of(self._pending, spec, self._most)
         self._of_count: dict[int, _Scratch] = {}
-        self._transform = _transform_into if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else _transform_and_copy
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the next samples and return the frames that they complete.
@@ -212,7 +208,7 @@ class FrontendStream:
         if space is None:
             space = self._of_count[count] = self._scratch.first(count)
         np.multiply(space.overlapping, self._window, out=space.framed)
-        self._transform(space.framed, space.spectrum)
+        np.fft.rfft(space.framed, out=space.spectrum)
         np.multiply(space.squares, space.squares, out=space.squares)
         np.add(space.squares[:, ::2], space.squares[:, 1::2], out=space.power)
         np.multiply(space.power[:, None], self._filters, out=space.products)
@@ -283,14 +279,6 @@ def _in_two_rows(spec: FrontendSpec) -> tuple[NDArray[np.float64], NDArray[np.in
     starts = np.concatenate([begins[::2], begins[1::2] + bins])
     rows.flags.writeable = starts.flags.writeable = False
     return rows, starts
-
-
-def _transform_into(framed: NDArray[np.float64], spectrum: NDArray[np.complex128]) -> None:
-    np.fft.rfft(framed, out=spectrum)
-
-
-def _transform_and_copy(framed: NDArray[np.float64], spectrum: NDArray[np.complex128]) -> None:
-    spectrum[:] = np.fft.rfft(framed)  # numpy 1.26 has no place for the result
 
 
 def log_mel(samples: NDArray[np.float32], spec: FrontendSpec) -> NDArray[np.float32]:

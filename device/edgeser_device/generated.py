@@ -1,7 +1,7 @@
-"""Points drawn from a generator: what a kit with ``--ship generator`` trains on instead of stored items.
+"""Points drawn from a generator: what a kit with ``gan.ship=generator`` trains on instead of stored items.
 
     source = open_source(kit, Drawing(points=50, fresh=True), schedule, seed=0, threads=4)
-    distilled, items = source.at(step)
+    distilled, items = source(step)
 
 The kit then carries the generator and the experts that label, as ONNX files; its distilled set is small, serves the
 checks, and names schedule and front-end. Points are drawn, stored as bytes and varied as a distilled set's items are,
@@ -13,23 +13,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.archive import parse_json
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.formations import quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit import Kit
-from edgeser_device.machine import memory_available_mb
-from edgeser_device.names import DISTILLED
+from edgeser_device.manifest import Check, has, number, whole
+from edgeser_device.model import DISTILLED
 from edgeser_device.schedule import Schedule
-from edgeser_device.steps import BASE_MB
-from edgeser_device.trainer import compute, open_session
+from edgeser_device.steps import require_memory
+from edgeser_device.trainer import Source, compute, open_session
 from edgeser_device.views import mixed_recipes, render
 
 FOLDER = "generator/"
@@ -43,7 +43,7 @@ VIEWS = 2048
 """Least views of a drawn set, as of a distilled one: fewer are seen too often."""
 VIEWS_OF_AN_ITEM = 64
 MOST_ITEMS = 65_535
-"""In a set: views name theirs in two bytes."""
+"""A set holds no more items: views name theirs in two bytes."""
 BYTES_OF_A_VALUE = 15
 """Memory that drawing takes for each value of the items, in one and several bytes side by side; 15.5 to 15.9 were
 measured."""
@@ -55,6 +55,16 @@ def labeller_name(number: int) -> str:
     return f"{FOLDER}labeller-{number}.onnx"
 
 
+_COUNT = whole(1, 1 << 20)
+_FIELDS: Mapping[str, Check] = {
+    "latent": _COUNT,
+    "labellers": _COUNT,
+    "temperature": number(0.01, 1000),
+    "points": _COUNT,
+    "clips": lambda value: isinstance(value, list) and len(value) > 1 and all(map(_COUNT, value)),
+}
+
+
 @dataclass(frozen=True)
 class Description:
     """What is known of a kit's generator.
@@ -62,7 +72,7 @@ class Description:
     Attributes:
         latent: Random numbers for one item.
         labellers: Experts that label.
-        temperature: Of their soft labels.
+        temperature: Temperature of the experts' soft labels.
         points: Items a class when nothing else is asked for.
         clips: Training clips of each class in the original data.
     """
@@ -74,7 +84,7 @@ class Description:
     clips: tuple[int, ...]
 
     def to_bytes(self) -> bytes:
-        """As JSON."""
+        """Return the description as JSON."""
         return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -84,18 +94,9 @@ class Description:
         Raises:
             KitDamaged: Missing, superfluous or impossible values.
         """
-        again = "pack the kit again with this version"
-        try:
-            value = json.loads(data.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise KitDamaged(f"{DESCRIPTION} is not JSON: {error}", again) from error
-        if not isinstance(value, dict) or set(value) != {field.name for field in fields(cls)}:
-            raise KitDamaged(f"{DESCRIPTION} is incomplete", again)
-        whole = (value["latent"], value["labellers"], value["points"], *_listed(value["clips"]))
-        temperature = value["temperature"]
-        good = all(type(number) is int and 0 < number <= 1 << 20 for number in whole) and len(whole) > 4
-        if not good or type(temperature) not in (int, float) or not 0.01 <= temperature <= 1000:
-            raise KitDamaged(f"{DESCRIPTION} holds impossible values", again)
+        value = parse_json(data, DESCRIPTION)
+        if not has(_FIELDS)(value):
+            raise KitDamaged(f"{DESCRIPTION} lacks values, or holds impossible ones", "pack the kit again")
         return cls(**{**value, "clips": tuple(value["clips"])})
 
 
@@ -113,11 +114,6 @@ class Drawing:
     as_original: bool = False
     fresh: bool = False
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether anything was asked for that only a generator can give."""
-        return self != Drawing()
-
     def words(self, kit: Kit) -> str:
         """For the checkpoint and the report, what must be the same when a training goes on: "50 balanced fresh".
 
@@ -130,24 +126,6 @@ class Drawing:
         return f"{points} {order} {'fresh' if self.fresh else 'fixed'}"
 
 
-class Source(Protocol):
-    """Gives what a step trains on."""
-
-    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
-        """The set of a step, counted from 0, and its items."""
-
-
-class Stored:
-    """The distilled set that a kit holds."""
-
-    def __init__(self, distilled: DistilledSet) -> None:
-        self._given = distilled, distilled.items()
-
-    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:  # noqa: ARG002  every step has the same
-        """The set of a step, and its items."""
-        return self._given
-
-
 class Drawn:
     """Sets drawn from a generator."""
 
@@ -158,30 +136,24 @@ class Drawn:
             points: What draws.
             plain: Gives emotions, front-end and schedule.
             drawing: How many, and how often.
-            seed: Of everything that is drawn.
+            seed: Decides everything that is drawn.
         """
-        self._points, self._plain, self._drawing, self._seed = points, plain, drawing, seed
+        self._points, self._plain, self._fresh, self._seed = points, plain, drawing.fresh, seed
+        self._counts = points.counts(drawing)
+        items, schedule = sum(self._counts), plain.schedule
+        # Fresh views are left after an epoch, in which every item is seen.
+        self._views = max(VIEWS, items) if drawing.fresh else views_of(items, schedule)
+        self._epoch_steps = ceil(self._views / schedule.batch)
         self._found: tuple[int, tuple[DistilledSet, NDArray[np.float32]]] | None = None
 
-    def at(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
+    def __call__(self, step: int) -> tuple[DistilledSet, NDArray[np.float32]]:
         """The set of a step, and its items; drawn when its epoch begins."""
-        epoch = step // self._epoch_steps() if self._drawing.fresh else 0
+        epoch = step // self._epoch_steps if self._fresh else 0
         if self._found is None or self._found[0] != epoch:
             self._found = None  # its memory is needed for the next one
-            counts = self._points.counts(self._drawing)
-            drawn = self._points.draw(counts, self._views(), self._plain, self._seed, epoch)
+            drawn = self._points.draw(self._counts, self._views, self._plain, self._seed, epoch)
             self._found = epoch, (drawn, drawn.items())
         return self._found[1]
-
-    def _views(self) -> int:
-        """Views of one set; fresh ones are left after an epoch, in which every item is seen."""
-        items = sum(self._points.counts(self._drawing))
-        if self._drawing.fresh:
-            return max(VIEWS, items)
-        return views_of(items, self._plain.schedule)
-
-    def _epoch_steps(self) -> int:
-        return ceil(self._views() / self._plain.schedule.batch)
 
 
 def views_of(items: int, schedule: Schedule) -> int:
@@ -197,10 +169,10 @@ def open_source(
 
     Args:
         kit: The kit.
-        drawing: Of the points of a kit that carries a generator.
-        schedule: Of the training.
-        seed: Of everything that is drawn.
-        threads: Of generator and experts.
+        drawing: How the points of a kit that carries a generator are drawn.
+        schedule: The training's.
+        seed: Decides everything that is drawn.
+        threads: Threads of generator and experts.
         memory_mb: What the whole training may take; None for what is free.
 
     Raises:
@@ -212,12 +184,13 @@ def open_source(
         plain, points = replace(kit.distilled, schedule=schedule), Points.of(kit, threads)
         require_room(sum(points.counts(drawing)), plain.frontend, memory_mb)
         return Drawn(points, plain, drawing, seed)
-    if drawing.is_asked:
+    if drawing != Drawing():
         raise KitError(
             f"{kit.path} holds items and no generator, so no points can be drawn",
-            "leave out --points, or distil with --method gan --ship generator and pack again",
+            "leave out --points, or distil with --method gan --set gan.ship=generator and pack again",
         )
-    return Stored(kit.distilled)
+    given = kit.distilled, kit.distilled.items()
+    return lambda _: given
 
 
 def require_room(items: int, frontend: FrontendSpec, allowed_mb: int | None) -> None:
@@ -229,14 +202,8 @@ def require_room(items: int, frontend: FrontendSpec, allowed_mb: int | None) -> 
     fewer = "use fewer --points"
     if items > MOST_ITEMS:
         raise TrainingError(f"{items:,} points are asked for, a set holds {MOST_ITEMS:,} at most", fewer)
-    least, free = items * frontend.mels * frontend.frames * BYTES_OF_A_VALUE >> 20, memory_available_mb()
-    if allowed_mb is not None and least + BASE_MB > allowed_mb:
-        raise TrainingError(
-            f"to draw {items:,} points takes at least {least + BASE_MB} MB, {allowed_mb} MB are allowed",
-            f"{fewer}, or allow more with --memory-mb",
-        )
-    if free is not None and least > free:
-        raise TrainingError(f"to draw {items:,} points takes at least {least} MB more, {free} MB are free", fewer)
+    more = items * frontend.mels * frontend.frames * BYTES_OF_A_VALUE >> 20
+    require_memory(f"to draw {items:,} points takes", more, allowed_mb, fewer)
 
 
 def with_set(kit: Kit, distilled: DistilledSet) -> Kit:
@@ -301,7 +268,7 @@ class Points:
             counts: Items of each class.
             views: Views in all.
             plain: Gives emotions, schedule and front-end.
-            seed: Of the items and their views.
+            seed: Decides the items and their views.
             epoch: Another one gives other items and views.
         """
         classes = np.repeat(np.arange(len(counts)), counts)
@@ -343,8 +310,8 @@ def _in_turn(numbers: NDArray[np.float32], classes: NDArray[np.int64], seed: int
     """Each row's largest number changes places with the one whose turn it is among the rows of its class."""
     size, stream = numbers.shape[1], np.random.PCG64(np.random.SeedSequence([seed, epoch, 0x6E1]))
     turned = numbers.copy()
-    for number in np.unique(classes):
-        rows = np.flatnonzero(classes == number)
+    for each in np.unique(classes):
+        rows = np.flatnonzero(classes == each)
         rounds = -(-len(rows) // size)
         words = stream.random_raw(rounds * size).reshape(rounds, size)
         turn = np.argsort(words, axis=1, kind="stable").ravel()[: len(rows)]
@@ -361,10 +328,10 @@ def class_counts(points: int, clips: Sequence[int]) -> list[int]:
     total, every = points * len(clips), sum(clips)
     exact = [total * count / every for count in clips]
     counts = [max(1, int(value)) for value in exact]
-    short = [number for number, count in enumerate(counts) if count <= exact[number]]
-    order = sorted(short, key=lambda number: (counts[number] - exact[number], number))
-    for number in order[: max(0, total - sum(counts))]:
-        counts[number] += 1
+    short = [place for place, count in enumerate(counts) if count <= exact[place]]
+    order = sorted(short, key=lambda place: (counts[place] - exact[place], place))
+    for place in order[: max(0, total - sum(counts))]:
+        counts[place] += 1
     return counts
 
 
@@ -377,7 +344,3 @@ def _member(files: Mapping[str, bytes], name: str) -> bytes:
     if name not in files:
         raise KitError(f"there is no {name}", "distil with --method gan and pack again")
     return files[name]
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [None]

@@ -7,9 +7,8 @@ that schedule goes on from them.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from edgeser_device.archive import read_arrays, write_arrays
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, TrainingError
-from edgeser_device.machine import seconds_since_start
-from edgeser_device.trainer import TrainingSession, TrainingState, begin
+from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.trainer import Checkpoint, TrainingSession, begin, make_steps
 from edgeser_device.views import render
 from edgeser_export.digest import sha256
 from edgeser_export.graph import Graph, Weights
@@ -54,7 +53,7 @@ class Golden:
     losses: NDArray[np.float32]
 
     def to_bytes(self) -> bytes:
-        """As an npz file."""
+        """Return the values as an npz file."""
         return write_arrays({"views": self.views, "logits": self.logits, "losses": self.losses})
 
     @classmethod
@@ -65,11 +64,7 @@ class Golden:
             KitDamaged: Missing or malformed arrays.
         """
         arrays = read_arrays(data)
-        expected: dict[str, tuple[Any, int]] = {
-            "views": (np.uint8, 1),
-            "logits": (np.float32, 2),
-            "losses": (np.float32, 1),
-        }
+        expected = {"views": (np.uint8, 1), "logits": (np.float32, 2), "losses": (np.float32, 1)}
         for name, (dtype, axes) in expected.items():
             if name not in arrays or arrays[name].dtype != dtype or arrays[name].ndim != axes or not arrays[name].size:
                 raise KitDamaged(f"the golden values lack {name!r}", "pack the kit again")
@@ -89,64 +84,25 @@ def first_logits(graph: Graph, weights: Weights, distilled: DistilledSet, count:
     return run_reference(graph, weights, render(distilled.items(), distilled.recipes, indices)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class FirstSteps:
-    """The first steps of the kit's own schedule from the initial weights.
-
-    Attributes:
-        state: What a training goes on from, in memory of its own.
-        losses: Of the steps, float32 (steps,).
-        first_step_s: Seconds from the start of the program to the end of the first step.
-        seconds: Of all steps.
-    """
-
-    state: TrainingState
-    losses: NDArray[np.float32]
-    first_step_s: float
-    seconds: float
-
-
-def first_steps(
-    session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet, count: int = STEPS
-) -> FirstSteps:
-    """Make the first training steps."""
-    state, items = begin(graph, weights, distilled.schedule.optimiser), distilled.items()
-    began, first_step_s, losses = time.monotonic(), 0.0, []
-    for _ in range(count):
-        state, loss = session.step(state, distilled, items, distilled.schedule, SEED)
-        losses.append(loss)
-        first_step_s = first_step_s or seconds_since_start()
-    # What the session returned lies in its memory, and would keep that from being used again.
-    kept = replace(state, values={name: value.copy() for name, value in state.values.items()})
-    return FirstSteps(kept, np.array(losses, np.float32), first_step_s, time.monotonic() - began)
-
-
 def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet) -> Golden:
     """The golden values of a kit, computed on this machine."""
-    return Golden(
-        views_digest(distilled),
-        first_logits(graph, weights, distilled),
-        first_steps(session, graph, weights, distilled).losses,
-    )
+    steps = _first_steps(session, Checkpoint(begin(graph, weights, distilled.schedule.optimiser)), distilled, STEPS)
+    losses = np.array([made.loss for made in steps], np.float32)
+    return Golden(views_digest(distilled), first_logits(graph, weights, distilled), losses)
+
+
+def _first_steps(
+    session: TrainingSession, start: Checkpoint, distilled: DistilledSet, count: int
+) -> Iterator[Checkpoint]:
+    given = distilled, distilled.items()
+    return make_steps(session, start, lambda _: given, distilled.schedule, count)
 
 
 HINT = "run edgeser doctor; if the versions are good, pack the kit again and report the difference"
 
 
-def check_golden(
-    golden: Golden, session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet
-) -> None:
-    """Compare this machine with the one that packed the kit.
-
-    Raises:
-        TrainingError: It computes something else.
-    """
-    check_inference(golden, graph, weights, distilled)
-    check_losses(golden, session, graph, weights, distilled)
-
-
 def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: DistilledSet) -> None:
-    """Compare what numpy computes: views and outputs; TrainingError where they differ."""
+    """Compare what numpy computes, views and outputs; TrainingError where they differ."""
     if not np.array_equal(views_digest(distilled), golden.views):
         raise TrainingError("golden check: this machine renders other views than the one that packed the kit", HINT)
     found = first_logits(graph, weights, distilled, len(golden.logits))
@@ -154,12 +110,33 @@ def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: D
 
 
 def check_losses(
-    golden: Golden, session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet
-) -> FirstSteps:
-    """Make the first steps, at the set's own batch, and compare their losses; TrainingError where they differ."""
-    found = first_steps(session, graph, weights, distilled, len(golden.losses))
-    _compare("losses", found.losses, golden.losses, LOSS_TOLERANCE)
-    return found
+    golden: Golden,
+    session: TrainingSession,
+    distilled: DistilledSet,
+    start: Checkpoint,
+    advance: Advance = ignore_progress,
+) -> Checkpoint:
+    """Make the first steps of the set's own schedule and compare their losses.
+
+    Args:
+        golden: What the losses must be.
+        session: The step, for the set's own batch.
+        distilled: The set.
+        start: The student's initial weights, seed ``SEED``.
+        advance: Told the steps done.
+
+    Returns:
+        What a training by that schedule goes on from.
+
+    Raises:
+        TrainingError: The losses differ.
+    """
+    losses = []
+    for start in _first_steps(session, start, distilled, len(golden.losses)):  # noqa: B020  the last one is returned
+        losses.append(start.loss)
+        advance(start.state.done, f"loss {start.loss:.3f}")
+    _compare("losses", np.array(losses, np.float32), golden.losses, LOSS_TOLERANCE)
+    return start
 
 
 def _compare(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float) -> None:

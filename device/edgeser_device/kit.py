@@ -18,25 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.archive import (
-    AGAIN,
-    Archive,
-    open_archive,
-    parse_json,
-    read_arrays,
-    unpack,
-    write_json_bytes,
-)
+from edgeser_device.archive import AGAIN, Archive, open_archive, parse_json, read_arrays, unpack, write_json_bytes
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.golden import Golden
-from edgeser_device.manifest import check_manifest, is_text
-from edgeser_device.names import CARD, DISTILLED
+from edgeser_device.manifest import check_manifest
+from edgeser_device.model import CARD, DISTILLED
 from edgeser_device.signature import PublicKey, require_signature
 from edgeser_export.digest import sha256
 from edgeser_export.errors import EdgeserError
 from edgeser_export.graph import Graph
+from edgeser_export.text import is_text
 
 SCHEMA = 2
 """Version of the kit's format."""
@@ -52,6 +45,8 @@ WHEELS = "wheels/"
 OUTSIDE = b"location"
 """The key with which an ONNX file names another file, or an address in memory, for a tensor's values. A key's bytes lie
 together however the file is written, so that a file without them names none; those that edgeser writes have none."""
+CHANGED = "get it again from its maker, not from this copy, and use it only if --trust KEY.pub accepts it"
+"""What to do with a kit that was changed after it was signed: who changed it may have meant to."""
 FRONTEND_TOLERANCE = 1e-9
 """Between two machines only the last bits of cosines and powers differ; a changed formula differs by far more."""
 
@@ -72,7 +67,7 @@ class Kit:
 
     Attributes:
         path: Where it was read.
-        sha256: Of the whole file, hexadecimal.
+        sha256: Hash of the whole file, hexadecimal.
         manifest: See :mod:`edgeser.pack`, which writes it, and :mod:`edgeser_device.manifest`.
         members: Content by name, the manifest too, but no wheels.
         is_signed: Whether a signature stands in it; that it is good was checked only with a key.
@@ -108,6 +103,12 @@ class Kit:
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The fixed initial weights."""
         return read_weights(self.members[INITIAL], self.graph, INITIAL)
+
+    @property
+    def uar_packed(self) -> float | None:
+        """What students from its set reached on the test speakers where it was packed; None where nobody measured."""
+        found = (self.manifest["results"].get("distilled") or {}).get("uar_mean")
+        return float(found) if isinstance(found, int | float) else None
 
     @property
     def step(self) -> bytes:
@@ -160,6 +161,18 @@ def read_kit(path: Path, keys: Iterable[PublicKey] = ()) -> Kit:
     return kit
 
 
+def is_kit(path: Path) -> bool:
+    """Whether a file is a kit, of whichever version.
+
+    Raises:
+        KitError: It is no archive that edgeser writes.
+        OSError: It cannot be read.
+    """
+    with open_archive(path, first=MANIFEST) as archive:
+        manifest = parse_json(_manifest_bytes(archive), MANIFEST)
+    return isinstance(manifest, dict) and {"schema", "members"} <= set(manifest)
+
+
 def _read(path: Path, archive: Archive, keys: tuple[PublicKey, ...]) -> Kit:
     content = _manifest_bytes(archive)
     signature = archive.read(SIGNATURE) if SIGNATURE in archive.entries else None
@@ -167,8 +180,11 @@ def _read(path: Path, archive: Archive, keys: tuple[PublicKey, ...]) -> Kit:
         require_signature(key, content, signature)
     manifest = _parse_manifest(content)
     if (signature is not None) != ("signer" in manifest):
-        raise KitDamaged("the kit's signature was removed or added later", AGAIN)
-    members = {MANIFEST: content, **_read_members(manifest, archive)}
+        raise KitDamaged("the kit's signature was removed or added later", CHANGED)
+    try:
+        members = {MANIFEST: content, **_read_members(manifest, archive)}
+    except KitDamaged as error:
+        raise KitDamaged(error.message, error.hint if signature is None else CHANGED) from error
     return Kit(path, _hash_file(path), manifest, members, signature is not None)
 
 
@@ -181,10 +197,9 @@ def _hash_file(path: Path) -> str:
 
 
 def _manifest_bytes(archive: Archive) -> bytes:
-    entry = archive.entries.get(MANIFEST)
-    if entry is None:
+    if MANIFEST not in archive.entries:
         raise KitError("an archive without a manifest", "this is not a kit; edgeser pack writes one")
-    if entry.size > MAX_MANIFEST_BYTES:
+    if archive.entries[MANIFEST].file_size > MAX_MANIFEST_BYTES:
         raise KitError("a kit with an enormous manifest", "get the kit from someone you trust")
     return archive.read(MANIFEST)
 
@@ -251,19 +266,18 @@ def read_member(archive: Archive, name: str, stated: Mapping[str, Any], keep: bo
         KitDamaged: It is not what the manifest states; nothing was unpacked then.
     """
     entry, digest, pieces = archive.entries[name], sha256(), []
-    if (entry.size, entry.packed_bytes) != (stated["bytes"], stated["packed_bytes"]):
-        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+    damaged = KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+    if (entry.file_size, entry.compress_size) != (stated["bytes"], stated["packed_bytes"]):
+        raise damaged
     for piece in archive.chunks(name):
         digest.update(piece)
         if keep:
             pieces.append(piece)
     if digest.hexdigest() != stated["packed_sha256"]:
-        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
-    if not keep:
-        return None
-    content = unpack(entry, b"".join(pieces))
-    if sha256(content).hexdigest() != stated["sha256"]:
-        raise KitDamaged(f"{name} is not what the kit's manifest states", AGAIN)
+        raise damaged
+    content = unpack(entry, b"".join(pieces)) if keep else None
+    if content is not None and sha256(content).hexdigest() != stated["sha256"]:
+        raise damaged
     return content
 
 
@@ -291,11 +305,10 @@ def _check_agreement(kit: Kit) -> None:
     _check_texts(kit)
     stored = read_arrays(kit.members[FRONTEND])
     shapes = {"window": (spec.n_fft,), "filters": (spec.mels, spec.n_fft // 2 + 1)}
-    same = set(stored) == set(shapes) and all(stored[name].shape == shape for name, shape in shapes.items())
-    for name, array in (frontend_arrays(spec) if same else {}).items():
-        same = same and np.allclose(stored[name], array, rtol=0, atol=FRONTEND_TOLERANCE)
-        if not same:
-            break
+    same = {name: array.shape for name, array in stored.items()} == shapes and all(
+        np.allclose(stored[name], array, rtol=0, atol=FRONTEND_TOLERANCE)
+        for name, array in frontend_arrays(spec).items()
+    )
     if not same:
         raise KitError("this version computes another front-end than the one that packed the kit", again)
 
@@ -308,11 +321,6 @@ def _check_graphs(kit: Kit) -> None:
 
 
 def _check_texts(kit: Kit) -> None:
-    try:
-        good = len(kit.members[CARD]) <= MAX_MANIFEST_BYTES and all(
-            is_text(line) for line in kit.members[CARD].decode("utf-8").split("\n")
-        )
-    except UnicodeDecodeError:
-        good = False
-    if not good:
+    card = kit.members[CARD].decode("utf-8", errors="surrogateescape")  # bytes that are no UTF-8 cannot be printed then
+    if len(card) > MAX_MANIFEST_BYTES or not all(map(is_text, card.split("\n"))):
         raise KitError("the kit's card is not plain text", "get the kit from someone you trust")

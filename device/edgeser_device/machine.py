@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeser_export.children import process_mb
 from edgeser_export.errors import MissingRuntime
+from edgeser_export.words import counted
 
-PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "onnx", "soxr", "soundfile")
+PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "onnx", "soxr", "soundfile")
 """Packages whose version changes a number."""
+UNKNOWN = "unknown"
+"""The model of a machine that does not say it."""
+KNOWN_BAD_AARCH64: Mapping[str, str] = {
+    "onnxruntime==1.21.0": "illegal instruction on a Raspberry Pi 4, microsoft/onnxruntime#23957"
+}
+"""Versions of packages that are known not to work on 64-bit ARM, as pip requirements, each with the reason: the one
+list that kits and the doctor read."""
 CGROUPS = (
-    (
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory.current",
-        "/sys/fs/cgroup/memory.stat",
-        "inactive_file",
-    ),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-        "total_inactive_file",
-    ),
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Version 2 and 1: limit, use, statistics, and the field there for cached files that can be given back."""
+"""Version 2 and 1: a folder, its files with limit and use, and the field of its statistics for cached files that can be
+given back."""
 
 
 def require_64_bit() -> None:
@@ -50,7 +52,7 @@ def describe_machine() -> dict[str, Any]:
 
     memory = memory_total_mb()
     return {
-        "model": _device_tree_model() or _text("/sys/class/dmi/id/product_name") or "unknown",
+        "model": _device_tree_model() or _text("/sys/class/dmi/id/product_name") or UNKNOWN,
         "is_raspberry_pi": "Raspberry Pi" in (_device_tree_model() or ""),
         "system": _system(),
         "kernel": platform.release(),
@@ -65,6 +67,13 @@ def describe_machine() -> dict[str, Any]:
         "temperature_c": temperature(),
         "throttled": _text("/sys/devices/platform/soc/soc:firmware/get_throttled"),
     }
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """The machine in a few words: what is known of model, processor and cores; see :func:`describe_machine`."""
+    model, cpu, cores = (machine.get(key) for key in ("model", "cpu", "cores"))
+    parts = [None if model == UNKNOWN else model, cpu, counted(cores, "core") if cores else None]
+    return ", ".join(part for part in parts if part)
 
 
 def installed_versions() -> dict[str, str]:
@@ -101,12 +110,8 @@ def throttled() -> int | None:
 
 
 def peak_rss_mb() -> float | None:
-    """The most memory that this process has held, in MB.
-
-    Read from VmHWM: what ``getrusage`` says of a child starts at its parent's peak.
-    """
-    kilobytes = _field("/proc/self/status", "VmHWM")
-    return round(kilobytes / 1024, 1) if kilobytes is not None else None
+    """The most memory that this process has held by itself, in MB; see :mod:`edgeser_export.children` for more."""
+    return process_mb("VmHWM")
 
 
 def family_peak_rss_mb() -> float | None:
@@ -141,10 +146,10 @@ def memory_available_mb() -> int | None:
     """
     kilobytes = _field("/proc/meminfo", "MemAvailable")
     free = [kilobytes // 1024] if kilobytes is not None else []
-    for limit, used, statistics, cached in CGROUPS:
-        bounds = _text(limit), _text(used)
+    for folder, limit, used, cached in CGROUPS:
+        bounds = _text(f"{folder}/{limit}"), _text(f"{folder}/{used}")
         if all(bound and bound.isdigit() for bound in bounds):
-            reclaimable = _statistic(statistics, cached)
+            reclaimable = _field(f"{folder}/memory.stat", cached) or 0
             free.append((int(bounds[0] or 0) - int(bounds[1] or 0) + reclaimable) >> 20)
     return max(0, min(free)) if free else None
 
@@ -165,14 +170,10 @@ def _device_tree_model() -> str | None:
 
 
 def _cpu() -> str | None:
-    text = _text("/proc/cpuinfo") or ""
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model"):
-            return value.strip()
+    found = re.search(r"^(?:model name|Model)\s*:(.*)$", _text("/proc/cpuinfo") or "", re.MULTILINE)
     import platform
 
-    return platform.processor() or None
+    return found[1].strip() if found else platform.processor() or None
 
 
 def _system() -> str:
@@ -185,20 +186,9 @@ def _system() -> str:
 
 
 def _field(path: str, name: str) -> int | None:
-    for line in (_text(path) or "").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return int(value.split()[0])
-    return None
-
-
-def _statistic(path: str, name: str) -> int:
-    """Bytes of a field of a cgroup's statistics; 0 where it is missing."""
-    for line in (_text(path) or "").splitlines():
-        key, _, value = line.partition(" ")
-        if key == name and value.strip().isdigit():
-            return int(value)
-    return 0
+    """The whole number that stands after a name at the start of a line; None where it is missing."""
+    found = re.search(rf"^{name}:?\s+(\d+)", _text(path) or "", re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def _text(path: str) -> str | None:

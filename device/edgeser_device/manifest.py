@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from edgeser_device.errors import KitError
+from edgeser_export.text import is_label, is_text
 
 Check: TypeAlias = Callable[[Any], bool]
-MOST_DEPTH, MOST_TEXT = 12, 20_000
-
-
-def is_text(value: Any) -> bool:
-    """Characters that can be printed: nothing that moves a terminal's cursor or changes its colours."""
-    return isinstance(value, str) and len(value) <= MOST_TEXT and all(c.isprintable() or c in "\n\t" for c in value)
+MOST_DEPTH = 12
+MOST_CLASSES = 255
+"""Classes are stored in one byte each."""
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
@@ -46,9 +43,9 @@ def optional(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
-def texts(most: int) -> Check:
+def texts(most: int, check: Check = is_text) -> Check:
     """At most this many texts."""
-    return lambda value: isinstance(value, list) and len(value) <= most and all(map(is_text, value))
+    return lambda value: isinstance(value, list) and len(value) <= most and all(map(check, value))
 
 
 def of_plain_object(value: Any) -> bool:
@@ -117,23 +114,21 @@ def _members(value: Any) -> bool:
     return isinstance(value, dict) and all(is_text(name) and has(_MEMBER)(entry) for name, entry in value.items())
 
 
-FIELDS: Mapping[str, Check] = MappingProxyType(
-    {
-        "schema": whole(1, 1 << 30),
-        "edgeser": is_text,
-        "target": has(_TARGET),
-        "labels": texts(255),
-        "frontend": of_plain_object,
-        "schedule": of_plain_object,
-        "student": has(_STUDENT),
-        "budgets": has(_BUDGETS),
-        "provenance": has(_PROVENANCE),
-        "results": of_plain_object,
-        "members": _members,
-    }
-)
+FIELDS: Mapping[str, Check] = {
+    "schema": whole(1, 1 << 30),
+    "edgeser": is_text,
+    "target": has(_TARGET),
+    "labels": texts(MOST_CLASSES, is_label),
+    "frontend": of_plain_object,
+    "schedule": of_plain_object,
+    "student": has(_STUDENT),
+    "budgets": has(_BUDGETS),
+    "provenance": has(_PROVENANCE),
+    "results": of_plain_object,
+    "members": _members,
+}
 """What must be there, and its check."""
-EXTRA_FIELDS: Mapping[str, Check] = MappingProxyType({"wheels": has(_WHEELS), "signer": has(_SIGNER)})
+EXTRA_FIELDS: Mapping[str, Check] = {"wheels": has(_WHEELS), "signer": has(_SIGNER)}
 """What may be there: the wheels for an installation without a network, and who signed."""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,24 +23,27 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.lock import only_writer
-from edgeser_device.names import CARD, DISTILLED
 from edgeser_export.digest import sha256
-from edgeser_export.files import new_folder, write_json
+from edgeser_export.errors import EdgeserError, OutputTaken
+from edgeser_export.files import exchange_folders, hold, write_json
 from edgeser_export.formats import FORMATS, find_format
 from edgeser_export.graph import Graph
+from edgeser_export.lowering import recogniser
+from edgeser_export.outputs import require_output
 
 if TYPE_CHECKING:
     from edgeser_device.distilled import DistilledSet
 
-SCHEMA = 1
-"""Version of the folder's format."""
+SCHEMA = 2
+"""Version of the folder's format; in 1 normalisation, temperature and softmax were not in the files."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+DISTILLED, CARD = "distilled.safetensors", "card.md"
+"""What the student is trained on, and what a person reads about it: files that the kit holds, too."""
 TESTED = "tested"
-"""In the description: what the model reached on recordings on this machine, where that was measured."""
+"""Key of the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
 """The weights before training on own clips; only where that was done."""
-AGAIN = "train it again: edgeser train-on-device KIT --out MODEL; or go back: edgeser rollback MODEL"
+AGAIN = "edgeser train-on-device KIT --out MODEL trains it again; or go back: edgeser rollback MODEL"
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,35 @@ class Model:
 
     @property
     def temperature(self) -> float:
-        """By which logits are divided; 1 in models that were written before there was one."""
-        stated = self.description.get("temperature", 1.0)
-        usable = isinstance(stated, int | float) and not isinstance(stated, bool) and 0.01 <= stated <= 100
-        if not usable:
-            raise ModelError(f"the temperature of {self.folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
-        return float(stated)
+        """The number that the files divide logits by."""
+        return float(self.description["temperature"])
+
+    @property
+    def recogniser(self) -> Graph:
+        """What the files compute: the student, and what stands before and behind it."""
+        return recogniser(self.graph, self.frontend.mean, self.frontend.std, self.temperature)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells it from other models, as plain JSON values.
+
+        "kit" is the name of the kit's file, "steps" are those of the training from it, "own_clips" is how many clips it
+        learnt after that, and "made" when it was written. Name and time are None in models of older versions.
+        """
+        known, training = self.description, self.description["training"]
+        return {
+            **{key: known.get(key) for key in ("kit", "made")},
+            **{key: training[key] for key in ("kit_sha256", "steps")},
+            "own_clips": sum(known["personal"]["clips"].values()) if "personal" in known else 0,
+        }
+
+    @property
+    def words(self) -> str:
+        """The same in a line for people."""
+        found = self.identity
+        kit = f"{found['kit'] or 'kit'} ({found['kit_sha256'][:12]})"
+        clips = f"{found['own_clips'] or 'no'} own clip{'s' * (found['own_clips'] != 1)}"
+        return f"{kit}, {found['steps']} steps, {clips}" + (f", made {found['made']}" if found["made"] else "")
 
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -127,19 +154,30 @@ def load_model(folder: Path) -> Model:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}", AGAIN) from error
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
-        raise ModelError(f"{folder} was written by another version of edgeser", AGAIN)
+        raise ModelError(f"{folder} was written by another version of edgeser: train again from the kit", AGAIN)
     labels, listed = description.get("labels"), description.get("files")
-    if (
-        not isinstance(listed, dict)
-        or not isinstance(labels, list)
-        or not all(isinstance(name, str) for name in labels)
-    ):
+    named = isinstance(labels, list) and all(isinstance(name, str) for name in labels)
+    if not isinstance(listed, dict) or not isinstance(labels, list) or not named:
         raise ModelError(f"{path} is incomplete", AGAIN)
+    stated = description.get("temperature")
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0.01 <= stated <= 100:
+        raise ModelError(f"the temperature of {folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
     graph = Graph.from_json(description.get("student"))
     spec = FrontendSpec.from_json(description.get("frontend"))
     if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):
         raise ModelError(f"the student, the front-end and the labels of {folder} do not fit each other", AGAIN)
     return Model(folder, description, tuple(labels), spec, graph)
+
+
+def only_writer(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes from writing a model folder and its checkpoint for the length of a block.
+
+    Raises:
+        ModelError: Another process is writing them.
+        StorageError: The folder above cannot be written.
+    """
+    taken = ModelError(f"another process is writing {folder}", "wait until it has ended, or choose another --out")
+    return hold(folder.parent / f".{folder.name}.lock", taken)
 
 
 def record_test(folder: Path, score: Mapping[str, Any]) -> None:
@@ -158,12 +196,15 @@ def record_test(folder: Path, score: Mapping[str, Any]) -> None:
         write_json(folder / DESCRIPTION, {**load_model(folder).description, TESTED: dict(score)})
 
 
-def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, kit_sha256: str) -> dict[str, str]:
+def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, temperature: float, kit_sha256: str) -> dict[str, str]:
     """What every file for a runtime says of itself, so that it can be used without this program."""
     return {
         "labels": ",".join(labels),
         "frontend": json.dumps(spec.to_json(), sort_keys=True),
-        "normalisation": f"(log-mel in dB - {spec.mean:.9g}) / {spec.std:.9g}",
+        "temperature": f"{temperature:.9g}",
+        "input": f"log-mel levels in dB, {spec.mels} x {spec.frames}",
+        "output": "probabilities",
+        "folded": f"normalisation (mean {spec.mean:.9g} dB, deviation {spec.std:.9g} dB), temperature, softmax",
         "kit_sha256": kit_sha256,
     }
 
@@ -178,32 +219,20 @@ def require_replaceable(folder: Path) -> None:
     """Check that a model may be written at ``folder``: nothing that training did not write is ever removed.
 
     Raises:
-        ModelError: A file is there; or a folder that is neither empty nor a model, or holds something else too.
+        OutputTaken: A file is there; or a folder that is neither empty nor a model, or holds something else too.
     """
-    choose = "choose another --out, or remove it yourself"
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is a file, not a folder for a model", choose)
-    try:
-        present = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be read: {error.strerror}", choose) from error
-    if not present:
-        return
-    try:
-        description = json.loads((folder / DESCRIPTION).read_bytes())
-        written = {DESCRIPTION, *description["files"]} if "schema" in description else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        written = set()
-    if not written:
-        raise ModelError(f"{folder} exists and is not a model", choose)
-    strange = sorted(present - written)
+    require_output(folder, "model", _is_model)
+
+
+def _is_model(folder: Path) -> bool:
+    description = json.loads((folder / DESCRIPTION).read_bytes())
+    strange = {path.name for path in folder.iterdir()} - {DESCRIPTION, *description["files"]}
     if strange:
-        raise ModelError(
-            f"{folder} holds {strange[0]!r}, which training did not write and would remove",
+        raise OutputTaken(
+            f"{folder} holds {min(strange)!r}, which training did not write and would remove",
             "move it elsewhere, or choose another --out",
         )
+    return "schema" in description
 
 
 def previous_path(folder: Path) -> Path:
@@ -211,15 +240,11 @@ def previous_path(folder: Path) -> Path:
     return folder.parent / f"{folder.name}.previous"
 
 
-def keep_previous(folder: Path) -> None:
-    """Keep the model at ``folder``, where there is one, for :func:`rollback`; the folder itself stays as it is."""
-    if (folder / DESCRIPTION).is_file():
-        with new_folder(previous_path(folder)) as aside:
-            _copy(folder, aside)
-
-
-def rollback(folder: Path) -> Model:
+def rollback(folder: Path) -> tuple[Model, Model | None]:
     """Exchange the model with the one before it; a second call undoes the first.
+
+    Returns:
+        The model that is in place now, and the one that was put aside; None where that cannot be read.
 
     Raises:
         ModelError: No earlier model is kept, another process is writing, or something else than a model stands there.
@@ -233,34 +258,8 @@ def rollback(folder: Path) -> Model:
         for place in (folder, previous):
             require_replaceable(place)
         load_model(previous)
-        # When the power fails between the two renames the older model stands in both places: what was asked for.
-        with new_folder(previous) as aside:
-            if folder.is_dir():
-                _copy(folder, aside)
-            with new_folder(folder) as draft:
-                _copy(previous, draft)
-        return load_model(folder)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy files by hard links, which cost nothing; by content where the file system has none."""
-    for path in source.iterdir():
-        if path.is_file():
-            try:
-                os.link(path, target / path.name)
-            except OSError:
-                import shutil
-
-                shutil.copy2(path, target / path.name)
-
-
-__all__ = [
-    "CARD",
-    "Model",
-    "describe_files",
-    "keep_previous",
-    "load_model",
-    "previous_path",
-    "require_replaceable",
-    "rollback",
-]
+        exchange_folders(previous, folder)
+        aside = None
+        with suppress(EdgeserError):
+            aside = load_model(previous)
+        return load_model(folder), aside

@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from edgeser_device.audio import read_audio
 from edgeser_device.errors import AudioError
 from edgeser_device.frontend import clip_log_mel, windows
+from edgeser_device.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.runtime import Recogniser
-
-ENDINGS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf"})
-"""What is looked for in a folder; a single file may have any ending."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A recording that could not be read.
+    """A recording that could not be used.
 
     Attributes:
         file: The recording.
@@ -63,20 +61,20 @@ class Skipped:
         return {"file": str(self.file), "reason": self.reason}
 
 
-def find_recordings(path: Path) -> list[Path]:
-    """The file itself, or all recordings below a folder, sorted.
+def find_recordings(path: Path) -> tuple[Path, ...]:
+    """The file itself, or all recordings below a folder, sorted; also those whose ending says that none is read.
 
     Raises:
         AudioError: Nothing is there.
     """
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+        found = find_audio(path, ENDINGS | OTHER_ENDINGS)
         if not found:
             raise AudioError(f"{path} holds no recording", f"known endings: {' '.join(sorted(ENDINGS))}")
         return found
     if not path.exists():
         raise AudioError(f"there is no file {path}", "check the path")
-    return [path]
+    return (path,)
 
 
 def clip_probabilities(recogniser: Recogniser, samples: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:

@@ -35,7 +35,8 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     Args:
         title: Stands before the bar.
         total: Where it ends.
-        done: Where it begins: what was done before, which says nothing of how fast it goes on.
+        done: Where it begins: what was done before, which says nothing of how fast it goes on. The first call may say
+            so, too: it is taken to be about one part at most.
     """
     if not sys.stderr.isatty():
         yield ignore_progress
@@ -50,20 +51,26 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
         TextColumn("{task.fields[left]}", markup=False),
     )
     begun = time.monotonic()
+    before: int | None = None
     # Words are names of files and losses: no markup.
     with Progress(*columns, TextColumn("{task.fields[words]}", markup=False), console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, completed=done, words="", left="")
 
         def advance(now: int, words: str) -> None:
-            left = time_left(time.monotonic() - begun, now - done, total - now)
+            nonlocal before
+            before = max(done, now - 1) if before is None else before
+            left = time_left(time.monotonic() - begun, now - before, total - now)
             progress.update(task, completed=now, words=words, left=left)
 
         yield advance
 
 
 def time_left(seconds: float, done: int, left: int) -> str:
-    """How long ``left`` parts will take, in words, where ``done`` took ``seconds``; empty before the first is done."""
-    if done <= 0:
+    """How long ``left`` parts will take, in words, where ``done`` took ``seconds``.
+
+    Empty before the first and after the last is done: what comes before and after the parts is not counted.
+    """
+    if done <= 0 or left <= 0:
         return ""
     whole = round(seconds / done * max(0, left))
     hours, minutes = whole // 3600, whole // 60 % 60

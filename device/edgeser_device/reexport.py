@@ -14,14 +14,15 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.distilled import first_views
-from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.distilled import first_levels
+from edgeser_device.errors import GateFailed
 from edgeser_device.model import DESCRIPTION, Model, file_metadata
 from edgeser_device.runtime import choose_format
 from edgeser_export.errors import ExportError, StorageError
 from edgeser_export.export import REPORT, export_in_child
 from edgeser_export.files import write_json
 from edgeser_export.formats import find_format
+from edgeser_export.outputs import require_output
 from edgeser_export.parity import ParityReport
 from edgeser_export.runtimes import load
 
@@ -79,9 +80,8 @@ def agreement(model: Model, data: bytes, runtime: str | None = None) -> Drop:
         data: The content of the other file.
         runtime: What runs it; by default the first installed one.
     """
-    distilled = model.distilled
-    views = first_views(distilled, AGREEMENT_VIEWS)
-    one, two = _classes(model.file(choose_format(model)), views), _classes(data, views, runtime)
+    levels = first_levels(model.distilled, AGREEMENT_VIEWS)
+    one, two = _classes(model.file(choose_format(model)), levels), _classes(data, levels, runtime)
     return Drop("agreement", 1.0, round(float((one == two).mean()), 6))
 
 
@@ -91,30 +91,31 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
     Args:
         model: Gives the weights and the views to compare on.
         format_name: A row of the table of formats.
-        out: A folder; made where it is missing, and other files in it stay. Rows of ``parity.json`` for other files
-            of the same student stay too.
+        out: A folder; made where it is missing. In one of earlier exports other files stay, and rows of
+            ``parity.json`` for other files of the same student.
         gate: Sees the file first.
 
     Returns:
         The comparison of this file.
 
     Raises:
-        ModelError: ``out`` is a file, a model folder, or holds another ``parity.json``.
+        OutputTaken: ``out`` is a file, a model folder, or anything else that no export wrote.
         ParityError: The file does not compute what the weights say; nothing is written.
         ExportError: Unknown format, or the writer failed.
         StorageError: ``out`` cannot be written.
     """
     row = find_format(format_name)
-    _require_usable(out)
-    distilled = model.distilled
-    views = first_views(distilled, CALIBRATION_ITEMS)
-    about = file_metadata(model.labels, model.frontend, str(model.description["training"]["kit_sha256"]))
+    require_output(out, "export", _is_export)
+    levels = first_levels(model.distilled, CALIBRATION_ITEMS)
+    kit = str(model.description["training"]["kit_sha256"])
+    about = file_metadata(model.labels, model.frontend, model.temperature, kit)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as name:
             draft = Path(name)
+            items = levels[:PARITY_ITEMS]
             report = export_in_child(
-                model.graph, model.weights, draft, views[:PARITY_ITEMS], about, (row.name,), calibration=views
+                model.recogniser, model.weights, draft, items, about, (row.name,), calibration=levels
             )
             if gate is not None:
                 gate((draft / row.file_name).read_bytes())
@@ -130,19 +131,13 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
     return report
 
 
-def _classes(source: bytes, views: NDArray[np.float32], runtime: str | None = None) -> NDArray[np.intp]:
-    classes: NDArray[np.intp] = load(source, runtime=runtime)(views).logits.argmax(axis=1)
+def _classes(source: bytes, levels: NDArray[np.float32], runtime: str | None = None) -> NDArray[np.intp]:
+    classes: NDArray[np.intp] = load(source, runtime=runtime)(levels).argmax(axis=1)
     return classes
 
 
-def _require_usable(out: Path) -> None:
-    choose = "choose another --out"
-    if out.exists() and not out.is_dir():
-        raise ModelError(f"{out} is a file, not a folder", choose)
-    if (out / DESCRIPTION).exists():
-        raise ModelError(f"{out} is a model folder, whose files belong together", choose)
-    if (out / REPORT).exists() and _read_report(out) is None:
-        raise ModelError(f"{out / REPORT} was not written by an export", choose)
+def _is_export(folder: Path) -> bool:
+    return _read_report(folder) is not None and not (folder / DESCRIPTION).exists()
 
 
 def _read_report(out: Path) -> ParityReport | None:
@@ -157,15 +152,10 @@ def _with_earlier_rows(report: ParityReport, out: Path) -> ParityReport:
     earlier = _read_report(out)
     if earlier is None or earlier.items != report.items:
         return report
-    if not isclose(earlier.largest_logit, report.largest_logit, rel_tol=1e-6):
+    if not isclose(earlier.largest_log, report.largest_log, rel_tol=1e-6):
         return report
-    written = {row.format for row in report.rows}
-    kept = [row for row in earlier.rows if row.format not in written and _is_there(row.format, out)]
-    return replace(report, rows=tuple(sorted((*kept, *report.rows), key=lambda row: row.format)))
-
-
-def _is_there(format_name: str, out: Path) -> bool:
-    try:
-        return (out / find_format(format_name).file_name).is_file()
-    except ExportError:
-        return False
+    written = {row.name for row in report.rows}
+    kept = [
+        row for row in earlier.rows if row.name not in written and (out / find_format(row.name).file_name).is_file()
+    ]
+    return replace(report, rows=tuple(sorted((*kept, *report.rows), key=lambda row: row.name)))

@@ -1,4 +1,4 @@
-"""A trained model in a runtime: log-mel windows in, probabilities of the emotions out.
+"""A trained model in a runtime: log-mel windows in dB in, probabilities of the emotions out.
 
 recogniser = Recogniser.open(load_model(Path("model")), format_name="tflite", threads=2)
 probabilities = recogniser(windows(levels, recogniser.frontend))      # (windows, classes)
@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.calibration import log_softmax
 from edgeser_device.errors import ModelError
-from edgeser_device.frontend import FrontendSpec, normalise
+from edgeser_device.frontend import FrontendSpec
 from edgeser_device.model import Model
 from edgeser_export.formats import FORMATS
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
@@ -21,13 +20,10 @@ from edgeser_export.runtimes import Model as LoadedModel
 class Recogniser:
     """A loaded model with its labels and front-end. Not for two threads at once."""
 
-    def __init__(
-        self, labels: tuple[str, ...], frontend: FrontendSpec, loaded: LoadedModel, temperature: float = 1.0
-    ) -> None:
-        """Join what was loaded; logits are divided by ``temperature``, see :mod:`edgeser_device.calibration`."""
+    def __init__(self, labels: tuple[str, ...], frontend: FrontendSpec, loaded: LoadedModel) -> None:
+        """Join what was loaded."""
         self.labels = labels
         self.frontend = frontend
-        self.temperature = temperature
         self._loaded = loaded
 
     @classmethod
@@ -52,7 +48,7 @@ class Recogniser:
             raise ModelError(
                 f"{model.folder} has {loaded.classes} outputs for {len(model.labels)} labels", "train it again"
             )
-        return cls(model.labels, model.frontend, loaded, model.temperature)
+        return cls(model.labels, model.frontend, loaded)
 
     @property
     def runtime(self) -> str:
@@ -68,11 +64,7 @@ class Recogniser:
         Returns:
             Float32 (windows, classes).
         """
-        items = np.ascontiguousarray(normalise(levels, self.frontend)[:, None])
-        found = self._loaded(items)
-        if self.temperature == 1:
-            return found.probabilities
-        return np.exp(log_softmax(found.logits / self.temperature)).astype(np.float32)
+        return self._loaded(np.ascontiguousarray(levels[:, None]))
 
 
 def choose_format(model: Model, runtime: str | None = None) -> str:
@@ -94,9 +86,8 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
         if not fitting:
             raise ModelError(f"{model.folder} holds no file for {runtime}", f"it has: {', '.join(model.formats)}")
         return fitting[0]
-    usable = [
-        name for name in model.formats if any(r.installed for r in RUNTIMES.values() if r.kind == FORMATS[name].kind)
-    ]
+    kinds = {row.kind for row in RUNTIMES.values() if row.installed}
+    usable = [name for name in model.formats if FORMATS[name].kind in kinds]
     if not usable:
         choose_runtime(FORMATS[model.formats[0]].kind)
     return min(usable, key=lambda name: (FORMATS[name].precision == "int8", FORMATS[name].kind != "tflite"))

@@ -8,17 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from math import cos, pi
+from math import cos, pi, ulp
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import DistilledSetError
+from edgeser_device.manifest import Check, number, whole
 from edgeser_device.pcg64 import raw_words
+from edgeser_export.text import is_text
 
 MOST_RATES = 10_000
 """Learning rates in one schedule."""
+
+_RATE = number(ulp(0.0), 100)
+_CHECKS: Mapping[str, Check] = {
+    "optimiser": is_text,
+    "steps": whole(1, 10_000_000),
+    "batch": whole(2, 4096),
+    "peak_rate": _RATE,
+    "weight_decay": number(0, 10),
+    "warm_share": number(0, 1),
+    "start_divisor": number(1, 1e300),
+    "end_divisor": number(1, 1e300),
+    "rates": lambda value: isinstance(value, tuple) and len(value) <= MOST_RATES and all(map(_RATE, value)),
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class Schedule:
         steps: Training steps, at least 1.
         batch: Views in one step.
         peak_rate: Largest learning rate.
-        weight_decay: As the optimiser defines it.
+        weight_decay: Weight decay as the optimiser defines it.
         warm_share: Share of the steps in which the rate rises (one cycle, Smith and Topin 2018, arXiv 1708.07120).
         start_divisor: The first rate is the peak divided by this.
         end_divisor: The last rate is the first one divided by this.
@@ -52,25 +67,7 @@ class Schedule:
     rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        good = (
-            isinstance(self.optimiser, str)  # type: ignore[redundant-expr]  # it may come from a file
-            and all(_whole(value) for value in (self.steps, self.batch))
-            and all(
-                _number(value) for value in (self.peak_rate, self.weight_decay, self.start_divisor, self.end_divisor)
-            )
-            and _number(self.warm_share)
-            and 0 < self.steps <= 10_000_000
-            and 1 < self.batch <= 4096
-            and 0 < self.peak_rate <= 100
-            and 0 <= self.weight_decay <= 10
-            and 0 <= self.warm_share <= 1
-            and self.start_divisor >= 1
-            and self.end_divisor >= 1
-            and isinstance(self.rates, tuple)  # type: ignore[redundant-expr]
-            and len(self.rates) <= MOST_RATES
-            and all(_number(rate) and 0 < rate <= 100 for rate in self.rates)
-        )
-        if not good:
+        if not all(check(getattr(self, name)) for name, check in _CHECKS.items()):
             raise DistilledSetError(
                 f"an impossible training schedule: {asdict(self)}",
                 "give at least 1 step, a batch from 2 to 4096 and learning rates above 0",
@@ -130,7 +127,7 @@ def batch_indices(count: int, batch: int, seed: int, step: int) -> NDArray[np.in
     Args:
         count: Number of views.
         batch: Views in one step; more than ``count`` repeats views.
-        seed: Of the order.
+        seed: Decides the order.
         step: Counted from 0.
 
     Returns:
@@ -164,11 +161,3 @@ def _interpolated(rates: tuple[float, ...], step: int, steps: int) -> float:
 
 def _between(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + cos(pi * share))
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

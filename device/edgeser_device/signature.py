@@ -1,39 +1,37 @@
 """Signatures of kits: Ed25519 (RFC 8032), keys as PEM files that OpenSSL reads too.
 
-    private, public = new_key(valid_days=730)           # two texts, for NAME.key and NAME.pub
+    public = write_pair(Path("lab"), days=730)          # writes lab.key, to keep, and lab.pub, to give away
     signature = sign(read_private(path), manifest)
     require_signature(read_public(path), manifest, signature)
 
 A public key's file states above its PEM block until when it is to be trusted, and which key it replaces, with that
-key's signature under the replacement. Only signing and verifying need the package ``cryptography`` (extra ``trust``);
-without it a machine that has a key refuses every kit.
+key's signature under the replacement. Keys are read and used by the package ``cryptography`` (extra ``trust``); without
+it a machine that has a key refuses every kit.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgeser_device.errors import KeyFileError, KitUntrusted
 from edgeser_export.digest import sha256
-from edgeser_export.errors import MissingExtra
+from edgeser_export.errors import MissingExtra, StorageError
 from edgeser_export.files import write_bytes
+from edgeser_export.home import home
 
 ALGORITHM = "ed25519"
-SIGNATURE_BYTES = 64
 MAX_KEY_BYTES = 16_384
-_PUBLIC_PREFIX = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of Ed25519, RFC 8410
-_PRIVATE_PREFIX = bytes.fromhex("302e020100300506032b657004220420")  # PrivateKeyInfo of Ed25519, RFC 8410
 _PURPOSE = b"edgeser: this key replaces mine\n"
 SYSTEM_TRUST = Path("/etc/edgeser/trusted.pub")
 VARIABLE = "EDGESER_TRUST"
+MAKE = "make keys with edgeser keygen"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,9 @@ class PublicKey:
         lines = [f"Edgeser-Key: {self.id}", f"Expires: {self.expires.isoformat()}"]
         if self.replaces:
             lines += [f"Replaces: {self.replaces}", f"Endorsement: {base64.b64encode(self.endorsement).decode()}"]
-        return "\n".join((*lines, _pem("PUBLIC KEY", _PUBLIC_PREFIX + self.raw)))
+        serialization, ed25519 = _cryptography()
+        form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        return "\n".join((*lines, ed25519.Ed25519PublicKey.from_public_bytes(self.raw).public_bytes(*form).decode()))
 
 
 @dataclass(frozen=True)
@@ -70,73 +70,84 @@ class PrivateKey:
     """What kits are signed with; never leaves the host.
 
     Attributes:
-        seed: The secret, 32 bytes.
+        secret: The key, as ``cryptography`` holds it.
         public: What others verify with.
     """
 
-    seed: bytes
+    secret: Any
     public: PublicKey
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.id})"
 
 
-def new_key(valid_days: int, replaced: PrivateKey | None = None) -> tuple[str, str]:
-    """A new pair of keys as the texts of their files: private, public.
+def write_pair(name: Path, days: int, replaced: PrivateKey | None = None) -> PublicKey:
+    """Make a new pair of keys and write its files; nothing that exists is overwritten.
 
     Args:
-        valid_days: Days until it expires.
+        name: The files are NAME.key, which only its owner can read, and NAME.pub.
+        days: Days until the pair expires.
         replaced: The key that the new one replaces; it signs the replacement.
+
+    Raises:
+        KeyFileError: One of the files exists.
+        MissingExtra: ``cryptography`` is not installed.
+        StorageError: The files cannot be written.
     """
-    expires = today() + timedelta(days=valid_days)
-    seed = os.urandom(32)
-    public = PublicKey(_private(seed).public_key().public_bytes_raw(), expires)
+    serialization, ed25519 = _cryptography()
+    secret, expires = ed25519.Ed25519PrivateKey.generate(), today() + timedelta(days=days)
+    public = PublicKey(secret.public_key().public_bytes_raw(), expires)
     if replaced is not None:
-        endorsement = _private(replaced.seed).sign(_endorsed(public, replaced.public.id))
+        endorsement = sign(replaced, _endorsed(public, replaced.public.id))
         public = PublicKey(public.raw, expires, replaced.public.id, endorsement)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     head = f"Edgeser-Key: {public.id}\nExpires: {expires.isoformat()}\n"
-    return head + _pem("PRIVATE KEY", _PRIVATE_PREFIX + seed), public.to_text()
+    files = {".pub": (public.to_text(), 0o644), ".key": (head + secret.private_bytes(*form).decode(), 0o600)}
+    paths = {ending: name.with_name(name.name + ending) for ending in files}
+    for path in paths.values():
+        if path.exists():
+            raise KeyFileError(f"{path} exists", "choose another NAME: a key that is lost cannot be made again")
+    try:
+        name.parent.mkdir(parents=True, exist_ok=True)
+        for ending, (text, rights) in files.items():
+            descriptor = os.open(paths[ending], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, rights)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"cannot write {name}: {error.strerror}", "check the free space and permissions") from error
+    return public
 
 
 def read_public(path: Path) -> PublicKey:
-    """A public key from its file.
+    """Read a public key from its file.
 
     Raises:
-        KeyFileError: Missing, or not such a file.
+        KeyFileError: The file is missing, or not such a file.
+        MissingExtra: ``cryptography`` is not installed.
     """
-    head, body = _read_pem(path, "PUBLIC KEY", _PUBLIC_PREFIX)
-    try:
-        endorsement = base64.b64decode(head.get("Endorsement", ""), validate=True)
-        return PublicKey(body, date.fromisoformat(head["Expires"]), head.get("Replaces", ""), endorsement)
-    except (KeyError, ValueError) as error:
-        raise KeyFileError(
-            f"{path} does not state until when the key is to be trusted", "make keys with edgeser keygen"
-        ) from error
+    return _read_key(path, "public")[1]
 
 
 def read_private(path: Path) -> PrivateKey:
-    """A private key from its file.
+    """Read a private key from its file.
 
     Raises:
-        KeyFileError: Missing, not such a file, or expired.
+        KeyFileError: The file is missing, not such a file, or the key has expired.
         MissingExtra: ``cryptography`` is not installed.
     """
-    head, seed = _read_pem(path, "PRIVATE KEY", _PRIVATE_PREFIX)
-    try:
-        expires = date.fromisoformat(head["Expires"])
-    except (KeyError, ValueError) as error:
-        raise KeyFileError(f"{path} does not state when the key expires", "make keys with edgeser keygen") from error
-    public = PublicKey(_private(seed).public_key().public_bytes_raw(), expires)
+    secret, public = _read_key(path, "private")
     if public.expires < today():
         raise KeyFileError(
             f"the key {public.id} in {path} expired on {public.expires}", f"edgeser keygen NEW --replaces {path}"
         )
-    return PrivateKey(seed, public)
+    return PrivateKey(secret, public)
 
 
 def sign(key: PrivateKey, message: bytes) -> bytes:
     """The signature, 64 bytes; the same for the same key and message."""
-    signature: bytes = _private(key.seed).sign(message)
+    signature: bytes = key.secret.sign(message)
     return signature
 
 
@@ -176,22 +187,15 @@ def require_successor(trusted: PublicKey, new: PublicKey) -> None:
         )
 
 
-def require_verification() -> None:
-    """Check that signatures can be verified here.
-
-    Raises:
-        MissingExtra: ``cryptography`` is not installed.
-    """
-    _verifies(bytes(32), bytes(SIGNATURE_BYTES), b"")
-
-
 def trust_path() -> Path:
     """Where this machine's trusted key lies, or would lie."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named)
-    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgeser" / "trusted.pub"
-    return SYSTEM_TRUST if SYSTEM_TRUST.exists() and not own.exists() else own
+    given, user = os.environ.get("XDG_CONFIG_HOME"), home()
+    configured = Path(given) if given else user and user / ".config"
+    own = configured and configured / "edgeser" / "trusted.pub"
+    return SYSTEM_TRUST if own is None or (SYSTEM_TRUST.exists() and not own.exists()) else own
 
 
 def trusted_keys(asked: Path | None = None) -> tuple[PublicKey, ...]:
@@ -203,11 +207,8 @@ def trusted_keys(asked: Path | None = None) -> tuple[PublicKey, ...]:
     path = trust_path()
     configured = {path} if os.environ.get(VARIABLE) or path.exists() else set()
     configured |= {SYSTEM_TRUST} if SYSTEM_TRUST.exists() else set()
-    found = {key.raw: key for key in (read_public(each) for each in sorted(configured))}
-    if asked is not None:
-        key = read_public(asked)
-        found[key.raw] = key
-    return tuple(found.values())
+    paths = [*sorted(configured), *([asked] if asked is not None else [])]
+    return tuple({key.raw: key for key in map(read_public, paths)}.values())
 
 
 def set_trusted(new: Path) -> PublicKey:
@@ -245,45 +246,57 @@ def _endorsed(new: PublicKey, old: str) -> bytes:
     return _PURPOSE + f"{old} {new.expires.isoformat()} ".encode() + new.raw
 
 
-def _private(seed: bytes) -> Any:
+def _cryptography() -> tuple[Any, Any]:
+    """The package's modules for the form of keys and for Ed25519, which load OpenSSL."""
     try:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
         raise MissingExtra("cryptography", "trust") from error
-    return Ed25519PrivateKey.from_private_bytes(seed)
+    return serialization, ed25519
 
 
 def _verifies(public: bytes, signature: bytes, message: bytes) -> bool:
+    _, ed25519 = _cryptography()
+    from cryptography.exceptions import InvalidSignature
+
     try:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    except ImportError as error:
-        raise MissingExtra("cryptography", "trust") from error
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True
 
 
-def _pem(kind: str, content: bytes) -> str:
-    return f"-----BEGIN {kind}-----\n{base64.b64encode(content).decode()}\n-----END {kind}-----\n"
+def _read_key(path: Path, kind: Literal["public", "private"]) -> tuple[Any, PublicKey]:
+    """A key as ``cryptography`` holds it, and the public one with what stands above the block."""
+    serialization, ed25519 = _cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
 
-
-def _read_pem(path: Path, kind: str, prefix: bytes) -> tuple[Mapping[str, str], bytes]:
-    hint = "make keys with edgeser keygen"
+    load, wanted = {
+        "public": (serialization.load_pem_public_key, ed25519.Ed25519PublicKey),
+        "private": (partial(serialization.load_pem_private_key, password=None), ed25519.Ed25519PrivateKey),
+    }[kind]
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_KEY_BYTES).decode("ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise KeyFileError(f"the key {path} cannot be read: {reason}", hint) from error
-    found = re.search(rf"-----BEGIN {kind}-----([A-Za-z0-9+/=\s]+)-----END {kind}-----", text)
+            above, begin, block = file.read(MAX_KEY_BYTES).partition(b"-----BEGIN")
+        other, ending = (b" PRIVATE KEY-", ".pub") if kind == "public" else (b" PUBLIC KEY-", ".key")
+        if block.startswith(other):
+            what = other.decode().strip(" -").lower()
+            raise KeyFileError(f"{path} is a {what}, not a {kind} key", f"give {path.with_suffix(ending)}")
+        key = load(begin + block)
+    except OSError as error:
+        raise KeyFileError(f"the key {path} cannot be read: {error.strerror}", MAKE) from error
+    except KeyFileError:
+        raise
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, wanted):
+        raise KeyFileError(f"{path} holds no {kind} key of Ed25519", MAKE)
+    head = dict(re.findall(r"^\s*([\w-]+):\s*(.*?)\s*$", above.decode("ascii", "replace"), re.MULTILINE))
+    public = key if kind == "public" else key.public_key()
     try:
-        content = base64.b64decode("".join(found[1].split()) if found else "", validate=True)
-    except (binascii.Error, ValueError):
-        content = b""
-    if not content.startswith(prefix) or len(content) != len(prefix) + 32:
-        raise KeyFileError(f"{path} holds no {kind.lower()} of Ed25519", hint)
-    lines = (line.partition(":") for line in text[: found.start() if found else 0].splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}, content[len(prefix) :]
+        endorsement = base64.b64decode(head.get("Endorsement", ""), validate=True)
+        expires = date.fromisoformat(head["Expires"])
+    except (KeyError, ValueError) as error:
+        raise KeyFileError(f"{path} does not state until when the key is to be trusted", MAKE) from error
+    return key, PublicKey(public.public_bytes_raw(), expires, head.get("Replaces", ""), endorsement)

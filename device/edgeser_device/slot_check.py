@@ -9,45 +9,31 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from edgeser_device.errors import GateFailed
+from edgeser_device.distilled import first_levels
 from edgeser_device.model import load_model
-from edgeser_device.views import render
-from edgeser_export.errors import EdgeserError
-from edgeser_export.formats import find_format
+from edgeser_export.children import answer
+from edgeser_export.formats import FORMATS
+from edgeser_export.parity import compare
 from edgeser_export.reference import run_reference
-from edgeser_export.runtimes import RUNTIMES, load
+from edgeser_export.runtimes import RUNTIMES
 
 VIEWS = 2
-TOLERANCE = 1e-3
-"""A share of the largest logit, or of 1, where a format's own bound is not larger: float32 sums in another order differ
-by less than a hundredth of this."""
 
 
 def check(slot: Path) -> None:
-    """Compare the model of a slot with its weights.
+    """Compare the model of a slot with its weights, as it was compared when it was written.
 
     Raises:
-        GateFailed: A file computes something else.
+        ParityError: A file computes something else.
         EdgeserError: A file is missing, changed or not accepted by its runtime.
     """
     model = load_model(slot / "model")
-    distilled = model.distilled
-    views = render(distilled.items(), distilled.recipes, np.arange(min(VIEWS, len(distilled.recipes))))
-    expected = run_reference(model.graph, model.weights, views)
+    levels = first_levels(model.distilled, VIEWS)
+    files = {name: model.file(name) for name in model.formats}  # hashes are compared where no runtime is installed, too
     installed = {row.kind for row in RUNTIMES.values() if row.installed}
-    for name in model.formats:
-        content, row = model.file(name), find_format(name)  # hashes are compared where no runtime is installed, too
-        if row.kind in installed:
-            worst = float(np.abs(load(content)(views).logits - expected).max())
-            if not worst <= max(TOLERANCE, row.bound) * max(1.0, float(np.abs(expected).max())):
-                raise GateFailed(f"the {name} file differs by {worst:.3g} from its weights", "install the kit again")
+    usable = {name: content for name, content in files.items() if FORMATS[name].kind in installed}
+    compare(usable, levels, run_reference(model.recogniser, model.weights, levels)).require()
 
 
 if __name__ == "__main__":
-    try:
-        check(Path(sys.argv[1]))
-    except EdgeserError as error:
-        sys.stderr.write(f"{error.message}\n")
-        sys.exit(error.exit_code)
+    sys.exit(answer(lambda: check(Path(sys.argv[1]))))

@@ -20,7 +20,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -31,15 +30,17 @@ from typing import Any
 from edgeser_device.errors import DeviceError, GateFailed, KitError, ModelError
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.machine import installed_versions
-from edgeser_device.model import TESTED, load_model
+from edgeser_device.model import DESCRIPTION, TESTED, load_model
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.signature import PublicKey, trust_path, trusted_keys
 from edgeser_device.train import Settings, train
+from edgeser_export.children import run_child
 from edgeser_export.errors import EdgeserError, StorageError
 from edgeser_export.files import hold, new_folder, sync_folder, write_json
 
 SCHEMA = 1
 MARK, CURRENT, SLOTS, SOFTWARE, WORK = "installation.json", "current", "slots", "software", "work"
+LOCK = ".lock"
 KIT, MODEL, STATE = "kit.edgeser", "model", "slot.json"
 NAMES = ("a", "b")
 CHECK_SECONDS = 900
@@ -73,9 +74,7 @@ def install_kit(
     _require_target(kit)
     _require_installation(folder, make=True)
     _require_space(folder, path)
-    with hold(folder / ".lock") as ours:
-        if not ours:
-            raise DeviceError(f"another installation is under way in {folder}", "wait until it has ended")
+    with hold(folder / LOCK, DeviceError(f"another installation is under way in {folder}", "wait until it has ended")):
         free = next(name for name in NAMES if name != current_slot(folder))
         model = _train(folder, kit, advance)
         with new_folder(folder / SLOTS / free) as draft:
@@ -83,7 +82,8 @@ def install_kit(
             shutil.copytree(model, draft / MODEL)
             (draft / SOFTWARE).symlink_to(_software_link(folder))
             write_json(draft / STATE, _state(kit))
-            _require_same(draft / KIT, kit)
+            if read_kit(draft / KIT).sha256 != kit.sha256:
+                raise KitError(f"{path} was changed while it was copied", "install it again")
             if (problem := check_slot(draft)) is not None:
                 raise GateFailed(
                     f"what was installed does not work: {problem}", "the model before it is still there; edgeser doctor"
@@ -104,10 +104,9 @@ def describe(folder: Path) -> dict[str, Any]:
     slot = current_slot(folder)
     if slot is None:
         raise DeviceError(f"nothing is installed in {folder} yet", "sh install.sh KIT.edgeser")
-    state = _read_state(folder, slot)
-    other = next(name for name in NAMES if name != slot)
-    previous = _read_state(folder, other)
-    tested = _tested(folder / CURRENT / MODEL)
+    state, previous = (_read_object(folder / SLOTS / name / STATE) for name in sorted(NAMES, key=lambda n: n != slot))
+    tested = _read_object(folder / CURRENT / MODEL / DESCRIPTION).get(TESTED)
+    tested = tested if isinstance(tested, dict) else {}
     return {
         "folder": str(folder),
         "slot": slot,
@@ -177,15 +176,12 @@ def check_slot(slot: Path) -> str | None:
     python = slot / SOFTWARE / "bin" / "python"
     if not python.exists():
         return f"{slot / SOFTWARE} has no Python"
-    command = [str(python), "-P", "-m", "edgeser_device.slot_check", str(slot)]
     try:
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CHECK_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    if child.returncode == 0:
-        return None
-    lines = child.stderr.strip().splitlines()
-    return lines[-1] if lines else f"exit code {child.returncode}"
+        words = "-m", "edgeser_device.slot_check", str(slot)
+        run_child(words, "the check", seconds=CHECK_SECONDS, python=str(python))
+    except EdgeserError as error:
+        return error.message
+    return None
 
 
 def remove_unused_software(folder: Path) -> None:
@@ -212,15 +208,12 @@ def _require_target(kit: Kit) -> None:
 
 def _require_installation(folder: Path, make: bool = False) -> None:
     """Check that ``folder`` is an installation; with ``make`` it becomes one where it is missing or empty."""
-    try:
-        if json.loads((folder / MARK).read_bytes()).get("schema") == SCHEMA:
-            return
-    except (OSError, ValueError, AttributeError):
-        pass
+    if _read_object(folder / MARK).get("schema") == SCHEMA:
+        return
     if not make:
         raise DeviceError(f"{folder} is no installation", "give the one of install.sh with --folder")
     try:
-        known = {SOFTWARE, "inbox", "wheels", ".lock"}
+        known = {SOFTWARE, "inbox", "wheels", LOCK}
         strange = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.exists() else []
     except OSError as error:
         raise StorageError(f"{folder} cannot be read: {error.strerror}", "choose another --folder") from error
@@ -253,13 +246,7 @@ def _train(folder: Path, kit: Kit, advance: Advance) -> Path:
     return model
 
 
-def _require_same(copy: Path, kit: Kit) -> None:
-    if read_kit(copy).sha256 != kit.sha256:
-        raise KitError(f"{kit.path} was changed while it was copied", "install it again")
-
-
 def _state(kit: Kit) -> dict[str, Any]:
-    distilled = kit.manifest["results"].get("distilled") or {}
     versions = installed_versions()
     return {
         "schema": SCHEMA,
@@ -268,25 +255,17 @@ def _state(kit: Kit) -> dict[str, Any]:
         "labels": list(kit.labels),
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": kit.distilled.schedule.steps,
-        "uar_packed": distilled.get("uar_mean"),
+        "uar_packed": kit.uar_packed,
         "edgeser": versions.get("edgeser"),
         "packages": {name: version for name, version in versions.items() if name != "edgeser"},
     }
 
 
-def _read_state(folder: Path, slot: str) -> Mapping[str, Any]:
+def _read_object(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file; empty where there is none."""
     try:
-        state = json.loads((folder / SLOTS / slot / STATE).read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
-def _tested(model: Path) -> Mapping[str, Any]:
-    """What the model reached here; empty where nobody measured it, or it cannot be read."""
-    try:
-        found = load_model(model).description.get(TESTED)
-    except EdgeserError:
         return {}
     return found if isinstance(found, dict) else {}
 

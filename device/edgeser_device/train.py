@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,40 +24,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.calibration import fit_student
-from edgeser_device.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
-from edgeser_device.distilled import first_views
+from edgeser_device.distilled import first_levels
 from edgeser_device.errors import GateFailed, TrainingError
-from edgeser_device.generated import Drawing, Source, open_source, with_set
-from edgeser_device.golden import SEED, FirstSteps
+from edgeser_device.generated import Drawing, open_source, with_set
+from edgeser_device.golden import SEED
 from edgeser_device.kit import Kit
-from edgeser_device.lock import only_writer
 from edgeser_device.machine import (
     available_cores,
     describe_machine,
     installed_versions,
-    peak_rss_mb,
     seconds_since_start,
 )
 from edgeser_device.model import (
+    CARD,
     DESCRIPTION,
+    DISTILLED,
     SCHEMA,
     WEIGHTS,
     describe_files,
     file_metadata,
-    keep_previous,
+    only_writer,
     previous_path,
     require_replaceable,
 )
-from edgeser_device.names import CARD, DISTILLED
-from edgeser_device.opening import open_checked
-from edgeser_device.progress import Advance, ignore_progress
+from edgeser_device.progress import Advance, ignore_progress, note
 from edgeser_device.schedule import Schedule
-from edgeser_device.steps import choose_plan, give_back_memory, with_batch
-from edgeser_device.trainer import TrainingSession, TrainingState, begin, out_of_memory, running_statistics
+from edgeser_device.steps import choose_plan, give_back_memory, open_checked, with_batch
+from edgeser_device.trainer import (
+    Checkpoint,
+    TrainingState,
+    begin,
+    checkpoint_path,
+    load_checkpoint,
+    make_steps,
+    out_of_memory,
+    running_statistics,
+    save_checkpoint,
+)
+from edgeser_export.children import Told, ignore_phase, tree_peak_mb
 from edgeser_export.errors import GraphError
 from edgeser_export.export import DEFAULT_FORMATS, INT8_FORMATS, export_in_child
-from edgeser_export.files import new_folder, remove_file, write_bytes, write_json
-from edgeser_export.formats import FORMATS
+from edgeser_export.files import exchange_folders, new_folder, remove_file, write_bytes, write_json
+from edgeser_export.lowering import recogniser
 
 PARITY_ITEMS = 16
 """Views on which the written files are compared with the trained student."""
@@ -95,7 +105,9 @@ class TrainReport:
         steps: Steps of the whole training.
         seconds: Seconds of the steps and the statistics, all parts of an interrupted training together.
         first_step_s: Seconds from the start of the program to the end of the first step, imports and checks included.
-        peak_rss_mb: The most memory that the training process held; None where the system does not tell.
+        total_seconds: Seconds since the program was started: imports, checks and the writing of the files too.
+        peak_rss_mb: The most memory that the training process held at one time, together with a child that wrote files;
+            None where the system does not tell.
         loss: Of the last step.
         backend: The runtime and its version.
         threads: Of the training.
@@ -110,6 +122,7 @@ class TrainReport:
     steps: int
     seconds: float
     first_step_s: float
+    total_seconds: float
     peak_rss_mb: float | None
     loss: float
     backend: str
@@ -133,7 +146,7 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
         kit: The kit.
         model: The folder to write; a model there is kept as ``MODEL.previous``.
         settings: How to train.
-        advance: Told the steps done.
+        advance: It is told the steps done, and what is done before and after them.
 
     Raises:
         ModelError: Something else than a model stands at ``model``, or another process is writing there.
@@ -159,28 +172,39 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
     plan = choose_plan(kit, settings.memory_mb)
     schedule = replace(kit.distilled.schedule, steps=settings.steps or kit.distilled.schedule.steps)
     schedule = with_batch(schedule, plan.batch)
-    start = _start(kit, model, schedule, settings, threads)
-    saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
-    resumed_at = start[0].done
-    opened = open_checked(kit, plan, threads)
+    made = _start(kit, model, schedule, settings, threads)
+    advance(made.state.done, "checking the kit")
+    resumed_at = made.state.done
+    own = _begins_with(kit, made, schedule)
+    opened = open_checked(kit, plan, threads, made if own else None, advance if own else ignore_progress)
     source = open_source(kit, settings.drawing, schedule, settings.seed, threads, settings.memory_mb)
-    if opened.first is not None and _begins_with(opened.first, kit, start[0], schedule, source):
-        start = _gone_on(opened.first, start[0], advance)
+    made = opened.made if own and opened.made is not None else made
     session, files, plan = opened.session, opened.files, opened.plan
     del opened
-    state, made = _make_steps(session, start, saver, schedule, source, advance)
+    saver = _Saver(checkpoint_path(model), settings.checkpoint_seconds)
+    try:
+        for made in make_steps(session, made, source, schedule, schedule.steps):  # noqa: B020  each goes on from the last
+            advance(made.state.done, f"loss {made.loss:.3f}")
+            saver.offer(made)
+    except KeyboardInterrupt:
+        if made.state.done:
+            saver.save(made)
+        raise
     began = time.monotonic()
-    kit = with_set(kit, source.at(schedule.steps - 1)[0])
+    kit = with_set(kit, source(schedule.steps - 1)[0])
     # What the session returned lies in its memory, which is free only when nothing points there.
-    state = replace(state, values={name: value.copy() for name, value in state.values.items()})
+    own_values = {name: value.copy() for name, value in made.state.values.items()}
+    made = replace(made, state=replace(made.state, values=own_values))
     del session, source
     give_back_memory()
-    weights = _with_statistics(kit, files, state, schedule.batch, threads)
+    advance(schedule.steps, "statistics")
+    weights = _with_statistics(kit, files, made.state, schedule.batch, threads)
     report = TrainReport(
         steps=schedule.steps,
         seconds=round(made.seconds + time.monotonic() - began, 3),
         first_step_s=round(made.first_step_s, 3),
-        peak_rss_mb=peak_rss_mb(),
+        total_seconds=0.0,
+        peak_rss_mb=None,
         loss=made.loss,
         backend=f"onnxruntime {installed_versions().get('onnxruntime', 'unknown')}",
         threads=threads,
@@ -191,59 +215,75 @@ def _train(kit: Kit, model: Path, settings: Settings, advance: Advance) -> Train
         plain=plan.plain,
         drawing=settings.drawing.words(kit),
     )
-    _require_kept_bound(report, settings.memory_mb)
-    write_model(model, kit, weights, report.to_json(), threads)
+
+    def described() -> dict[str, Any]:
+        nonlocal report
+        report = replace(report, total_seconds=round(seconds_since_start(), 3), peak_rss_mb=tree_peak_mb())
+        _require_kept_bound(report, settings.memory_mb)
+        return {"training": report.to_json()}
+
+    write_model(model, kit, weights, described, threads, told=partial(advance, schedule.steps))
     remove_file(checkpoint_path(model))
     return report
 
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 def write_model(
     model: Path,
     kit: Kit,
     weights: Mapping[str, NDArray[np.float32]],
-    training: Mapping[str, Any],
+    described: Callable[[], Mapping[str, Any]],
     threads: int,
-    more: Mapping[str, Any] = NOTHING,
     files: Mapping[str, bytes] = NOTHING,
+    told: Told = ignore_phase,
 ) -> None:
-    """Write and compare the model's files, then put the folder in its place; errors as :func:`train`.
+    """Write and compare the model's files beside the model, then exchange both folders; errors as :func:`train`.
 
     Args:
         model: The folder.
         kit: What was trained from.
         weights: Parameters and running statistics.
-        training: model.json's "training", a report as JSON.
+        described: Asked, when all memory has been taken, for model.json's "training", a report as JSON, and what else
+            it should hold.
         threads: Of the comparison.
-        more: Further keys of model.json.
         files: Further files by name.
+        told: It is called with what is done.
     """
-    distilled = kit.distilled
-    views = first_views(distilled, CALIBRATION_ITEMS)
-    about = file_metadata(kit.labels, distilled.frontend, kit.sha256)
-    formats = (*DEFAULT_FORMATS, *INT8_FORMATS)
-    with new_folder(model) as draft:
-        export_in_child(kit.graph, weights, draft, views[:PARITY_ITEMS], about, formats, threads, views, INT8_FORMATS)
+    distilled, spec = kit.distilled, kit.distilled.frontend
+    told("fitting the temperature")
+    temperature = fit_student(kit, weights, threads)
+    give_back_memory()
+    graph, levels = recogniser(kit.graph, spec.mean, spec.std, temperature), first_levels(distilled, CALIBRATION_ITEMS)
+    about = file_metadata(kit.labels, spec, temperature, kit.sha256)
+    formats, few = (*DEFAULT_FORMATS, *INT8_FORMATS), levels[:PARITY_ITEMS]
+    with new_folder(previous_path(model)) as draft:
+        found = export_in_child(graph, weights, draft, few, about, formats, threads, levels, INT8_FORMATS, told=told)
+        for row in found.rows:
+            if not row.passed:
+                note(
+                    f"{row.name} is left out: it differs by {row.max_probability_difference:.2g} from what was trained"
+                )
         content = {WEIGHTS: weights_bytes(weights), DISTILLED: kit.members[DISTILLED], CARD: kit.members[CARD], **files}
         for name, data in content.items():
             write_bytes(draft / name, data)
         description = {
             "schema": SCHEMA,
+            "kit": kit.path.name,
+            "made": datetime.now().astimezone().isoformat(timespec="seconds"),
             "labels": list(kit.labels),
-            "frontend": distilled.frontend.to_json(),
+            "frontend": spec.to_json(),
             "student": kit.graph.to_json(),
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],
-            "training": dict(training),
-            "temperature": fit_student(distilled, _first_file(draft), kit.manifest["provenance"], threads),
+            "temperature": temperature,
             "machine": describe_machine(),
             "files": describe_files(draft),
-            **more,
+            **described(),
         }
         write_json(draft / DESCRIPTION, description)
-        keep_previous(model)
+    exchange_folders(previous_path(model), model)
 
 
 def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
@@ -253,20 +293,12 @@ def weights_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
     return save({name: np.ascontiguousarray(value) for name, value in weights.items()})
 
 
-def _first_file(draft: Path) -> bytes:
-    return next((draft / row.file_name).read_bytes() for row in FORMATS.values() if (draft / row.file_name).is_file())
-
-
-def _start(
-    kit: Kit, model: Path, schedule: Schedule, settings: Settings, threads: int
-) -> tuple[Checkpoint, TrainingState]:
-    fresh = Checkpoint(
-        kit.sha256, settings.seed, schedule.steps, threads, 0, 0.0, 0.0, 0.0, settings.drawing.words(kit)
-    )
-    path = checkpoint_path(model)
+def _start(kit: Kit, model: Path, schedule: Schedule, settings: Settings, threads: int) -> Checkpoint:
+    state, path = begin(kit.graph, kit.weights, schedule.optimiser), checkpoint_path(model)
+    fresh = Checkpoint(state, kit.sha256, settings.seed, schedule.steps, threads, settings.drawing.words(kit))
     if not settings.resume or not path.exists():
-        return fresh, begin(kit.graph, kit.weights, schedule.optimiser)
-    found, state = load_checkpoint(path)
+        return fresh
+    found = load_checkpoint(path)
     for what in ("kit", "seed", "steps", "threads", "drawing"):
         stored, asked = getattr(found, what), getattr(fresh, what)
         if stored != asked:
@@ -274,54 +306,21 @@ def _start(
                 f"the checkpoint {path} is of another training: {what} is {stored}, not {asked}",
                 "go on with the same kit and flags, or start again without --resume",
             )
-    if _shapes(state) != _shapes(begin(kit.graph, kit.weights, schedule.optimiser)):
+    if _shapes(found.state) != _shapes(state):
         raise TrainingError(
             f"the checkpoint {path} holds other weights than the kit's student", "start again without --resume"
         )
-    return found, state
+    return found
 
 
 def _shapes(state: TrainingState) -> dict[str, tuple[int, ...]]:
     return {name: value.shape for name, value in state.values.items()}
 
 
-def _begins_with(first: FirstSteps, kit: Kit, fresh: Checkpoint, schedule: Schedule, source: Source) -> bool:
-    """Whether a training makes the very steps that were compared: same views, order, rates, and none made before."""
-    own = fresh.done == 0 and fresh.seed == SEED and schedule == kit.distilled.schedule
-    return own and first.state.done <= schedule.steps and source.at(0)[0] is kit.distilled
-
-
-def _gone_on(first: FirstSteps, fresh: Checkpoint, advance: Advance) -> tuple[Checkpoint, TrainingState]:
-    """The training after the steps that were compared."""
-    for done, loss in enumerate(first.losses, start=1):
-        advance(done, f"loss {loss:.3f}")
-    made = replace(fresh, done=first.state.done, loss=float(first.losses[-1]), seconds=first.seconds)
-    return replace(made, first_step_s=first.first_step_s), first.state
-
-
-def _make_steps(
-    session: TrainingSession,
-    start: tuple[Checkpoint, TrainingState],
-    saver: _Saver,
-    schedule: Schedule,
-    source: Source,
-    advance: Advance,
-) -> tuple[TrainingState, Checkpoint]:
-    made, state = start
-    began, before = time.monotonic(), made.seconds
-    try:
-        while state.done < schedule.steps:
-            state, loss = session.step(state, *source.at(state.done), schedule, made.seed)
-            first = seconds_since_start() if state.done == 1 else made.first_step_s
-            seconds = before + time.monotonic() - began
-            made = replace(made, done=state.done, loss=loss, first_step_s=first, seconds=seconds)
-            advance(state.done, f"loss {loss:.3f}")
-            saver.offer(made, state)
-    except KeyboardInterrupt:
-        if made.done == state.done > 0:  # otherwise the interruption fell between a step and its account
-            saver.save(made, state)
-        raise
-    return state, made
+def _begins_with(kit: Kit, made: Checkpoint, schedule: Schedule) -> bool:
+    """Whether a training makes the very steps that are compared: same views, order and rates, and none made before."""
+    own = made.state.done == 0 and made.seed == SEED and schedule == kit.distilled.schedule and not made.drawing
+    return own and len(kit.golden.losses) <= schedule.steps
 
 
 class _Saver:
@@ -331,15 +330,15 @@ class _Saver:
         self._path, self._seconds = path, seconds
         self._next = time.monotonic() + seconds
 
-    def offer(self, checkpoint: Checkpoint, state: TrainingState) -> None:
+    def offer(self, made: Checkpoint) -> None:
         now = time.monotonic()
         if now >= self._next:
-            self.save(checkpoint, state)
+            self.save(made)
             took = time.monotonic() - now
             self._next = now + took + max(self._seconds, 50 * took if self._seconds else 0)
 
-    def save(self, checkpoint: Checkpoint, state: TrainingState) -> None:
-        save_checkpoint(self._path, checkpoint, state)
+    def save(self, made: Checkpoint) -> None:
+        save_checkpoint(self._path, made)
 
 
 def _with_statistics(

@@ -1,27 +1,48 @@
 """Training steps with onnxruntime alone: a state goes in, the next state and the loss come out.
 
-session = TrainingSession(kit.step, threads=4)
-state = begin(graph, initial_weights, "adamw")
-state, loss = session.step(state, distilled, items, distilled.schedule, seed=0)
+    session = TrainingSession(kit.step, threads=4)
+    state = begin(graph, initial_weights, "adamw")
+    state, loss = session.step(state, distilled, items, distilled.schedule, seed=0)
+
+    for made in make_steps(session, Checkpoint(state), source, schedule, schedule.steps):
+        save_checkpoint(path, made)
+
+A training that goes on from a checkpoint ends bit for bit where an uninterrupted one ends: the state is complete, and
+the batches depend on the seed and the number of the step only. The file lies beside the model folder, whole or absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.errors import KitError, TrainingError
+from edgeser_device.machine import seconds_since_start
 from edgeser_device.schedule import Schedule, batch_indices, learning_rate, statistics_batches
 from edgeser_device.views import render
 from edgeser_export.errors import MissingRuntime
+from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
+from edgeser_export.runtimes import open_onnx
 from edgeser_export.stepstate import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+from edgeser_export.stepwriter import Request
+
+FORWARD_BATCH = 32
+"""Items in one call of a :class:`ForwardPass`."""
+
+Source: TypeAlias = Callable[[int], tuple[DistilledSet, NDArray[np.float32]]]
+"""Gives what a step, counted from 0, trains on: a set and its items, float32 (items, mels, frames)."""
+KEY = "edgeser"
+"""Where the safetensors file of a checkpoint keeps what is not an array."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,70 @@ class TrainingState:
 
     done: int
     values: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training goes on from, and what it must agree with.
+
+    Attributes:
+        state: Parameters and the optimiser's state after the steps that were made.
+        kit: SHA-256 of the kit.
+        seed: Decides the order of the views.
+        steps: Steps of the whole training.
+        threads: Threads of the training; with another number sums may be added in another order.
+        drawing: How points are drawn; empty where the kit holds items.
+        seconds: Seconds of training so far.
+        first_step_s: Seconds from the start of the program to the end of the first step.
+        loss: Loss of the last step.
+    """
+
+    state: TrainingState
+    kit: str = ""
+    seed: int = 0
+    steps: int = 0
+    threads: int = 0
+    drawing: str = ""
+    seconds: float = 0.0
+    first_step_s: float = 0.0
+    loss: float = 0.0
+
+    def header(self) -> dict[str, Any]:
+        """Everything but the arrays, as plain JSON values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "state"}
+        return {**values, "done": self.state.done}
+
+
+def checkpoint_path(model: Path) -> Path:
+    """Where the checkpoint of a model folder lies."""
+    return model.parent / f"{model.name}.checkpoint"
+
+
+def save_checkpoint(path: Path, made: Checkpoint) -> None:
+    """Write a checkpoint atomically."""
+    from safetensors.numpy import save
+
+    write_bytes(path, save(dict(made.state.values), metadata={KEY: json.dumps(made.header())}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read what :func:`save_checkpoint` wrote.
+
+    Raises:
+        TrainingError: The file is no checkpoint of this version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        data = path.read_bytes()
+        stored: Any = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(stored["__metadata__"][KEY])
+        return Checkpoint(TrainingState(header.pop("done"), load(data)), **header)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"the checkpoint {path} cannot be read: {error}", f"remove it and start again: rm {path}"
+        ) from error
 
 
 def begin(graph: Graph, weights: Weights, optimiser: str) -> TrainingState:
@@ -55,19 +140,9 @@ def open_session(model: bytes, threads: int) -> Any:
         KitError: onnxruntime does not accept the file.
     """
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingRuntime(f"onnxruntime cannot be loaded: {error}", "run edgeser doctor") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # a plan for the whole step at once costs more memory than it saves time
-    options.enable_mem_reuse = False  # a tensor that takes the place of an older one keeps it from all in between
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the other cores to others
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return open_onnx(model, threads, lean=True)
+    except MissingRuntime:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise KitError(f"onnxruntime refuses the training step: {reason}", "pack the kit again") from error
@@ -118,7 +193,7 @@ class TrainingSession:
             distilled: Gives the views and labels.
             items: ``distilled.items()``, float32 (items, mels, frames).
             schedule: Gives the batch and the rates; may be longer or shorter than the set's own.
-            seed: Of the order of the views.
+            seed: Decides the order of the views.
 
         Returns:
             The next state, and the mean loss of the batch before the update.
@@ -144,6 +219,49 @@ class TrainingSession:
         return TrainingState(state.done + 1, next_state(outputs)), loss
 
 
+class ForwardPass:
+    """What a student, or a part of one, gives with any weights, in batches of a fixed size."""
+
+    def __init__(self, graph: Graph, model: bytes, threads: int) -> None:
+        """Load the file that was written for :meth:`request`; errors as :func:`open_session`."""
+        self._session, self._output = open_session(model, threads), graph.output
+        self._read = {entry.name for entry in self._session.get_inputs()} - {ITEMS}
+
+    @staticmethod
+    def request(graph: Graph) -> Request:
+        """What :func:`edgeser_export.stepwriter.write_in_child` is asked for."""
+        return Request("forward", graph, {"batch": FORWARD_BATCH})
+
+    def __call__(self, items: NDArray[np.float32], weights: Weights) -> NDArray[np.float32]:
+        """The graph's output for ``items``, at least one: float32 (items, ...); errors as :func:`compute`."""
+        feeds = {name: weights[name] for name in self._read}
+        rows = np.arange(-(-len(items) // FORWARD_BATCH) * FORWARD_BATCH) % len(items)
+        batches = [rows[start : start + FORWARD_BATCH] for start in range(0, len(rows), FORWARD_BATCH)]
+        found = [compute(self._session, [self._output], {**feeds, ITEMS: items[batch]})[0] for batch in batches]
+        return np.concatenate(found)[: len(items)]
+
+
+def make_steps(
+    session: TrainingSession, made: Checkpoint, source: Source, schedule: Schedule, until: int
+) -> Iterator[Checkpoint]:
+    """Make one step after the other and yield what is reached after each; errors as :meth:`TrainingSession.step`.
+
+    Args:
+        session: The step.
+        made: Where to begin.
+        source: What each step trains on.
+        schedule: Gives the batch and the rates.
+        until: How many steps are made when the last one is.
+    """
+    began, before = time.monotonic(), made.seconds
+    while made.state.done < until:
+        state, loss = session.step(made.state, *source(made.state.done), schedule, made.seed)
+        first = seconds_since_start() if state.done == 1 else made.first_step_s
+        seconds = before + time.monotonic() - began
+        made = replace(made, state=state, loss=loss, first_step_s=first, seconds=seconds)
+        yield made
+
+
 def running_statistics(
     model: bytes, threads: int, graph: Graph, parameters: Weights, distilled: DistilledSet, batch: int = 0
 ) -> dict[str, NDArray[np.float32]]:
@@ -155,7 +273,7 @@ def running_statistics(
         graph: The student.
         parameters: Its trained parameters.
         distilled: Gives the views.
-        batch: Of the file; 0 for the set's own.
+        batch: Views of a batch in that file; 0 for the set's own number.
 
     Returns:
         Float32 arrays by the names in ``graph.statistics``; empty for a student without batch normalisation.

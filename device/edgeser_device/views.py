@@ -39,11 +39,11 @@ class Recipes:
         mode: PLAIN, MIX or CUT, uint8.
         weight: The item's share in 1/256: of the sum (MIX), or of the frames (CUT), uint8.
         shift: Frames by which the item is moved later, circularly, int16.
-        partner_shift: The same for the partner.
+        partner_shift: Frames by which the partner is moved later, int16.
         stretch: The item is played (256 + stretch) / 256 times as fast about its middle, int8.
-        partner_stretch: The same for the partner.
+        partner_stretch: Change of the partner's speed, int8.
         mel_shift: Bands by which the item is moved up, int8.
-        partner_mel_shift: The same for the partner.
+        partner_mel_shift: Bands by which the partner is moved up, int8.
         contrast: The view is multiplied by (128 + contrast) / 128, int8.
         gain: gain / 64 is added to the view, in standard deviations of the corpus, int8.
     """
@@ -91,18 +91,11 @@ class Recipes:
 
 
 DTYPES: Mapping[str, np.dtype[np.generic]] = {
-    "item": np.dtype(np.uint16),
-    "partner": np.dtype(np.uint16),
-    "mode": np.dtype(np.uint8),
-    "weight": np.dtype(np.uint8),
-    "shift": np.dtype(np.int16),
-    "partner_shift": np.dtype(np.int16),
-    "stretch": np.dtype(np.int8),
-    "partner_stretch": np.dtype(np.int8),
-    "mel_shift": np.dtype(np.int8),
-    "partner_mel_shift": np.dtype(np.int8),
-    "contrast": np.dtype(np.int8),
-    "gain": np.dtype(np.int8),
+    **dict.fromkeys(("item", "partner"), np.dtype(np.uint16)),
+    **dict.fromkeys(("mode", "weight"), np.dtype(np.uint8)),
+    **dict.fromkeys(("shift", "partner_shift"), np.dtype(np.int16)),
+    **dict.fromkeys(("stretch", "partner_stretch", "mel_shift", "partner_mel_shift"), np.dtype(np.int8)),
+    **dict.fromkeys(("contrast", "gain"), np.dtype(np.int8)),
 }
 
 
@@ -143,7 +136,7 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
         items: Number of items, 1 to 65535.
         views: Number of views in all.
         frames: Frames in one item.
-        seed: Of the draw; the drawn integers are what is stored.
+        seed: Decides the draw; the drawn integers are what is stored.
         mixing: How widely to draw.
     """
     random = np.random.default_rng([seed, 0xB14])
@@ -178,12 +171,10 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
     _, mels, frames = items.shape
     out = np.empty((len(indices), 1, mels, frames), dtype=np.float32)
     for place, view in enumerate(np.asarray(indices)):
-        picture = _moved(items, recipes.item, recipes.shift, recipes.stretch, recipes.mel_shift, view)
+        picture = _moved(items, recipes, view)
         mode = recipes.mode[view]
         if mode != PLAIN:
-            partner = _moved(
-                items, recipes.partner, recipes.partner_shift, recipes.partner_stretch, recipes.partner_mel_shift, view
-            )
+            partner = _moved(items, recipes, view, of="partner_")
             if mode == MIX:
                 share = np.float32(int(recipes.weight[view]) / WEIGHT_UNIT)
                 picture = picture * share + partner * (np.float32(1) - share)
@@ -195,24 +186,19 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
     return out
 
 
-def _moved(
-    items: NDArray[np.float32],
-    item: NDArray[np.uint16],
-    shift: NDArray[np.int16],
-    stretch: NDArray[np.int8],
-    mel_shift: NDArray[np.int8],
-    view: int,
-) -> NDArray[np.float32]:
+def _moved(items: NDArray[np.float32], recipes: Recipes, view: int, of: str = "") -> NDArray[np.float32]:
     """One item shifted in mel bands, then read at the positions ((t - T/2) speed + T/2 - shift) modulo T."""
     _, mels, frames = items.shape
-    bands = np.clip(np.arange(mels) - int(mel_shift[view]), 0, mels - 1)
-    source = items[item[view]].take(bands, axis=0)
+    item = (recipes.partner if of else recipes.item)[view]
+    shift, stretch, mel_shift = (int(getattr(recipes, f"{of}{n}")[view]) for n in ("shift", "stretch", "mel_shift"))
+    bands = np.clip(np.arange(mels) - mel_shift, 0, mels - 1)
+    source = items[item].take(bands, axis=0)
     unit = 2 * STRETCH_UNIT
-    ticks = (2 * np.arange(frames) - frames) * (STRETCH_UNIT + int(stretch[view]))
-    ticks += frames * STRETCH_UNIT - int(shift[view]) * unit
+    ticks = (2 * np.arange(frames) - frames) * (STRETCH_UNIT + stretch)
+    ticks += frames * STRETCH_UNIT - shift * unit
     before = (ticks // unit) % frames
     earlier: NDArray[np.float32] = source.take(before, axis=1)
-    if stretch[view] == 0:
+    if stretch == 0:
         return earlier
     later = ((ticks % unit) / unit).astype(np.float32)
     following: NDArray[np.float32] = source.take((before + 1) % frames, axis=1)

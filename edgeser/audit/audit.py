@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,11 @@ from edgeser.audit.shadows import FROM, THREATS, ShadowPlan, attack_shadow, obse
 from edgeser.audit.speakers import Linked, linkage_figures, sex_figures
 from edgeser.audit.tables import summary_lines
 from edgeser.card import MADE_BY
-from edgeser.distill.starts import find_start
-from edgeser.distill.table import has_starts
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import changed, given_in
 from edgeser.errors import AuditError, SettingsError
-from edgeser.fingerprint import corpus_fingerprint
 from edgeser.network import infer
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 from edgeser_device.machine import describe_machine
 from edgeser_device.progress import note, progress_bar
@@ -42,7 +40,7 @@ FEWEST_SHADOWS = 4
 """With fewer no shadow is left that tells how a statistic is distributed with a clip and without."""
 UNNAMED = "0.1.0"
 """The version that began to audit, which is not in the names of its shadows' folders; that of every later one is."""
-OVERRIDES = ("experts", "expert_steps", "iterations")
+OVERRIDES = {"experts": "experts.count", "expert_steps": "experts.steps", "iterations": "{method}.iterations"}
 """Settings that shadows may have other ones of than the run, to be quicker; the figures are then of another run."""
 
 
@@ -76,7 +74,7 @@ class AuditPlan:
                 f"give an even number from {FEWEST_SHADOWS} on, or 0 to leave membership out",
             )
         for start in self.starts:
-            find_start(start)
+            SETTINGS["start"].check(start)
 
     @property
     def command(self) -> str:
@@ -155,23 +153,25 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
     Raises:
         EdgeserError: As :func:`audit`.
     """
-    if run.settings().ship == "generator":
+    if run.settings().gan.ship == "generator":
         raise AuditError(
             f"the kit of {run.folder} draws its items from a generator: an audit would be of items that are not in it",
-            "distil with --ship items and audit that",
+            "distil with --set gan.ship=items and audit that",
         )
     opened = open_audit(run, workers, plan.folder)
     settings = opened.material.settings
-    if plan.starts and (not has_starts(settings) or settings.dp):
+    if plan.starts and (not opened.material.method.has_starts or settings.match.dp):
         raise SettingsError(f"items of --method {settings.method} in this run have no other start", "leave out --from")
-    for name in plan.overrides or {}:
-        if name not in OVERRIDES:
-            raise SettingsError(f"shadows cannot have another {name}", f"what they can: {', '.join(OVERRIDES)}")
-    own = replace(settings, **(plan.overrides or {}))  # type: ignore[arg-type]
+    overrides = {
+        OVERRIDES[name].format(method=settings.method): value for name, value in (plan.overrides or {}).items()
+    }
+    if not overrides.keys() <= SETTINGS.keys():
+        raise SettingsError(f"--method {settings.method} makes no iterations", "leave out --iterations")
+    own = changed(settings, overrides)
     task = opened.assignment.task
     speaker_numbers(task.speakers)
     folder = run.folder / "audit" / f"shadows-{_digest(opened, own)}"
-    shadows = ShadowPlan(folder, task, opened.distilled.names, own, opened.distilled.frontend, plan.starts)
+    shadows = ShadowPlan(folder, task, opened.distilled.names, own, opened.material.method, plan.starts)
     shadows.require_enough(plan.shadows)
     if plan.shadows and not plan.resume and folder.is_dir():
         raise AuditError(
@@ -210,7 +210,7 @@ def _copies(
     """The entry ``copies``; the nearest clip of each of the run's items; its distances to all clips by space."""
     task, voices = opened.assignment.task, opened.voices
     clips = task.clips[:, 0]
-    decibels = task.decibels
+    decibels = float(opened.distilled.frontend.std)
     graph, member = opened.judges.graph, opened.judges.members[0]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear)).source
     features = infer(graph, member, task.clips, last).astype(np.float64)
@@ -271,7 +271,7 @@ def _described(opened: Opened) -> dict[str, Any]:
     return {
         "corpus": description["corpus"]["name"],
         "method": settings.method,
-        "start_from": settings.start_from if has_starts(settings) else None,
+        "start_from": settings.start if opened.material.method.has_starts else None,
         "labels": settings.labels,
         **{key: budget[key] for key in ("ipc", "items", "share", "train_items")},
         "speakers": len(set(opened.assignment.task.speakers)),
@@ -289,7 +289,7 @@ def _sets_in_words(opened: Opened, sets: Mapping[str, Linked], plan: AuditPlan) 
         **{FROM + start: f"{settings.method} from {start}" for start in plan.starts},
     }
     words["distilled"] += (
-        f" from {settings.start_from}" if has_starts(settings) else f"; its items {MADE_BY[settings.method]}"
+        f" from {settings.start}" if opened.material.method.has_starts else f"; its items {MADE_BY[settings.method]}"
     )
     counts = {name: len(linked.items) for name, linked in sets.items()}
     return {name: {"words": text, "items": counts.get(name, counts[LEAK])} for name, text in words.items()}
@@ -300,9 +300,8 @@ def _digest(opened: Opened, settings: Settings) -> str:
     import hashlib
     import json
 
-    defaults = {field.name: field.default for field in fields(Settings)}
-    chosen = {name: value for name, value in asdict(settings).items() if value != defaults[name] and name != "folder"}
-    known = [chosen, corpus_fingerprint(opened.material.corpus), opened.material.split.describe()]
+    chosen = {key: value for key, value in given_in(settings).items() if key != "folder"}
+    known = [chosen, opened.material.features.fingerprint, opened.material.split.describe()]
     known += [__version__] if __version__ != UNNAMED else []
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
 

@@ -15,9 +15,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.intervals import FEWEST, of_draws
+
 Floats: TypeAlias = NDArray[np.float64]
 Figure: TypeAlias = dict[str, float]
-"""``value`` and the bounds of its interval, ``low`` and ``high``."""
+"""``value`` and the bounds of its interval, ``low`` and ``high``, which are left out with too few speakers."""
 
 REPEATS = 1000
 """Draws of the bootstrap: the bounds of an interval are then good to about a hundredth of its width."""
@@ -69,11 +71,9 @@ def attack_figures(decisions: Decisions) -> dict[str, Figure | None]:
 
 
 def mean_over(values: Floats, groups: NDArray[np.int64]) -> Figure:
-    """Mean of ``values`` (n,), drawn in whole ``groups`` (n,)."""
-    return _summary(
-        float(values.mean()),
-        np.concatenate([weights @ values / weights.sum(1) for weights in _draws((groups,), len(values))]),
-    )
+    """Mean of ``values`` (n,), drawn in whole ``groups`` (n,), which are speakers."""
+    drawn = [weights @ values / weights.sum(1) for weights in _draws((groups,), len(values))]
+    return _summary(float(values.mean()), np.concatenate(drawn), groups)
 
 
 def share_of(count: int, total: int) -> dict[str, float]:
@@ -147,7 +147,7 @@ def _bootstrapped(decisions: Decisions, measure: Callable[[Curve], Floats]) -> F
 
     count = len(decisions.scores)
     drawn = [measured(weights) for weights in _draws((decisions.speakers, decisions.rounds), count)]
-    return _summary(float(measured(np.ones((1, count)))[0]), np.concatenate(drawn))
+    return _summary(float(measured(np.ones((1, count)))[0]), np.concatenate(drawn), decisions.speakers)
 
 
 def _draws(clusters: tuple[NDArray[np.int64], ...], count: int) -> list[Floats]:
@@ -164,11 +164,6 @@ def _draws(clusters: tuple[NDArray[np.int64], ...], count: int) -> list[Floats]:
     return chunks
 
 
-def _summary(value: float, drawn: Floats) -> Figure:
-    found = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(found, (0.025, 0.975)) if len(found) else (value, value)
-    return {
-        "value": round(value, 6),
-        "low": round(float(min(low, value)), 6),
-        "high": round(float(max(high, value)), 6),
-    }
+def _summary(value: float, drawn: Floats, speakers: NDArray[np.int64]) -> Figure:
+    interval = of_draws(value, drawn) if len(np.unique(speakers)) >= FEWEST else None
+    return {name: round(found, 6) for name, found in {"value": value, **(interval or {})}.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.audit.copies import Bands
-from edgeser.pictures import save
+from edgeser.pictures import drawing, save
 from edgeser.sounds import sound_of, wav_bytes
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import progress_bar
@@ -76,16 +76,17 @@ def write_picture(
     low, high = np.percentile(nearest, (1, 99))
     for axes in grid.flat:
         axes.set_axis_off()
-    for number, place in enumerate(chosen):
-        row, column = 2 * (number // columns), number % columns
-        pair = (
-            (items[place], f"item {place}, {classes[place]}"),
-            (nearest[place], f"nearest clip, {correlations[place]:.2f}"),
-        )
-        for offset, (picture, title) in enumerate(pair):
-            axes = grid[row + offset, column]
-            axes.imshow(picture, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
-            axes.set_title(title, fontsize=8)
+    with drawing():
+        for number, place in enumerate(chosen):
+            row, column = 2 * (number // columns), number % columns
+            pair = (
+                (items[place], f"item {place}, {classes[place]}"),
+                (nearest[place], f"nearest clip, {correlations[place]:.2f}"),
+            )
+            for offset, (picture, title) in enumerate(pair):
+                axes = grid[row + offset, column]
+                axes.imshow(picture, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
+                axes.set_title(title, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path)
 

@@ -20,9 +20,8 @@ from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.coresets import random_choice
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, needed_experts, train_experts
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import Material, describe, prepare, require_same_corpus, with_experts
-from edgeser.distill.starts import DRAWN
-from edgeser.distill.table import find_method
+from edgeser.distill.pipeline import Material, prepare, require_same_corpus, with_experts
+from edgeser.distill.starts import find_start
 from edgeser.errors import AuditError
 from edgeser.experts import Ensemble
 from edgeser.run import Run
@@ -90,14 +89,14 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
             f"run: edgeser audit {run.folder} --folder DIR, with the folder of the recordings; "
             "edgeser data download gets corpora that are open",
         ) from error
-    require_same_corpus(run, describe(material))
+    require_same_corpus(run, material)
     decided, task = material.settings, material.task
     trained = train_experts(run, task, label_jobs(decided, task), workers)
     workers.release()
     judges = label_ensemble(decided, task, trained)
-    asked = any(name.startswith("label") for name in needed_experts(decided, task))
+    asked = any(name.startswith("label") for name in needed_experts(material.method, decided, task))
     ensemble = judges if asked else replace(judges, members=(), starts=())
-    assignment = Assignment(task, distilled.names, decided, run.init(), ensemble)
+    assignment = Assignment(task, distilled.names, decided, material.method, run.init(), ensemble)
     return Opened(run, material, assignment, judges, distilled)
 
 
@@ -106,7 +105,7 @@ def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Wo
     task, plain = opened.assignment.task, reference(opened.assignment)
     chosen, by_lot = _beside(plain)
     sets = {
-        "distilled": Linked(opened.distilled.items(), *_sources(opened, opened.assignment.settings.start_from)),
+        "distilled": Linked(opened.distilled.items(), *_sources(opened, opened.assignment.settings.start)),
         "real_subset": Linked(task.clips[chosen, 0], chosen[:, None], "the speaker of the clip that the item is"),
         "noise": Linked(noise_items(plain), by_lot[:, None], "none: a speaker drawn by lot, as a control"),
     }
@@ -124,7 +123,7 @@ def left_out(opened: Opened, starts: tuple[str, ...]) -> dict[str, str]:
         sources; nothing where everything can be asked.
     """
     known = {
-        "distilled": _sources(opened, opened.assignment.settings.start_from),
+        "distilled": _sources(opened, opened.assignment.settings.start),
         **{FROM + start: _sources(opened, start) for start in starts},
     }
     used = np.concatenate([*_beside(reference(opened.assignment)), *(clips.ravel() for clips, _ in known.values())])
@@ -152,11 +151,11 @@ def with_voices(sets: Mapping[str, Linked]) -> dict[str, Linked]:
 def _sources(opened: Opened, start: str) -> tuple[NDArray[np.int64], str]:
     """The clips that each item of the run's method is or began as, (items, sources), and the same in words."""
     assignment = opened.assignment
-    method = find_method(assignment.settings.method)
+    method = assignment.method
     if method.improve is None:
         nearest = shifted_distances(opened.distilled.items(), assignment.task.clips[:, 0]).argmin(1)
         return nearest[:, None], "the speaker of the clip that the item is"
-    drawn = None if method.items is not None else DRAWN.get(start)
+    drawn = find_start(start).draws if method.has_starts else None
     if drawn is None:
         why = OF_NOBODY if method.items is None else GENERATED
         return np.zeros((len(opened.distilled.items()), 0), dtype=np.int64), f"none: {why}"
@@ -173,13 +172,13 @@ def _with_start(opened: Opened, start: str, folder: Path, workers: Workers) -> D
     path = folder / f"{FROM}{start}.safetensors"
     if not path.is_file():
         task, settings = opened.assignment.task, opened.assignment.settings
-        trained = train_experts(opened.run, task, needed_experts(settings, task), workers)
+        trained = train_experts(opened.run, task, needed_experts(opened.material.method, settings, task), workers)
         workers.release()
-        own = replace(settings, check_every=0, candidates=1)
-        whole = started(with_experts(task, opened.distilled.names, own, trained), start)
+        own = replace(settings, check_every=0)
+        whole = started(with_experts(task, opened.distilled.names, opened.material.method, own, trained), start)
         place = Run(folder / f"{FROM}{start}")
         place.folder.mkdir(parents=True, exist_ok=True)
         with one_thread():
-            made = make_distilled(place, whole, opened.distilled.frontend, 0)
+            made = make_distilled(place, whole, 0)
         write_bytes(path, made.distilled.to_bytes())
     return DistilledSet.from_bytes(path.read_bytes())

@@ -5,8 +5,8 @@
 
 A shadow does what the run did, with the same settings on half of the clips: as many items, twice the share, so that
 more is given away rather than less. All sets of a shadow share its label experts. What is done is kept cell by cell (an
-expert, the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Candidates and
-early stops choose on dev speakers and are left out; the level that clips are normalised by is that of all clips.
+expert, the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Early
+stops choose on dev speakers and are left out; the level that clips are normalised by is that of all clips.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from numpy.typing import NDArray
 from edgeser.audit.copies import Bands, pattern_distances
 from edgeser.audit.halves import Half, draw_half, speaker_numbers
 from edgeser.audit.membership import Observations
-from edgeser.distill.bank import finish
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
+from edgeser.distill.budget import with_start
 from edgeser.distill.coresets import random_choice
 from edgeser.distill.expert_jobs import expert_path, needed_experts, train_and_save
+from edgeser.distill.label_bank import assemble, build_set
 from edgeser.distill.loop import run_method
-from edgeser.distill.method import Assignment
+from edgeser.distill.method import Assignment, Method
 from edgeser.distill.pipeline import with_experts
-from edgeser.distill.shipping import ship
 from edgeser.distill.starts import smooth_noise
-from edgeser.distill.table import as_many_as_clips, find_method, takes_clips, with_start
+from edgeser.distill.table import as_many_as_clips
 from edgeser.errors import AuditError, RunError
 from edgeser.experts import Task, load_trajectory
 from edgeser.network import infer
+from edgeser.representation.base import StoredSet
 from edgeser.run import Run, safetensors_bytes
-from edgeser.settings import Settings
 from edgeser.training import train_on_set
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import ignore_progress
 from edgeser_export.files import write_bytes
 from edgeser_export.graph import Graph, Weights
@@ -61,8 +61,8 @@ class ShadowPlan:
         folder: Where they are kept.
         task: All training clips, with their speakers.
         names: The emotions.
-        settings: Of the run, with everything decided.
-        frontend: Of the run.
+        settings: Settings of the run, with everything decided.
+        method: The row of the run's method.
         starts: What items begin as in the sets beside the run's own.
     """
 
@@ -70,7 +70,7 @@ class ShadowPlan:
     task: Task
     names: tuple[str, ...]
     settings: Settings
-    frontend: FrontendSpec
+    method: Method
     starts: tuple[str, ...] = ()
 
     @property
@@ -96,8 +96,8 @@ class ShadowPlan:
         Raises:
             AuditError: One has not.
         """
-        taken = self.settings.formations if takes_clips(self.settings) else 1
-        wanted = max(self.settings.ipc * taken, find_method(self.settings.method).fewest_clips)
+        taken = self.settings.samples_per_item if self.method.takes_clips(self.settings.start) else 1
+        wanted = max(self.settings.ipc * taken, self.method.fewest_clips)
         for number in range(shadows):
             counts = np.bincount(self.task.labels[self.half(number).chosen], minlength=self.task.classes)
             if counts.min() < wanted:
@@ -112,32 +112,32 @@ class ShadowPlan:
 class Made:
     """A set of a shadow, and the places of the clips that it stores among the shadow's own, if it does."""
 
-    distilled: DistilledSet
+    distilled: StoredSet
     stored: NDArray[np.int64]
 
 
-Maker: TypeAlias = Callable[[Run, Assignment, FrontendSpec, int], Made]
-"""(where its checkpoint lies, the shadow's experts, front-end, number) to a set."""
+Maker: TypeAlias = Callable[[Run, Assignment, int], Made]
+"""(where its checkpoint lies, the shadow's experts, number) to a set."""
 NOTHING = np.zeros(0, dtype=np.int64)
 
 
-def make_distilled(run: Run, assignment: Assignment, frontend: FrontendSpec, _number: int) -> Made:
+def make_distilled(run: Run, assignment: Assignment, _number: int) -> Made:
     """What the run's method makes of the half."""
-    state = run_method(run, find_method(assignment.settings.method), assignment, ignore_progress)
-    return Made(ship(assignment, state, frontend), NOTHING)
+    state = run_method(run, assignment, ignore_progress)
+    return Made(assemble(assignment, state), NOTHING)
 
 
-def make_random_bank(_run: Run, assignment: Assignment, frontend: FrontendSpec, number: int) -> Made:
+def make_random_bank(_run: Run, assignment: Assignment, number: int) -> Made:
     """Random clips of the half, labelled by its experts."""
     plain = reference(assignment, seed=number)
     chosen = random_choice(plain)
-    return Made(finish(plain, assignment.task.clips[chosen, 0], frontend), chosen)
+    return Made(build_set(plain, assignment.task.maps[chosen]), chosen)
 
 
-def make_noise(_run: Run, assignment: Assignment, frontend: FrontendSpec, number: int) -> Made:
+def make_noise(_run: Run, assignment: Assignment, number: int) -> Made:
     """Noise with hard labels: nothing in it comes from a recording."""
     without = reference(assignment, seed=number, labels="hard")
-    return Made(finish(without, noise_items(without), frontend), NOTHING)
+    return Made(build_set(without, noise_items(without)), NOTHING)
 
 
 MAKERS: Mapping[str, Maker] = MappingProxyType(
@@ -146,43 +146,47 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
 """The sets of every shadow."""
 
 
+WHOLE = {"gan.ratio": "balanced", "samples_per_item": 1}
+"""The settings of whole log-mels, as many of each class."""
+
+
 def reference(assignment: Assignment, **changes: Any) -> Assignment:
     """The assignment of a set beside the run's: whole log-mels, as many of each class; ``changes`` are of settings."""
-    return replace(assignment, settings=replace(assignment.settings, ratio="balanced", formations=1, **changes))
+    return replace(assignment, settings=changed(assignment.settings, {**WHOLE, **changes}))
 
 
 def started(assignment: Assignment, start: str) -> Assignment:
     """The assignment with items that begin as ``start``; where each log-mel takes a clip, no more than there are."""
     settings = with_start(assignment.settings, start)
-    if start != assignment.settings.start_from and takes_clips(settings):
-        formations = as_many_as_clips(settings.ipc, settings.formations, assignment.task.fewest_clips)
-        settings = replace(settings, formations=formations)
+    if start != assignment.settings.start and assignment.method.takes_clips(start):
+        fewer = as_many_as_clips(settings.ipc, settings.samples_per_item, assignment.task.fewest_clips)
+        settings = replace(settings, samples_per_item=fewer)
     return replace(assignment, settings=settings)
 
 
 def noise_items(assignment: Assignment) -> NDArray[np.float32]:
     """Smooth noise of mean 0 and spread 1, as many items as the assignment's, (items, mels, frames)."""
     random = np.random.default_rng([assignment.settings.seed, 0xAD17])
-    _, _, mels, frames = assignment.task.clips.shape
-    return np.stack([smooth_noise(random, mels, frames) for _ in assignment.classes]).astype(np.float32)
+    shape = assignment.task.maps.shape[1:]
+    return np.stack([smooth_noise(random, *shape) for _ in assignment.classes]).astype(np.float32)
 
 
 def attack_shadow(plan: ShadowPlan, number: int) -> int:
     """Do what is missing of a shadow, and keep what an attacker sees; its number."""
     half = plan.half(number)
     chosen = np.flatnonzero(half.chosen)
-    settings = replace(plan.settings, check_every=0, candidates=1)
+    settings = replace(plan.settings, check_every=0)
     speakers = tuple(plan.task.speakers[clip] for clip in chosen)
     task = replace(plan.task, clips=plan.task.clips[chosen], labels=plan.task.labels[chosen], speakers=speakers)
     run = Run(plan.folder / f"{number:02d}")
-    assignment = _with_experts(run, task, plan.names, settings)
+    assignment = _with_experts(run, plan, task, settings)
     for name in plan.sets:
         path = plan.cell(number, name)
         if path.is_file():
             continue
         own = Run(run.folder / name)
         own.folder.mkdir(exist_ok=True)
-        made = _make(name, own, assignment, plan.frontend, number)
+        made = _make(name, own, assignment, number)
         apart, sure = look_at(made.distilled, task.graph, assignment.init, plan.task)
         stored = np.zeros(len(plan.task.clips), dtype=np.float32)
         stored[chosen[made.stored]] = 1
@@ -191,7 +195,7 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
 
 
 def look_at(
-    distilled: DistilledSet, graph: Graph, init: Weights, task: Task
+    distilled: StoredSet, graph: Graph, init: Weights, task: Task
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What an attacker sees of a set.
 
@@ -263,20 +267,21 @@ def observations(plan: ShadowPlan, shadows: int) -> dict[str, dict[str, Observat
     return found
 
 
-def _make(name: str, run: Run, assignment: Assignment, frontend: FrontendSpec, number: int) -> Made:
+def _make(name: str, run: Run, assignment: Assignment, number: int) -> Made:
     """The set of a name: a row of ``MAKERS``, or the run's method with another start."""
     if name in MAKERS:
-        return MAKERS[name](run, assignment, frontend, number)
-    return make_distilled(run, started(assignment, name.removeprefix(FROM)), frontend, number)
+        return MAKERS[name](run, assignment, number)
+    return make_distilled(run, started(assignment, name.removeprefix(FROM)), number)
 
 
-def _with_experts(run: Run, task: Task, names: tuple[str, ...], settings: Settings) -> Assignment:
-    jobs = needed_experts(settings, task)
+def _with_experts(run: Run, plan: ShadowPlan, task: Task, settings: Settings) -> Assignment:
+    jobs = needed_experts(plan.method, settings, task)
     run.trajectories.mkdir(parents=True, exist_ok=True)
     for name, job in jobs.items():
         if not expert_path(run, name).is_file():
             train_and_save(task, job, expert_path(run, name))
-    return with_experts(task, names, settings, {name: load_trajectory(expert_path(run, name)) for name in jobs})
+    trained = {name: load_trajectory(expert_path(run, name)) for name in jobs}
+    return with_experts(task, plan.names, plan.method, settings, trained)
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:

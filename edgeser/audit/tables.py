@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeser.audit.lines import THREAT_WORDS, Found, attack_lines, control_words
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from edgeser.sheet import Sheet
+from edgeser_export.words import counted
 
 
 def summary_lines(found: Found) -> list[dict[str, Any]]:
@@ -29,28 +28,25 @@ def summary_lines(found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def audit_table(found: Found) -> Table:
+def audit_table(found: Found) -> Sheet:
     """What ``edgeser audit`` prints."""
-    from rich.table import Table
-
     run, membership = found["run"], found["membership"]
-    shadows = f"{membership['shadows']} shadows" if membership else "no shadows"
-    table = Table(
-        title=f"{run['corpus']}, {found['sets']['distilled']['words'].partition(': ')[2]}, {run['items']} items "
-        f"({run['share']:.1%}), {run['speakers']} speakers, {shadows}",
+    shadows = counted(membership["shadows"], "shadow") if membership else "no shadows"
+    names = list(found["sets"])
+    table = Sheet(
+        "attack",
+        "attacker has",
+        *(f">{name}" for name in (*names, "chance")),
+        title=f"{run['corpus']}, {found['sets']['distilled']['words'].partition(': ')[2]}, "
+        f"{counted(run['items'], 'item')} ({run['share']:.1%}), {counted(run['speakers'], 'speaker')}, {shadows}",
         caption="value (interval of 95 %). real_subset is the planted leak, noise the control: "
         f"{control_words(found['controls'])}. {found['machine'].get('cpu') or ''}"
         + "".join(f"\n{line}" for line in found.get("left_out", ())),
     )
-    table.add_column("attack")
-    table.add_column("attacker has")
-    names = list(found["sets"])
-    for name in [*names, "chance"]:
-        table.add_column(name, justify="right")
     for line in attack_lines(found):
         cells = [figure_words(figure) if (figure := line.figures.get(name)) else "" for name in names]
         chance = "" if line.chance is None else f"{line.chance:.3g}"
-        table.add_row(line.attack, THREAT_WORDS[line.threat], *cells, chance)
+        table.add(line.attack, THREAT_WORDS[line.threat], *cells, chance)
     return table
 
 

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeser.commands import flags
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, option, print_json, print_rich, say, whole_path
 from edgeser.commands.host import RunFolder, require_host, workers_of
+from edgeser.config.renamed import modern
 
 if TYPE_CHECKING:
     from edgeser.audit.audit import AuditPlan
     from edgeser.run import Run
+
+STARTED = "Also the method from real, mix, aligned or noise; may be repeated."
+RUNS = "the run's"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,21 +30,10 @@ def audit(
         int,
         typer.Option(min=0, max=512, help="Shadow runs of the whole distillation, an even number; 0 skips membership."),
     ] = 16,
-    start: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--from", metavar="START", help="Also the method from real, mix, duet, crowd or noise; may be repeated."
-        ),
-    ] = None,
-    experts: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Experts of a shadow, if not the run's number.")
-    ] = None,
-    expert_steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps of each, if not the run's number.")
-    ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(min=1, help="Updates of a shadow's items, if not the run's number.")
-    ] = None,
+    start: Annotated[list[str] | None, option("--from", STARTED, "START")] = None,
+    experts: Annotated[int | None, option("--experts", "Experts of a shadow.", "N", RUNS, min=1, max=64)] = None,
+    expert_steps: Annotated[int | None, option("--expert-steps", "Training steps of each.", "N", RUNS, min=1)] = None,
+    iterations: Annotated[int | None, option("--iterations", "Updates of a shadow's items.", "N", RUNS, min=1)] = None,
     folder: flags.Moved = None,
     sounds: Annotated[bool, typer.Option("--sounds/--no-sounds", help="Write items as WAV files.")] = True,
     resume: Annotated[
@@ -61,12 +54,20 @@ def audit(
     from edgeser.audit.audit import AuditPlan
     from edgeser.audit.audit import audit as make_audit
     from edgeser.audit.tables import audit_table
+    from edgeser.errors import SettingsError
     from edgeser.run import Run
 
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
     chosen = {name: value for name, value in overrides.items() if value is not None}
-    place = str(folder.expanduser().resolve()) if folder else ""
-    plan = AuditPlan(shadows, tuple(start or ()), resume or dry_run, chosen, place, sounds)
+    if chosen and not shadows:
+        raise SettingsError(
+            f"--{next(iter(chosen)).replace('_', '-')} has no effect with --shadows 0", "leave out one of them"
+        )
+    renamed = [modern({"start": each}) for each in start or ()]
+    for note in (note for _, notes in renamed for note in notes):
+        say(f"note: {note}")
+    starts, place = tuple(values["start"] for values, _ in renamed), whole_path(folder)
+    plan = AuditPlan(shadows, starts, resume or dry_run, chosen, place, sounds)
     if dry_run:
         _foretell(Run(run), plan, jobs, backend, as_json)
         return

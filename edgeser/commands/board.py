@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.commands.common import Json, Trust, print_json, print_rich, say
+from edgeser.commands.common import Json, Trust, option, print_json, print_rich, say
 from edgeser_device.machine import require_64_bit
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeser_device.model import Model
 
 FORMAT_NAMES = "onnx or tflite"
-RUNTIME_NAMES = "onnxruntime, litert or tflite_runtime"
+RUNTIME_NAMES = "onnxruntime or litert"
 PART_NAMES = "full, tail or head"
 """As in the tables of formats, runtimes and cuts, which import numpy: too slow for --help. A test compares them."""
 
@@ -33,21 +33,15 @@ Clips = Annotated[
         "kept only if it is better on clips left out. A model of this kit at --out is taken as it is.",
     ),
 ]
-Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.")]
-MaxForget = Annotated[
-    float | None,
-    typer.Option(
-        "--max-forget",
-        min=0,
-        max=1,
-        metavar="P",
-        help="Keep the old model if the one trained on --clips loses more than P (0.04 is four points) of its UAR on "
-        "the distilled set.",
-    ),
-]
+Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.", show_default="tail")]
+FORGET = (
+    "Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if given, "
+    "also if an emotion of yours loses more than half of its right clips."
+)
+MaxForget = Annotated[float | None, option("--max-forget", FORGET, "P", "0.04, four points", min=0, max=1)]
 Points = Annotated[
     int | None,
-    typer.Option("--points", min=1, max=10_000, help="Items a class to draw from a kit that carries a generator."),
+    option("--points", "Items a class to draw from a kit's generator.", "N", "the kit's", min=1, max=10_000),
 ]
 AsOriginal = Annotated[
     bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
@@ -74,11 +68,9 @@ def train_on_device(
         Path,
         typer.Option("--out", metavar="MODEL", help="The model folder to write; an older one is kept for rollback."),
     ],
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, max=10_000_000, help="Training steps instead of the kit's.")
-    ] = None,
+    steps: Annotated[int | None, option("--steps", "Training steps.", "N", "the kit's", min=1, max=10_000_000)] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=256, help="Default: all cores, up to the target's.")
+        int | None, option("--threads", "Threads.", "N", "all cores, up to the target's", min=1, max=256)
     ] = None,
     memory_mb: Annotated[
         int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
@@ -101,6 +93,7 @@ def train_on_device(
     from edgeser.commands.tables import training_lines
     from edgeser_device.generated import Drawing
     from edgeser_device.kit import read_kit
+    from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
     from edgeser_device.signature import trusted_keys
     from edgeser_device.train import Settings, train
@@ -108,19 +101,21 @@ def train_on_device(
     require_both(test, corpus)
     opened = read_kit(kit, trusted_keys(trust))
     asked = require_personal(opened, out, clips, adapt, max_forget, threads)
-    result: dict[str, Any] = {"uar": None, "model": str(out), "personal": None}
+    result: dict[str, Any] = {"uar": None, "uar_packed": opened.uar_packed, "model": str(out), "personal": None}
     if asked is None or asked.train_first:
         with progress_bar("training", steps or opened.distilled.schedule.steps) as advance:
             drawing = Drawing(points, as_original, fresh)
             settings = Settings(steps=steps, threads=threads, memory_mb=memory_mb, resume=resume, drawing=drawing)
             result |= train(opened, out, settings, advance).to_json()
     personal = learn_clips(opened, out, asked, result) if asked else None
+    written = load_model(out)
+    result["identity"] = written.identity
     if test is not None and corpus is not None:
         result |= measure_here(out, test, corpus)
     if as_json:
         print_json(result)
     else:
-        typer.echo(training_lines(result))
+        typer.echo(training_lines(result, written.words))
     if personal is not None:
         personal.require_installed()
 
@@ -129,21 +124,21 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
     """Exchange a model with the one before it; a second time undoes the first."""
     from edgeser_device.model import rollback as exchange
 
-    found = exchange(model)
-    training = found.description["training"]
+    found, replaced = exchange(model)
     if as_json:
-        print_json({"model": str(model), "training": training, "labels": list(found.labels)})
+        aside = None if replaced is None else replaced.identity
+        known = {"training": found.description["training"], "labels": list(found.labels)}
+        print_json({"model": str(model), **known, "now": found.identity, "aside": aside})
     else:
-        typer.echo(f"{model} is now the model of kit {training['kit_sha256'][:12]}, {training['steps']} steps")
+        typer.echo(f"{model} is now: {found.words}")
+        typer.echo(f"put aside: {'nothing that can be read' if replaced is None else replaced.words}")
 
 
 def export(
     model: ModelFolder,
     format_name: Annotated[str, typer.Option("--format", help=f"{FORMAT_NAMES}.")],
     int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on the distilled set.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Default: MODEL-export beside the model.")
-    ] = None,
+    out: Annotated[Path | None, option("--out", "Folder to write to.", "DIR", "MODEL-export beside the model")] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -186,9 +181,9 @@ def export(
         result = {"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json(), "drop": drop.to_json()}
         print_json({**result, "uar": drop.after if drop.measure == "uar" else None})
     else:
-        worst = next(each.max_logit_difference for each in report.rows if each.format == row.name)
+        worst = next(each.max_probability_difference for each in report.rows if each.name == row.name)
         typer.echo(
-            f"{file}: {file.stat().st_size:,} bytes, logits within {worst:.1e} of the weights',"
+            f"{file}: {file.stat().st_size:,} bytes, probabilities within {worst:.1e} of the weights',"
             f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
         )
 
@@ -205,12 +200,14 @@ def predict(
     from edgeser_device.errors import AudioError
     from edgeser_device.model import load_model
     from edgeser_device.predict import Prediction, find_recordings, predict_file, predict_files
-    from edgeser_device.progress import progress_bar
+    from edgeser_device.progress import note, progress_bar
     from edgeser_device.runtime import Recogniser
 
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
-    recogniser = Recogniser.open(load_model(model))
+    opened = load_model(model)
+    note(f"{model}: {opened.words}")
+    recogniser = Recogniser.open(opened)
     paths = find_recordings(source)
     if not source.is_dir():
         rows: list[Any] = [predict_file(recogniser, source)]
@@ -235,14 +232,14 @@ def predict(
 
 def bench(
     model: ModelFolder,
-    runtime: Annotated[str | None, typer.Option("--runtime", help=f"{RUNTIME_NAMES}; default: all installed.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: 1, and all cores.")] = None,
+    runtime: Annotated[str | None, option("--runtime", f"Runtime: {RUNTIME_NAMES}.", "NAME", "all installed")] = None,
+    threads: Annotated[int | None, option("--threads", "Threads.", "N", "1, and all cores", min=1, max=256)] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000_000, help="Measured calls.")] = 200,
     budget_ms: Annotated[
-        float | None, typer.Option("--budget-ms", help="Exit with 1 unless a file's p95 keeps it.")
+        float | None, typer.Option("--budget-ms", min=0, help="Exit with 1 unless a file's p95 keeps it.")
     ] = None,
     budget_mb: Annotated[
-        float | None, typer.Option("--budget-mb", help="Exit with 1 unless a file's peak memory keeps it.")
+        float | None, typer.Option("--budget-mb", min=0, help="Exit with 1 unless a file's peak memory keeps it.")
     ] = None,
     test: Test = None,
     corpus: CorpusName = None,
@@ -251,7 +248,7 @@ def bench(
     """Measure latency, memory and size on this machine; with --test also UAR."""
     require_64_bit()
     from edgeser.commands.tables import bench_table
-    from edgeser_device.bench import check_budget, run_bench, with_recommendation
+    from edgeser_device.bench import check_budget, file_of, run_bench, with_recommendation
     from edgeser_device.machine import available_cores
     from edgeser_device.model import load_model
     from edgeser_device.progress import progress_bar
@@ -263,9 +260,9 @@ def bench(
         measured = run_bench(opened, runtime, counts, repeat, advance)
     if test is not None and corpus is not None:
         # Threads change sums by rounding only; another runtime may compute something else, so each is scored.
-        pairs = sorted({(row["format"], row["runtime"]) for row in measured.results})
-        scores = dict(zip(pairs, _tested(model, test, corpus, pairs), strict=True))
-        rows = tuple({**row, **scores[row["format"], row["runtime"]]} for row in measured.results)
+        files = measured.files()
+        scores = dict(zip(files, _tested(model, test, corpus, files), strict=True))
+        rows = tuple({**row, **scores[file_of(row)]} for row in measured.results)
         measured = replace(measured, results=rows)
     measured = with_recommendation(measured, opened)
     if as_json:
@@ -290,11 +287,20 @@ def doctor(as_json: Json = False) -> None:
 
 
 def require_both(test: Path | None, corpus: str | None) -> None:
-    """Raise SettingsError for one of --test and --corpus without the other."""
+    """Check --test and --corpus before anything is trained or measured.
+
+    Raises:
+        SettingsError: One is given without the other.
+        CorpusError: There is no such corpus, or its folder does not exist.
+    """
     from edgeser.errors import SettingsError
 
     if (test is None) != (corpus is None):
         raise SettingsError("--test and --corpus belong together", "give both: --test DIR --corpus NAME")
+    if corpus is not None:
+        from edgeser.corpora.table import find_corpus
+
+        find_corpus(corpus, test)
 
 
 def measure_here(model: Path, test: Path, corpus: str) -> dict[str, Any]:

@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, option, print_json, print_rich, say
+from edgeser.commands.host import require_host, workers_of
+from edgeser.config.settings import SETTINGS
 
-app = typer.Typer(help="List, check and download corpora.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, check and download corpora.", no_args_is_help=True)
+
+
+def add_to(whole: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    whole.add_typer(app, name="data")
 
 
 @app.command("list", epilog="Example: edgeser data list")
@@ -33,11 +40,11 @@ def list_corpora(as_json: Json = False) -> None:
     if as_json:
         print_json({"corpora": rows})
         return
-    from rich.table import Table
+    from edgeser.sheet import Sheet
 
-    table = Table("name", "what", "kind", "licence", "layout")
+    table = Sheet("name", "what", "kind", "licence", "layout")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("name", "title", "kind", "licence", "layout")))
+        table.add(*(str(row[key]) for key in ("name", "title", "kind", "licence", "layout")))
     print_rich(table)
 
 
@@ -47,30 +54,36 @@ def check(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for demo.")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="quick, official, fold:K or seed:N.")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="Processes; -1 is all cores.")] = -1,
+    split: Annotated[str | None, option("--split", SETTINGS["split"].help, "NAME", "by the corpus")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=-1, max=256, help="Processes; -1 is all cores.")] = -1,
     as_json: Json = False,
 ) -> None:
     """Look at every recording: counts, durations, rates, duplicates, silent, clipped, unreadable and short files.
 
-    Exits 1 when something is wrong enough to spoil a figure.
+    Exits 1 when distill would refuse the corpus.
     """
+    require_host()
     from edgeser.corpora import load_corpus, make_split
     from edgeser.corpora.check import check_corpus
     from edgeser.corpora.check_table import render_check
-    from edgeser.corpora.errors import CorpusError
+    from edgeser.corpora.errors import CorpusError, UnknownSplit
+    from edgeser.distill.pipeline import refusal
     from edgeser_device.progress import progress_bar
 
+    if jobs == 0:
+        raise typer.BadParameter("0 processes check nothing", param_hint="--jobs")
     found = load_corpus(corpus, folder)
     try:
         parts = make_split(found, split)
-    except CorpusError as error:
-        if split is not None:
-            raise
-        say(f"no split: {error.message}")
+    except UnknownSplit:
+        raise
+    except CorpusError:
         parts = None
+    workers = workers_of(max(jobs, 0), "local")
+    refused = refusal(found, split, workers)
+    workers.release()
     with progress_bar("checking", len(found.utterances)) as advance:
-        report = check_corpus(found, parts, n_jobs=jobs, progress=lambda done, _: advance(done, ""))
+        report = check_corpus(found, parts, refused, n_jobs=workers.jobs, progress=lambda done, _: advance(done, ""))
     print_json(report.to_json()) if as_json else print_rich(render_check(report))
     if not report.passed:
         raise typer.Exit(1)

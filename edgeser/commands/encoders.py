@@ -10,6 +10,13 @@ import typer
 from edgeser.commands.common import Json, print_json, print_rich
 
 app = typer.Typer(help="List, fetch, add and inspect pretrained speech encoders.", no_args_is_help=True)
+
+
+def add_to(whole: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    whole.add_typer(app, name="encoder")
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the encoder; see edgeser encoder list.")]
 
 

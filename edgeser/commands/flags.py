@@ -1,174 +1,109 @@
-"""The flags of ``edgeser distill``, one for each setting, and some that verbs share.
-
-A setting that is not given leaves the default or the file as it is.
-"""
+"""Options that verbs share, and those of ``distill``, which are made of the settings."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from types import MappingProxyType
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-Folder: TypeAlias = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for the demo corpus.")
+from edgeser.commands.common import Verb, option
+from edgeser.config.field import KINDS, Setting, shown
+from edgeser.config.renamed import FLAGS
+from edgeser.config.settings import SETTINGS
+from edgeser.errors import SettingsError
+
+RUN, MACHINE = "Run", "Machine"
+"""Headings of the options that are no settings."""
+Moved: TypeAlias = Annotated[Path | None, option("--folder", "Where the corpus is now, if it was moved.", "DIR")]
+Picture: TypeAlias = Annotated[Path | None, option("--picture", "Draw what is measured, as SVG, PNG or PDF.", "FILE")]
+Backend: TypeAlias = Annotated[
+    str, option("--backend", "Where jobs run: local, or ray for a cluster.", "NAME", rich_help_panel=MACHINE)
 ]
-Moved: TypeAlias = Annotated[
-    Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
-]
-Picture: TypeAlias = Annotated[
-    Path | None, typer.Option("--picture", metavar="FILE", help="Draw what is measured, as SVG, PNG or PDF.")
-]
-Corpus: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of the corpus format; see edgeser data list.")
-]
-Features: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--features",
-        metavar="FILE",
-        help="Vectors of utterances, .npz or .safetensors with features, labels and speakers, instead of a corpus.",
-    ),
-]
-Method: TypeAlias = Annotated[
-    str | None,
-    typer.Option(help="invert (default), match, mtt, unroll, gan, random, herding, kcenter."),
-]
-Arch: TypeAlias = Annotated[str | None, typer.Option(help="Student: edgenet, cnn6, resnet9 or vgg15.")]
-Ipc: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Items per class.")]
-Share: TypeAlias = Annotated[
-    float | None, typer.Option(help="Items as a share of the training items, instead of --ipc.")
-]
-Formations: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        help="Log-mels in one item: 1, 2, 4 or 8, each with fewer bits, bands and frames; 0 decides by the budget."
-    ),
-]
-Split: TypeAlias = Annotated[str | None, typer.Option(help="quick, official, fold:K or seed:N.")]
-Width: TypeAlias = Annotated[float | None, typer.Option(help="Factor on the student's channels.")]
-Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of initialisation, selection and distillation.")]
-StartFrom: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--from", metavar="START", help="What items begin as: real, mix, duet, crowd or noise; the budget decides."
-    ),
-]
-InitEpoch: TypeAlias = Annotated[int | None, typer.Option(help="Epoch of the first trajectory that is the fixed init.")]
-Labels: TypeAlias = Annotated[str | None, typer.Option(help="hard, soft or bank.")]
-Views: TypeAlias = Annotated[int | None, typer.Option(help="Views for each item; 0 decides by the budget.")]
-Experts: TypeAlias = Annotated[int | None, typer.Option(help="Experts that label.")]
-ExpertSteps: TypeAlias = Annotated[
-    int | None, typer.Option(help="Training steps of each of them; 0 decides by the size of the corpus.")
-]
-LabelArch: TypeAlias = Annotated[str | None, typer.Option(help="Architecture of the experts that label.")]
-LabelWidth: TypeAlias = Annotated[
-    float | None, typer.Option(help="Factor on the channels of these experts; 0 decides by the size of the corpus.")
-]
-Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Of the experts' labels.")]
-Steps: TypeAlias = Annotated[int | None, typer.Option(help="Training steps of the student.")]
-Iterations: TypeAlias = Annotated[int | None, typer.Option(help="Updates of the items; 0 is the method's own number.")]
-CheckEvery: TypeAlias = Annotated[
-    int | None, typer.Option(help="Iterations from one check on dev speakers to the next; 0 never checks.")
-]
-Candidates: TypeAlias = Annotated[
-    int | None,
-    typer.Option(help="Sets with an initialisation and views of their own; the best on dev speakers is shipped."),
-]
-Patience: TypeAlias = Annotated[
-    int | None, typer.Option(help="Checks without a better UAR after which the method stops.")
-]
-Trajectories: TypeAlias = Annotated[int | None, typer.Option(help="Experts whose trajectories are matched (mtt).")]
-ExpertSpan: TypeAlias = Annotated[
-    int | None, typer.Option(help="Epochs from one matched snapshot to the next, P (mtt).")
-]
-StartWindow: TypeAlias = Annotated[
-    int | None, typer.Option(help="Latest epoch at which a match starts, at one item a class (mtt).")
-]
-StudentSteps: TypeAlias = Annotated[int | None, typer.Option(help="Steps of the student in one match, Q (mtt).")]
-StepSize: TypeAlias = Annotated[
-    float | None, typer.Option(help="Initial step size of the student, then learnt; 0 tries some (mtt).")
-]
-StudentBatch: TypeAlias = Annotated[
-    int | None, typer.Option(help="Items in one of these steps at most, drawn anew in each (mtt).")
-]
-TrajectoryRate: TypeAlias = Annotated[
-    float | None, typer.Option(help="Constant learning rate of the matched experts (mtt).")
-]
-TrajectoryMomentum: TypeAlias = Annotated[float | None, typer.Option(help="Of these experts' SGD, 0 or 0.9 (mtt).")]
-Flatness: TypeAlias = Annotated[
-    float | None,
-    typer.Option(metavar="RHO", help="Distance at which these experts' gradients are taken; 0 is off (mtt)."),
-]
-EarliestStart: TypeAlias = Annotated[int | None, typer.Option(help="Earliest epoch at which a match starts (mtt).")]
-FirstWindow: TypeAlias = Annotated[
-    int | None, typer.Option(help="Latest such epoch in the first iteration; it grows evenly (mtt).")
-]
-WindowGrowth: TypeAlias = Annotated[
-    float | None, typer.Option(help="Epochs added to --start-window by each doubling of the items per class (mtt).")
-]
-LabelRate: TypeAlias = Annotated[
-    float | None, typer.Option(help="Learning rate of the labels in a match; 0 keeps hard labels (mtt).")
-]
-Gate: TypeAlias = Annotated[float | None, typer.Option(help="Loss above which an update is skipped (mtt).")]
-ItemAverage: TypeAlias = Annotated[
-    float | None,
-    typer.Option(metavar="DECAY", help="Of a moving average of the items, which is shipped; 0 is off (mtt)."),
-]
-Memory: TypeAlias = Annotated[
-    str | None, typer.Option(help="Way through a match: fast, or lean in the memory of one step (mtt).")
-]
-Batch: TypeAlias = Annotated[int | None, typer.Option(help="Views in one training step.")]
-PeakRate: TypeAlias = Annotated[float | None, typer.Option(help="Largest learning rate of the student.")]
-WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="Weight decay of the student.")]
-ItemRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the items; 0 is the method's own.")]
-StatisticsWeight: TypeAlias = Annotated[
-    float | None, typer.Option(help="Weight of the experts' batch statistics (invert).")
-]
-LabelWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the experts' cross-entropy (match).")]
-UnrollWindow: TypeAlias = Annotated[
-    int | None, typer.Option(help="Steps of the student through which one iteration differentiates (unroll).")
-]
-Latent: TypeAlias = Annotated[
-    int | None, typer.Option(help="Random numbers for one generated item, and bases of a class; 0 decides (gan).")
-]
-Pretraining: TypeAlias = Annotated[
-    float | None, typer.Option(help="Share of the iterations in which the generator learns its bases alone (gan).")
-]
-GeneratorRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the generator (gan).")]
-CriticRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the critics (gan).")]
-CriticSteps: TypeAlias = Annotated[
-    int | None, typer.Option(help="Steps of a critic before one of the generator (gan).")
-]
-PenaltyWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the gradient penalty (gan).")]
-AdversarialWeight: TypeAlias = Annotated[
-    float | None, typer.Option(help="Weight of the critics' scores; 0 has no critic (gan).")
-]
-FeatureWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the matching of features (gan).")]
-ProbabilityWeight: TypeAlias = Annotated[
-    float | None, typer.Option(help="Weight of the matching of probabilities, L_SML (gan).")
-]
-DiversityWeight: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the lack of diversity, L_DIV (gan).")]
-Polish: TypeAlias = Annotated[int | None, typer.Option(help="Iterations of invert on the sampled items (gan).")]
-Ratio: TypeAlias = Annotated[
-    str | None, typer.Option(help="balanced, or original: classes as frequent as in the training clips (gan).")
-]
-Ship: TypeAlias = Annotated[
-    str | None, typer.Option(help="items, or generator: the kit draws its items on the device (gan).")
-]
-Dp: TypeAlias = Annotated[
-    float | None,
-    typer.Option(metavar="EPS", help="Epsilon of the noise on the class statistics; 0 has none (match)."),
-]
-Config: TypeAlias = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings; flags come before it.")
-]
-Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run: the folder to write.")]
-Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
-DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything, and print how long it will take and how much memory.")
-]
-Backend: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="Where jobs run: local, or ray for a cluster.")]
 Jobs: TypeAlias = Annotated[
-    int | None, typer.Option("--jobs", min=1, max=256, help="Processes; all cores when not given.")
+    int | None,
+    option("--jobs", "Number of processes.", "N", min=1, max=256, usual="all cores", rich_help_panel=MACHINE),
 ]
+SETS = "Any other setting, such as mtt.expert_span=6; may be repeated. edgeser methods NAME shows them."
+Sets: TypeAlias = Annotated[list[str] | None, option("--set", SETS, "KEY=VALUE", rich_help_panel=RUN)]
+
+
+class SettingsVerb(Verb):
+    """A verb that understands the old options of settings: ``--expert-span 6`` is read as ``--set expert_span=6``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
+        return super().parse_args(ctx, list(_with_sets(args)))
+
+
+def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with ``--set`` and an option for each setting that has a flag, in place of its parameter ``given``.
+
+    ``given`` is then what the user gave: the texts of settings by their keys.
+    """
+    own = inspect.signature(verb, eval_str=True).parameters
+
+    def call(context: typer.Context, **values: Any) -> None:
+        verb(given=texts_in(context), **{name: value for name, value in values.items() if name in own})
+
+    parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]
+    for name, parameter in own.items():
+        parameters += [*map(_option, OPTIONS.values()), _parameter("sets", Sets)] if name == "given" else [parameter]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    call.__name__, call.__doc__ = verb.__name__, verb.__doc__
+    return call
+
+
+def texts_in(context: typer.Context) -> dict[str, str]:
+    """The texts of the settings that were given on the command line, by their keys.
+
+    Raises:
+        SettingsError: What follows ``--set`` names no value.
+    """
+    sources = {name: context.get_parameter_source(name) for name in OPTIONS}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return {**{OPTIONS[name].key: context.params[name] for name in given}, **_assignments(context.params["sets"] or ())}
+
+
+OPTIONS: Mapping[str, Setting] = MappingProxyType(
+    {f"setting_{key}": each for key, each in SETTINGS.items() if each.flag}
+)
+"""The settings that have an option, by the names of the parameters that typer makes it of."""
+
+
+def _option(setting: Setting) -> inspect.Parameter:
+    usual, default = setting.decides or True, None if setting.decides else shown(setting.default)
+    place = KINDS[setting.kind][2]
+    made = option(setting.flag, setting.help, place, usual=usual, rich_help_panel=setting.panel)
+    return _parameter(f"setting_{setting.key}", Annotated[str | None, made], default)
+
+
+def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+
+
+def _assignments(sets: Iterable[str]) -> dict[str, str]:
+    """The texts by keys of what was given as ``--set KEY=VALUE``.
+
+    Raises:
+        SettingsError: One is not written so.
+    """
+    for text in sets:
+        if "=" not in text:
+            raise SettingsError(f"--set {text} names no value", "write it like this: --set mtt.expert_span=6")
+    return {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in sets)}
+
+
+def _with_sets(words: Iterable[str]) -> Iterator[str]:
+    """The words of a command line with ``--set NAME=VALUE`` for each old option and its value."""
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag in FLAGS:
+            yield from ("--set", f"{FLAGS[flag]}={value if equals else next(rest, '')}")
+        else:
+            yield word

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgeser.commands import across, flags
-from edgeser.commands.common import Json, print_json, print_rich, say
+from edgeser.commands.common import Json, option, print_json, print_rich, say, whole_path
+from edgeser.config.settings import INPUT, SETTINGS
 
 if TYPE_CHECKING:
-    from edgeser.evaluate import Plan
+    from edgeser.config.settings import Settings
     from edgeser.run import Run
-    from edgeser.settings import Settings
     from edgeser.workers import Workers
 
-VECTORS = "features"
-"""Name of the corpus in the settings of a run of vectors; ``--features`` gives its file."""
+FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
+CONFIG = "TOML file with settings; options come before it."
+DRY_RUN = "Check everything, and print about how long it takes."
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the host's verbs to the command line."""
-    for verb, example in (
-        (demo, "edgeser demo"),
-        (
-            distill,
-            "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
-        ),
-        (evaluate, "edgeser evaluate runs/ravdess --full --baselines --seeds 5"),
-        (compare, "edgeser compare runs/a runs/b --picture runs.svg"),
-    ):
-        app.command(verb.__name__, epilog=f"Example: {example}")(verb)
+    examples: dict[Callable[..., None], str] = {
+        demo: "edgeser demo",
+        distill: "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
+        evaluate: "edgeser evaluate runs/ravdess --full --baselines --seeds 5",
+        compare: "edgeser compare runs/a runs/b --picture runs.svg",
+    }
+    for verb, example in examples.items():
+        kind = flags.SettingsVerb if verb is distill else None
+        app.command(verb.__name__, cls=kind, epilog=f"Example: {example}")(verb)
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
-    """Run the whole chain on the built-in corpus, in under three minutes on two cores.
+    """Run the whole chain on the built-in corpus, which takes some minutes on two cores.
 
     The corpus is synthetic speech that shows the tool, not human emotion.
     """
@@ -51,118 +51,46 @@ def demo(
     print_json(summary.to_json()) if as_json else print_rich(summary_table(summary))
 
 
+@flags.with_settings
 def distill(
-    context: typer.Context,
-    folder: flags.Folder = None,
-    corpus: flags.Corpus = None,
-    features: flags.Features = None,
-    method: flags.Method = None,
-    arch: flags.Arch = None,
-    ipc: flags.Ipc = None,
-    share: flags.Share = None,
-    formations: flags.Formations = None,
-    out: flags.Out = Path("run"),
-    split: flags.Split = None,
-    width: flags.Width = None,
-    seed: flags.Seed = None,
-    start_from: flags.StartFrom = None,
-    init_epoch: flags.InitEpoch = None,
-    labels: flags.Labels = None,
-    views: flags.Views = None,
-    experts: flags.Experts = None,
-    label_arch: flags.LabelArch = None,
-    label_width: flags.LabelWidth = None,
-    expert_steps: flags.ExpertSteps = None,
-    temperature: flags.Temperature = None,
-    steps: flags.Steps = None,
-    batch: flags.Batch = None,
-    peak_rate: flags.PeakRate = None,
-    weight_decay: flags.WeightDecay = None,
-    iterations: flags.Iterations = None,
-    check_every: flags.CheckEvery = None,
-    patience: flags.Patience = None,
-    candidates: flags.Candidates = None,
-    trajectories: flags.Trajectories = None,
-    trajectory_rate: flags.TrajectoryRate = None,
-    trajectory_momentum: flags.TrajectoryMomentum = None,
-    flatness: flags.Flatness = None,
-    expert_span: flags.ExpertSpan = None,
-    earliest_start: flags.EarliestStart = None,
-    first_window: flags.FirstWindow = None,
-    start_window: flags.StartWindow = None,
-    window_growth: flags.WindowGrowth = None,
-    student_steps: flags.StudentSteps = None,
-    student_batch: flags.StudentBatch = None,
-    step_size: flags.StepSize = None,
-    label_rate: flags.LabelRate = None,
-    gate: flags.Gate = None,
-    item_average: flags.ItemAverage = None,
-    memory: flags.Memory = None,
-    item_rate: flags.ItemRate = None,
-    statistics_weight: flags.StatisticsWeight = None,
-    label_weight: flags.LabelWeight = None,
-    unroll_window: flags.UnrollWindow = None,
-    latent: flags.Latent = None,
-    pretraining: flags.Pretraining = None,
-    generator_rate: flags.GeneratorRate = None,
-    critic_rate: flags.CriticRate = None,
-    critic_steps: flags.CriticSteps = None,
-    penalty_weight: flags.PenaltyWeight = None,
-    adversarial_weight: flags.AdversarialWeight = None,
-    feature_weight: flags.FeatureWeight = None,
-    probability_weight: flags.ProbabilityWeight = None,
-    diversity_weight: flags.DiversityWeight = None,
-    polish: flags.Polish = None,
-    ratio: flags.Ratio = None,
-    ship: flags.Ship = None,
-    dp: flags.Dp = None,
-    config: flags.Config = None,
-    resume: flags.Resume = False,
-    dry_run: flags.DryRun = False,
+    given: dict[str, str],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help=SETTINGS["folder"].help, show_default=False)
+    ] = None,
+    features: Annotated[Path | None, option("--features", FEATURES, "FILE", rich_help_panel=INPUT)] = None,
+    out: Annotated[Path, option("--out", "Folder of the run.", "RUN", rich_help_panel=flags.RUN)] = Path("run"),
+    config: Annotated[Path | None, option("--config", CONFIG, "FILE", rich_help_panel=flags.RUN)] = None,
+    resume: Annotated[bool, option("--resume", "Go on with an interrupted run.", rich_help_panel=flags.RUN)] = False,
+    dry_run: Annotated[bool, option("--dry-run", DRY_RUN, rich_help_panel=flags.RUN)] = False,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
 ) -> None:
-    """Distil a corpus to a few log-mels with soft labels, and a fixed initialisation."""
+    """Distil a corpus to a few items with soft labels, and a fixed initialisation."""
     require_host()
-    from edgeser.distill.pipeline import describe, prepare
+    from edgeser.distill.budget import in_words
+    from edgeser.distill.pipeline import describe, left_out, prepare
     from edgeser.distill.pipeline import distill as run_distillation
-    from edgeser.distill.plan import make_plan, plan_table
-    from edgeser.stopwatch import Stopwatch
+    from edgeser.distill.plan import make_plan, plan_text
 
-    watch = Stopwatch.of_program()
-    settings = _settings(context.params, config, out if resume else None)
+    begun = out / "config.toml"
+    settings = _settings(given, folder, features, begun if resume and not config and begun.is_file() else config)
     workers = workers_of(jobs, backend)
-    if settings.corpus == VECTORS:
-        _distil_vectors(settings, out, resume, dry_run, as_json)
-        return
     if dry_run:
-        description = describe(prepare(settings, workers))
-        workers.release()
-        plan = make_plan(settings, workers)
+        material = prepare(settings, workers)
+        for line in left_out(material):
+            say(line)
+        description, plan = describe(material), make_plan(material, workers)
+        say(in_words(settings, material.settings))
         if as_json:
             print_json({**description, "plan": plan})
         else:
-            typer.echo(_plan_text(description))
-            print_rich(plan_table(plan))
-            typer.echo("no run was written")
+            typer.echo(f"{_plan_text(description)}\n{plan_text(plan)}\nno run was written")
         return
-    run = run_distillation(settings, out, workers, resume, say, watch)
+    run = run_distillation(settings, out, workers, resume, say)
     result, description = _outcome(run), run.description()
     if "dp" in description:
         result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
-    print_json(result) if as_json else _print_outcome(result)
-
-
-def _distil_vectors(settings: Settings, out: Path, resume: bool, dry_run: bool, as_json: bool) -> None:
-    """The verb for a file of vectors; it takes seconds, so a dry run only checks."""
-    from edgeser.vectors.pipeline import describe_vectors, distil_vectors, prepare_vectors
-
-    if dry_run:
-        description = describe_vectors(prepare_vectors(settings))
-        print_json(description) if as_json else typer.echo(f"{_plan_text(description)}\nno run was written")
-        return
-    result = _outcome(distil_vectors(settings, out, resume))
     print_json(result) if as_json else _print_outcome(result)
 
 
@@ -177,25 +105,20 @@ def _outcome(run: Run) -> dict[str, Any]:
 def evaluate(
     run: RunFolder,
     arch: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[:WIDTH]", help="Train another architecture on the same set too; may be repeated."),
+        list[str] | None, option("--arch", "Train another architecture too; may be repeated.", "NAME[:WIDTH]")
     ] = None,
     transfer: Annotated[
-        bool, typer.Option("--transfer", help="Train all architectures on the same set, at the run's width.")
+        bool, option("--transfer", "Train all architectures on the same set, at the run's width.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each row.")] = 5,
-    full: Annotated[bool, typer.Option("--full", help="Also on all real clips; gives the ratio.")] = False,
-    full_best: Annotated[
-        bool, typer.Option("--full-best", help="Also on all real clips with as many steps as help.")
-    ] = False,
-    full_soft: Annotated[
-        bool, typer.Option("--full-soft", help="Also on all real clips with the experts' soft labels.")
-    ] = False,
+    seeds: Annotated[int, option("--seeds", "Trainings of each row.", "N", min=1, max=100)] = 5,
+    full: Annotated[bool, option("--full", "Also on all real clips; gives the ratio.")] = False,
+    full_best: Annotated[bool, option("--full-best", "Also on all real clips with as many steps as help.")] = False,
+    full_soft: Annotated[bool, option("--full-soft", "Also on all real clips with the experts' soft labels.")] = False,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also on random, random_soft, random_bank and random_bank_bytes.")
+        bool, option("--baselines", "Also on random, random_soft, random_bank and random_bank_bytes.")
     ] = False,
     convergence: Annotated[
-        bool, typer.Option("--convergence", help="Also for shorter trainings, the set against all real clips.")
+        bool, option("--convergence", "Also for shorter trainings, against all real clips.")
     ] = False,
     picture: flags.Picture = None,
     folder: flags.Moved = None,
@@ -213,22 +136,19 @@ def evaluate(
     from edgeser.evaluate import Plan, other_students
     from edgeser.rows import BASELINES
     from edgeser.run import Run
-    from edgeser.students import STUDENTS
+    from edgeser.students import students_for
     from edgeser.tables import evaluation_tables
 
     if picture is not None:
         pictures.check_picture(picture)
-    place = str(folder.expanduser().resolve()) if folder else ""
-    of_vectors = Run(run).settings().corpus == VECTORS
+    place = whole_path(folder)
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
-    students = other_students(Run(run), [*(arch or ()), *(STUDENTS if transfer else ())])
+    every = students_for(Run(run).graph().input_shape) if transfer else ()
+    students = other_students(Run(run), [*(arch or ()), *every])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
-    if of_vectors and on is None and corpus is None:
-        result = _of_vectors(run, plan, place)
-    else:
-        elsewhere = (on, corpus, labels or ())
-        result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
+    elsewhere = (on, corpus, labels or ())
+    result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
     if picture is not None:
         pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
@@ -236,65 +156,57 @@ def evaluate(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
-    picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE", help="Draw the runs, as SVG, PNG or PDF.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML file.")
-    ] = None,
+    picture: flags.Picture = None,
+    html: Annotated[Path | None, option("--html", "Write the comparison as one HTML file.", "FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""
+    from edgeser import pictures
     from edgeser.tables import comparison, comparison_table
 
-    rows = comparison(runs)
     if picture is not None:
-        from edgeser import pictures
-
-        pictures.save(pictures.comparison_picture(rows), picture)
+        pictures.check_picture(picture)
     if html is not None:
         require_host("matplotlib", "jinja2")
-        from edgeser.report.comparison import write_comparison
+        from edgeser.report.comparison import check_page, write_comparison
 
+        check_page(html)
+    rows = comparison(runs)
+    if picture is not None:
+        pictures.save(pictures.comparison_picture(rows), picture)
+    if html is not None:
         write_comparison(runs, html)
     print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
 
 
-def _settings(given: Mapping[str, Any], config: Path | None, begun: Path | None) -> Settings:
-    """Settings from flags over a file; when a begun run goes on, its own file is the one."""
-    from dataclasses import fields
-
-    from edgeser.distill.table import defaults_of
+def _settings(given: dict[str, str], folder: Path | None, features: Path | None, config: Path | None) -> Settings:
+    """The settings that the options and a file give; old names are told on stderr."""
+    from edgeser.config.values import read_settings
     from edgeser.errors import SettingsError
-    from edgeser.settings import Settings, resolve
+    from edgeser.representation.vector_file import CORPUS
 
-    chosen = {field.name: given.get(field.name) for field in fields(Settings)}
-    chosen["folder"] = str(given["folder"]) if given["folder"] else None
-    if given["features"]:
-        if chosen["folder"] or chosen["corpus"]:
+    if features is not None:
+        if folder is not None or "corpus" in given:
             raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
-        method = chosen["method"] or (None if config else "gan")  # the default of recordings moves log-mels
-        chosen |= {"corpus": VECTORS, "folder": str(given["features"]), "method": method}
-    own = begun / "config.toml" if begun is not None else None
-    return resolve(own if config is None and own is not None and own.is_file() else config, chosen, defaults_of)
+        given = {**given, "corpus": CORPUS, "folder": str(features)}
+    elif folder is not None:
+        given = {**given, "folder": str(folder)}
+    settings, notes = read_settings(config, given, _require_place)
+    for note in notes:
+        say(f"note: {note}")
+    return settings
 
 
-def _of_vectors(run: Path, plan: Plan, place: str) -> dict[str, Any]:
-    """What evaluate measures of a run of vectors, always with all rows that there are.
+def _require_place(corpus: str, folder: str) -> None:
+    """Check that a corpus and its place exist, or the file of vectors.
 
     Raises:
-        SettingsError: Something is asked for that such a run has not.
+        CorpusError: One does not.
     """
-    from edgeser.errors import SettingsError
-    from edgeser.run import Run
-    from edgeser.vectors.evaluate import evaluate_vectors
+    from edgeser.corpora.table import find_corpus
+    from edgeser.representation.vector_file import CORPUS, require_file
 
-    if plan.transfer or plan.convergence or "full_best" in plan.rows:
-        raise SettingsError(
-            "a run of vectors has one student and one length of training",
-            "leave out --arch, --transfer, --convergence and --full-best",
-        )
-    return evaluate_vectors(Run(run), plan.seeds, place)
+    require_file(Path(folder)) if corpus == CORPUS else find_corpus(corpus, folder or None)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

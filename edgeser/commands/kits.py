@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from edgeser.commands.board import CorpusName, Test, measure_here, require_both
-from edgeser.commands.common import Json, Trust, print_json, print_rich, say
+from edgeser.commands.common import Json, Trust, option, print_json, print_rich, refuse_ignored, say
 from edgeser.targets import TARGETS
+from edgeser_export.home import expand
+from edgeser_export.outputs import require_output
 
 KitFile = Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")]
 Folder = Annotated[
@@ -22,7 +24,6 @@ device_app = typer.Typer(
     name="device",
     help="The installation on this board: its state, updates, the key it trusts.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 
@@ -45,10 +46,11 @@ def add_to(app: typer.Typer) -> None:
     )
     for name, verb, example in on_board:
         device_app.command(name, epilog=f"Example: {example}")(verb)
-    app.add_typer(device_app, name="device")
+    app.add_typer(device_app, name="device", rich_help_panel="Board")
 
 
 def pack(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
     target: Annotated[
         str,
@@ -67,12 +69,15 @@ def pack(
     as_json: Json = False,
 ) -> None:
     """Pack a run into a kit: one file from which a board trains."""
+    refuse_ignored(context, needs={"python": "wheels"})
     from edgeser.commands.tables import pack_lines
     from edgeser.pack import pack_kit
     from edgeser.targets import find_target
     from edgeser.wheels import collect
+    from edgeser_device.kit import is_kit
     from edgeser_device.signature import read_private
 
+    require_output(out, "kit", is_kit)
     key = None if sign is None else read_private(sign)
     row = find_target(target)
     if wheels:
@@ -122,8 +127,7 @@ def keygen(
     as_json: Json = False,
 ) -> None:
     """Make a pair of keys with which kits are signed and verified."""
-    from edgeser.keys import write_pair
-    from edgeser_device.signature import read_private
+    from edgeser_device.signature import read_private, write_pair
 
     public = write_pair(name, days, None if replaces is None else read_private(replaces))
     if as_json:
@@ -139,11 +143,8 @@ def deploy(
     folder: Annotated[
         str, typer.Option("--folder", metavar="DIR", help="The installation's folder there.")
     ] = "edgeser",
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of its ssh server.")] = None,
-    wheel: Annotated[
-        Path | None,
-        typer.Option("--wheel", metavar="FILE", help="edgeser's wheel; default: made of this installation."),
-    ] = None,
+    port: Annotated[int | None, option("--port", "Port of ssh there.", "N", "ssh's own", min=1, max=65535)] = None,
+    wheel: Annotated[Path | None, option("--wheel", "Wheel of edgeser.", "FILE", "made of this installation")] = None,
     trust: Annotated[
         Path | None, typer.Option("--trust", metavar="KEY", help="Verify with this public key, here and on the board.")
     ] = None,
@@ -183,7 +184,7 @@ def status(folder: Folder = HOME, as_json: Json = False) -> None:
     from edgeser.commands.tables import status_table
     from edgeser_device.slots import describe
 
-    found = describe(folder.expanduser())
+    found = describe(expand(folder))
     if as_json:
         print_json(found)
     else:
@@ -205,10 +206,10 @@ def install(
 
     require_both(test, corpus)
     with progress_bar("training", 0) as advance:
-        found = install_kit(folder.expanduser(), kit, trusted_keys(trust), advance)
+        found = install_kit(expand(folder), kit, trusted_keys(trust), advance)
     if test is not None and corpus is not None:
         measure_here(Path(found["model"]), test, corpus)
-        found = describe(folder.expanduser())
+        found = describe(expand(folder))
     if as_json:
         print_json(found)
     else:
@@ -219,7 +220,7 @@ def rollback(folder: Folder = HOME, as_json: Json = False) -> None:
     """Go back to the slot before this one; a second time undoes the first."""
     from edgeser_device.slots import switch_back
 
-    found = switch_back(folder.expanduser())
+    found = switch_back(expand(folder))
     if as_json:
         print_json(found)
     else:
@@ -230,7 +231,7 @@ def check(folder: Folder = HOME, as_json: Json = False) -> None:
     """Check that the present model works, and go back to the one before it where it does not."""
     from edgeser_device.slots import check_or_switch_back
 
-    found = check_or_switch_back(folder.expanduser())
+    found = check_or_switch_back(expand(folder))
     if found["switched_back"] is not None:
         say(f"switched back, because the newer one does not work: {found['switched_back']}")
     if as_json:
@@ -244,9 +245,8 @@ def trust_key(
     as_json: Json = False,
 ) -> None:
     """Set this machine up with a key: from then on it refuses every kit that is not signed with it."""
-    from edgeser_device.signature import require_verification, set_trusted, trust_path
+    from edgeser_device.signature import set_trusted, trust_path
 
-    require_verification()
     found = set_trusted(key)
     if as_json:
         print_json({"key": found.id, "expires": found.expires.isoformat(), "path": str(trust_path())})

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edgeser.commands.common import Json, print_json, say
+from edgeser.commands.common import Json, option, print_json, refuse_ignored, say
 from edgeser.commands.kits import HOME, Folder, device_app
 from edgeser_device.machine import require_64_bit
-
-if TYPE_CHECKING:
-    pass
+from edgeser_export.home import expand
 
 GATE_NAMES = "silero, level or off"
 BACKEND_NAMES = "portaudio or arecord"
 """As in the tables of gates and backends, which import numpy: too slow for --help. A test compares them."""
 
 Wav = Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen to this recording.")]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        "--device", metavar="NAME", help="Microphone: name, part of it, or number; edgeser doctor lists them."
-    ),
-]
-Backend = Annotated[
-    str | None, typer.Option("--backend", metavar="NAME", help=f"{BACKEND_NAMES}; default: the first that is there.")
-]
-Gate = Annotated[
-    str | None,
-    typer.Option(
-        "--gate",
-        metavar="NAME",
-        help=f"What finds speech: {GATE_NAMES}; default: the first installed.",
-    ),
-]
+MICROPHONE = "Microphone: name, part of it, or number; edgeser doctor lists them."
+Device = Annotated[str | None, option("--device", MICROPHONE, "NAME", "the system's")]
+Backend = Annotated[str | None, option("--backend", f"{BACKEND_NAMES}.", "NAME", "the first that is there")]
+Gate = Annotated[str | None, option("--gate", f"What finds speech: {GATE_NAMES}.", "NAME", "the first installed")]
 Threshold = Annotated[
     float, typer.Option("--speech", metavar="P", help="Probability of speech, above 0 to 1, with which it begins.")
 ]
@@ -48,20 +33,11 @@ Longest = Annotated[
 MinConfidence = Annotated[
     float, typer.Option("--min-confidence", metavar="P", help="Less probable emotions are called uncertain.")
 ]
-Gain = Annotated[
-    float | None,
-    typer.Option("--gain", metavar="DB", help="Add this to the level; default: learnt from what is heard."),
-]
+Gain = Annotated[float | None, option("--gain", "Gain added to the level.", "DB", "learnt from what is heard")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")]
 Web = Annotated[bool, typer.Option("--web", help="Show a page; also /metrics for Prometheus.")]
-WebAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--web-address",
-        metavar="HOST:PORT",
-        help="Implies --web. Default 127.0.0.1:8765; any other host needs the token that is then printed.",
-    ),
-]
+ADDRESS = "Address of the page; implies --web. Any host but this one needs the token that is then printed."
+WebAddress = Annotated[str | None, option("--web-address", ADDRESS, "HOST:PORT", "127.0.0.1:8765")]
 Mqtt = Annotated[
     str | None,
     typer.Option(
@@ -77,10 +53,21 @@ MqttCa = Annotated[
 SaveClips = Annotated[
     Path | None, typer.Option("--save-clips", metavar="DIR", help="Store what is said; every sink shows it.")
 ]
-ClipsMb = Annotated[float, typer.Option("--clips-mb", help="The oldest stored clips go beyond this size.")]
+ClipsMb = Annotated[
+    float, typer.Option("--clips-mb", min=0.001, max=1e9, help="The oldest stored clips go beyond this size.")
+]
 PrintUnit = Annotated[
     bool, typer.Option("--print-unit", help="Print a systemd unit that does this at every start of the board.")
 ]
+
+
+SOURCES = {"device": "wav", "backend": "wav"}
+"""These settings concern a microphone, which a recording replaces."""
+
+
+def _thresholds(gate: str | None) -> dict[str, str]:
+    """``--speech`` beside a gate that knows no probabilities."""
+    return {"speech": "gate"} if gate in ("level", "off") else {}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -96,6 +83,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def listen(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")],
     wav: Wav = None,
     realtime: Realtime = False,
@@ -119,6 +107,11 @@ def listen(
 ) -> None:
     """Follow the emotion of speech twice a second, from a microphone or a recording."""
     require_64_bit()
+    refuse_ignored(
+        context,
+        needs={"realtime": "wav", "loop": "wav", "mqtt_ca": "mqtt", "clips_mb": "save_clips"},
+        excludes=SOURCES | _thresholds(gate),
+    )
     from edgeser_device.listen.loop import ListenSettings
     from edgeser_device.listen.program import Plan, listen_to
     from edgeser_device.listen.speech import SpeechSettings
@@ -140,8 +133,12 @@ def listen(
 
 
 def record(
+    context: typer.Context,
     label: Annotated[str, typer.Option("--label", metavar="L", help="The emotion that is spoken.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Clips are written to DIR/L.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL", help="Refuse a label that this model does not know.")
+    ] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Utterances to record.")] = 5,
     wav: Wav = None,
     device: Device = None,
@@ -152,11 +149,18 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Record clips of your own for train-on-device --clips: one file an utterance, cut at the pauses."""
-    from edgeser_device.listen.record import record_clips
+    refuse_ignored(context, excludes=SOURCES | _thresholds(gate))
+    from edgeser.corpora.emotions import plain_name
+    from edgeser_device.listen.record import find_label, record_clips
     from edgeser_device.listen.speech import SpeechSettings
+    from edgeser_device.model import load_model
     from edgeser_device.progress import note
 
     settings = SpeechSettings(speech, pause=pause)
+    label, near = find_label(label, out, load_model(model).labels if model else ())
+    usual = near or plain_name(label)
+    if model is None and usual != label.lower():
+        say(f"note: {label!r} is another emotion than {usual!r} for a model; --label {usual} if you mean that")
     report = record_clips(label, out, count, wav, device, backend, gate, settings, note)
     if as_json:
         print_json(report.to_json())
@@ -175,7 +179,7 @@ def service(
 
     from edgeser_device.listen.unit import waits_for, write_service
 
-    script = write_service(folder.expanduser(), shlex.split(flags))
+    script = write_service(expand(folder), shlex.split(flags))
     lacking = waits_for()
     done = subprocess.run(["sh", str(script), "install"], check=False, capture_output=True, text=True)
     reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]

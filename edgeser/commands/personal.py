@@ -38,7 +38,6 @@ def require_personal(
     Raises:
         SettingsError: Flags that mean nothing without --clips.
         ClipsError: The clips do not fit the kit.
-        AudioError: One cannot be read.
         GraphError: There is no such part of a student.
     """
     if clips is None:
@@ -55,8 +54,11 @@ def require_personal(
     if part is not None:
         how = replace(how, adapt=settings_for(part))
     if max_forget is not None:
-        how = replace(how, max_forget=max_forget)
-    return Asked(read_clips(clips, kit.labels, kit.distilled.frontend), how, not is_of(kit, out))
+        how = replace(how, max_forget=max_forget, keep_emotions=True)
+    own = read_clips(clips, kit.labels, kit.distilled.frontend)
+    for each in own.left_out:
+        say(f"left out: {each.reason}")
+    return Asked(own, how, not is_of(kit, out))
 
 
 def learn_clips(kit: Kit, out: Path, asked: Asked, result: dict[str, Any]) -> PersonalReport:
@@ -70,5 +72,12 @@ def learn_clips(kit: Kit, out: Path, asked: Asked, result: dict[str, Any]) -> Pe
         result.update(load_model(out).description["training"])
     with progress_bar("your clips", number_of_trainings(asked.own, asked.settings.adapt)) as advance:
         report = fine_tune(kit, out, asked.own, asked.settings, advance)
-    result["personal"] = {"clips": len(asked.own), **report.to_json()}
+    for label in report.trial.collapsed:
+        right = report.trial.emotions[label]
+        say(
+            f"warning: of your {right.clips} clips of {label} {right.before} were right before and {right.after} are"
+            " after: record more of them, or of what they are taken for"
+        )
+    left_out = [each.to_json() for each in asked.own.left_out]
+    result["personal"] = {"clips": len(asked.own), "left_out": left_out, **report.to_json()}
     return report

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeser.commands import flags
-from edgeser.commands.common import Json, print_json, say
+from edgeser.commands.common import Json, option, print_json, refuse_ignored, say, whole_path
 from edgeser.commands.host import RunFolder, require_host, workers_of
 
 
@@ -18,10 +18,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def report(
+    context: typer.Context,
     run: RunFolder,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write; report.html in the run if not given.")
-    ] = None,
+    out: Annotated[Path | None, option("--out", "File to write.", "FILE", "report.html in the run")] = None,
     items: Annotated[int, typer.Option(min=1, max=1000, help="Items to show at most, spread over the classes.")] = 16,
     no_recordings: Annotated[
         bool,
@@ -41,11 +40,12 @@ def report(
 
     The file stands alone and loads nothing; it can be read on a phone and printed.
     """
+    refuse_ignored(context, excludes={"folder": "no_recordings"})
     require_host("matplotlib", "jinja2", "librosa", "scipy")
     from edgeser.report.page import ReportPlan, write_report
     from edgeser.run import Run
 
-    place = str(folder.expanduser().resolve()) if folder else ""
+    place = whole_path(folder)
     plan = ReportPlan(out, place, items, not no_recordings)
     written = write_report(Run(run), plan, workers_of(jobs, backend))
     if as_json:

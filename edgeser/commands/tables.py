@@ -7,9 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgeser.sheet import Sheet
+from edgeser_export.words import counted
+
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
     from edgeser.pack import PackReport
     from edgeser_device.bench import Bench
@@ -24,12 +26,14 @@ def pack_lines(report: PackReport) -> str:
     ratio = f", 1/{found['ratio']:g} of the recordings that it replaces" if found["ratio"] else ""
     cost = ""
     if report.payload is not None:
+        seeds = counted(len(report.payload["seeds"]), "seed")
         cost = (
             f"items as bytes cost {100 * report.payload['uar_difference']:+.2f} points of UAR over"
-            f" {len(report.payload['seeds'])} seeds, {report.payload['agreement']:.1%} of the answers agree\n"
+            f" {seeds}, {report.payload['agreement']:.1%} of the answers agree\n"
         )
+    members = counted(len(report.members), "member")
     return (
-        f"{report.path}: {report.bytes:,} bytes for {report.target}, {len(report.members)} members{ratio}\n{cost}"
+        f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n{cost}"
         + (f"signed with key {report.signer}\n" if report.signer else "")
         + f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
         f"next, on the board: edgeser train-on-device {report.path.name} --out model"
@@ -52,11 +56,11 @@ def kit_table(kit: Kit, signature: str) -> Group:
     from rich.console import Group
     from rich.markdown import Markdown
 
-    members = _table("member", ">bytes", ">packed", title=f"{kit.path.name}  {kit.path.stat().st_size:,} bytes")
-    members.add_row("manifest.json", *[f"{len(kit.members['manifest.json']):,}"] * 2)
+    members = Sheet("member", ">bytes", ">packed", title=f"{kit.path.name}  {kit.path.stat().st_size:,} bytes")
+    members.add("manifest.json", *[f"{len(kit.members['manifest.json']):,}"] * 2)
     for name, entry in kit.manifest["members"].items():
-        members.add_row(name, f"{entry['bytes']:,}", f"{entry['packed_bytes']:,}")
-    about = _table("what", "value")
+        members.add(name, f"{entry['bytes']:,}", f"{entry['packed_bytes']:,}")
+    about = Sheet("", "")
     manifest = kit.manifest
     for name, value in (
         ("labels", ", ".join(kit.labels)),
@@ -70,16 +74,21 @@ def kit_table(kit: Kit, signature: str) -> Group:
         ("sha256", kit.sha256),
         ("signed", signature),
     ):
-        about.add_row(name, str(value))
+        about.add(name, str(value))
     return Group(members, about, Markdown(kit.card))
 
 
-def training_lines(result: Mapping[str, Any]) -> str:
-    """How long a training took, how much memory, how good."""
-    uar = "" if result["uar"] is None else f", UAR {result['uar']:.3f} on {result['test']['utterances']} recordings"
+def training_lines(result: Mapping[str, Any], model: str) -> str:
+    """How long a training took, how much memory, how good, and which ``model`` is there now."""
+    uar = ""
+    if result["uar"] is not None:
+        uar = f", UAR {result['uar']:.3f} on {counted(result['test']['utterances'], 'recording')}"
     memory = "" if result["peak_rss_mb"] is None else f", at most {result['peak_rss_mb']:.0f} MB"
+    packed = result["uar_packed"]
+    expected = "" if packed is None else f"the kit's maker measured UAR {packed:.3f} on unseen speakers\n"
     return (
-        f"{result['model']}: {result['steps']} steps in {result['seconds']:.1f} s{memory}{uar}\n"
+        f"{result['model']}: {counted(result['steps'], 'step')} in {result['seconds']:.1f} s,"
+        f" {result['total_seconds']:.1f} s in all{memory}{uar}\n{expected}{model}\n"
         f"{_personal_lines(result['personal'])}"
         f"next: edgeser predict {result['model']} FILE, edgeser bench {result['model']}"
     )
@@ -90,11 +99,22 @@ def _personal_lines(personal: Mapping[str, Any] | None) -> str:
     if personal is None:
         return ""
     trial, forgot = personal["trial"], personal["forgetting"]
+    left_out = f" ({len(personal['left_out'])} left out)" if personal["left_out"] else ""
     verdict = "installed, the model before it is kept" if personal["installed"] else "the old model stays"
     return (
-        f"your {personal['clips']} clips, each left out of a training in turn: loss {trial['before_loss']:.2f} before,"
-        f" {trial['after_loss']:.2f} after; UAR on the distilled set {forgot['before']:.3f} before,"
-        f" {forgot['after']:.3f} after; {verdict} ({personal['seconds']:.1f} s)\n"
+        f"your {personal['clips']} clips{left_out}, each left out of a training in turn: loss"
+        f" {trial['before_loss']:.2f} before, {trial['after_loss']:.2f} after; UAR on the distilled set"
+        f" {forgot['before']:.3f} before, {forgot['after']:.3f} after; {verdict} ({personal['seconds']:.1f} s)\n"
+        + _emotion_lines(trial["emotions"])
+    )
+
+
+def _emotion_lines(emotions: Mapping[str, Mapping[str, int]]) -> str:
+    """How many clips of each emotion were right, each judged by a training without it."""
+    width = max(map(len, emotions))
+    return "".join(
+        f"  {label:<{width}}  right before {right['before']} of {right['clips']}, after {right['after']}\n"
+        for label, right in emotions.items()
     )
 
 
@@ -107,9 +127,9 @@ def print_predictions(rows: Sequence[Prediction], labels: Sequence[str], as_csv:
         return
     from edgeser.commands.common import print_rich
 
-    table = _table("file", "emotion", *(f">{name}" for name in labels))
+    table = Sheet("file", "emotion", *(f">{name}" for name in labels))
     for row in rows:
-        table.add_row(str(row.file), row.emotion, *(f"{row.probabilities[name]:.2f}" for name in labels))
+        table.add(str(row.file), row.emotion, *(f"{row.probabilities[name]:.2f}" for name in labels))
     print_rich(table)
 
 
@@ -117,78 +137,61 @@ def bench_table(bench: Bench) -> Group:
     """The machine, then one row a measurement."""
     from rich.console import Group
 
+    from edgeser_device.machine import machine_words
+
     machine = bench.machine
-    place = f"{machine['model']}, {machine['cpu']}, {machine['cores']} cores"
-    title = f"{place}, {machine['system']}, Python {machine['python']}"
-    table = _table(
-        "format",
-        "runtime",
-        ">threads",
-        ">front-end",
-        ">p50",
-        ">p95",
-        ">load",
-        ">MB",
-        ">bytes",
-        ">UAR",
-        title=title,
-    )
+    columns = ("file", "runtime", ">threads", ">front-end", ">p50", ">p95", ">load", ">MB", ">bytes", ">UAR")
+    table = Sheet(*columns, title=f"{machine_words(machine)}, {machine['system']}, Python {machine['python']}")
     for row in bench.results:
         times = (f"{row[key]:.2f}" for key in ("frontend_ms_p50", "model_ms_p50", "p95"))
         uar = "-" if row["uar"] is None else f"{row['uar']:.3f}"
         memory = "-" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.0f}"
         size, load = f"{row['bytes']:,}", f"{row['rtf']:.2%}"
-        table.add_row(row["format"], row["runtime"], str(row["threads"]), *times, load, memory, size, uar)
-    missing = [f"not measured: {row['format']} in {row['runtime']}: {row['reason']}" for row in bench.skipped]
+        file = f"{row['format']} {row['precision']}"
+        table.add(file, row["runtime"], str(row["threads"]), *times, load, memory, size, uar)
+    missing = [
+        f"not measured: {row['format']} {row['precision']} in {row['runtime']}: {row['reason']}"
+        for row in bench.skipped
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     legend = "ms: front-end for a second of sound, model for a window of three; load: share of one second of sound"
-    chosen = bench.recommended
-    advice = "" if chosen is None else f"use {chosen['format']} in {chosen['runtime']}, {chosen['threads']} threads"
+    chosen, advice = bench.recommended, ""
+    if chosen is not None:
+        file = f"{chosen['format']} {chosen['precision']}"
+        advice = f"use {file} in {chosen['runtime']}, {counted(chosen['threads'], 'thread')}"
     return Group(table, legend, versions, *missing, *([advice] if advice else []))
 
 
-def status_table(state: Mapping[str, Any]) -> Table:
+def status_table(state: Mapping[str, Any]) -> Sheet:
     """What is installed on this board, a line each."""
-    table = _table("what", "found", title=str(state["folder"]))
+    table = Sheet("", "", title=str(state["folder"]))
     rows = {name: state.get(name) for name in ("slot", "kit", "target", "trained", "steps")}
     rows |= {"UAR": _uar_words(state)} | {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
     for name, value in rows.items():
-        table.add_row(name, "-" if value is None else str(value))
+        table.add(name, "-" if value is None else str(value))
     for name, version in state["packages"].items():
-        table.add_row(name, version)
+        table.add(name, version)
     return table
 
 
 def _uar_words(state: Mapping[str, Any]) -> str | None:
     """What was measured here, else what the kit says; each named as such."""
     if state["uar"] is not None:
-        on = state["uar_on"]
-        return f"{state['uar']:.3f}, measured here: {on['corpus']} ({on['part']}), {on['utterances']} recordings"
+        on, many = state["uar_on"], counted(state["uar_on"]["utterances"], "recording")
+        return f"{state['uar']:.3f}, measured here: {on['corpus']} ({on['part']}), {many}"
     packed = state["uar_packed"]
     return None if packed is None else f"{packed:.3f} when packed, on the host; not measured here"
 
 
-def doctor_table(diagnosis: Diagnosis) -> Table:
+def doctor_table(diagnosis: Diagnosis) -> Sheet:
     """A tick or a cross a check, and what to do."""
     from rich.text import Text
 
-    table = _table("", "check", "found", "what to do")
+    table = Sheet("", "check", "found", "what to do")
     for check in diagnosis.checks:
         sign, style = ("✓", "green") if check.ok else ("✗", "red") if check.required else ("!", "yellow")
         mark = Text(sign, style)
-        table.add_row(mark, check.name, check.found, check.hint)
-    return table
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    """A plain table; ``>`` before a name aligns its column to the right."""
-    from rich.table import Table
-
-    table = Table(
-        title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True, title_style="bold"
-    )
-    for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        table.add(mark, check.name, check.found, check.hint)
     return table
 
 

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeser.corpora.cards import UNSTATED
+from edgeser.corpora.cards import UNSTATED, tidy_card
 from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, Skipped, SpeakerParts, Utterance
-from edgeser.corpora.emotions import plain_name
+from edgeser.corpora.emotions import read_label
 from edgeser.corpora.errors import EmptyCorpus, UnknownSpeaker, UnreadableLabels, WrongCorpus
-from edgeser.corpora.scan import make_corpus, need_folder
+from edgeser.corpora.scan import find_path, make_corpus, need_folder, one_spelling
 from edgeser_export.errors import MissingExtra
+from edgeser_export.text import require_text
 
 HEADER = "db.yaml"
 LAYOUT = "db.yaml with a column 'emotion' and a column 'speaker' over whole files, and the recordings beside it"
@@ -43,25 +44,27 @@ def load(folder: Path) -> Corpus:
 
 
 def _read(root: Path, database: Any) -> Corpus:
-    emotions = _emotions(root, database)
-    speakers = _column(database, "speaker")
+    emotions, written = _emotions(root, database), _column(database, "speaker")
+    tidied = {name: require_text(speaker, f"{root}, {name}, speaker") for name, speaker in written.items()}
+    people, remarks = one_spelling(tidied.values())
+    speakers = {name: people[speaker] for name, speaker in tidied.items()}
     utterances: list[Utterance] = []
     skipped: list[Skipped] = []
     for name, emotion in emotions.items():
-        path = Path(name) if Path(name).is_absolute() else root / name
+        path = find_path(root, name)
         if not emotion:
-            skipped.append(Skipped(path, "no emotion"))
-        elif not path.is_file():
-            skipped.append(Skipped(path, "the recording is not on this disk"))
-        elif name not in speakers:
+            skipped.append(Skipped(path or root / name, "no emotion"))
+        elif path is None:
+            skipped.append(Skipped(root / name, "the recording is not on this disk"))
+        elif not speakers.get(name):
             raise UnknownSpeaker(f"{root}, {name}", "give the database a column 'speaker' over the same files")
         else:
-            speaker = speakers[name]
-            utterances.append(Utterance(path, plain_name(emotion), speaker, _sex(database, speaker)))
+            label = read_label(emotion, f"{root}, {name}")
+            utterances.append(Utterance(path, label, speakers[name], _sex(database, written[name])))
     if not utterances:
         raise EmptyCorpus(root, LAYOUT)
     splits = _official(database, speakers)
-    return make_corpus("audformat", root, utterances, _card(database), splits, skipped)
+    return make_corpus("audformat", root, utterances, _card(root, database), splits, skipped, remarks)
 
 
 def _root(folder: Path) -> Path:
@@ -133,8 +136,8 @@ def _official(database: Any, speakers: dict[str, str]) -> Mapping[str, SpeakerPa
     return {"official": SpeakerParts(tuple(sorted(dev)), tuple(sorted(test)))}
 
 
-def _card(database: Any) -> Card:
-    return dataclasses.replace(
+def _card(root: Path, database: Any) -> Card:
+    card = dataclasses.replace(
         UNSTATED,
         title=str(database.name),
         language=", ".join(database.languages) or UNSTATED.language,
@@ -145,6 +148,7 @@ def _card(database: Any) -> Card:
         consent="not stated by the database",
         notes=str(database.description or ""),
     )
+    return tidy_card(card, root / HEADER)
 
 
 FORMAT = CorpusFormat("audformat", LAYOUT, (), UNSTATED, load)

@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from edgeser.corpora.corpus import Card, Kind
 from edgeser.corpora.errors import UnreadableLabels
+from edgeser_export.text import fault_of, require_text, tidy
 
 FILE_NAME = "card.toml"
 
@@ -37,10 +38,12 @@ def read_card(folder: Path) -> Card:
 
     Raises:
         UnreadableLabels: It is not TOML, has an unknown key, or a value that is no text.
+        TextError: A text holds signs that cannot be shown, or is too long.
     """
     path = folder / FILE_NAME
     if not path.is_file():
-        return dataclasses.replace(UNSTATED, title=folder.resolve().name or UNSTATED.title)
+        name = tidy(folder.resolve().name)
+        return dataclasses.replace(UNSTATED, title=UNSTATED.title if not name or fault_of(name) else name)
     try:
         stated: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -53,4 +56,16 @@ def read_card(folder: Path) -> Card:
             raise UnreadableLabels(path, f"{key} must be text, not {value!r}")
     if stated.get("kind", "unknown") not in get_args(Kind):
         raise UnreadableLabels(path, f"kind is {stated['kind']!r}; known: {', '.join(get_args(Kind))}")
-    return dataclasses.replace(UNSTATED, **stated)
+    return tidy_card(dataclasses.replace(UNSTATED, **stated), path)
+
+
+def tidy_card(card: Card, path: Path) -> Card:
+    """Return a card whose texts a kit can carry, each in one line.
+
+    Raises:
+        TextError: A text holds signs that cannot be shown, or is too long.
+    """
+    texts: dict[str, Any] = {
+        key: value and require_text(value, f"{path}, {key}") for key, value in card.describe().items()
+    }
+    return dataclasses.replace(card, **texts)

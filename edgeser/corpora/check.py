@@ -1,17 +1,17 @@
 """Look at a corpus before hours are spent on it.
 
-    report = check_corpus(corpus, make_split(corpus))
+    report = check_corpus(corpus, make_split(corpus), refusal(corpus, None, Workers(2)))
     report.passed, report.findings
 
-The check decodes every recording as it is, before the reader mixes channels and resamples, and no bad one
-stops it.
+Every recording is read by the reader that distill and predict use, and no bad one stops the check. Whether it passes
+is what :func:`edgeser.distill.pipeline.refusal` says: distill itself, asked for one item a class. A recording that
+cannot be read is left out by distill, and so is no error by itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeser.corpora.corpus import Corpus, Utterance
-from edgeser.corpora.splits import PARTS, Split
-from edgeser_export.errors import MissingExtra
+from edgeser.corpora.corpus import Corpus, conflicts_of
+from edgeser.corpora.splits import Split
+from edgeser_export.errors import EdgeserError, MissingExtra
 
 SILENT_DBFS = -60.0
 """A recording whose largest sample lies under this level is silent."""
@@ -42,7 +42,7 @@ class Facts:
 
     path: Path
     problem: str | None = None
-    """Why it cannot be decoded; then the other facts are empty."""
+    """Why the reader refuses it; then the other facts are empty."""
     sha256: str = ""
     decoded_sha256: str = ""
     """Hash of rate, channels and decoded samples: equal for a WAV file and its FLAC copy."""
@@ -50,9 +50,15 @@ class Facts:
     rate: int = 0
     channels: int = 0
     subtype: str = ""
-    finite: bool = True
     silent: bool = False
+    """Whether the sound that the reader makes of it is silent."""
     clipped: bool = False
+    used: tuple[int, ...] = ()
+    """The channels that the reader averages, counted from 1; empty for all of them."""
+    offset: float = 0.0
+    """The constant that the reader subtracts, full scale 1.0."""
+    cut: str | None = None
+    """What the file lacks of what its header states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +90,18 @@ class CheckReport:
     channels: dict[str, int]
     subtypes: dict[str, int]
     findings: tuple[Finding, ...]
+    refusal: str | None
+    """Why distill refuses the corpus."""
 
     @property
     def passed(self) -> bool:
-        """Whether there is no error; warnings do not count."""
-        return all(finding.severity != "error" for finding in self.findings)
+        """Whether distill accepts the corpus; warnings do not count."""
+        return self.refusal is None
+
+    @property
+    def headline(self) -> str:
+        """The outcome in a sentence."""
+        return f"distill refuses this corpus: {self.refusal}" if self.refusal else "distill accepts this corpus"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as a JSON-able mapping."""
@@ -98,6 +111,7 @@ class CheckReport:
 def check_corpus(
     corpus: Corpus,
     split: Split | None = None,
+    refusal: EdgeserError | None = None,
     *,
     n_jobs: int = -1,
     progress: Callable[[int, int], None] | None = None,
@@ -107,6 +121,7 @@ def check_corpus(
     Args:
         corpus: Any corpus.
         split: The split to report; None where the corpus cannot be split.
+        refusal: Why distill refuses the corpus; None where it accepts it.
         n_jobs: Threads; -1 for one a core.
         progress: Called with recordings done and recordings in all.
 
@@ -126,42 +141,35 @@ def check_corpus(
         facts.append(found)
         if progress is not None:
             progress(number, len(paths))
-    return _report(corpus, split, facts)
+    return _report(corpus, split, refusal, facts)
 
 
 def inspect(path: Path) -> Facts:
-    """Decode one recording; a bad one becomes facts with a problem, never an error."""
+    """Read one recording; one that the reader refuses becomes facts with a problem, never an error."""
     import numpy as np
-    import soundfile
+
+    from edgeser_device.audio import decode, recording_bytes
+    from edgeser_device.errors import AudioError
 
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Facts(path, problem=f"cannot be read: {error.strerror or error}")
-    sha256 = hashlib.sha256(data).hexdigest()
-    if not data:
-        return Facts(path, problem="empty (0 bytes)", sha256=sha256)
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate, channels, subtype = file.samplerate, file.channels, f"{file.format} {file.subtype}"
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
-        return Facts(path, problem=f"cannot be decoded: {error}".replace("\n", " "), sha256=sha256)
-    if samples.shape[0] == 0:
-        return Facts(path, problem="holds no samples", sha256=sha256)
-    finite = bool(np.isfinite(samples).all())
-    level = np.abs(np.nan_to_num(samples)).max(axis=1)
+        data, decoded = recording_bytes(path), decode(path)
+    except AudioError as error:
+        return Facts(path, problem=f"{error.message.removeprefix(f'{path} ')}; {error.hint}")
+    samples = np.concatenate(decoded.pieces)
+    channels = samples.shape[1]
     return Facts(
         path,
-        sha256=sha256,
-        decoded_sha256=hashlib.sha256(f"{rate}/{channels}/".encode() + samples.tobytes()).hexdigest(),
-        duration_s=len(samples) / rate,
-        rate=rate,
+        sha256=hashlib.sha256(data).hexdigest(),
+        decoded_sha256=hashlib.sha256(f"{decoded.rate}/{channels}/".encode() + samples.tobytes()).hexdigest(),
+        duration_s=len(samples) / decoded.rate,
+        rate=decoded.rate,
         channels=channels,
-        subtype=subtype,
-        finite=finite,
-        silent=bool(level.max() < 10 ** (SILENT_DBFS / 20)),
-        clipped=_runs(level >= FULL_SCALE) >= CLIPPED_RUNS,
+        subtype=decoded.form,
+        silent=bool(np.abs(decoded.mono).max() < 10 ** (SILENT_DBFS / 20)),
+        clipped=_runs(np.abs(samples).max(axis=1) >= FULL_SCALE) >= CLIPPED_RUNS,
+        used=() if decoded.mixdown.channels is None else tuple((decoded.mixdown.channels + 1).tolist()),
+        offset=float(decoded.mixdown.offset),
+        cut=decoded.cut,
     )
 
 
@@ -173,16 +181,18 @@ def _runs(at_full_scale: Any) -> int:
     return int(np.sum(edges[1::2] - edges[::2] >= CLIPPED_RUN))
 
 
-def _report(corpus: Corpus, split: Split | None, facts: list[Facts]) -> CheckReport:
+def _report(corpus: Corpus, split: Split | None, refusal: EdgeserError | None, facts: list[Facts]) -> CheckReport:
     decoded = [found for found in facts if found.problem is None]
     speakers: dict[str, Counter[str]] = defaultdict(Counter)
     for utterance in corpus.utterances:
         speakers[utterance.speaker][utterance.emotion] += 1
     findings = (
+        *([Finding("refused", "error", (), f"{refusal.message}; to do: {refusal.hint}")] if refusal else []),
+        *(Finding("reading", "warning", (), remark) for remark in corpus.remarks),
         *_defects(corpus, facts),
-        *_duplicates(corpus, split, decoded),
-        *_shared_speakers(split),
+        *_duplicates(corpus, refusal, decoded),
         *_uneven(decoded),
+        *_offsets(corpus, decoded),
     )
     return CheckReport(
         corpus=corpus.name,
@@ -197,6 +207,7 @@ def _report(corpus: Corpus, split: Split | None, facts: list[Facts]) -> CheckRep
         channels=_counted(str(found.channels) for found in decoded),
         subtypes=_counted(found.subtype for found in decoded),
         findings=findings,
+        refusal=refusal.message if refusal else None,
     )
 
 
@@ -211,34 +222,33 @@ def _durations(seconds: list[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def _relative(corpus: Corpus, path: Path) -> str:
-    return path.relative_to(corpus.folder).as_posix() if path.is_relative_to(corpus.folder) else str(path)
-
-
 def _defects(corpus: Corpus, facts: list[Facts]) -> list[Finding]:
-    def finding(kind: str, severity: Severity, found: Facts, detail: str) -> Finding:
-        return Finding(kind, severity, (_relative(corpus, found.path),), detail)
+    def finding(kind: str, found: Facts, detail: str) -> Finding:
+        return Finding(kind, "warning", (corpus.below(found.path),), detail)
 
     findings: list[Finding] = []
     for found in facts:
         if found.problem is not None:
-            findings.append(finding("unreadable", "error", found, found.problem))
+            findings.append(finding("unreadable", found, f"{found.problem}; distill leaves it out"))
             continue
-        if not found.finite:
-            findings.append(finding("not finite", "error", found, "holds NaN or infinity"))
+        if found.cut:
+            findings.append(finding("cut", found, found.cut))
+        if found.used:
+            which = ", ".join(map(str, found.used))
+            detail = f"only channel {which} of {found.channels} is used: others are silent or cancel it"
+            findings.append(finding("channels", found, detail))
         if found.silent:
-            findings.append(finding("silent", "warning", found, f"no sample above {SILENT_DBFS:.0f} dBFS"))
+            findings.append(finding("silent", found, f"no sample above {SILENT_DBFS:.0f} dBFS"))
         if found.clipped:
-            findings.append(finding("clipped", "warning", found, "runs of samples at full scale"))
+            findings.append(finding("clipped", found, "runs of samples at full scale"))
         if found.duration_s < SHORTEST_S:
-            findings.append(finding("too short", "warning", found, f"{found.duration_s:.3f} s"))
+            findings.append(finding("too short", found, f"{found.duration_s:.3f} s"))
     return findings
 
 
-def _duplicates(corpus: Corpus, split: Split | None, decoded: list[Facts]) -> list[Finding]:
-    """Report groups of equal recordings: an error when they carry two labels, two speakers or two parts."""
+def _duplicates(corpus: Corpus, refusal: EdgeserError | None, decoded: list[Facts]) -> list[Finding]:
+    """Report groups of equal recordings; distill refuses those that carry two emotions or two speakers."""
     by_path = {utterance.path: utterance for utterance in corpus.utterances}
-    part_of = {utterance.path: part for part in PARTS for utterance in split.part(part)} if split else {}
     groups: dict[str, list[Facts]] = defaultdict(list)
     for found in decoded:
         if not found.silent:  # digital silence equals itself, and is reported as silence
@@ -247,46 +257,14 @@ def _duplicates(corpus: Corpus, split: Split | None, decoded: list[Facts]) -> li
     for group in groups.values():
         if len(group) < 2:
             continue
-        utterances = [by_path[found.path] for found in group]
         same_bytes = len({found.sha256 for found in group}) == 1
-        conflicts = _conflicts(utterances, {part_of.get(found.path, "") for found in group})
+        conflicts = conflicts_of([by_path[found.path] for found in group])
         detail = "byte for byte the same" if same_bytes else "the same samples in different files"
         if conflicts:
             detail += f", but with different {' and '.join(conflicts)}"
-        paths = tuple(_relative(corpus, found.path) for found in group)
-        findings.append(Finding("duplicate", "error" if conflicts else "warning", paths, detail))
+        paths = tuple(corpus.below(found.path) for found in group)
+        findings.append(Finding("duplicate", "error" if conflicts and refusal else "warning", paths, detail))
     return findings
-
-
-def _conflicts(utterances: list[Utterance], parts: set[str]) -> list[str]:
-    conflicts = []
-    if len({utterance.emotion for utterance in utterances}) > 1:
-        conflicts.append("emotions")
-    if len({utterance.speaker for utterance in utterances}) > 1:
-        conflicts.append("speakers")
-    if len(parts) > 1:
-        conflicts.append("parts of the split")
-    return conflicts
-
-
-def _shared_speakers(split: Split | None) -> list[Finding]:
-    """Report names that differ in case or spacing only: probably one person in two parts."""
-    if split is None:
-        return []
-    parts: dict[str, dict[str, str]] = defaultdict(dict)
-    for part in PARTS:
-        for utterance in split.part(part):
-            parts["".join(utterance.speaker.casefold().split())][utterance.speaker] = part
-    return [
-        Finding(
-            "shared speaker",
-            "error",
-            (),
-            f"probably one person: {', '.join(f'{n!r} in {p}' for n, p in names.items())}",
-        )
-        for names in parts.values()
-        if len(set(names.values())) > 1
-    ]
 
 
 def _uneven(decoded: list[Facts]) -> list[Finding]:
@@ -296,3 +274,13 @@ def _uneven(decoded: list[Facts]) -> list[Finding]:
         return []
     listed = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(rates.items()))
     return [Finding("mixed rates", "warning", (), listed)]
+
+
+def _offsets(corpus: Corpus, decoded: list[Facts]) -> list[Finding]:
+    """Report constants in the sound in one finding: a microphone adds one to all that it records."""
+    shifted = [found for found in decoded if found.offset]
+    if not shifted:
+        return []
+    most = max(abs(found.offset) for found in shifted)
+    paths = tuple(corpus.below(found.path) for found in shifted)
+    return [Finding("offset", "warning", paths, f"a constant of up to {most:.2%} of full scale is subtracted")]

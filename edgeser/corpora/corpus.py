@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -81,11 +81,17 @@ class Corpus:
     splits: Mapping[str, SpeakerParts] = field(default_factory=lambda: MappingProxyType({}))
     """Named splits with fixed speaker lists: quick, official, fold:1 ..."""
     skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What a loader took otherwise than it is written, or could not be sure of, a sentence each."""
 
     @property
     def ignored(self) -> int:
         """The number of recordings that were left out."""
         return len(self.skipped)
+
+    def below(self, path: Path) -> str:
+        """Return a recording's path below the corpus's folder."""
+        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -128,3 +134,9 @@ class CorpusFormat:
 def sorted_labels(utterances: tuple[Utterance, ...]) -> tuple[str, ...]:
     """Return the emotions that occur, in alphabetical order."""
     return tuple(sorted({utterance.emotion for utterance in utterances}))
+
+
+def conflicts_of(copies: Collection[Utterance]) -> list[str]:
+    """Return what differs between copies of one recording and must not: emotions, speakers, or both."""
+    words = {"emotions": {one.emotion for one in copies}, "speakers": {one.speaker for one in copies}}
+    return [word for word, values in words.items() if len(values) > 1]

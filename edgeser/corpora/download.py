@@ -10,17 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import stat
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 
-from edgeser.corpora.archive import unpack
-from edgeser.corpora.errors import ChecksumMismatch, CorpusError, FolderInUse, IncompleteCorpus, NotDownloadable
+from edgeser.corpora.errors import (
+    ChecksumMismatch,
+    CorpusError,
+    FolderInUse,
+    IncompleteCorpus,
+    NotDownloadable,
+    UnsafeArchive,
+)
 from edgeser.corpora.fetch import fetch_file
 from edgeser.corpora.table import CORPORA, load_corpus
 from edgeser_export.errors import StorageError
 from edgeser_export.files import new_folder
+from edgeser_export.home import expand
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and the bytes in all, None where the server does not say."""
@@ -40,13 +51,6 @@ class Source:
     algorithm: str | None
     """The checksum that the publisher states; None where there is none."""
     checksum: str | None
-
-    @property
-    def verified_by(self) -> str:
-        """Say in words what shows that the archive is the right one."""
-        if self.algorithm:
-            return f"{self.algorithm} {self.checksum}"
-        return f"checksum not published: verified by file count ({self.utterances}) and grammar of the names"
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
@@ -99,8 +103,8 @@ def download(name: str, folder: Path, *, base_url: str | None = None, progress: 
     source = SOURCES.get(name)
     if source is None:
         raise NotDownloadable(name, _access(name))
-    folder = folder.expanduser()
-    if _is_complete(name, folder, source):
+    folder = expand(folder)
+    if _utterances(name, folder) == source.utterances:
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FolderInUse(folder)
@@ -113,7 +117,8 @@ def download(name: str, folder: Path, *, base_url: str | None = None, progress: 
     try:
         with new_folder(folder) as draft:
             unpack(archive, draft)
-            _need_complete(name, draft, source)
+            if (found := _utterances(name, draft)) != source.utterances:
+                raise IncompleteCorpus(name, found, source.utterances)
     except CorpusError:
         archive.unlink(missing_ok=True)  # whole and yet wrong: going on from it would not help
         raise
@@ -127,20 +132,12 @@ def _access(name: str) -> str:
     return CORPORA[name].card.access
 
 
-def _is_complete(name: str, folder: Path, source: Source) -> bool:
+def _utterances(name: str, folder: Path) -> int:
+    """How many utterances of a corpus a folder holds; 0 for a folder that is none."""
     try:
-        return len(load_corpus(name, folder).utterances) == source.utterances
+        return len(load_corpus(name, folder).utterances)
     except CorpusError:
-        return False
-
-
-def _need_complete(name: str, folder: Path, source: Source) -> None:
-    try:
-        found = len(load_corpus(name, folder).utterances)
-    except CorpusError:
-        found = 0
-    if found != source.utterances:
-        raise IncompleteCorpus(name, found, source.utterances)
+        return 0
 
 
 def _need_space(folder: Path, source: Source) -> None:
@@ -159,10 +156,48 @@ def _need_space(folder: Path, source: Source) -> None:
 
 
 def _verify(address: str, archive: Path, algorithm: str, expected: str) -> None:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
     with archive.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        digest = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
     if digest.hexdigest() != expected:
         archive.unlink()
         raise ChecksumMismatch(address, algorithm, expected, digest.hexdigest())
+
+
+# Unpacking what a stranger made: nothing leaves the folder, nothing fills the disk ---------------------------------
+
+LARGEST = 8 * 1024**3
+"""Bytes after unpacking; the largest corpus here has under one."""
+LARGEST_RATIO = 50
+"""Unpacked size over packed size; recordings reach about ten at most."""
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack every file of ``archive`` into ``folder``.
+
+    Raises:
+        UnsafeArchive: It is no ZIP archive, is damaged or encrypted, holds a link, names a path outside ``folder``, or
+            would unpack to far more than it is large.
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            _check(archive, file.infolist())
+            file.extractall(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UnsafeArchive(archive.name, f"cannot be unpacked ({error})") from error
+
+
+def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    if len({member.filename for member in members}) < len(members):
+        raise UnsafeArchive(archive.name, "cannot be unpacked (it holds two files of one name)")
+    for member in members:
+        name = member.filename
+        windows = PureWindowsPath(name)
+        if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts or "\0" in name:
+            raise UnsafeArchive(archive.name, f"{name!r} would be written outside the folder")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise UnsafeArchive(archive.name, f"{name!r} is a link")
+        if member.flag_bits & 0x1:
+            raise UnsafeArchive(archive.name, f"{name!r} is encrypted")
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > min(LARGEST, LARGEST_RATIO * max(archive.stat().st_size, 1 << 20)):
+        raise UnsafeArchive(archive.name, f"would unpack to {unpacked / 1e6:.0f} MB")

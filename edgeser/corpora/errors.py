@@ -6,10 +6,12 @@ Every class composes its own message (what was wrong, and where) and hint (what 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from edgeser_export.errors import EdgeserError
+from edgeser_export.words import counted
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -51,10 +53,12 @@ class CorpusNotFound(CorpusError, FileNotFoundError):
 
 
 class EmptyCorpus(CorpusError):
-    """A folder holds no recording at all."""
+    """A folder holds no recording that is read."""
 
-    def __init__(self, folder: Path, layout: str) -> None:
-        super().__init__(f"{folder} holds no recording (.wav, .flac, .mp3 or .ogg)", f"expected: {layout}")
+    def __init__(self, folder: Path, layout: str, left_out: Iterable[str] = ()) -> None:
+        others = "".join(f"; {count} left out: {reason}" for reason, count in sorted(Counter(left_out).items()))
+        super().__init__(f"{folder} holds no recording{others}", f"expected: {layout}")
+        self.folder, self.layout = folder, layout
 
 
 class WrongCorpus(CorpusError):
@@ -113,12 +117,44 @@ class UnknownSpeaker(CorpusError):
         super().__init__(f"{where}: nothing says who speaks, so training and test could share a voice", way_out)
 
 
+class UnclearLayout(CorpusError):
+    """It is not clear which folders are the emotions, so a recogniser of people could be trained."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(
+            f"{folder}: {what}",
+            "make it EMOTION/SPEAKER/..., or list it in a manifest (--corpus manifest), or name classes of your own in "
+            "labels.txt there, one a line",
+        )
+
+
+class TooManyClasses(CorpusError):
+    """A corpus has more classes than a kit can have."""
+
+    def __init__(self, corpus: str, count: int, most: int) -> None:
+        super().__init__(
+            f"corpus {corpus!r} has {count} classes, more than {most}",
+            "check that the labels are emotions, and not names of people or recordings",
+        )
+
+
 class OneClassOnly(CorpusError):
     """All utterances carry the same label, so there is nothing to tell apart."""
 
     def __init__(self, corpus: str, label: str) -> None:
         super().__init__(
             f"corpus {corpus!r} has one class only ({label})", "add recordings of at least one other emotion"
+        )
+
+
+class ConflictingCopies(CorpusError):
+    """One recording occurs with two emotions or two speakers, or in two parts of a split."""
+
+    def __init__(self, paths: Iterable[str], conflicts: Iterable[str], others: int) -> None:
+        more = f", and so are {others} other groups of recordings" if others else ""
+        super().__init__(
+            f"one recording with different {' and '.join(conflicts)}: {_listed(paths)}{more}",
+            "remove the wrong copies, or give all copies one emotion and one speaker",
         )
 
 
@@ -154,7 +190,7 @@ class MissingClass(SplitError):
     def __init__(self, corpus: str, split: str, part: str, label: str, speakers: int) -> None:
         super().__init__(
             f"split {split!r} of corpus {corpus!r} has no {label} in its {part} part "
-            f"({speakers} speaker(s) say {label} in all)",
+            f"({label} is said by {counted(speakers, 'speaker')} in all)",
             f"choose another --split, or give {label} at least three speakers",
         )
 

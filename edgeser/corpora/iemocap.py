@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, Skipped, SpeakerParts, Spoken, Utterance
 from edgeser.corpora.errors import EmptyCorpus, UnreadableLabels, WrongCorpus
-from edgeser.corpora.scan import find_audio, find_files, make_corpus, need_folder
+from edgeser.corpora.scan import make_corpus, need_folder
+from edgeser_device.recordings import find_audio, find_files
 
 NAME = re.compile(r"Ses0([1-5])[FM]_(?:impro|script)\w*_([FM])\d{3}")
 LABEL_FILE = re.compile(r"Ses0[1-5]\w*\.txt")

@@ -16,10 +16,10 @@ from types import MappingProxyType
 
 from edgeser.corpora.cards import UNSTATED, read_card
 from edgeser.corpora.corpus import Corpus, CorpusFormat, SpeakerParts, Utterance
-from edgeser.corpora.emotions import EMOTIONS, plain_name
-from edgeser.corpora.errors import CorpusNotFound, SpeakerLeak, UnknownLabel, UnknownSpeaker, UnreadableLabels
-from edgeser.corpora.rows import Row, read_rows, read_sex
-from edgeser.corpora.scan import make_corpus
+from edgeser.corpora.emotions import EMOTIONS, read_label
+from edgeser.corpora.errors import CorpusNotFound, SpeakerLeak, UnknownLabel, UnreadableLabels
+from edgeser.corpora.rows import Row, read_rows, read_sex, read_speaker
+from edgeser.corpora.scan import find_path, make_corpus, one_spelling
 
 COLUMNS = ("path", "emotion", "speaker")
 FILE_NAMES = ("manifest.csv", "manifest.jsonl")
@@ -39,6 +39,7 @@ def load(place: Path) -> Corpus:
         MissingColumns: path, emotion or speaker is absent.
         UnknownLabel: An emotion is empty, or neither known nor declared.
         UnknownSpeaker: A speaker is empty.
+        TextError: A label or a speaker is text that no kit can carry.
         SpeakerLeak: The column ``split`` puts a speaker into two parts.
     """
     path = _find_manifest(place)
@@ -51,7 +52,8 @@ def load(place: Path) -> Corpus:
         if utterance.path in utterances:
             raise UnreadableLabels(path, f"line {row.number} names {row.cells['path']!r} again")
         utterances[utterance.path] = utterance
-    return make_corpus("manifest", folder, utterances.values(), read_card(folder), _official(path, rows))
+    official = _official(path, rows, [utterance.speaker for utterance in utterances.values()])
+    return make_corpus("manifest", folder, utterances.values(), read_card(folder), official)
 
 
 def declared_labels(path: Path) -> tuple[str, ...]:
@@ -62,8 +64,8 @@ def declared_labels(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableLabels(path, f"cannot be read ({error})") from error
-    names = (line.partition("#")[0].strip() for line in lines)
-    return tuple(plain_name(name) for name in names if name)
+    names = enumerate((line.partition("#")[0].strip() for line in lines), start=1)
+    return tuple(read_label(name, f"{path}, line {number}") for number, name in names if name)
 
 
 def _find_manifest(place: Path) -> Path:
@@ -80,28 +82,29 @@ def _find_manifest(place: Path) -> Path:
 
 def _utterance(path: Path, row: Row, known: tuple[str, ...]) -> Utterance:
     cells = row.cells
-    emotion = plain_name(cells.get("emotion", ""))
+    written = cells.get("emotion", "")
+    emotion = read_label(written, row.where(path)) if written else ""
     if emotion not in known:
         raise UnknownLabel(row.where(path), emotion, known, path.parent / LABELS_FILE)
-    if not cells.get("speaker"):
-        raise UnknownSpeaker(row.where(path), "fill the column speaker; one person has one name over all rows")
-    recording = path.parent / cells["path"]
-    if not cells["path"] or not recording.is_file():
-        raise UnreadableLabels(path, f"line {row.number}: there is no recording {recording}")
-    return Utterance(recording, emotion, cells["speaker"], read_sex(path, row), cells.get("session") or None)
+    speaker = read_speaker(path, row)
+    recording = find_path(path.parent, cells["path"])
+    if recording is None:
+        raise UnreadableLabels(path, f"line {row.number}: there is no recording {path.parent / cells['path']}")
+    return Utterance(recording, emotion, speaker, read_sex(path, row), cells.get("session") or None)
 
 
-def _official(path: Path, rows: tuple[Row, ...]) -> Mapping[str, SpeakerParts]:
-    """Read the column ``split``, where there is one."""
+def _official(path: Path, rows: tuple[Row, ...], names: list[str]) -> Mapping[str, SpeakerParts]:
+    """Read the column ``split``, where there is one; the names are the speakers of the rows."""
     words = [row.cells.get("split", "").lower() for row in rows]
     if not any(words):
         return {}
+    people, _ = one_spelling(names)
     speakers: dict[str, set[str]] = {"train": set(), "dev": set(), "test": set()}
-    for row, word in zip(rows, words, strict=True):
+    for row, word, name in zip(rows, words, names, strict=True):
         part = PART_OF_WORD.get(word)
         if part is None:
             raise UnreadableLabels(path, f"line {row.number}: split is {word!r}; known: train, dev, test")
-        speakers[part].add(row.cells["speaker"])
+        speakers[part].add(people[name])
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         shared = speakers[first] & speakers[second]
         if shared:

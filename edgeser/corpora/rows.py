@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeser.corpora.errors import MissingColumns, UnreadableLabels
+from edgeser.corpora.errors import MissingColumns, UnknownSpeaker, UnreadableLabels
+from edgeser_export.text import require_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Row:
 def read_rows(path: Path, needed: Iterable[str]) -> tuple[Row, ...]:
     """Read a table; the first character that is no space decides between JSON Lines and CSV.
 
-    Columns of a CSV file are parted by a comma, a semicolon or a tab, whichever the header line has most of.
+    Columns of a CSV file are parted by a comma, a semicolon or a tab, whichever the header line has most of, or by what
+    a line such as ``sep=;`` before the header line says, which spreadsheets write.
 
     Raises:
         UnreadableLabels: The file is not UTF-8, is empty, or a line is broken.
@@ -49,8 +52,11 @@ def read_rows(path: Path, needed: Iterable[str]) -> tuple[Row, ...]:
 
 
 def _csv_rows(path: Path, text: str, needed: tuple[str, ...]) -> tuple[Row, ...]:
-    header = text.lstrip().splitlines()[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count), strict=True)
+    said = re.match(r"\s*sep=(.)\n", text)
+    text = f"\n{text[said.end() :]}" if said else text  # lines keep their numbers
+    header = (text.lstrip().splitlines() or [""])[0]
+    delimiter = said[1] if said else max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     columns: list[str] | None = None
     try:
@@ -92,6 +98,19 @@ def _check_columns(path: Path, needed: tuple[str, ...], found: Iterable[str]) ->
     missing = [name for name in needed if name not in present]
     if missing:
         raise MissingColumns(path, missing, present)
+
+
+def read_speaker(where: Path, row: Row) -> str:
+    """Read the column ``speaker``.
+
+    Raises:
+        UnknownSpeaker: It is empty.
+        TextError: It holds signs that cannot be shown.
+    """
+    name = require_text(row.cells.get("speaker", ""), f"{row.where(where)}, speaker")
+    if not name:
+        raise UnknownSpeaker(row.where(where), "fill the column speaker; one person has one name over all rows")
+    return name
 
 
 def read_sex(where: Path, row: Row) -> str | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from edgeser.corpora.corpus import (
@@ -16,38 +20,27 @@ from edgeser.corpora.corpus import (
     sorted_labels,
 )
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
-
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg"})
-"""Extensions of recordings. They only say what to look at: the decoder decides by content."""
-
-
-def find_audio(folder: Path) -> tuple[Path, ...]:
-    """Return every recording below ``folder``, sorted; see `find_files`."""
-    return find_files(folder, is_audio)
+from edgeser_device.recordings import find_audio
+from edgeser_export.home import expand
+from edgeser_export.text import is_path, require_path, spelling
 
 
-def find_files(folder: Path, wanted: Callable[[str], object]) -> tuple[Path, ...]:
-    """Return the files below ``folder`` whose names are wanted, sorted; links are followed, hidden folders are not."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for parent, children, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link that points back up
-            children.clear()
-            continue
-        seen.add(real)
-        children[:] = [child for child in children if not _hidden(child)]
-        found += [Path(parent, name) for name in names if wanted(name)]
-    return tuple(sorted(found))
+def find_path(folder: Path, written: str) -> Path | None:
+    """Return the file that a table names below its folder; None where there is none.
 
-
-def is_audio(name: str) -> bool:
-    """Say whether a file name is that of a recording."""
-    return not _hidden(name) and Path(name).suffix.lower() in AUDIO_SUFFIXES
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+    Backslashes part folders too, and a letter with an accent may be composed in the table and decomposed on the disk.
+    """
+    with suppress(OSError):  # a name that is too long, or a folder that cannot be listed
+        for text in (written, written.replace("\\", "/")):
+            if (folder / text).is_file():
+                return folder / text
+        place = folder
+        for part in Path(written.replace("\\", "/")).parts:
+            alike = unicodedata.normalize("NFC", part)
+            names = [part] if (place / part).exists() else sorted(each.name for each in place.iterdir())
+            place /= next((name for name in names if unicodedata.normalize("NFC", name) == alike), part)
+        return place if place.is_file() else None
+    return None
 
 
 def need_folder(name: str, folder: Path) -> Path:
@@ -56,7 +49,7 @@ def need_folder(name: str, folder: Path) -> Path:
     Raises:
         CorpusNotFound: It does not exist, or is a file.
     """
-    folder = folder.expanduser()
+    folder = expand(folder)
     if not folder.is_dir():
         raise CorpusNotFound(name, folder)
     return folder
@@ -106,7 +99,56 @@ def make_corpus(
     card: Card,
     splits: Mapping[str, SpeakerParts] | None = None,
     skipped: Iterable[Skipped] = (),
+    remarks: Iterable[str] = (),
 ) -> Corpus:
-    """Put the utterances in order and name the labels that occur."""
-    ordered = tuple(sorted(utterances, key=lambda utterance: utterance.path))
-    return Corpus(name, folder, ordered, sorted_labels(ordered), card, splits or {}, tuple(skipped))
+    """Put the utterances in order, give each speaker one name, and name the labels that occur.
+
+    Recordings whose names are not UTF-8 are left out, because no file of a run could name them.
+
+    Raises:
+        TextError: No recording has a name in UTF-8.
+    """
+    found = sorted(utterances, key=lambda utterance: utterance.path)
+    named = [utterance for utterance in found if is_path(utterance.path)]
+    if not named:
+        require_path(found[0].path)
+    people, merged = one_spelling(utterance.speaker for utterance in named)
+    ordered = tuple(replace(utterance, speaker=people[utterance.speaker]) for utterance in named)
+    labels = sorted_labels(ordered)
+    odd = (Skipped(utterance.path, "its name is not UTF-8") for utterance in found if not is_path(utterance.path))
+    said = (*remarks, *merged, *_alike(labels))
+    return Corpus(name, folder, ordered, labels, card, splits or {}, (*skipped, *odd), said)
+
+
+def one_spelling(speakers: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the name that is meant for each name of a speaker as written, and a remark for each that is changed.
+
+    Where all names are whole numbers, ``3.0`` means ``3``. Names that differ in case, width, gaps or leading zeros are
+    one person's, who must not stand in two parts of a split; the name that occurs most often is taken.
+    """
+    names = list(speakers)
+    whole = all(re.fullmatch(r"\d+(\.0+)?", name) for name in names)
+    written = {name: name.partition(".")[0] if whole else name for name in names}
+    counts = Counter(written[name] for name in names)
+    people: dict[str, set[str]] = defaultdict(set)
+    for name in counts:
+        people[spelling(name)].add(name)
+    chosen = {key: min(alike, key=lambda name: (-counts[name], name)) for key, alike in people.items()}
+    remarks = tuple(
+        f"the speakers {' and '.join(map(repr, sorted(alike)))} are taken for one person, {chosen[key]!r}"
+        for key, alike in sorted(people.items())
+        if len(alike) > 1
+    )
+    return {name: chosen[spelling(written[name])] for name in written}, remarks
+
+
+def _alike(labels: tuple[str, ...]) -> list[str]:
+    """Return a remark for labels that may be one class in two spellings."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        groups[spelling(label)].append(label)
+    return [
+        f"the labels {' and '.join(map(repr, names))} are {len(names)} classes; give them one spelling if they are one"
+        for names in groups.values()
+        if len(names) > 1
+    ]

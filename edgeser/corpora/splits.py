@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeser.corpora.corpus import Corpus, SpeakerParts, Utterance
-from edgeser.corpora.errors import MissingClass, OneClassOnly, SpeakerLeak, TooFewSpeakers, UnknownSplit
+from edgeser.corpora.errors import (
+    MissingClass,
+    OneClassOnly,
+    SpeakerLeak,
+    TooFewSpeakers,
+    TooManyClasses,
+    UnknownSplit,
+)
+from edgeser_device.manifest import MOST_CLASSES
 
 PARTS = ("train", "dev", "test")
 FEWEST_SPEAKERS = 3
@@ -88,12 +96,15 @@ def make_split(corpus: Corpus, name: str | None = None) -> Split:
 
     Raises:
         OneClassOnly: The corpus has one class.
+        TooManyClasses: It has more classes than a kit can have.
         TooFewSpeakers: It has fewer than three speakers.
         UnknownSplit: There is no split of that name.
         MissingClass: A part would lack a class.
     """
     if len(corpus.labels) < 2:
         raise OneClassOnly(corpus.name, corpus.labels[0])
+    if len(corpus.labels) > MOST_CLASSES:
+        raise TooManyClasses(corpus.name, len(corpus.labels), MOST_CLASSES)
     if len(corpus.speakers) < FEWEST_SPEAKERS:
         raise TooFewSpeakers(corpus.name, corpus.speakers, FEWEST_SPEAKERS)
     if name is None:
@@ -120,7 +131,7 @@ def _parts(corpus: Corpus, name: str) -> SpeakerParts:
         return corpus.splits[name]
     if name == "quick":
         return _random_parts(corpus, 0)
-    match = re.fullmatch(r"(fold|seed):(\d{1,9})", name)
+    match = re.fullmatch(r"(fold|seed):([0-9]{1,9})", name)
     if match and match[1] == "seed":
         return _random_parts(corpus, int(match[2]))
     if match and 1 <= int(match[2]) <= _fold_count(corpus):

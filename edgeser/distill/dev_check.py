@@ -1,19 +1,18 @@
-"""What a state is worth on the dev speakers: a student is trained on what it would ship, for a part of its steps."""
+"""The worth of a state on the dev speakers: a student is trained on what it would ship, for a part of its steps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import Check
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.shipping import ship
-from edgeser.features import Features
+from edgeser.representation.base import Features, StoredSet
 from edgeser.scoring import Clips, score
 from edgeser.training import train_on_set
-from edgeser_device.distilled import DistilledSet
 
 SHARE = 1 / 3
-"""Of the student's steps: enough to rank sets, at a third of the time."""
+"""Share of the student's steps in a check: enough to rank sets, at a third of the time."""
 
 
 def dev_check(assignment: Assignment, features: Features) -> Check:
@@ -21,12 +20,12 @@ def dev_check(assignment: Assignment, features: Features) -> Check:
     dev = Clips.of(features.dev, assignment.task.classes)
 
     def check(state: State) -> float:
-        return dev_uar(assignment, ship(assignment, state, features.frontend), dev)
+        return dev_uar(assignment, assemble(assignment, state), dev)
 
     return check
 
 
-def dev_uar(assignment: Assignment, distilled: DistilledSet, dev: Clips) -> float:
+def dev_uar(assignment: Assignment, distilled: StoredSet, dev: Clips) -> float:
     """UAR on ``dev`` of one student, trained from the fixed initialisation for a share of its steps.
 
     Raises:

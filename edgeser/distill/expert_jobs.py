@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeser.distill.table import find_method
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
+from edgeser.distill.method import Method
 from edgeser.distill.windows import epochs_used
 from edgeser.experts import (
     Ensemble,
@@ -22,17 +24,18 @@ from edgeser.experts import (
     train_expert,
 )
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.students import build, initial_weights
-from edgeser.training import Augmentation, advising
+from edgeser.training import advising
 from edgeser.workers import Workers
 from edgeser_device.progress import note, progress_bar
 from edgeser_export.graph import Graph, Weights
 
 LABEL_EXPERT_SEED = 1000
 """Label experts have starts of their own, so that their errors differ; trajectories share the fixed start."""
-LABEL_RECIPE = ExpertRecipe("adamw", 1, peak_rate=1e-2, weight_decay=0.1, augmentation=Augmentation(mixup=0.5))
+LABEL_RECIPE = ExpertRecipe("adamw", 1, peak_rate=1e-2, weight_decay=0.1)
 """Chosen on the dev speakers of RAVDESS and EMO-DB; the epochs and the batch are settings."""
+LABEL_MIXUP = 0.5
+"""Parameter of the mixup of these experts' clips: wider than the students'."""
 
 TRAJECTORY_OPTIMISERS = {0.0: "plain_sgd", 0.9: "sgd"}
 """Optimiser of the matched experts by its momentum."""
@@ -53,50 +56,53 @@ class ExpertJob:
 def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     """The experts that label: each from its own start, AdamW on one cycle; they may be larger than the student."""
     graph = label_graph(settings, task)
-    epochs = -(-settings.expert_steps // steps_per_epoch(len(task.clips), settings.batch))
-    recipe = replace(LABEL_RECIPE, epochs=epochs, batch=settings.batch)
-    advice = f"use another --seed, or --label-width below {settings.label_width:g}"
+    epochs = -(-settings.experts.steps // steps_per_epoch(len(task.clips), settings.batch))
+    augmentation = replace(task.representation.augmentation, mixup=LABEL_MIXUP)
+    recipe = replace(LABEL_RECIPE, epochs=epochs, batch=settings.batch, augmentation=augmentation)
+    advice = f"use another --seed, or set experts.width below {settings.experts.width:g}"
     return {
         f"label-expert-{number}": ExpertJob(graph, initial_weights(graph, seed), recipe, seed, False, advice)
-        for number, seed in enumerate(LABEL_EXPERT_SEED * (settings.seed + 1) + k for k in range(settings.experts))
+        for number, seed in enumerate(
+            LABEL_EXPERT_SEED * (settings.seed + 1) + k for k in range(settings.experts.count)
+        )
     }
 
 
 def label_graph(settings: Settings, task: Task) -> Graph:
     """The op graph of the label experts."""
-    channels, mels, frames = task.graph.input_shape
-    return build(settings.label_arch, task.classes, settings.label_width, (channels, mels, frames))
+    return build(settings.experts.arch, task.classes, settings.experts.width, task.graph.input_shape)
 
 
 def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int) -> dict[str, ExpertJob]:
     """The experts that are matched: all from the fixed start, SGD at a constant rate, only the epochs used."""
     recipe = ExpertRecipe(
-        TRAJECTORY_OPTIMISERS[settings.trajectory_momentum],
+        TRAJECTORY_OPTIMISERS[settings.mtt.trajectory_momentum],
         epochs,
         batch=settings.batch,
-        peak_rate=settings.trajectory_rate,
+        peak_rate=settings.mtt.trajectory_rate,
         weight_decay=0.0,
         warm_share=0.0,
         start_divisor=1.0,
         end_divisor=1.0,
-        flatness=settings.flatness,
+        augmentation=task.representation.augmentation,
+        flatness=settings.mtt.sam,
     )
-    advice = f"use --trajectory-rate below {settings.trajectory_rate:g}"
+    advice = f"set mtt.trajectory_rate below {settings.mtt.trajectory_rate:g}"
     return {
         f"trajectory-{number}": ExpertJob(task.graph, start, recipe, settings.seed * 100 + number, True, advice)
-        for number in range(settings.trajectories)
+        for number in range(settings.mtt.trajectories)
     }
 
 
-def needed_experts(settings: Settings, task: Task) -> dict[str, ExpertJob]:
+def needed_experts(method: Method, settings: Settings, task: Task) -> dict[str, ExpertJob]:
     """The experts that a run needs, by name, in the order in which they are trained."""
-    method = find_method(settings.method)
-    jobs = label_jobs(settings, task) if settings.labels != "hard" or (method.needs_experts and not settings.dp) else {}
+    asks = method.needs_experts and not settings.match.dp
+    jobs = label_jobs(settings, task) if settings.labels != "hard" or asks else {}
     if method.needs_trajectories:
         epochs = max(epochs_used(settings), settings.init_epoch)
         return jobs | trajectory_jobs(task, settings, initial_weights(task.graph, settings.seed), epochs)
     if settings.init_epoch:
-        one = replace(settings, trajectories=1)
+        one = changed(settings, {"mtt.trajectories": 1})
         return jobs | trajectory_jobs(task, one, initial_weights(task.graph, settings.seed), settings.init_epoch)
     return jobs
 

@@ -1,7 +1,7 @@
 """Generative distillation: a small conditional generator that stands for the data set (after arXiv 2406.02963).
 
 The generator first learns its bases and its decoder without random numbers: each basis b of a class has to make one
-target x (generative latent optimisation, Bojanowski et al. 2018, arXiv 1707.05776), a duet of that class that
+target x (generative latent optimisation, Bojanowski et al. 2018, arXiv 1707.05776), an aligned pair of that class that
 :mod:`edgeser.distill.invert` has moved:
 
     loss = mean (G(b) - x)^2
@@ -49,7 +49,7 @@ from edgeser.distill.gan_networks import (
     initial,
     one_hot,
 )
-from edgeser.distill.gan_targets import polished, shape_of, targets
+from edgeser.distill.gan_targets import shape_of, targets
 from edgeser.distill.method import Assignment, State
 from edgeser.errors import RunError
 from edgeser.network import Tensors, to_tensors
@@ -82,7 +82,6 @@ STOPPED = "stopped"
 """Number of the iteration that was not made, and its loss; absent while all is well."""
 WANTED = "targets"
 """Name in the state: what the bases have to make, float32 (classes x bases, mels, frames)."""
-DEFAULTS = {"iterations": 400}
 
 
 def begin(assignment: Assignment) -> State:
@@ -135,7 +134,7 @@ def is_sound(values: Mapping[str, float]) -> bool:
 
 
 def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
-    """The items that the kept generator makes, float32 (items, mels, frames), polished if the settings say so.
+    """The items that the kept generator makes, float32 (items, rows, columns).
 
     Raises:
         RunError: As :func:`improve`.
@@ -146,13 +145,12 @@ def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
     learnt = part(state, KEPT)
     weights = to_tensors(as_stored(learnt) if isinstance(shape, GeneratorShape) else learnt)
     with torch.no_grad():
-        made = generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()
-    return polished(assignment, made, settings.polish)
+        return generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()
 
 
 def pretraining(assignment: Assignment) -> int:
     """Iterations of the decoder alone."""
-    return round(assignment.settings.pretraining * assignment.settings.iterations)
+    return round(assignment.settings.gan.pretraining * assignment.settings.gan.iterations)
 
 
 def part(state: State, prefix: str) -> Arrays:
@@ -166,7 +164,7 @@ def _decode(assignment: Assignment, state: State, iteration: int) -> tuple[State
     random = np.random.default_rng([settings.seed, iteration, 0x6A7])
     learnt = _leaves(state, (GENERATOR,))
     loss = _apart(assignment, state, _of(learnt, GENERATOR), random)
-    changed = _stepped(state, learnt, loss, _rate(settings.generator_rate, share), iteration + 1)
+    changed = _stepped(state, learnt, loss, _rate(settings.gan.generator_rate, share), iteration + 1)
     return {**state, **changed, **_prefixed(KEPT, part(changed, GENERATOR))}, {"loss": loss.item()}
 
 
@@ -182,10 +180,10 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
     settings, shape = assignment.settings, shape_of(assignment)
     random = np.random.default_rng([settings.seed, iteration, 0x6A8])
     eye, first = _eye(assignment, state, random), pretraining(assignment)
-    rate = (iteration - first) / (settings.iterations - first)
+    rate = (iteration - first) / (settings.gan.iterations - first)
     values: dict[str, float] = {}
-    for step in range(settings.critic_steps if settings.adversarial_weight else 0):
-        count = (iteration - first) * settings.critic_steps + step + 1
+    for step in range(settings.gan.critic_steps if settings.gan.adversarial_weight else 0):
+        count = (iteration - first) * settings.gan.critic_steps + step + 1
         state, values = _criticised(assignment, state, eye, random, count)
         if not is_sound(values | {"loss": 0.0}):
             return state, values | {"loss": 0.0}
@@ -206,10 +204,12 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
         "diversity": torch.stack([lack_of_diversity(real[at], ours[at]) for at in groups]).mean(),
     }
     apart = _apart(assignment, state, _of(learnt, GENERATOR), random)
-    weighted = [getattr(settings, f"{name}_weight") * value for name, value in losses.items()]
+    weighted = [getattr(settings.gan, f"{name}_weight") * value for name, value in losses.items()]
     loss = torch.stack([FIDELITY * apart, *weighted]).sum()
     before = _without_moments(state, learnt) if iteration == first else state
-    changed = _stepped(before, learnt, loss, _rate(settings.generator_rate / 10, rate), iteration - first + 1, DECAY)
+    changed = _stepped(
+        before, learnt, loss, _rate(settings.gan.generator_rate / 10, rate), iteration - first + 1, DECAY
+    )
     kept = {
         name: (AVERAGE * array + (1 - AVERAGE) * changed[GENERATOR + name]).astype(np.float32)
         for name, array in part(state, KEPT).items()
@@ -240,7 +240,9 @@ def _criticised(
     between = torch.from_numpy(random.random((len(x), 1), dtype=np.float32))
     penalty, slope = gradient_penalty(lambda f: criticise(critic, f, labels), real, ours, between)
     gap = criticise(critic, real, labels).mean() - criticise(critic, ours, labels).mean()
-    changed = _stepped(state, learnt, settings.penalty_weight * penalty - gap, settings.critic_rate, count, DECAY)
+    changed = _stepped(
+        state, learnt, settings.gan.penalty_weight * penalty - gap, settings.gan.critic_rate, count, DECAY
+    )
     return {**state, **changed}, {"gap": gap.item(), "slope": slope.item()}
 
 
@@ -283,7 +285,7 @@ def _scale(assignment: Assignment, member: Tensors) -> tuple[NDArray[np.float32]
 
 
 def clips(assignment: Assignment, random: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
-    """A batch of clips, (batch, 1, mels, frames), and their classes; as many of each class, shifted circularly."""
+    """A batch of clips as experts read them, and their classes; as many of each class, shifted circularly."""
     task = assignment.task
     numbers = np.sort(random.permutation(task.classes)[:CLASSES])
     chosen = np.concatenate([random.permutation(assignment.clips_of_class(number))[:PER_CLASS] for number in numbers])

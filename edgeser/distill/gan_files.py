@@ -1,6 +1,6 @@
-"""What a run of the generative distiller keeps besides its items: the generator and the experts that label, as ONNX.
+"""Files that a run of the generative distiller keeps besides its items: the generator and the label experts, as ONNX.
 
-``pack`` puts them into the kit where the run was made with ``--ship generator``; see :mod:`edgeser_device.generated`.
+``pack`` puts them into the kit where the run was made with ``gan.ship=generator``; see :mod:`edgeser_device.generated`.
 The kit's distilled set is then the probe: an item a class, for the checks and comparisons that a board makes.
 """
 
@@ -10,32 +10,37 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeser.distill.bank import finish
+from edgeser.config.values import changed
 from edgeser.distill.gan import KEPT, items, part
 from edgeser.distill.gan_networks import VectorShape
 from edgeser.distill.gan_targets import shape_of
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment, State
-from edgeser.errors import SettingsError
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.frontend import FrontendSpec
+from edgeser.representation.base import StoredSet
+from edgeser.run import safetensors_bytes
 from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name
 from edgeser_export.generator import halve, write_generator
 from edgeser_export.onnx import write_onnx
 
 PROBE_VIEWS = 128
 """Views of the probe, or a few more."""
+VECTOR_GENERATOR = "generator.safetensors"
+"""Name in the run of the weights of a generator of vectors."""
 
 
-def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[str, bytes]:
-    """The files by their names in the run; stored as :mod:`edgeser_export.generator` says, experts as float16."""
+def files(assignment: Assignment, state: State) -> dict[str, bytes]:
+    """The files by their names in the run; stored as :mod:`edgeser_export.generator` says, experts as float16.
+
+    A generator of vectors, which no board draws from, is kept as its weights.
+    """
     task, ensemble, settings = assignment.task, assignment.ensemble, assignment.settings
     shape = shape_of(assignment)
     if isinstance(shape, VectorShape):
-        raise SettingsError("only generators of log-mels are shipped", "use --ship items")
+        return {VECTOR_GENERATOR: safetensors_bytes(part(state, KEPT))}
     description = Description(
         latent=shape.latent,
         labellers=len(ensemble.members),
-        temperature=settings.temperature,
+        temperature=settings.experts.temperature,
         points=settings.ipc,
         clips=tuple(np.bincount(task.labels, minlength=task.classes).tolist()),
     )
@@ -45,16 +50,15 @@ def files(assignment: Assignment, state: State, frontend: FrontendSpec) -> dict[
     }
     return {
         DESCRIPTION: description.to_bytes(),
-        PROBE: probe(assignment, state, frontend).to_bytes(),
+        PROBE: probe(assignment, state).to_bytes(),
         GENERATOR: write_generator(shape, part(state, KEPT)),
         **experts,
     }
 
 
-def probe(assignment: Assignment, state: State, frontend: FrontendSpec) -> DistilledSet:
+def probe(assignment: Assignment, state: State) -> StoredSet:
     """One item a class with a few views each, the first ones that the generator makes."""
     views = -(-PROBE_VIEWS // assignment.task.classes)
-    small = replace(
-        assignment, settings=replace(assignment.settings, ipc=1, views=views, ratio="balanced", polish=0, formations=1)
-    )
-    return finish(small, items(small, state), frontend)
+    few = {"ipc": 1, "views": views, "gan.ratio": "balanced", "samples_per_item": 1}
+    small = replace(assignment, settings=changed(assignment.settings, few))
+    return build_set(small, items(small, state))

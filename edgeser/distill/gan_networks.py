@@ -60,7 +60,7 @@ class VectorShape:
 
 
 def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, labels: Tensor) -> Tensor:
-    """Items, float32 (batch, mels, frames), or (batch, size) of vectors.
+    """Items, float32 (batch, rows, columns).
 
     Args:
         shape: Sizes.
@@ -74,7 +74,7 @@ def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, l
 
 
 def decode(shape: GeneratorShape | VectorShape, weights: Tensors, sums: Tensor) -> Tensor:
-    """Items of sums of bases (batch, numbers): float32 (batch, mels, frames), or (batch, size) of vectors."""
+    """Items of sums of bases (batch, numbers): float32 (batch, rows, columns)."""
     return decode_vectors(weights, sums) if isinstance(shape, VectorShape) else decode_maps(shape, weights, sums)
 
 
@@ -92,9 +92,9 @@ def decode_maps(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor
 
 
 def decode_vectors(weights: Tensors, sums: Tensor) -> Tensor:
-    """Vectors: two dense layers."""
+    """Vectors, (batch, size, 1): two dense layers."""
     x = _rectified(functional.linear(sums, weights["dense.weight"], weights["dense.bias"]))
-    return functional.linear(x, weights["last.weight"], weights["last.bias"])
+    return functional.linear(x, weights["last.weight"], weights["last.bias"])[:, :, None]
 
 
 def _rectified(x: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""What the bases of a generator have to make: duets of each class that the experts were asked to make surer.
+"""Targets of the codebook of a generator: sums of clips of each class, as items of larger budgets begin.
 
     shape = shape_of(assignment)        # how many bases there are, and how large
     wanted = targets(assignment)        # one for each basis
 
-Targets of vectors are sums of three of a class.
+Of log-mels these are duets that the experts were asked to make surer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.values import changed
 from edgeser.distill import invert, starts
 from edgeser.distill.adam import with_moments
 from edgeser.distill.gan_networks import VectorShape
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.voices import draws
-from edgeser_device.formations import blur
 from edgeser_export.generator import BASES, GeneratorShape
 
 INVERTED = 40
-"""Iterations of invert before duets are targets."""
+"""Iterations of invert before aligned pairs are targets."""
 VECTOR_BASES = 16
 """Bases of each class in a generator of vectors."""
 BASES_OF_A_CLASS, LARGEST = 32, 800_000
@@ -33,68 +32,43 @@ FAR = 0x10001
 
 
 def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
-    """The generator of an assignment: of log-mels, or of vectors where the clips are maps of one by one."""
-    task, latent = assignment.task, assignment.settings.latent
-    channels, mels, frames = task.clips.shape[1:]
-    if (mels, frames) == (1, 1):
-        return VectorShape(latent or VECTOR_BASES, task.classes, channels)
-    one = GeneratorShape(1, task.classes, mels, frames)
+    """The generator of an assignment: of log-mels, or of vectors."""
+    task, latent = assignment.task, assignment.settings.gan.codebook
+    rows, columns = task.maps.shape[1:]
+    if not task.representation.has_time:
+        return VectorShape(latent or VECTOR_BASES, task.classes, rows)
+    one = GeneratorShape(1, task.classes, rows, columns)
     fitting = max(2, LARGEST // prod(one.weights[BASES]))
     return replace(one, latent=latent or min(BASES_OF_A_CLASS, fitting))
 
 
 def targets(assignment: Assignment) -> NDArray[np.float32]:
-    """What the bases have to make, in their order, float32 (bases, ...): sums, inverted where they are log-mels."""
+    """Targets of the bases, in their order, float32 (bases, rows, columns): sums, inverted if they are log-mels."""
     summed, latent = sums(assignment), shape_of(assignment).latent
-    if isinstance(shape_of(assignment), VectorShape):
+    if not assignment.representation.has_time:
         return summed
-    own = replace(assignment.settings, ipc=latent, formations=1, ratio="balanced")
-    return polished(replace(assignment, settings=own), summed, INVERTED)
+    own = changed(assignment.settings, {"ipc": latent, "samples_per_item": 1, "gan.ratio": "balanced"})
+    given = replace(assignment, settings=own)
+    state: State = with_moments({"items": summed}, ["items"])
+    for iteration in range(INVERTED):
+        state, _ = invert.improve(given, state, iteration)
+    return np.asarray(state["items"], dtype=np.float32)
 
 
 def sums(assignment: Assignment) -> NDArray[np.float32]:
-    """Sums of clips of one class for the bases, in their order, float32 (bases, ...): duets, or of three vectors.
+    """Sums of clips of one class for the codebook, in its order, float32 (entries, rows, columns).
 
     Of a class with fewer clips than bases some clips come first in several sums, with other partners or shifts.
     """
     task, wanted = assignment.task, shape_of(assignment).latent
     at_once = min(wanted, task.fewest_clips)
-    make = summed_vectors if isinstance(shape_of(assignment), VectorShape) else starts.duet
+    make = starts.find_start(assignment.representation.usual_starts[1]).make
     rounds = []
     for number in range(-(-wanted // at_once)):
         seed = (assignment.settings.seed + FAR * number) % (1 << 31)
-        own = replace(assignment.settings, ipc=at_once, formations=1, ratio="balanced", seed=seed)
+        own = changed(
+            assignment.settings, {"ipc": at_once, "samples_per_item": 1, "gan.ratio": "balanced", "seed": seed}
+        )
         made = make(replace(assignment, settings=own))
         rounds.append(made.reshape(task.classes, at_once, *made.shape[1:]))
     return np.concatenate(np.concatenate(rounds, axis=1)[:, :wanted])
-
-
-def summed_vectors(assignment: Assignment) -> NDArray[np.float32]:
-    """Sums of three vectors of a class by different speakers, as far from the class's mean as one of them is.
-
-    Float32 (classes x per_class, size). Weights w are uniform between 0.5 and 1.5 before they sum to one; a mean of
-    independent vectors varies less than they do, by the root of the sum of w^2.
-    """
-    random = np.random.default_rng([assignment.settings.seed, 0x3117])
-    made = []
-    for number, drawn in enumerate(draws(assignment, starts.SOURCES)):
-        middle = assignment.task.clips[assignment.clips_of_class(number)].mean(0)[:, 0, 0]
-        for row in drawn:
-            weights = random.uniform(starts.LEAST_SHARE, starts.LARGEST_SHARE, len(row))
-            weights /= weights.sum()
-            apart = weights @ (assignment.task.clips[row, :, 0, 0] - middle)
-            made.append(middle + apart / np.sqrt((weights**2).sum()))
-    return np.stack(made).astype(np.float32)
-
-
-def polished(assignment: Assignment, made: NDArray[np.float32], iterations: int) -> NDArray[np.float32]:
-    """Log-mels of the assignment's classes after some iterations of :mod:`edgeser.distill.invert`.
-
-    After each they are as smooth as its items can store them.
-    """
-    given = replace(assignment, settings=replace(assignment.settings, item_rate=invert.DEFAULTS["item_rate"]))
-    state: State = with_moments({"items": made}, ["items"])
-    for iteration in range(iterations):
-        state, _ = invert.improve(given, state, iteration)
-        state = {**state, "items": blur(np.asarray(state["items"], dtype=np.float32), assignment.formations)}
-    return np.asarray(state["items"], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Differential privacy of items (``--dp EPS``, match): the accountant's noise, and what it covers and what not.
+"""Differential privacy of items (``match.dp``): the accountant's noise, and what it covers and what not.
 
     scale = noise_multiplier(8.0)               # 0.6: standard deviation of the noise over the sensitivity
     require_guarantee(settings)                 # refuses what would make it void
@@ -13,8 +13,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from edgeser.config.settings import Settings
 from edgeser.errors import MissingExtra, SettingsError
-from edgeser.settings import Settings
 
 DELTA = 1e-5
 """Below one over the number of clips of every corpus that is known here."""
@@ -46,38 +46,37 @@ def require_guarantee(settings: Settings) -> None:
     """Check that nothing that is asked for makes the guarantee void.
 
     Raises:
-        SettingsError: Another method than match, or items or an initialisation that are made of clips.
+        SettingsError: Items or an initialisation that are made of clips.
     """
-    if not settings.dp:
+    if not settings.match.dp:
         return
     reasons = {
-        f"--method {settings.method} reads the clips themselves": (settings.method != "match", "use --method match"),
-        f"items that begin as {settings.start_from} hold clips": (settings.start_from != "noise", "use --from noise"),
-        "--init-epoch trains the initialisation on the clips": (settings.init_epoch > 0, "use --init-epoch 0"),
+        f"items that begin as {settings.start} hold clips": (settings.start != "noise", "use --from noise"),
+        "init_epoch trains the initialisation on the clips": (settings.init_epoch > 0, "set init_epoch to 0"),
     }
     for reason, (broken, hint) in reasons.items():
         if broken:
-            raise SettingsError(f"--dp {settings.dp:g} would promise nothing: {reason}", hint)
+            raise SettingsError(f"match.dp {settings.match.dp:g} would promise nothing: {reason}", hint)
 
 
 def guarantee(settings: Settings) -> dict[str, Any] | None:
-    """What a run promises, for run.json and for people; None without ``--dp``."""
-    if not settings.dp:
+    """What a run promises, for run.json and for people; None without ``match.dp``."""
+    if not settings.match.dp:
         return None
     hard = settings.labels == "hard"
     covered = ["the items"] + (["the labels of the views, which follow from the items' classes"] if hard else [])
     labels = "the labels of the views: they come from experts that were trained on the clips without noise"
     return {
-        "epsilon": settings.dp,
+        "epsilon": settings.match.dp,
         "delta": DELTA,
-        "noise_multiplier": round(noise_multiplier(settings.dp), 6),
+        "noise_multiplier": round(noise_multiplier(settings.match.dp), 6),
         "unit": UNIT,
         "covered": covered,
         "not_covered": [
             *([] if hard else [labels]),
             "the mean and standard deviation by which log-mels are normalised, and the number of clips of each class",
             "a speaker: with k clips in a class epsilon grows k-fold and more",
-            "what was chosen on dev speakers (--candidates, --check-every), whose clips have no noise",
+            "what was chosen on dev speakers (check_every), whose clips have no noise",
             "the arithmetic: noise is drawn in floating point",
         ],
     }

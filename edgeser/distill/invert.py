@@ -21,7 +21,7 @@ from edgeser.distill.adam import adam_step, with_moments
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.errors import DivergedError
-from edgeser.network import Norm, Tensors, forward, running_norm, to_tensors
+from edgeser.network import Norm, Tensors, as_input, forward, running_norm, to_tensors
 from edgeser.training import roll_each, soft_cross_entropy
 from edgeser_export.graph import Graph
 
@@ -31,9 +31,6 @@ BATCH = 128
 """Items in one iteration at most, drawn anew in each."""
 SMOOTHNESS = 1e-3
 """Weight of the differences between neighbouring frames."""
-DEFAULTS = {"iterations": 40, "item_rate": 0.05}
-START_DEFAULTS = {"noise": {"iterations": 300}}
-"""After 40 iterations noise is still far from anything that the experts know."""
 
 
 def begin(assignment: Assignment) -> State:
@@ -53,23 +50,25 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     items = torch.from_numpy(np.array(state["items"])).requires_grad_(True)
     chosen = np.sort(random.permutation(len(items))[:BATCH])
     labels = torch.from_numpy(np.eye(assignment.task.classes, dtype=np.float32)[assignment.classes[chosen]])
-    x = roll_each(items[torch.from_numpy(chosen), None], random.integers(-SHIFT, SHIFT + 1, len(chosen)))
+    inputs = as_input(ensemble.graph, items[torch.from_numpy(chosen)])
+    x = roll_each(inputs, random.integers(-SHIFT, SHIFT + 1, len(chosen)))
     logits, mismatch = look(ensemble.graph, weights, x)
     doubt = soft_cross_entropy(logits, labels)
-    rough = (items[:, :, 1:] - items[:, :, :-1]).square().mean()
-    loss = doubt + settings.statistics_weight * mismatch + SMOOTHNESS * rough
+    rough = (items[:, :, 1:] - items[:, :, :-1]).square().mean() if items.shape[2] > 1 else torch.zeros(())
+    loss = doubt + settings.invert.statistics_weight * mismatch + SMOOTHNESS * rough
     value = loss.item()
     if not np.isfinite(value):
         raise DivergedError(
-            f"the loss of iteration {iteration + 1} is {value}", f"use --item-rate below {settings.item_rate:g}"
+            f"the loss of iteration {iteration + 1} is {value}",
+            f"set invert.item_rate below {settings.invert.item_rate:g}",
         )
     gradient = torch.autograd.grad(loss, items)[0].numpy()
-    changed = adam_step(state, {"items": gradient}, {"items": settings.item_rate}, iteration + 1)
+    changed = adam_step(state, {"items": gradient}, {"items": settings.invert.item_rate}, iteration + 1)
     return {**state, **changed}, {"loss": value, "doubt": doubt.item(), "mismatch": mismatch.item()}
 
 
 def look(graph: Graph, weights: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What an expert says of ``x`` (batch, 1, mels, frames), and how far its statistics are from the expert's.
+    """What an expert says of inputs ``x``, and how far its statistics are from the expert's.
 
     Returns:
         Logits (batch, classes); the mismatch, a scalar: the mean over the batch normalisations.

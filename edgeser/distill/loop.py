@@ -1,6 +1,6 @@
 """The loop that all methods share: progress, log, checkpoint, resume, and an early stop on dev speakers.
 
-state = run_method(run, method, assignment, advance, check)     # what is to be shipped
+state = run_method(run, assignment, advance, check)     # what is to be shipped
 
 Everything that decides what comes next lies in the checkpoint, so a killed run ends with the same bits.
 """
@@ -15,10 +15,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from edgeser.config.settings import Settings, value_of
 from edgeser.distill.method import Assignment, Improve, Method, State
 from edgeser.errors import DivergedError, RunError
 from edgeser.run import Run, safetensors_bytes
-from edgeser.settings import Settings
 from edgeser_device.formations import blur
 from edgeser_device.progress import Advance
 from edgeser_export.files import write_bytes
@@ -33,7 +33,7 @@ ITEMS = ("items", "raw_items")
 """Arrays of a state that are items."""
 
 Check: TypeAlias = Callable[[State], float]
-"""What a student reaches on the dev speakers with a state: a UAR, 0 to 1."""
+"""The UAR, 0 to 1, that a student reaches on the dev speakers with a state."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Position:
     Attributes:
         state: The method's own.
         done: Iterations that were made.
-        loss: Of the last iteration; NaN before the first.
-        first_loss: Of the first iteration.
+        loss: Loss of the last iteration; NaN before the first.
+        first_loss: Loss of the first iteration.
         checked: Iterations that had been made at the last check; -1 before the first.
         waited: Checks since the best one.
-        uar: Of the last check.
-        best_uar: Of the best check, the earliest of equals.
+        uar: UAR of the last check.
+        best_uar: UAR of the best check, the earliest of equals.
         best: The whole state at the best check; empty before the first.
     """
 
@@ -64,12 +64,12 @@ class Position:
 
     @property
     def words(self) -> str:
-        """What stands beside the progress bar."""
+        """The words beside the progress bar."""
         found = {"loss": self.loss, "dev UAR": self.uar}
         return ", ".join(f"{name} {value:.2f}" for name, value in found.items() if np.isfinite(value))
 
 
-def run_method(run: Run, method: Method, assignment: Assignment, advance: Advance, check: Check | None = None) -> State:
+def run_method(run: Run, assignment: Assignment, advance: Advance, check: Check | None = None) -> State:
     """Begin or go on, and iterate to the end; the state is on the disk whenever this stops.
 
     With a check it is made before the first iteration, every ``check_every`` iterations and after the last one;
@@ -82,7 +82,7 @@ def run_method(run: Run, method: Method, assignment: Assignment, advance: Advanc
         DivergedError: An iteration failed, or its loss is far too large; the last good state is in the checkpoint.
         StorageError: A checkpoint cannot be written; the one before it is whole.
     """
-    settings = assignment.settings
+    settings, method = assignment.settings, assignment.method
     check = check if method.improve and settings.check_every else None
     total = settings.iterations if method.improve else 0
     saved = load_checkpoint(run.checkpoint) if run.checkpoint.is_file() else None
@@ -92,7 +92,7 @@ def run_method(run: Run, method: Method, assignment: Assignment, advance: Advanc
             if check is not None and _check_is_due(position, settings, total):
                 position = _checked(run, position, check)
             elif method.improve and position.done < total and not (check and position.waited >= settings.patience):
-                position = _improved(run, position, method, method.improve, assignment)
+                position = _improved(run, position, method.improve, assignment)
             else:
                 break
             advance(position.done, position.words)
@@ -141,23 +141,23 @@ def _checked(run: Run, position: Position, check: Check) -> Position:
     return following
 
 
-def _improved(run: Run, position: Position, method: Method, improve: Improve, assignment: Assignment) -> Position:
+def _improved(run: Run, position: Position, improve: Improve, assignment: Assignment) -> Position:
     state, values = improve(assignment, position.state, position.done)
     state = blurred(state, assignment.formations)
     done, loss = position.done + 1, values["loss"]
     first = loss if position.done == 0 else position.first_loss
     finite = all(np.isfinite(array).all() for array in state.values() if array.dtype.kind == "f")
-    highest = np.finfo(float).max if method.stops_itself else LARGEST_RISE * max(1.0, first)
+    highest = np.finfo(float).max if assignment.method.stops_itself else LARGEST_RISE * max(1.0, first)
     if not finite or not loss <= highest:
         what = f"is {loss:.4g}" + (f" after {first:.4g} in the first" if finite else " and its items are not finite")
-        raise DivergedError(f"the loss of iteration {done} {what}", _advice(method, assignment.settings))
+        raise DivergedError(f"the loss of iteration {done} {what}", _advice(assignment))
     run.log("iteration", number=done, **values)
     return replace(position, state=state, done=done, loss=loss, first_loss=first)
 
 
-def _advice(method: Method, settings: Settings) -> str:
-    flags = (f"--{name.replace('_', '-')} below {getattr(settings, name):g}" for name in method.rates)
-    return f"use {' or '.join(flags)}"
+def _advice(assignment: Assignment) -> str:
+    settings, rates = assignment.settings, assignment.method.rates
+    return "set " + " or ".join(f"{key} below {value_of(settings, key):g}" for key in rates)
 
 
 _NUMBERS = {field.name: field.type for field in fields(Position) if field.type in ("int", "float")}

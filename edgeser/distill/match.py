@@ -8,7 +8,7 @@ equal when their characteristic functions Phi(t) = E exp(i t.f) are; at random f
 The features are those of an expert on its way from its start to its end, start + b (end - start) with a random b: early
 features are general, late ones tell emotions apart. The experts' cross-entropy holds each item at its class.
 
-With ``--dp`` all this is replaced by :mod:`edgeser.distill.noisy_match`.
+With ``match.dp`` all this is replaced by :mod:`edgeser.distill.noisy_match`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeser.distill.adam import adam_step, with_moments
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.errors import DivergedError
-from edgeser.network import Tensors, batch_norm, forward, running_norm, to_tensors
+from edgeser.network import Tensors, as_input, batch_norm, forward, running_norm, to_tensors
 from edgeser.training import roll_each, soft_cross_entropy
 from edgeser_export.graph import Linear
 
@@ -39,12 +39,11 @@ CLASSES = 4
 """Classes in one iteration at most, drawn anew in each."""
 AMPLITUDE = 0.5
 """Weight of the amplitudes against the phases, a."""
-DEFAULTS = {"iterations": 200, "item_rate": 0.05}
 
 
 def begin(assignment: Assignment) -> State:
     """Items as the settings want them to begin, and empty moments of Adam."""
-    if assignment.settings.dp:
+    if assignment.settings.match.dp:
         return noisy_match.begin(assignment)
     return with_moments({"items": begin_items(assignment)}, ["items"])
 
@@ -55,7 +54,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     Raises:
         DivergedError: The loss is not finite.
     """
-    if assignment.settings.dp:
+    if assignment.settings.match.dp:
         return noisy_match.improve(assignment, state, iteration)
     settings = assignment.settings
     random = np.random.default_rng([settings.seed, iteration, 0x3A7C])
@@ -68,14 +67,15 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
         for each in np.sort(random.permutation(assignment.task.classes)[:CLASSES])
     ]
     apart, doubt = (torch.stack(values).mean() for values in zip(*parts, strict=True))
-    loss = apart + settings.label_weight * doubt
+    loss = apart + settings.match.label_weight * doubt
     value = loss.item()
     if not np.isfinite(value):
         raise DivergedError(
-            f"the loss of iteration {iteration + 1} is {value}", f"use --item-rate below {settings.item_rate:g}"
+            f"the loss of iteration {iteration + 1} is {value}",
+            f"set match.item_rate below {settings.match.item_rate:g}",
         )
     gradient = torch.autograd.grad(loss, items)[0].numpy()
-    changed = adam_step(state, {"items": gradient}, {"items": settings.item_rate}, iteration + 1)
+    changed = adam_step(state, {"items": gradient}, {"items": settings.match.item_rate}, iteration + 1)
     return {**state, **changed}, {"loss": value, "apart": apart.item(), "doubt": doubt.item()}
 
 
@@ -101,7 +101,7 @@ def _class_loss(
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear)).source
     mine = torch.from_numpy(np.flatnonzero(assignment.classes == number))
     clips = random.permutation(assignment.clips_of_class(number))[:CLIPS]
-    ours = _shifted(items[mine, None].repeat(_views(len(mine)), 1, 1, 1), random)
+    ours = _shifted(as_input(graph, items[mine]).repeat(_views(len(mine)), 1, 1, 1), random)
     theirs = _shifted(torch.from_numpy(task.clips[clips]), random)
     # One batch: the batch normalisations see the items as they see the clips.
     features = forward(graph, between, torch.cat([theirs, ours]), batch_norm(between), last)

@@ -1,8 +1,9 @@
 """Two ways to differentiate through the steps of a student: all steps in memory, or one.
 
-    after, loss, gradients = find_memory("lean")(course, student, learnt, steps=10, outer=loss_of)
+    after, loss, gradients = MEMORY["lean"](course, student, learnt, steps=10, outer=loss_of)
 
-Both give the same gradients up to rounding; a row of ``MEMORY`` is what ``--memory`` names.
+Both give the same gradients up to rounding; the settings ``mtt.memory`` and ``unroll.memory`` name a
+row of ``MEMORY``.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import torch
 from torch import Tensor
 
 from edgeser.distill.unrolling import Course, Outer, Student, step, through_steps
-from edgeser.errors import SettingsError
 from edgeser.network import Tensors
-from edgeser_export.errors import choice_hint
 
 Through: TypeAlias = Callable[[Course, Student, Tensors, int, Outer], tuple[Student, Tensor, dict[str, Tensor]]]
 """(course, student, what is learnt, steps, what the student is worth) to student, loss, gradients; all as
@@ -42,14 +41,3 @@ def through_all_steps(
 
 MEMORY: Mapping[str, Through] = MappingProxyType({"fast": through_all_steps, "lean": through_steps})
 """fast keeps every step's graph; lean keeps the parameters after each and makes every step a second time."""
-
-
-def find_memory(name: str) -> Through:
-    """The function of a row of ``MEMORY``.
-
-    Raises:
-        SettingsError: There is no such row.
-    """
-    if name not in MEMORY:
-        raise SettingsError(f"there is no --memory {name!r}", choice_hint(name, MEMORY))
-    return MEMORY[name]

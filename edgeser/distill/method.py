@@ -1,4 +1,4 @@
-"""What a method is: it begins with a state, and may improve it one iteration after the other.
+"""A method begins with a state, and may improve it one iteration after the other.
 
 A method sees an ``Assignment`` and keeps everything it learns in a ``State`` of plain arrays; its ``items`` are what is
 shipped. Both functions are pure: the random numbers of an iteration depend on the seed and its number only, so a
@@ -8,34 +8,35 @@ resumed run ends with the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.config.settings import Settings
 from edgeser.experts import Ensemble, Task, Trajectory
-from edgeser.settings import Settings
-from edgeser_device.frontend import FrontendSpec
+from edgeser.representation.base import Representation
 from edgeser_device.generated import class_counts
 from edgeser_device.schedule import Schedule
 from edgeser_export.graph import Weights
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
-"""Always ``items``, float32 (items x formations, mels, frames), normalised, unless the method's row makes them from the
-state; a method adds what it needs to go on.
+"""Always ``items``, float32 (items x formations, rows, columns), unless the method's row makes them from the state; a
+method adds what it needs to go on.
 
 Names that begin with ``loop.`` or ``best.`` are the loop's own in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a method works on.
+    """Everything that a method works on.
 
     Attributes:
         task: The training clips, their labels and the student.
         names: The emotions in the order of the classes.
-        settings: With ``ipc`` decided.
+        settings: Settings with everything decided.
+        method: The row of the method.
         init: The student's fixed initialisation.
         ensemble: The experts that label.
         trajectories: Experts with all snapshots; empty unless the method asks for them.
@@ -44,14 +45,20 @@ class Assignment:
     task: Task
     names: tuple[str, ...]
     settings: Settings
+    method: Method
     init: Weights
     ensemble: Ensemble
     trajectories: tuple[Trajectory, ...] = ()
 
     @property
+    def representation(self) -> Representation:
+        """The representation of clips and items."""
+        return self.task.representation
+
+    @property
     def formations(self) -> int:
         """Log-mels that an item will hold; one where that was not decided."""
-        return self.settings.formations or 1
+        return self.settings.samples_per_item or 1
 
     @property
     def per_class(self) -> int:
@@ -62,7 +69,7 @@ class Assignment:
     def classes(self) -> NDArray[np.int64]:
         """Class of each log-mel: ``per_class`` of the first class, then of the next, or as its clips ask for."""
         counts: list[int] | int = self.settings.ipc
-        if self.settings.ratio == "original":
+        if self.settings.gan.ratio == "original":
             counts = class_counts(
                 self.settings.ipc, np.bincount(self.task.labels, minlength=self.task.classes).tolist()
             )
@@ -82,42 +89,45 @@ class Method:
     """One row of the table of methods.
 
     Attributes:
-        summary: One line for help texts.
         begin: The state before the first iteration.
         improve: One iteration: state and number to the next state and what to log, with a key ``loss``; None for
             methods that choose real items and are done.
         needs_trajectories: Whether experts are trained whose snapshots are matched.
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
-        defaults: Settings that differ from the defaults of all methods.
-        start_defaults: Settings that differ from these, by what items begin as.
-        rates: Settings of which lower values help when the method diverges.
+        rates: Keys of settings of which lower values help when the method diverges.
         labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None where
             the settings decide.
         schedule: The training schedule of a method that learns it; None where the settings decide.
-        items: The items of a state, float32 (items, mels, frames), of a method whose state holds none.
-        files: What a run keeps besides, by name, of a method whose state is worth keeping.
+        items: The items of a state, float32 (items, rows, columns), of a method whose state holds none.
+        files: Further files of the run, by name, of a method whose state is worth keeping.
         fewest_clips: Clips that every class must have.
         stops_itself: Whether it keeps what it had when it diverges; the loop then leaves the height of its loss alone.
         makes_more: Whether it can make more items than there are clips, and in other shares than equal ones.
     """
 
-    summary: str
     begin: Begin
     improve: Improve | None = None
     needs_trajectories: bool = False
     needs_experts: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    start_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    rates: tuple[str, ...] = ("item_rate",)
+    rates: tuple[str, ...] = ()
     labels: Callable[[Assignment, State], NDArray[np.float32]] | None = None
     schedule: Callable[[Assignment, State], Schedule] | None = None
     items: Callable[[Assignment, State], NDArray[np.float32]] | None = None
-    files: Callable[[Assignment, State, FrontendSpec], Mapping[str, bytes]] | None = None
+    files: Callable[[Assignment, State], Mapping[str, bytes]] | None = None
     fewest_clips: int = 1
     stops_itself: bool = False
     makes_more: bool = False
 
+    @property
+    def has_starts(self) -> bool:
+        """Whether items begin as what ``start_from`` says; chosen and generated ones do not."""
+        return self.improve is not None and self.items is None
+
+    def takes_clips(self, start_from: str) -> bool:
+        """Whether every map begins as a clip of its own, so that there cannot be more of them."""
+        return self.improve is None or start_from == "real"
+
 
 def real_items(assignment: Assignment, chosen: NDArray[np.int64]) -> State:
     """A state that holds the chosen training clips."""
-    return {"items": assignment.task.clips[chosen, 0].copy()}
+    return {"items": assignment.task.maps[chosen]}

@@ -23,13 +23,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgeser.distill.adam import adam_step, with_moments
-from edgeser.distill.memory import find_memory
+from edgeser.distill.memory import MEMORY
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.distill.unrolling import Course, Lesson, Outer, Student, without_graph
 from edgeser.distill.windows import start_range
 from edgeser.errors import DivergedError
-from edgeser.network import Tensors, to_tensors
+from edgeser.network import Tensors, as_input, to_tensors
 from edgeser.training import roll_each
 
 SHIFT = 12
@@ -46,7 +46,6 @@ SMALLEST_SHARE = 1e-4
 """Of a class in any label at the beginning, so that its logit is finite."""
 LONGEST_RUN = 50
 """Losses above the bound in a row after which nothing will come of it."""
-DEFAULTS = {"iterations": 100, "item_rate": 0.02}
 BOUND = 10.0
 """The bound is the gate, or this where the gate is wider; 1 is a student that stays where it started."""
 
@@ -55,9 +54,9 @@ def begin(assignment: Assignment) -> State:
     """Items as the settings want them to begin, the step size, labels if they are learnt, empty moments of Adam."""
     settings, items = assignment.settings, begin_items(assignment)
     learnt = {_items(assignment): items}
-    if settings.label_rate:
+    if settings.mtt.label_rate:
         learnt["label_logits"] = _first_logits(assignment, items)
-    size = settings.step_size or _best_step(assignment, learnt)
+    size = settings.mtt.step_size or _best_step(assignment, learnt)
     learnt["raw_step"] = np.array([np.log(np.expm1(size))], dtype=np.float32)
     counts = {"skipped": np.zeros(1, np.int64), "run": np.zeros(1, np.int64)}
     return {**with_moments(learnt, sorted(learnt)), "items": items, **counts}
@@ -73,7 +72,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     loss, gradients = match_gradients(assignment, state, match)
     run = _checked_run(assignment, state, iteration, loss, gradients)
     skipped, following = int(state["skipped"][0]), dict(state)
-    if loss > settings.gate:
+    if loss > settings.mtt.loss_threshold:
         skipped += 1
     else:
         following |= adam_step(state, gradients, _rates(assignment), iteration + 1 - skipped)
@@ -105,37 +104,39 @@ def draw_match(assignment: Assignment, iteration: int) -> Match:
     settings, count = assignment.settings, len(assignment.classes)
     random = np.random.default_rng([settings.seed, iteration, 0x377])
     trajectory = assignment.trajectories[random.integers(len(assignment.trajectories))]
-    first, last = (min(epoch, trajectory.epochs - settings.expert_span) for epoch in start_range(settings, iteration))
+    first, last = (
+        min(epoch, trajectory.epochs - settings.mtt.expert_span) for epoch in start_range(settings, iteration)
+    )
     epoch = int(random.integers(first, last + 1))
-    size, lessons = min(settings.student_batch, count), []
-    for _ in range(settings.student_steps):
+    size, lessons = min(settings.mtt.student_batch, count), []
+    for _ in range(settings.mtt.student_steps):
         chosen = np.sort(random.permutation(count)[:size]) if size < count else np.arange(count)
         lessons.append((chosen, random.integers(-SHIFT, SHIFT + 1, size)))
-    return Match(epoch, trajectory.at(epoch), trajectory.at(epoch + settings.expert_span), tuple(lessons))
+    return Match(epoch, trajectory.at(epoch), trajectory.at(epoch + settings.mtt.expert_span), tuple(lessons))
 
 
 def match_gradients(assignment: Assignment, state: State, match: Match) -> tuple[float, dict[str, NDArray[np.float32]]]:
     """The loss of a match, and its gradient by each array of the state that is learnt."""
     settings, start = assignment.settings, Student(to_tensors(match.start), 0)
     learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in sorted(_rates(assignment))}
-    through, course = find_memory(settings.memory), _course(assignment, match)
-    _, loss, gradients = through(course, start, learnt, settings.student_steps, _outer(match))
+    through, course = MEMORY[settings.mtt.memory], _course(assignment, match)
+    _, loss, gradients = through(course, start, learnt, settings.mtt.student_steps, _outer(match))
     return loss.item(), {name: gradient.numpy() for name, gradient in gradients.items()}
 
 
 def _course(assignment: Assignment, match: Match) -> Course:
     """Plain gradient steps on the items of each lesson, as a function of what is learnt."""
     hard = functional.one_hot(torch.from_numpy(assignment.classes), assignment.task.classes).float()
-    items = _items(assignment)
+    items, graph = _items(assignment), assignment.task.graph
 
     def lesson(learnt: Tensors, number: int) -> Lesson:
         chosen, shifts = match.lessons[number]
         places = torch.from_numpy(chosen)
         labels = learnt["label_logits"].softmax(1) if "label_logits" in learnt else hard
         rate = functional.softplus(learnt["raw_step"])[0]
-        return Lesson(roll_each(learnt[items][places, None], shifts), labels[places], rate)
+        return Lesson(roll_each(as_input(graph, learnt[items][places]), shifts), labels[places], rate)
 
-    return Course(assignment.task.graph, "plain_sgd", 0.0, lesson)
+    return Course(graph, "plain_sgd", 0.0, lesson)
 
 
 def _outer(match: Match) -> Outer:
@@ -154,7 +155,7 @@ def _best_step(assignment: Assignment, learnt: State) -> float:
         course, start, outer = _course(assignment, match), Student(to_tensors(match.start), 0), _outer(match)
         for place, size in enumerate(STEPS):
             sized = {**arrays, "raw_step": torch.tensor([size]).expm1().log()}
-            reached = without_graph(course, start, sized, assignment.settings.student_steps)[-1]
+            reached = without_graph(course, start, sized, assignment.settings.mtt.student_steps)[-1]
             losses[place] += outer(reached.values, sized).item()
     return STEPS[int(np.nan_to_num(losses, nan=np.inf).argmin())]
 
@@ -166,19 +167,19 @@ def _distance(a: Tensors, b: Tensors) -> Tensor:
 
 def _items(assignment: Assignment) -> str:
     """The name of the items that are learnt; those that are shipped are always called items."""
-    return "raw_items" if assignment.settings.item_average else "items"
+    return "raw_items" if assignment.settings.mtt.ema_decay else "items"
 
 
 def _shipped(assignment: Assignment, state: State, learnt: NDArray[np.float32]) -> NDArray[np.float32]:
-    decay = np.float32(assignment.settings.item_average)
+    decay = np.float32(assignment.settings.mtt.ema_decay)
     return np.asarray(decay * state["items"] + (1 - decay) * learnt) if decay else learnt
 
 
 def _rates(assignment: Assignment) -> dict[str, float]:
     """The learning rate of each array that is learnt."""
     settings = assignment.settings
-    rates = {_items(assignment): settings.item_rate, "raw_step": STEP_SIZE_RATE}
-    return {**rates, "label_logits": settings.label_rate} if settings.label_rate else rates
+    rates = {_items(assignment): settings.mtt.item_rate, "raw_step": STEP_SIZE_RATE}
+    return {**rates, "label_logits": settings.mtt.label_rate} if settings.mtt.label_rate else rates
 
 
 def _first_logits(assignment: Assignment, items: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -187,7 +188,7 @@ def _first_logits(assignment: Assignment, items: NDArray[np.float32]) -> NDArray
     sure = np.full((len(items), classes), (1 - NEARLY_SURE) / (classes - 1))
     sure[np.arange(len(items)), assignment.classes] = NEARLY_SURE
     if assignment.ensemble.members:
-        found = assignment.ensemble.soft_labels(items[:, None], assignment.settings.temperature)
+        found = assignment.ensemble.soft_labels(items, assignment.settings.experts.temperature)
         sure = np.where((found.argmax(1) == assignment.classes)[:, None], found, sure)
     return np.asarray(np.log(np.maximum(sure, SMALLEST_SHARE)), dtype=np.float32)
 
@@ -197,7 +198,7 @@ def _checked_run(
 ) -> int:
     """How many losses in a row, with this one, were above the bound; the run of hopeless ones ends here."""
     settings, what = assignment.settings, ""
-    bound = min(settings.gate, BOUND)
+    bound = min(settings.mtt.loss_threshold, BOUND)
     run = int(state["run"][0]) + 1 if loss > bound else 0
     if not np.isfinite(loss) or not all(np.isfinite(gradient).all() for gradient in gradients.values()):
         what = f"the matching loss of iteration {iteration + 1} is {loss}, or its gradient is not finite"
@@ -205,6 +206,6 @@ def _checked_run(
         what = f"the matching loss was above {bound:g} in {run} iterations in a row, {loss:.3g} in the last"
     if what:
         size = functional.softplus(torch.from_numpy(np.array(state["raw_step"]))).item()
-        hint = f"use --step-size below {size:.2g} or --student-steps below {settings.student_steps}"
+        hint = f"set mtt.step_size below {size:.2g} or mtt.student_steps below {settings.mtt.student_steps}"
         raise DivergedError(what, hint)
     return run

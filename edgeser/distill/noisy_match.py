@@ -50,12 +50,12 @@ def begin(assignment: Assignment) -> State:
     settings, task = assignment.settings, assignment.task
     exact = class_statistics(task.graph, task.clips, task.labels, task.classes)
     counts = np.bincount(task.labels, minlength=task.classes)
-    deviation = noise_multiplier(settings.dp) * sensitivity() / counts
+    deviation = noise_multiplier(settings.match.dp) * sensitivity() / counts
     random = SystemRandom()
     drawn = np.array([random.gauss(0.0, 1.0) for _ in range(exact.size)]).reshape(exact.shape)
     noisy = (exact + deviation[:, None] * drawn).astype(np.float32)
     own = np.random.default_rng([settings.seed, SEED])
-    items = np.stack([smooth_noise(own, *task.clips.shape[2:]) for _ in assignment.classes]).astype(np.float32)
+    items = np.stack([smooth_noise(own, *task.maps.shape[1:]) for _ in assignment.classes]).astype(np.float32)
     return {**with_moments({"items": items}, ["items"]), "statistics": noisy}
 
 
@@ -77,10 +77,11 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     value = loss.item()
     if not np.isfinite(value):
         raise DivergedError(
-            f"the loss of iteration {iteration + 1} is {value}", f"use --item-rate below {settings.item_rate:g}"
+            f"the loss of iteration {iteration + 1} is {value}",
+            f"set match.item_rate below {settings.match.item_rate:g}",
         )
     gradient = torch.autograd.grad(loss, items)[0].numpy()
-    changed = adam_step(state, {"items": gradient}, {"items": settings.item_rate}, iteration + 1)
+    changed = adam_step(state, {"items": gradient}, {"items": settings.match.item_rate}, iteration + 1)
     return {**state, **changed}, {"loss": value}
 
 

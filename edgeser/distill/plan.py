@@ -1,68 +1,95 @@
-"""What a run will take: measured beforehand in a process of its own, a few steps of each kind.
+"""The seconds and the memory that a run will take: a few steps of every kind are made, measured and multiplied.
 
-plan = make_plan(settings, Workers(jobs=2))
+plan = make_plan(prepare(settings, workers), workers)
 plan["total_seconds"], plan["peak_rss_mb"]
+
+The same functions run on the same data with the same workers, so what they hold in memory is what a run holds. Seconds
+are those of this machine as busy as it is just then; a run that stops early takes less.
 """
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from edgeser.errors import WorkerError
-from edgeser.settings import Settings
-from edgeser.workers import Workers
+import numpy as np
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from edgeser.distill.dev_check import check_steps
+from edgeser.distill.expert_jobs import ExpertJob, needed_experts
+from edgeser.distill.label_bank import bank_plan, build_set
+from edgeser.distill.loop import number_of_checks
+from edgeser.distill.method import Assignment
+from edgeser.distill.pipeline import Material, with_experts
+from edgeser.errors import DivergedError
+from edgeser.experts import Task, Trajectory, train_expert
+from edgeser.training import train_on_set
+from edgeser.workers import Workers, one_thread
+from edgeser_device.machine import family_peak_rss_mb
 
-_CHILD = "import sys; from edgeser.distill.calibrate import main; sys.exit(main())"
-# Not with -m: what a module that is run in that way defines cannot be found by the workers.
+STEPS = 12
+"""Measured steps of an expert in an epoch, of which it makes two, and of a student."""
+ITERATIONS = 6
+"""Measured iterations of a method, spread over its loop: one may cost more or less later on."""
+FEWEST_VIEWS = 512
+"""Views that are labelled to measure: so many take as much memory as all of them."""
+
+Result = TypeVar("Result")
 
 
-def make_plan(settings: Settings, workers: Workers) -> dict[str, Any]:
-    """Seconds and memory of a run of these settings on this machine, whose features are in the cache.
+def make_plan(material: Material, workers: Workers) -> dict[str, Any]:
+    """Seconds and memory of a run on this machine, whose features are computed.
+
+    Args:
+        material: Everything that the run works on.
+        workers: The processes that the run is given.
 
     Returns:
-        The keys of :meth:`Stopwatch.summary`, and ``checks`` and ``jobs``. A run that stops early takes less.
+        ``seconds`` of experts, method, checks and labels, and their ``total_seconds``; ``student_seconds`` of one
+        training; ``peak_rss_mb`` of this process and its workers, None where the system does not tell; ``jobs``.
 
     Raises:
-        WorkerError: The settings cannot be tried, most often for want of memory.
+        WorkerError: A worker process died, most often for want of memory.
     """
-    asked = {"settings": asdict(settings), "jobs": workers.jobs, "backend": workers.backend}
-    command = [sys.executable, "-P", "-c", _CHILD]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False)
-    if done.returncode == -signal.SIGKILL:
-        raise WorkerError(
-            "the process that tried these settings was killed, most likely because the memory was full",
-            "use --jobs 1, a smaller --width or fewer items",
-        )
-    lines = done.stdout.splitlines()
-    result: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": _last_line(done.stderr)}
-    if "error" in result:
-        hint = result.get("hint", "run it without --dry-run; the error will stand there")
-        raise WorkerError(f"these settings cannot be tried: {result['error']}", hint)
-    return result
+    settings, task = material.settings, material.task
+    jobs = needed_experts(material.method, settings, task)
+    kinds: dict[str, list[str]] = {}
+    for name in jobs:
+        kinds.setdefault(name.rpartition("-")[0], []).append(name)
+    sampled = [name for names in kinds.values() for name in names[: workers.jobs]]
+    samples = dict(zip(sampled, workers.each(_sample, [(task, jobs[name]) for name in sampled]), strict=True))
+    held = family_peak_rss_mb()
+    workers.release()
+    trained = {name: samples[names[0]][1] for names in kinds.values() for name in names}
+    assignment = with_experts(task, material.corpus.labels, material.method, settings, trained)
+    with one_thread():
+        method = _method_seconds(assignment)
+        labels, student, check = _set_seconds(assignment)
+    seconds = {
+        "experts": sum(samples[names[0]][0] * -(-len(names) // workers.jobs) for names in kinds.values()),
+        "method": method,
+        "checks": number_of_checks(material.method, settings) * check,
+        "labels": labels,
+    }
+    return {
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "total_seconds": round(sum(seconds.values()), 1),
+        "student_seconds": round(student, 1),
+        "peak_rss_mb": max(held or 0.0, family_peak_rss_mb() or 0.0) or None,
+        "jobs": workers.jobs,
+    }
 
 
-def plan_table(plan: Mapping[str, Any]) -> Table:
-    """A line a phase: how long it will take, and the most memory that will be held until its end."""
-    from rich.table import Table
-
-    table = Table("phase", "time", "memory so far")
-    memory = plan["rss_mb"] or {}
-    for name, seconds in plan["seconds"].items():
-        held = f"{memory[name]:.0f} MB" if name in memory else ""
-        if seconds or name != "checks":
-            table.add_row(f"{name} ({plan['checks']})" if name == "checks" else name, in_words(seconds), held)
-    most = f"{plan['peak_rss_mb']:.0f} MB" if plan["peak_rss_mb"] else ""
-    table.add_row("total", in_words(plan["total_seconds"]), most, style="bold")
-    return table
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """The plan in two lines for people."""
+    parts = ", ".join(f"{name} {in_words(value)}" for name, value in plan["seconds"].items() if value)
+    memory = f"{plan['peak_rss_mb']:.0f} MB" if plan["peak_rss_mb"] else "unknown on this system"
+    return (
+        f"time     about {in_words(plan['total_seconds'])}: {parts}; a few steps of each were measured and multiplied\n"
+        f"memory   {memory}, with {plan['jobs']} processes for the experts"
+    )
 
 
 def in_words(seconds: float) -> str:
@@ -73,6 +100,57 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _sample(task: Task, job: ExpertJob) -> tuple[float, Trajectory]:
+    """Seconds of an expert's whole training by its first steps, and something as large as what it would leave."""
+    ends: list[float] = []
+    few = STEPS * job.recipe.batch
+    short = replace(task, graph=job.graph, clips=task.clips[:few], labels=task.labels[:few])
+    recipe = replace(job.recipe, epochs=2)
+    final = train_expert(
+        short, job.start, recipe, job.seed, False, lambda _done, _words: ends.append(time.monotonic())
+    ).final
+    step = (ends[-1] - ends[0]) / (len(ends) - 1)
+    # On a straight line, so that no two snapshots are the same: what is matched must differ.
+    epochs = job.recipe.epochs if job.keep_snapshots else 0
+    snapshots = {
+        name: np.linspace(job.start[name], final[name], 1 + epochs, dtype=np.float32) for name in job.graph.parameters
+    }
+    return step * job.recipe.schedule(len(task.clips)).steps, Trajectory(snapshots, final)
+
+
+def _method_seconds(assignment: Assignment) -> float:
+    """Seconds from the beginning of the method's loop to its end, without checks."""
+    method, total = assignment.method, assignment.settings.iterations
+    state, seconds = _timed(lambda: method.begin(assignment))
+    if method.improve is None:
+        return seconds
+    took = []
+    for number in np.unique(np.linspace(0, total - 1, ITERATIONS, dtype=int)).tolist():
+        begun = time.monotonic()
+        with suppress(DivergedError):  # the experts are not what they will be; the time is the same
+            state, _ = method.improve(assignment, state, number)
+        took.append(time.monotonic() - begun)
+    return seconds + took[0] + (total - 1) * float(np.mean(took[1:] or took))
+
+
+def _set_seconds(assignment: Assignment) -> tuple[float, float, float]:
+    """Seconds of labelling all views, of a student's training on them, and of a check of a state."""
+    settings, items, views = assignment.settings, len(assignment.classes), bank_plan(assignment).views
+    fewer = min(views, max(2, -(-FEWEST_VIEWS // items)))
+    small = replace(assignment, settings=replace(settings, views=fewer * assignment.formations))
+    drawn = assignment.task.maps[np.arange(items) % len(assignment.task.clips)]
+    distilled, labelled = _timed(lambda: build_set(small, drawn))
+    graph = assignment.task.graph
+
+    def train(steps: int) -> float:
+        short = replace(distilled, schedule=replace(distilled.schedule, steps=steps))
+        return _timed(lambda: train_on_set(graph, assignment.init, short, settings.seed))[1]
+
+    first, more = train(2), train(2 + STEPS)
+    step, labels = max(0.0, more - first) / STEPS, labelled * views / fewer
+    return labels, first + settings.steps * step, labels + first + check_steps(settings.steps) * step
+
+
+def _timed(call: Callable[[], Result]) -> tuple[Result, float]:
+    begun = time.monotonic()
+    return call(), time.monotonic() - begun

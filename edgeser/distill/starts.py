@@ -1,63 +1,61 @@
-"""What items begin as: real clips, two or three voices at once, equal shares of all clips of the class, or noise.
+"""Starts: items begin as real clips, as two or three clips at once, or as noise.
 
-    items = STARTS["crowd"](assignment)         # float32 (items, mels, frames), in the order of the classes
+    items = STARTS["mix"].make(assignment)      # float32 (items, rows, columns), in the order of the classes
 
-A mixture or a duet is several voices at once, which can be found in it. In a crowd no clip has more to say than any
-other. Noise has the class's mean spectrum only.
+A mixture, or an aligned pair, is several clips at once, which can be found in it. Noise has the class's mean spectrum
+only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment
-from edgeser.distill.voices import alike, at_once, draws, fitting_shift, pairs
+from edgeser.distill.voices import draws, fitting_shift, pairs
 from edgeser.errors import SettingsError
-from edgeser.training import roll_each
+from edgeser.representation.base import Maps
 from edgeser_export.errors import choice_hint
 
-Items = NDArray[np.float32]
 SOURCES = 3
-"""Voices in a mixture: with four little is left that tells emotions apart."""
+"""Clips in a mixture: with four little is left that tells emotions apart."""
 LEAST_SHARE, LARGEST_SHARE = 0.5, 1.5
-"""Of a voice's power, before shares are made to sum to one: none is drowned by the others."""
-CROWD = 128
-"""Clips of a class in a crowd at most: more take time, and each has less than a hundredth already."""
+"""Bounds of a clip's weight, before weights are made to sum to one: none is drowned by the others."""
 SMOOTH_FRAMES = 3
 """Noise is drawn for every third frame and every third band and interpolated, as speech varies."""
 
 
-def real(assignment: Assignment) -> Items:
+def real(assignment: Assignment) -> Maps:
     """Random clips of each class."""
     chosen = np.concatenate([drawn[:, 0] for drawn in draws(assignment, sources=1)])
-    return np.array(assignment.task.clips[chosen, 0])
+    return np.array(assignment.task.maps[chosen])
 
 
-def mix(assignment: Assignment) -> Items:
-    """Three voices at once: clips of a class by different speakers, each shifted circularly by random frames.
+def mix(assignment: Assignment) -> Maps:
+    """Three clips at once: clips of a class by different speakers, each shifted circularly by random frames.
 
-    Powers are added, as sounds that meet at a microphone: the result is as sharp as speech, which a mean of log-mels
-    is not. Weights are uniform between 0.5 and 1.5 before they are made to sum to one; mean and spread of each mixture
-    are those of its sources. Clips that the experts are sure of come first: the better half of the class.
+    The representation says what several clips at once are. Of log-mels, powers are added, as those of sounds that meet
+    at a microphone: the result is as sharp as speech, which a mean of log-mels is not. Clips that the experts are sure
+    of come first: the better half of the class.
     """
     random = np.random.default_rng([assignment.settings.seed, 0x3117])
     items = []
-    for drawn in draws(assignment, SOURCES):
+    for number, drawn in enumerate(draws(assignment, SOURCES)):
+        middle = _middle(assignment, number)
         for row in drawn:
-            sources = assignment.task.clips[row, 0]
+            sources = assignment.task.maps[row]
             rolled = np.stack([np.roll(source, random.integers(source.shape[1]), axis=1) for source in sources])
-            items.append(together(rolled, random, assignment.task.decibels))
+            items.append(_together(assignment, rolled, random, middle))
     return np.stack(items).astype(np.float32)
 
 
-def duet(assignment: Assignment) -> Items:
-    """Two voices in unison: clips by different speakers that the experts take for much the same.
+def aligned(assignment: Assignment) -> Maps:
+    """Two voices at once, aligned in time: clips by different speakers that the experts take for much the same.
 
     As a mixture, but the second clip is shifted circularly to where its patterns fit the first one's best, and both by
     random frames then. Where speakers say the same words, syllables fall together; where not, at least the rhythm does.
@@ -65,73 +63,71 @@ def duet(assignment: Assignment) -> Items:
     """
     random = np.random.default_rng([assignment.settings.seed, 0xD0E7])
     items = []
-    for drawn in pairs(assignment):
+    for number, drawn in enumerate(pairs(assignment)):
+        middle = _middle(assignment, number)
         for row in drawn:
-            first, second = assignment.task.clips[row, 0]
+            first, second = assignment.task.maps[row]
             frames = first.shape[1]
-            alone = row[0] == row[1]  # a clip in unison with itself would be the clip
+            alone = row[0] == row[1]  # a clip aligned with itself would be the clip
             shift = random.integers(frames // 4, 3 * frames // 4) if alone else fitting_shift(first, second)
             moved = np.roll(np.stack([first, np.roll(second, shift, axis=1)]), random.integers(frames), axis=2)
-            items.append(together(moved, random, assignment.task.decibels))
+            items.append(_together(assignment, moved, random, middle))
     return np.stack(items).astype(np.float32)
 
 
-def together(sources: Items, random: np.random.Generator, decibels: float) -> NDArray[np.float64]:
-    """Some clips (sources, mels, frames) at once, in random shares of power, with their mean and spread."""
+def _middle(assignment: Assignment, number: int) -> NDArray[np.float32]:
+    """Mean of a class's clips, (rows, columns)."""
+    return np.asarray(assignment.task.maps[assignment.clips_of_class(number)].mean(0))
+
+
+def _together(
+    assignment: Assignment, sources: Maps, random: np.random.Generator, middle: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Some clips (sources, rows, columns) at once, in random shares."""
     weights = random.uniform(LEAST_SHARE, LARGEST_SHARE, len(sources))
-    return alike(at_once(sources, weights / weights.sum(), decibels), sources)
+    return assignment.representation.blend(sources, weights / weights.sum(), middle)
 
 
-def crowd(assignment: Assignment) -> Items:
-    """Every clip of the class, or ``CROWD`` random ones, in equal shares.
-
-        item = m + sum of s_i (clip_i - m) / sqrt(n)
-
-    m is the class's mean spectrum, s_i is +1 or -1 at random, and each clip is shifted circularly by random frames, so
-    that items vary as clips do: the same spread of every band, and the same correlations between bands and between
-    frames. Each of n clips makes an n-th of an item's variance.
-    """
-    random = np.random.default_rng([assignment.settings.seed, 0xC40D])
-    items = []
-    for number in range(assignment.task.classes):
-        everybody = assignment.clips_of_class(number)
-        middle = assignment.task.clips[everybody, 0].mean((0, 2))[:, None]
-        for _ in range(assignment.per_class):
-            clips = assignment.task.clips[random.permutation(everybody)[:CROWD]] - middle
-            signs = random.choice((-1.0, 1.0), len(clips)) / np.sqrt(len(clips))
-            shifted = roll_each(torch.from_numpy(clips), random.integers(clips.shape[3], size=len(clips)))
-            items.append(middle + np.tensordot(signs, shifted[:, 0].numpy(), axes=1))
-    return np.stack(items).astype(np.float32)
-
-
-def noise(assignment: Assignment) -> Items:
+def noise(assignment: Assignment) -> Maps:
     """The class's mean spectrum and smooth noise as wide as the class's clips vary in each band."""
     random = np.random.default_rng([assignment.settings.seed, 0x4015E])
-    mels, frames = assignment.task.clips.shape[2:]
+    maps = assignment.task.maps
     items = []
     for number in range(assignment.task.classes):
-        clips = assignment.task.clips[assignment.clips_of_class(number), 0]
+        clips = maps[assignment.clips_of_class(number)]
         mean, spread = clips.mean((0, 2))[:, None], clips.std((0, 2))[:, None]
-        items += [mean + spread * smooth_noise(random, mels, frames) for _ in range(assignment.per_class)]
+        items += [mean + spread * smooth_noise(random, *maps.shape[1:]) for _ in range(assignment.per_class)]
     return np.stack(items).astype(np.float32)
 
 
-STARTS: Mapping[str, Callable[[Assignment], Items]] = MappingProxyType(
-    {"real": real, "mix": mix, "duet": duet, "crowd": crowd, "noise": noise}
-)
-"""What ``--from`` offers."""
-USUAL, OF_MANY = "mix", "duet"
-"""What items begin as where nothing is said: below ``SMALL_SHARE`` of the clips, and from there on."""
-SMALL_SHARE = 0.04
-"""Share of the clips below which items hold many blurred log-mels; chosen on dev speakers, see docs/methods.md."""
-DRAWN: Mapping[str, Callable[[Assignment], list[NDArray[np.int64]]]] = MappingProxyType(
-    {"real": partial(draws, sources=1), "mix": partial(draws, sources=SOURCES), "duet": pairs}
-)
-"""Clips that each item begins as, (per_class, sources) for each class; no row for starts in which none stands out."""
+@dataclass(frozen=True)
+class Start:
+    """One row of the table of starts.
+
+    Attributes:
+        make: The items of an assignment, float32 (items, rows, columns).
+        draws: The clips that each item begins as, (per_class, sources) for each class; None where none stands out.
+        needs_time: Whether it shifts or smooths along time.
+    """
+
+    make: Callable[[Assignment], Maps]
+    draws: Callable[[Assignment], list[NDArray[np.int64]]] | None
+    needs_time: bool = False
 
 
-def find_start(name: str) -> Callable[[Assignment], Items]:
-    """The function of a start.
+STARTS: Mapping[str, Start] = MappingProxyType(
+    {
+        "real": Start(real, partial(draws, sources=1)),
+        "mix": Start(mix, partial(draws, sources=SOURCES)),
+        "aligned": Start(aligned, pairs, needs_time=True),
+        "noise": Start(noise, None, needs_time=True),
+    }
+)
+"""The starts that ``--from`` offers."""
+
+
+def find_start(name: str) -> Start:
+    """The row of a start.
 
     Raises:
         SettingsError: There is no such start.
@@ -141,14 +137,9 @@ def find_start(name: str) -> Callable[[Assignment], Items]:
     return STARTS[name]
 
 
-def start_of(share: float) -> str:
-    """What items begin as where nothing is said, for a budget of ``share`` of the clips."""
-    return USUAL if share < SMALL_SHARE else OF_MANY
-
-
-def begin_items(assignment: Assignment) -> Items:
+def begin_items(assignment: Assignment) -> Maps:
     """Items as the settings want them to begin."""
-    return find_start(assignment.settings.start_from or USUAL)(assignment)
+    return find_start(assignment.settings.start or assignment.representation.usual_starts[0]).make(assignment)
 
 
 def smooth_noise(random: np.random.Generator, mels: int, frames: int) -> NDArray[np.float64]:

@@ -3,70 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import given_in
 from edgeser.distill import coresets, gan, gan_files, invert, match, mtt, unroll
 from edgeser.distill.method import Method
-from edgeser.distill.starts import SMALL_SHARE, USUAL, find_start, start_of
+from edgeser.distill.starts import find_start
 from edgeser.errors import SettingsError
-from edgeser.settings import Settings, with_budget, with_views
+from edgeser.representation import representation_of
+from edgeser.students import build
 from edgeser_device.formations import FORMATS
 from edgeser_export.errors import choice_hint
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "mtt": Method(
-            "trajectory matching",
             mtt.begin,
             mtt.improve,
             needs_trajectories=True,
-            defaults=mtt.DEFAULTS,
-            rates=("item_rate", "student_steps"),
+            rates=("mtt.item_rate", "mtt.student_steps"),
         ),
-        "invert": Method(
-            "items that the experts take for their class",
-            invert.begin,
-            invert.improve,
-            needs_experts=True,
-            defaults=invert.DEFAULTS,
-            start_defaults=invert.START_DEFAULTS,
-        ),
-        "match": Method(
-            "items whose features are distributed as those of the clips",
-            match.begin,
-            match.improve,
-            needs_experts=True,
-            defaults=match.DEFAULTS,
-        ),
+        "invert": Method(invert.begin, invert.improve, needs_experts=True, rates=("invert.item_rate",)),
+        "match": Method(match.begin, match.improve, needs_experts=True, rates=("match.item_rate",)),
         "unroll": Method(
-            "items, labels and learning rates, learnt through the student's own training",
             unroll.begin,
             unroll.improve,
-            defaults=unroll.DEFAULTS,
-            rates=("peak_rate", "unroll_window", "item_rate"),
+            rates=("peak_rate", "unroll.window", "unroll.item_rate"),
             labels=unroll.labels,
             schedule=unroll.schedule,
         ),
         "gan": Method(
-            "items drawn from a generator, which can be shipped itself",
             gan.begin,
             gan.improve,
             needs_experts=True,
-            defaults=gan.DEFAULTS,
-            rates=("generator_rate", "critic_rate"),
+            rates=("gan.generator_rate", "gan.critic_rate"),
             items=gan.items,
             files=gan_files.files,
             fewest_clips=gan.PER_CLASS,
             stops_itself=True,
             makes_more=True,
         ),
-        "random": Method("random real items", coresets.random_items),
-        "herding": Method("real items whose mean feature follows the class's", coresets.herding, needs_experts=True),
-        "kcenter": Method("real items that cover the class's features", coresets.k_center, needs_experts=True),
+        "random": Method(coresets.random_items),
+        "herding": Method(coresets.herding, needs_experts=True),
+        "kcenter": Method(coresets.k_center, needs_experts=True),
     }
 )
+"""The functions of each method; :mod:`edgeser.config.settings` has its settings and what it is in words."""
+OF_ITERATIONS = ("start", "check_every", "patience")
+"""Settings that methods which choose real clips do not read."""
 
 
 def find_method(name: str) -> Method:
@@ -80,95 +65,37 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-MANY, FEW = 8, 2
-"""Log-mels in an item below ``SMALL_SHARE`` of the clips, where number counts more than sharpness, and from it on."""
+def require_possible(settings: Settings) -> None:
+    """Check that method, representation, start, students and what is shipped go together.
 
-
-def decided(settings: Settings, train_items: int, classes: int, rarest: int) -> Settings:
-    """The settings with everything decided that depends on the corpus, the method and its own values too.
-
-    Args:
-        settings: As the user gave them.
-        train_items: Training clips.
-        classes: Emotions.
-        rarest: Training clips of the rarest of them.
+    Everything that documents do not allow is refused here, before a recording is read.
 
     Raises:
-        SettingsError: There is no such method.
+        SettingsError: They do not.
     """
-    settings = with_budget(settings, train_items, classes)
-    own = defaults_of(settings.method, settings.start_from)
-    settings = replace(settings, **{key: value for key, value in own.items() if not getattr(settings, key)})
-    share = settings.ipc * classes / train_items
-    if has_starts(settings):
-        settings = replace(settings, start_from=settings.start_from or start_of(share))
-    formations = settings.formations or formations_of(settings, share, rarest)
-    return with_views(replace(settings, formations=formations), classes)
-
-
-def formations_of(settings: Settings, share: float, rarest: int) -> int:
-    """Log-mels in an item, for a budget of ``share`` of the clips; what a board draws from a generator is whole.
-
-    Methods that take clips get no more than there are: ``rarest`` of the class that has the fewest.
-    """
-    if find_method(settings.method).makes_more:
-        return FEW if settings.ship == "items" else 1
-    wanted = MANY if share < SMALL_SHARE else FEW
-    if not takes_clips(settings):
-        return wanted
-    return as_many_as_clips(settings.ipc, wanted, rarest)
+    method, representation = find_method(settings.method), representation_of(settings.corpus)
+    if settings.gan.ship != "items" and settings.samples_per_item > 1:
+        raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
+    if method.items is not None and settings.start not in ("", representation.usual_starts[0]):
+        raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
+    for key in OF_ITERATIONS if method.improve is None else ():
+        if key in given_in(settings):
+            words = f"--method {settings.method} chooses clips and does not read it"
+            raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
+    start = find_start(settings.start or representation.usual_starts[0])
+    for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
+        build(arch, 2, width, representation.input_shape)  # a wrong name shows before hours of reading
+    asked = {
+        f"gan.ship={settings.gan.ship}": settings.gan.ship != "items",
+        f"--from {settings.start}": start.needs_time,
+        f"samples_per_item={settings.samples_per_item}": settings.samples_per_item > 1,
+        f"match.dp={settings.match.dp:g}": settings.match.dp > 0,
+    }
+    for words, is_asked in asked.items():
+        if is_asked and not representation.has_time:
+            raise SettingsError(f"{words} works on log-mels, not on {representation.name}", f"leave out {words}")
 
 
 def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:
     """The most log-mels in an item, ``wanted`` at most, with which ``ipc`` items need no more than ``rarest`` clips."""
     return max((number for number in FORMATS if number <= wanted and ipc * number <= rarest), default=1)
-
-
-def has_starts(settings: Settings) -> bool:
-    """Whether items begin as what ``start_from`` says; chosen and generated ones do not."""
-    method = find_method(settings.method)
-    return method.improve is not None and method.items is None
-
-
-def require_start(settings: Settings) -> None:
-    """Check that the items' beginning exists, and that nobody asks for one that the method does not read.
-
-    Raises:
-        SettingsError: There is no such start, or the method makes its items of something else.
-    """
-    if settings.start_from:
-        find_start(settings.start_from)
-    if find_method(settings.method).items is not None and settings.start_from not in ("", USUAL):
-        raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
-
-
-def takes_clips(settings: Settings) -> bool:
-    """Whether every log-mel begins as a clip of its own, so that there cannot be more of them."""
-    return find_method(settings.method).improve is None or settings.start_from == "real"
-
-
-def defaults_of(name: str, start_from: str = Settings.start_from) -> Mapping[str, Any]:
-    """The settings that a method has by itself from such a start, where they differ from the defaults of all.
-
-    Raises:
-        SettingsError: There is no such method.
-    """
-    method = find_method(name)
-    return {**method.defaults, **method.start_defaults.get(start_from, {})}
-
-
-def with_start(settings: Settings, start: str) -> Settings:
-    """The settings for another start, with its defaults where they had those of the start before."""
-    before, after = (defaults_of(settings.method, each) for each in (settings.start_from, start))
-    changed = {
-        name: value
-        for name, value in after.items()
-        if getattr(settings, name) == before.get(name, getattr(Settings, name))
-    }
-    return replace(settings, start_from=start, **changed)
-
-
-def settings_for(method: str, **values: Any) -> Settings:
-    """Settings with a method's own defaults below ``values``."""
-    start = values.get("start_from", Settings.start_from)
-    return Settings(**{"method": method, **defaults_of(method, start), **values})

@@ -26,16 +26,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgeser.distill.adam import adam_step, with_moments
-from edgeser.distill.bank import bank_plan
-from edgeser.distill.memory import find_memory
+from edgeser.distill.label_bank import bank_plan, bank_recipes, make_bank
+from edgeser.distill.memory import MEMORY
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.starts import begin_items
 from edgeser.distill.unrolling import Course, Lesson, Outer, Student, fresh, without_graph
 from edgeser.distill.view_tensors import views_of
 from edgeser.errors import DivergedError
-from edgeser.labels import bank_recipes, make_bank
-from edgeser.network import Norm, Tensors, forward, measured_norm, to_arrays, to_tensors
-from edgeser.training import Augmentation, augmented_batches, soft_cross_entropy
+from edgeser.network import Norm, Tensors, as_input, forward, measured_norm, to_arrays, to_tensors
+from edgeser.training import augmented_batches, soft_cross_entropy
 from edgeser_device.schedule import Schedule, batch_indices, learning_rate, rate_position
 from edgeser_device.views import Recipes
 from edgeser_export.graph import NORM_EPSILON
@@ -61,7 +60,6 @@ SCALE_STEPS, LEAST_SCALE = 20, 0.02
 KEPT = "student."
 """Prefix of what the state keeps of the student."""
 LEARNT = ("items", "label_logits", "raw_rates")
-DEFAULTS = {"steps": 100, "iterations": 100, "item_rate": 0.005}
 
 
 def begin(assignment: Assignment) -> State:
@@ -92,11 +90,11 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     if not np.isfinite([loss, *lengths.values()]).all():
         raise DivergedError(
             f"the loss of iteration {iteration + 1} is {loss:.4g}, or its gradient is not finite",
-            f"use --peak-rate below {settings.peak_rate:g} or --unroll-window below {settings.unroll_window}",
+            f"set peak_rate below {settings.peak_rate:g} or unroll.window below {settings.unroll.window}",
         )
     # All windows count the same: now and then one has a gradient a thousand times as long as the others'.
     even = {name: gradient / np.float32(max(lengths[name], 1e-30)) for name, gradient in gradients.items()}
-    rates = {"items": settings.item_rate, "label_logits": LABEL_RATE, "raw_rates": RATE_RATE}
+    rates = {"items": settings.unroll.item_rate, "label_logits": LABEL_RATE, "raw_rates": RATE_RATE}
     following = {**state, **adam_step(state, even, rates, iteration + 1), **_kept(reached, window.order)}
     return following, {"loss": loss, "student_step": reached.done, "gradient": lengths["items"]}
 
@@ -124,7 +122,7 @@ def draw_window(assignment: Assignment, state: State, iteration: int) -> Window:
     """The window of an iteration: on from where the last one ended, or a new student's first."""
     settings = assignment.settings
     first = int(EARLIEST * settings.steps)
-    late = min(settings.unroll_window, settings.steps - first)
+    late = min(settings.unroll.window, settings.steps - first)
     random = np.random.default_rng([settings.seed, iteration, 0x0420])
     clips, order, ahead = (int(random.integers(most)) for most in (2**31, 2**31, late))
     views = np.sort(random.permutation(bank_plan(assignment).views * len(assignment.classes))[:VIEWS])
@@ -133,7 +131,7 @@ def draw_window(assignment: Assignment, state: State, iteration: int) -> Window:
         order = int(state["order"][0])
     else:
         student = _new_student(assignment, state, order, first + ahead)
-    return Window(student, order, min(settings.unroll_window, settings.steps - student.done), clips, views)
+    return Window(student, order, min(settings.unroll.window, settings.steps - student.done), clips, views)
 
 
 def window_gradients(
@@ -141,7 +139,7 @@ def window_gradients(
 ) -> tuple[Student, float, dict[str, NDArray[np.float32]]]:
     """The student after a window, the outer loss, and its gradient by each array of the state that is learnt."""
     learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in LEARNT}
-    through, course = find_memory(assignment.settings.memory), _course(assignment, window.order)
+    through, course = MEMORY[assignment.settings.unroll.memory], _course(assignment, window.order)
     reached, loss, found = through(course, window.student, learnt, window.steps, _outer(assignment, window))
     return reached, loss.item(), {name: found[name].numpy() for name in LEARNT}
 
@@ -197,12 +195,12 @@ def _kept(student: Student, order: int) -> State:
 
 
 def _recipes(assignment: Assignment) -> Recipes:
-    return bank_recipes(len(assignment.classes), assignment.task.clips.shape[3], bank_plan(assignment))
+    return bank_recipes((len(assignment.classes), *assignment.task.maps.shape[1:]), bank_plan(assignment))
 
 
 def _course(assignment: Assignment, order: int) -> Course:
     """The student's training on the set, as a function of what is learnt."""
-    settings, recipes = assignment.settings, _recipes(assignment)
+    settings, graph, recipes = assignment.settings, assignment.task.graph, _recipes(assignment)
 
     def lesson(learnt: Tensors, step: int) -> Lesson:
         views = batch_indices(len(recipes), settings.batch, order, step)
@@ -210,20 +208,22 @@ def _course(assignment: Assignment, order: int) -> Course:
         before, share = rate_position(len(rates), step, settings.steps)
         rate = rates[before] if share == 0 else rates[before] * (1 - share) + rates[before + 1] * share
         targets = learnt["label_logits"][torch.from_numpy(views)].softmax(1)
-        return Lesson(views_of(learnt["items"], recipes, views), targets, rate)
+        return Lesson(as_input(graph, views_of(learnt["items"], recipes, views)), targets, rate)
 
-    return Course(assignment.task.graph, OPTIMISER, settings.weight_decay, lesson)
+    return Course(graph, OPTIMISER, settings.weight_decay, lesson)
 
 
 def _outer(assignment: Assignment, window: Window) -> Outer:
     """How well a student tells freshly augmented real clips apart."""
     task, recipes = assignment.task, _recipes(assignment)
     clips, hard = torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels)
-    x, targets = augmented_batches(clips, hard, min(CLIPS, len(clips)), window.clips, Augmentation())(0)
+    augmentation = task.representation.augmentation
+    x, targets = augmented_batches(clips, hard, min(CLIPS, len(clips)), window.clips, augmentation)(0)
 
     def outer(values: Tensors, learnt: Tensors) -> Tensor:
         seen: dict[str, Tensor] = {}
-        forward(task.graph, values, views_of(learnt["items"], recipes, window.views), measured_norm(values, seen))
+        views = as_input(task.graph, views_of(learnt["items"], recipes, window.views))
+        forward(task.graph, values, views, measured_norm(values, seen))
         logits = forward(task.graph, values, x, _norm_by({**values, **seen}))
         return soft_cross_entropy(logits * best_scale(logits.detach(), targets), targets)
 

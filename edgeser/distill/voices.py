@@ -1,7 +1,6 @@
-"""Which clips an item begins as, and how several of them sound at once.
+"""Which clips an item begins as.
 
 for drawn in draws(assignment, sources=3): ...      # (per_class, 3) for each class: indices of clips
-item = alike(at_once(clips, weights, decibels), clips)
 """
 
 from __future__ import annotations
@@ -13,29 +12,7 @@ from edgeser.distill.coresets import expert_features, standardised
 from edgeser.distill.method import Assignment
 
 NEIGHBOURS = 4
-"""Clips by other speakers of which the second voice of a duet is drawn."""
-
-
-def at_once(sources: NDArray[np.float32], weights: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:
-    """The log-mel of sounds that are heard together.
-
-    Args:
-        sources: Log-mels (sources, mels, frames), in units of ``decibels`` dB about any level.
-        weights: Of their powers (sources,), above zero.
-        decibels: dB in one unit.
-
-    Returns:
-        10 log10(sum of weight 10^(dB / 10)) in the same units, (mels, frames).
-    """
-    bels = sources.astype(np.float64) * (decibels / 10)
-    loudest = bels.max(0)
-    return np.asarray((loudest + np.log10(np.tensordot(weights, 10 ** (bels - loudest), axes=1))) * (10 / decibels))
-
-
-def alike(item: NDArray[np.float64], sources: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The item with the mean and the standard deviation of its sources: a sum is louder and varies less."""
-    mean, spread = float(sources.mean()), float(sources.std())
-    return np.asarray(mean + (item - item.mean()) * (spread / max(float(item.std()), 1e-6)))
+"""Clips by other speakers of which the second voice of an aligned pair is drawn."""
 
 
 def fitting_shift(fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> int:
@@ -90,7 +67,7 @@ def _with_partners(
 
 
 def pairs(assignment: Assignment) -> list[NDArray[np.int64]]:
-    """As :func:`draws` for two clips, which are alike: the second is one of the nearest by other speakers.
+    """Clips as :func:`draws` gives them, two that are alike: the second is one of the nearest by other speakers.
 
     Near by what the experts make of them, see :func:`traits`. Where a class has one speaker, they are by the same one.
     """
@@ -110,11 +87,11 @@ def pairs(assignment: Assignment) -> list[NDArray[np.int64]]:
 
 
 def traits(assignment: Assignment) -> NDArray[np.float64]:
-    """What every expert makes of the clips before it names a class, standardised; without experts their spectra.
+    """Standardised features that the experts make of the clips before they name a class; without experts their spectra.
 
     Float64 (clips, numbers).
     """
-    members, clips = assignment.ensemble.members, assignment.task.clips
+    members, maps = assignment.ensemble.members, assignment.task.maps
     if members:
         return expert_features(assignment, members)
-    return standardised(clips.mean(3).reshape(len(clips), -1))
+    return standardised(maps.mean(2))

@@ -11,22 +11,23 @@ from __future__ import annotations
 
 from math import log2
 
-from edgeser.settings import Settings
+from edgeser.config.settings import Settings
 
 
 def last_start(settings: Settings) -> int:
-    """The latest epoch at which any match starts; ``settings`` with ``ipc`` decided."""
-    return settings.start_window + round(settings.window_growth * log2(max(1, settings.ipc * settings.formations)))
+    """The latest epoch at which any match starts; ``settings`` are resolved."""
+    doublings = log2(max(1, settings.ipc * settings.samples_per_item))
+    return settings.mtt.max_start_epoch + round(settings.mtt.start_epoch_growth * doublings)
 
 
 def start_range(settings: Settings, iteration: int) -> tuple[int, int]:
     """The earliest and the latest epoch at which the match of an iteration, counted from 0, may start."""
-    last = last_start(settings)
-    first = min(settings.first_window, last)
-    latest = first + round((last - first) * iteration / max(1, settings.iterations - 1))
-    return min(settings.earliest_start, latest), latest
+    last, mtt = last_start(settings), settings.mtt
+    first = min(mtt.first_max_start_epoch, last)
+    latest = first + round((last - first) * iteration / max(1, mtt.iterations - 1))
+    return min(mtt.min_start_epoch, latest), latest
 
 
 def epochs_used(settings: Settings) -> int:
     """How many epochs of the trajectories some match may see; no more are trained."""
-    return last_start(settings) + settings.expert_span
+    return last_start(settings) + settings.mtt.expert_span

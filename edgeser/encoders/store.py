@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from edgeser.encoders.whisper import Arrays, from_smart_turn
 from edgeser.errors import EncoderError, MissingExtra
-from edgeser.features import cache_folder
+from edgeser.representation.logmel import cache_folder
 from edgeser_device.encoder import FRONTEND, EncoderCard
 from edgeser_export.encoder import FRAMES_PER_TOKEN, whisper_graph, write_encoder
 from edgeser_export.errors import choice_hint
@@ -103,7 +103,10 @@ ENCODERS: Mapping[str, Named] = MappingProxyType(
 
 def encoder_folder(name: str) -> Path:
     """Where an encoder of this name is kept on this machine."""
-    return cache_folder() / "encoders" / name
+    place = cache_folder()
+    if place is None:
+        raise EncoderError("this user has no folder in which encoders could be kept", "set EDGESER_CACHE to one")
+    return place / "encoders" / name
 
 
 def fetch(name: str) -> EncoderCard:

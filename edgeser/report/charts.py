@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeser.pictures import BASELINE, DISTILLED, FULL, draw_convergence
+from edgeser.pictures import BASELINE, DISTILLED, FULL, draw_convergence, drawing
 from edgeser.report.rows import Row
 from edgeser.report.svg import INK, PAGE_STYLE, inline_svg
 
@@ -23,7 +22,7 @@ SHADES = {"distilled": DISTILLED, "full": FULL, "full_best": FULL}
 
 def uar_chart(rows: Sequence[Row], classes: int) -> str:
     """A line a row: a dot for the mean, a small one for each seed, a bar for the interval over speakers."""
-    with page_style():
+    with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.75 + 0.43 * len(rows))
         for place, row in enumerate(rows):
             if row.over_speakers:
@@ -64,7 +63,7 @@ def speaker_chart(rows: Sequence[Row]) -> str:
 
 def convergence_chart(curves: Mapping[str, Any]) -> str:
     """UAR against processor seconds, and against steps: the same computing, side by side."""
-    with page_style():
+    with drawing(PAGE_STYLE):
         figure, axes = _panels(2, 6.6)
         draw_convergence(axes[1], axes[0], curves)
         if legend := axes[1].get_legend():
@@ -83,7 +82,7 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
         chance: Where a line is drawn.
         words: What the figures are.
     """
-    with page_style():
+    with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.75 + 0.34 * len(rows))
         for place, (label, found) in enumerate(rows):
             colour = DISTILLED if label.startswith("distilled") else BASELINE
@@ -103,7 +102,7 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
 
 def run_chart(rows: Sequence[tuple[str, Row, Row | None]]) -> str:
     """Several runs: a line each, with all real clips as a square where they were measured."""
-    with page_style():
+    with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.9 + 0.5 * len(rows))
         for place, (_, own, full) in enumerate(rows):
             if own.over_speakers:
@@ -126,16 +125,6 @@ def run_chart(rows: Sequence[tuple[str, Row, Row | None]]) -> str:
     return inline_svg(figure, "runs", f"UAR by run: {words}")
 
 
-@contextmanager
-def page_style() -> Iterator[None]:
-    """Figures that are drawn in this block take the page's colours."""
-    from matplotlib import rc_context
-
-    style: Any = PAGE_STYLE
-    with rc_context(style):
-        yield
-
-
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """One panel below the other."""
     from matplotlib.figure import Figure
@@ -152,7 +141,7 @@ def _dots(
     unit: str,
     words: str,
 ) -> str:
-    with page_style():
+    with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 1.05 + 0.32 * len(lines))
         for number, row in enumerate(rows):
             there = [(value, place) for place, value in enumerate(values[row.name]) if value is not None]

@@ -16,7 +16,7 @@ from edgeser.report.evidence import Audit, read_audit
 from edgeser.report.page import confusion_shares, evaluated
 from edgeser.report.repeat import distill_command
 from edgeser.report.rows import Row, rows_of
-from edgeser.report.template import render
+from edgeser.report.template import render, require_page
 from edgeser.run import Run
 from edgeser_export.files import write_bytes
 
@@ -50,16 +50,27 @@ class Compared:
     command: str
 
 
+def check_page(path: Path) -> None:
+    """Check that a page can be written there, before anything is read for it.
+
+    Raises:
+        SettingsError: The name does not end in .html.
+        OutputTaken: Something else than a page of ours is there.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise SettingsError(f"{path.name} names no page", f"end it with {' or '.join(ENDINGS)}")
+    require_page(path)
+
+
 def write_comparison(folders: Sequence[Path], path: Path) -> None:
     """Write a page about several runs.
 
     Raises:
         RunError: A run was not evaluated.
         SettingsError: ``path`` does not end in .html.
-        StorageError: It cannot be written.
+        StorageError: It cannot be written, or is something else than a page of ours.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise SettingsError(f"{path.name} names no page", f"end it with {' or '.join(ENDINGS)}")
+    check_page(path)
     runs = [_compared(Run(folder)) for folder in folders]
     titles = [f"{run.name}\n{run.description['method']}, {run.metrics['distilled']['ipc']} a class" for run in runs]
     rows = [(title, run.own, run.full) for title, run in zip(titles, runs, strict=True)]
@@ -87,5 +98,5 @@ def _compared(run: Run) -> Compared:
         bank=rows.get("random_bank"),
         audit=read_audit(run),
         shares=confusion_shares(own.details["confusion"]) if own.details else None,
-        command=distill_command(run.settings()),
+        command=distill_command(run.given()),
     )

@@ -65,7 +65,7 @@ def read_audit(run: Run) -> Audit | None:
         RunError: audit.json is damaged, or of another version.
     """
     path = run.folder / FILE
-    if not path.is_file() or run.settings().ship == "generator":
+    if not path.is_file() or run.settings().gan.ship == "generator":
         return None
     try:
         return _audit(json.loads(path.read_bytes()))

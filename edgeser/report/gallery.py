@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from edgeser.audit.copies import shifted_distances
 from edgeser.audit.inversion import spread_over
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
-from edgeser.distill.pipeline import describe, prepare, require_same_corpus
+from edgeser.distill.pipeline import prepare, require_same_corpus
 from edgeser.errors import RunError
-from edgeser.features import Part
+from edgeser.representation.base import Part
 from edgeser.run import Run
 from edgeser.sounds import sound_of, wav_bytes
 from edgeser.workers import Workers
@@ -117,7 +117,7 @@ def read_recordings(run: Run, workers: Workers, folder: str) -> Recordings:
             f"run: edgeser report {run.folder} --folder DIR, with the folder of the recordings; "
             "--no-recordings makes the report without them",
         ) from error
-    require_same_corpus(run, describe(material))
+    require_same_corpus(run, material)
     return Recordings(material.features.train, material.corpus.folder, material.corpus.labels)
 
 

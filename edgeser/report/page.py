@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -17,27 +17,28 @@ from typing import Any
 import numpy as np
 
 from edgeser.card import SYNTHETIC, origin
+from edgeser.config.values import values_of
 from edgeser.errors import RunError
 from edgeser.fingerprint import is_own
 from edgeser.pack import pack_kit, without_paths
 from edgeser.report import charts
 from edgeser.report.evidence import read_audit
 from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
-from edgeser.report.repeat import RUN, commands
+from edgeser.report.repeat import RUN, TARGET, commands
 from edgeser.report.rows import compared, rows_of, single_rows
 from edgeser.report.summary import sentences
-from edgeser.report.template import render
+from edgeser.report.template import render, require_page
 from edgeser.run import Run
 from edgeser.tables import convergence_words
 from edgeser.workers import Workers
+from edgeser_device.distilled import DistilledSet
+from edgeser_device.machine import machine_words
 from edgeser_device.progress import note
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 
 MOST_ITEMS = 16
 """Items that are shown where nothing else is asked for."""
-TARGET = "rpi4"
-"""Whose kit is measured; those of other boards differ by a few bytes."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,20 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
 
     Raises:
         RunError: The run is not finished, was not evaluated, or its recordings are gone.
-        StorageError: The file cannot be written.
+        StorageError: The file cannot be written, or is something else than a page of ours.
     """
-    distilled, description, metrics = run.distilled(), run.description(), evaluated(run)
-    recordings = read_recordings(run, workers, plan.folder) if plan.recordings else None
+    path = plan.out or run.folder / "report.html"
+    if plan.out:
+        require_page(path)
+    distilled, description, metrics = run.stored_set(), run.description(), evaluated(run)
+    of_log_mels = isinstance(distilled, DistilledSet)
+    recordings = read_recordings(run, workers, plan.folder) if plan.recordings and of_log_mels else None
     workers.release()
     note("pictures, sounds")
-    gallery = make_gallery(distilled, recordings, plan.items)
+    gallery = make_gallery(distilled, recordings, plan.items) if isinstance(distilled, DistilledSet) else None
     audit, settings = read_audit(run), run.settings()
-    draws = settings.ship == "generator"
-    absent = partial(missing, metrics, audit is not None or draws)
+    draws = settings.gan.ship == "generator"
+    absent = partial(missing, metrics, audit is not None or draws, of_log_mels)
     note("kit")
     context = {
         **_results(metrics if plan.recordings else without_speakers(metrics, description), description),
@@ -88,17 +93,16 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
         "metrics": metrics,
         "synthetic": description["corpus"].get("kind") == SYNTHETIC,
         "gallery": gallery,
-        "origin": origin(settings.method, description.get("start") or settings.start_from),
+        "origin": origin(settings.method, description.get("start") or settings.start),
         "draws": draws,
-        "with_recordings": plan.recordings,
+        "with_recordings": recordings is not None,
         "audit": audit,
         "kit": _kit(run),
         "provenance": _provenance(run, description, metrics),
-        "settings": without_paths(asdict(settings)),
-        "commands": commands(settings, metrics, audit.found if audit else None),
+        "settings": without_paths(values_of(settings)),
+        "commands": commands(run.given(), metrics, audit.found if audit else None),
         "missing": absent(RUN),
     }
-    path = plan.out or run.folder / "report.html"
     data = render("report.html", context).encode()
     write_bytes(path, data)
     return {"report": str(path), "bytes": len(data), "missing": absent(str(run.folder))}
@@ -108,27 +112,35 @@ def evaluated(run: Run) -> dict[str, Any]:
     """What evaluate measured of a run.
 
     Raises:
-        RunError: It was not evaluated.
+        RunError: It was not evaluated, or by another version.
     """
     run.description()  # a folder that is no run says so first
-    metrics = run.metrics()
+    metrics, hint = run.metrics(), f"run: edgeser evaluate {run.folder} --full --baselines"
     if metrics is None:
-        raise RunError(
-            f"the run {run.folder} was not evaluated", f"run: edgeser evaluate {run.folder} --full --baselines"
-        )
+        raise RunError(f"the run {run.folder} was not evaluated", hint)
+    try:
+        rows_of(metrics)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"the run {run.folder} was evaluated by another version", hint) from error
     return metrics
 
 
-def missing(metrics: Mapping[str, Any], audited: bool, folder: str) -> dict[str, str]:
-    """What the page could show and was not measured, with the command that measures it of the run in ``folder``."""
+def missing(metrics: Mapping[str, Any], audited: bool, of_log_mels: bool, folder: str) -> dict[str, str]:
+    """What the page could show and was not measured, with the command that measures it of the run in ``folder``.
+
+    Audits and other corpora are of log-mels.
+    """
     run = shlex.quote(folder)
     absent = {
         "full": (metrics.get("full"), f"edgeser evaluate {run} --full"),
         "baselines": (metrics.get("baselines"), f"edgeser evaluate {run} --baselines"),
         "details": (metrics.get("details"), f"edgeser evaluate {run} --full --baselines"),
         "convergence": (metrics.get("convergence"), f"edgeser evaluate {run} --full --convergence"),
-        "cross_corpus": (metrics.get("cross_corpus"), f"edgeser evaluate {run} --on DIR --corpus NAME"),
-        "audit": (audited, f"edgeser audit {run}"),  # of a run that ships a generator there is none to make
+        "cross_corpus": (
+            metrics.get("cross_corpus") or not of_log_mels,
+            f"edgeser evaluate {run} --on DIR --corpus NAME",
+        ),
+        "audit": (audited or not of_log_mels, f"edgeser audit {run}"),  # of a generator there is none to make
     }
     return {name: command for name, (there, command) in absent.items() if not there}
 
@@ -218,7 +230,7 @@ def _provenance(run: Run, description: Mapping[str, Any], metrics: Mapping[str, 
         "making it took": f"{took['total_seconds']:.0f} s" if took["total_seconds"] else None,
         "memory for it": f"{took['peak_rss_mb']:.0f} MB" if took["peak_rss_mb"] else None,
         "evaluated with": f"edgeser {metrics['edgeser']}, seeds {', '.join(map(str, metrics['seeds']))}",
-        "evaluated on": f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}",
+        "evaluated on": f"{machine_words(machine)}, {machine['system']}, Python {machine['python']}",
         "packages there": packages,
     }
     return {name: str(value) for name, value in rows.items() if value}

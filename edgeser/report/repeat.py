@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from edgeser.distill.table import settings_for
+from edgeser.config.renamed import spelled
+from edgeser.config.settings import Settings
+from edgeser.config.values import given_in
+from edgeser.representation import representation_of
+from edgeser.representation.vector_file import CORPUS
 from edgeser.rows import BASELINES
-from edgeser.settings import Settings
 
-FLAGS = {"start_from": "--from"}
-"""Settings whose flag is not called as they are."""
 RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
 """Stand for the run's folder, the corpus's and a file of vectors, which lie elsewhere on another machine."""
+TARGET = "rpi4"
+"""The board whose kit is made and measured; those of other boards differ by a few bytes."""
 
 
 def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[str]:
     """What to type, in this order.
 
     Args:
-        settings: Of the run.
+        settings: The settings of the run, as the user gave them.
         metrics: What evaluate measured.
         audit: What audit found, or None.
     """
@@ -33,22 +35,19 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
     lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]
     if audit is not None:
         lines.append(str(audit["command"]))
-    return [*lines, shlex.join(["edgeser", "report", RUN]), shlex.join(["edgeser", "pack", RUN, "--target", "rpi4"])]
+    lines.append(f"edgeser report {RUN}")
+    of_log_mels = representation_of(settings.corpus).has_time
+    return [*lines, f"edgeser pack {RUN} --target {TARGET} --out {RUN}.edgeser"] if of_log_mels else lines
 
 
 def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
-    own = asdict(settings)
-    usual = asdict(settings_for(settings.method, corpus=settings.corpus, ipc=1, start_from=settings.start_from))
-    of_vectors = settings.corpus == "features"
-    usual |= {"ipc": 0, "method": "gan" if of_vectors else Settings.method, "start_from": Settings.start_from}
-    given = {
-        name: own[name] for name in ("method", *own) if own[name] != usual[name] and name not in ("corpus", "folder")
-    }
+    of_vectors = settings.corpus == CORPUS
+    given = given_in(settings)
     source = ["--features", FILE] if of_vectors else ["--corpus", settings.corpus]
     words = ["edgeser", "distill", *([FOLDER] if settings.folder and not of_vectors else []), *source]
-    for name, value in given.items():
-        words += [FLAGS.get(name, f"--{name.replace('_', '-')}"), str(value)]
+    for key, value in given.items():
+        words += [] if key in ("corpus", "folder") else spelled(key, value).split(" ", 1)
     return shlex.join([*words, "--out", RUN])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeser.details import seed_interval
+from edgeser.intervals import Interval, deviation, mean_interval, with_deviation
 from edgeser.pictures import BASELINE, DISTILLED, FULL
 from edgeser.tables import FULL_ROWS
 
@@ -41,7 +41,7 @@ class Row:
         words: What people call it.
         colour: In figures.
         mean: UAR on the test speakers.
-        std: Standard deviation over the seeds; None with one.
+        std: Standard deviation over the seeds; None with too few.
         values: One UAR a seed.
         dev: UAR on the dev speakers; None where it was not measured.
         ratio: To all real clips; None where these were not measured.
@@ -60,9 +60,14 @@ class Row:
     dev: float | None
     ratio: float | None
     recalls: Mapping[str, float]
-    over_seeds: Mapping[str, float] | None
-    over_speakers: Mapping[str, float] | None
+    over_seeds: Interval | None
+    over_speakers: Interval | None
     details: Mapping[str, Any]
+
+    @property
+    def figure(self) -> str:
+        """The mean in words, with the deviation where there is one."""
+        return with_deviation(self.mean, self.std)
 
 
 def rows_of(metrics: Mapping[str, Any]) -> list[Row]:
@@ -110,12 +115,12 @@ def _row(name: str, found: Mapping[str, Any], full: Mapping[str, Any] | None, me
         words=WORDS.get(name, name.replace("_", " ")),
         colour=DISTILLED if name == "distilled" else FULL if name.startswith("full") else BASELINE,
         mean=mean,
-        std=found["uar_std"],
+        std=deviation(found["uar"]),
         values=found["uar"],
         dev=found["dev_uar_mean"],
         ratio=mean / full["uar_mean"] if full else None,
         recalls=found["recalls"],
-        over_seeds=seed_interval(found["uar"]),
+        over_seeds=mean_interval(found["uar"]),
         over_speakers=details.get("interval"),
         details=details,
     )

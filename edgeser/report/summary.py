@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeser.intervals import FEWEST
 from edgeser.report.rows import Row
+from edgeser_export.words import counted
 
 
 def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
@@ -19,11 +21,11 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     budget, by_name = description["budget"], {row.name: row for row in rows}
     own, classes = by_name["distilled"], len(description["labels"])
     speakers = len(description["split"]["test"]["speakers"])
-    items, holds = _count(budget["items"], "item", "items"), budget.get("formations", 1)
+    items, holds = counted(budget["items"], "item"), budget.get("formations", 1)
     items += " drawn from the generator that is shipped" if "drawn" in metrics["distilled"] else ""
     lines = [
         f"A student trained on {items}, in number {budget['share']:.1%} of the {budget['train_items']:,} training "
-        f"clips, reaches a UAR of {_figure(own)} on {_count(speakers, 'speaker', 'speakers')} that nothing was "
+        f"clips, reaches a UAR of {own.figure} on {counted(speakers, 'speaker')} that nothing was "
         f"trained or chosen on; guessing reaches {1 / classes:.3f}."
     ]
     if holds > 1:
@@ -31,22 +33,20 @@ def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapp
     full, best, bank = (by_name.get(name) for name in ("full", "full_best", "random_bank"))
     if full:
         lines.append(
-            f"Trained on all clips for as many steps it reaches {_figure(full)}: the set keeps "
+            f"Trained on all clips for as many steps it reaches {full.figure}: the set keeps "
             f"{own.mean / full.mean:.0%}"
             + (f", and {own.mean / best.mean:.0%} of what all clips reach in as many steps as help." if best else ".")
         )
     if bank:
-        lines.append(f"A label bank over as many random clips reaches {_figure(bank)}: {_beside(own, bank)}.")
+        lines.append(f"A label bank over as many random clips reaches {bank.figure}: {_beside(own, bank)}.")
     seeds = len(metrics["seeds"])
     spread = (
-        f"± is one standard deviation over {seeds} trainings" if seeds > 1 else "one training a row, so no deviation"
+        f"± is one standard deviation over {seeds} trainings"
+        if seeds >= FEWEST
+        else f"{counted(seeds, 'training')} a row are too few for a deviation"
     )
     lines.append(f"{spread[0].upper()}{spread[1:]}; they vary: {metrics['varies']}.")
     return lines
-
-
-def _figure(row: Row) -> str:
-    return f"{row.mean:.3f}" + ("" if row.std is None else f" ± {row.std:.3f}")
 
 
 def _beside(own: Row, other: Row) -> str:
@@ -55,7 +55,3 @@ def _beside(own: Row, other: Row) -> str:
     if own.std is not None and other.std is not None and abs(gap) <= max(own.std, other.std):
         return "the distilled set is level with it, within one deviation"
     return f"the distilled set is {100 * abs(gap):.1f} points {'above' if gap > 0 else 'below'} it"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

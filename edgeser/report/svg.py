@@ -10,7 +10,7 @@ import re
 from html import escape
 from typing import TYPE_CHECKING
 
-from edgeser.pictures import BASELINE, DISTILLED, FULL, STYLE
+from edgeser.pictures import BASELINE, DISTILLED, FULL, STYLE, drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,10 +45,8 @@ def inline_svg(figure: Figure, name: str, words: str) -> str:
         name: Begins the ids, so that no two figures of a page share one.
         words: What it shows, for those who do not see it.
     """
-    from matplotlib import rc_context
-
     data = io.StringIO()
-    with rc_context(PAGE_STYLE):  # type: ignore[arg-type]  # its stubs list every name that there is
+    with drawing(PAGE_STYLE):
         figure.savefig(data, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = data.getvalue()
     text = text[text.index("<svg") :]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from edgeser import __version__
+from edgeser_export.outputs import holds, require_output
+
+MARK = b'<meta name="generator" content="edgeser'
+"""What base.html says of itself."""
 
 
 def render(name: str, context: Mapping[str, Any]) -> str:
@@ -34,6 +39,11 @@ def render(name: str, context: Mapping[str, Any]) -> str:
     }
     style = files("edgeser.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
     return environment.get_template(name).render(**context, style=style, version=__version__)
+
+
+def require_page(path: Path) -> None:
+    """Check that a page may be written; OutputTaken where something else than one of ours is there."""
+    require_output(path, "page", lambda place: holds(place, MARK))
 
 
 def figure(value: float | None) -> str:

@@ -2,8 +2,10 @@
 
     plan = plan_int8(lower(graph, weights), items)
 
-Ranges are the items' own; weights are rounded so that the sums over these items change least
-(:mod:`edgeser_export.rounding`); what then still is too much or too little in each logit, in the mean of the items,
+Ranges are the items' own. Weights are rounded so that the sums over these items change least, not the weights
+themselves: one input after the other, and what a rounding changes in the sums is made up by the weights that are not
+rounded yet (Frantar et al. 2022, arXiv 2210.17323, after Hassibi and Stork 1993). The nearest numbers are the special
+case of inputs that do not correlate. What then still is too much or too little in each logit, in the mean of the items,
 goes into the last bias (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 """
 
@@ -18,20 +20,20 @@ from numpy.typing import NDArray
 from edgeser_export.errors import ExportError
 from edgeser_export.graph import INPUT, Conv, Linear
 from edgeser_export.lowering import InferenceGraph
-from edgeser_export.quantize import (
-    HIGHEST,
-    Affine,
-    Int8Plan,
-    Parameters,
-    affine,
-    is_wide,
-    joined_ranges,
-    wide_affine,
-)
-from edgeser_export.rounding import LARGEST, input_count, nearest_weights, round_weights, summed_rows
+from edgeser_export.quantize import HIGHEST, Affine, Int8Plan, Parameters, affine, is_wide, joined_ranges, wide_affine
 
 BATCH = 8
 """Items that are calibrated at once."""
+HIGHEST_CONVOLVED = 64
+"""The largest whole number that a weight of a convolution becomes; in dense layers it is ``HIGHEST``. x86 processors
+without VNNI add two products with unsigned numbers of eight bits in sixteen, and onnxruntime lets them cut off what is
+more: 2 * 255 * 64 is not. That costs less than the rounding of what a convolution reads."""
+LARGEST = 1200
+"""Inputs of one output up to which the moments, a square matrix, are worth their memory and time on a board."""
+PLACES = 256
+"""Places that are taken of each item: with 64 items, more rows than inputs of any layer whose moments are taken."""
+DAMPING = 0.01
+"""Added to the diagonal, as a share of its mean: inputs that never differ have no inverse."""
 LIMITS = np.iinfo(np.int32)
 Items = NDArray[np.float32]
 Moments = Mapping[str, NDArray[np.float64]]
@@ -75,7 +77,7 @@ def measured_ranges(
         for name, tensor in tensors.items():
             low, high = found.get(name, (np.inf, -np.inf))
             found[name] = (min(low, float(tensor.min())), max(high, float(tensor.max())))
-        logits.append(tensors[lowered.graph.output])
+        logits.append(tensors[lowered.scores.graph.output])
     return found, np.concatenate(logits)
 
 
@@ -98,25 +100,27 @@ def rounded_parameters(op: Conv | Linear, lowered: InferenceGraph, read: np.floa
     """A layer's weight and bias as whole numbers; ``read`` is the scale of what it reads."""
     weight = lowered.weights[f"{op.name}.weight"].astype(np.float64)
     bias = lowered.weights.get(f"{op.name}.bias", np.zeros(len(weight), np.float32)).astype(np.float64)
-    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim))) if isinstance(op, Conv) else np.abs(weight).max()
-    scales = np.maximum(np.atleast_1d(largest) / HIGHEST, 1e-9).astype(np.float32)
+    convolved = isinstance(op, Conv)
+    highest = HIGHEST_CONVOLVED if convolved else HIGHEST
+    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)) if convolved else None)
+    scales = np.maximum(np.atleast_1d(largest) / highest, 1e-9).astype(np.float32)
     if op.name in moments:
-        steps = round_weights(weight, scales, moments[op.name])
+        steps = round_weights(weight, scales, moments[op.name], highest)
     else:
-        steps = nearest_weights(weight, scales)
+        steps = nearest_weights(weight, scales, highest)
     units = np.broadcast_to(scales * read, len(weight)).astype(np.float32)
     return Parameters(steps, scales, _whole(bias / units.astype(np.float64)), units)
 
 
 def corrected(lowered: InferenceGraph, plan: Int8Plan, items: Items, logits: NDArray[np.float32]) -> Int8Plan:
     """The plan whose logits over ``items`` have the mean of ``logits``, where a dense layer computes them."""
-    name = lowered.graph.output
+    name = lowered.scores.graph.output
     if name not in plan.parameters:
         return plan
     from edgeser_export.onnx_int8 import write_plan
     from edgeser_export.runtimes import load
 
-    found = load(write_plan(lowered, plan))(items).logits
+    found = load(write_plan(lowered.scores, plan))(items)
     missing = (logits.astype(np.float64) - found).mean(axis=0)
     last = plan.parameters[name]
     bias = _whole(last.bias + missing / last.bias_scales)
@@ -132,9 +136,72 @@ def _tensors(lowered: InferenceGraph, items: Items) -> Iterator[dict[str, NDArra
     session = open_onnx(write_every_tensor(lowered), threads=1)
     for start in range(0, len(items), BATCH):
         given = items[start : start + BATCH]
-        found = session.run([lowered.names[name] for name in names], {INPUT: given})
+        found = session.run(names, {INPUT: given})
         yield {INPUT: given, **dict(zip(names, found, strict=True))}
 
 
 def _whole(values: NDArray[np.floating]) -> NDArray[np.int32]:
     return np.asarray(np.clip(np.rint(values), LIMITS.min, LIMITS.max), np.int32)
+
+
+def input_count(weight: NDArray[np.floating]) -> int:
+    """Numbers that are summed for one output of a layer with this weight."""
+    return int(np.prod(weight.shape[1:]))
+
+
+def summed_rows(op: Conv | Linear, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What an operation sums for one output, at up to about ``PLACES`` places of each item, evenly spread.
+
+    Args:
+        op: A convolution or dense layer.
+        tensor: What it reads, (items, channels, height, width) or (items, features).
+
+    Returns:
+        Float32 (rows, inputs), the inputs in the order of a flat weight.
+    """
+    if isinstance(op, Linear):
+        return tensor
+    padded = np.pad(tensor, ((0, 0), (0, 0), (op.padding,) * 2, (op.padding,) * 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (op.kernel, op.kernel), axis=(2, 3))
+    height, width = windows.shape[2:4]
+    step = op.stride * max(1, round((height * width / op.stride**2 / PLACES) ** 0.5))
+    places = windows[:, :, ::step, ::step].transpose(0, 2, 3, 1, 4, 5)
+    return np.ascontiguousarray(places).reshape(-1, tensor.shape[1] * op.kernel**2)
+
+
+def round_weights(
+    weight: NDArray[np.floating], scales: NDArray[np.floating], moments: NDArray[np.float64], highest: int = HIGHEST
+) -> NDArray[np.int8]:
+    """Whole numbers whose products with ``scales`` take the place of a weight.
+
+    Args:
+        weight: (outputs, ...).
+        scales: (outputs,) or (1,), above 0.
+        moments: Sum of x x' over rows x of :func:`summed_rows`, (inputs, inputs).
+        highest: The largest whole number, up to 127.
+
+    Returns:
+        Int8, the weight's shape, from -``highest`` to ``highest``.
+    """
+    left = weight.reshape(len(weight), -1).astype(np.float64)
+    units = np.broadcast_to(np.asarray(scales, np.float64), len(weight))
+    damped = moments + np.eye(len(moments)) * (DAMPING * np.trace(moments) / len(moments) + 1e-12)
+    order = np.argsort(-np.diag(damped), kind="stable")
+    # The upper Cholesky factor of the inverse: row i says how the inputs after i make up for a change of input i.
+    factor = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
+    steps = np.empty_like(left)
+    left = left[:, order]
+    for place in range(len(order)):
+        found = np.clip(np.rint(left[:, place] / units), -highest, highest)
+        change = (left[:, place] - found * units) / factor[place, place]
+        left[:, place + 1 :] -= np.outer(change, factor[place, place + 1 :])
+        steps[:, order[place]] = found
+    return steps.reshape(weight.shape).astype(np.int8)
+
+
+def nearest_weights(
+    weight: NDArray[np.floating], scales: NDArray[np.floating], highest: int = HIGHEST
+) -> NDArray[np.int8]:
+    """The nearest whole numbers; see :func:`round_weights`."""
+    units = np.asarray(scales, np.float64).reshape(-1, *[1] * (weight.ndim - 1))
+    return np.clip(np.rint(weight / units), -highest, highest).astype(np.int8)

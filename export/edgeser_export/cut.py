@@ -10,30 +10,16 @@ than the upper part does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.errors import GraphError
-from edgeser_export.graph import INPUT, Conv, Graph, Linear, Op, Weights, reading, sources
+from edgeser_export.graph import INPUT, Conv, Graph, Linear, Weights, reading, sources
 
-
-def _whole(_above: tuple[Op, ...]) -> bool:
-    return False
-
-
-def _tail(above: tuple[Op, ...]) -> bool:
-    return any(isinstance(op, Conv) for op in above)
-
-
-def _head(above: tuple[Op, ...]) -> bool:
-    return any(isinstance(op, Linear) for op in above)
-
-
-CUTS: Mapping[str, Callable[[tuple[Op, ...]], bool]] = MappingProxyType({"full": _whole, "tail": _tail, "head": _head})
-"""What is trained further -> whether the operations above a cut still hold all of it: the whole student, the last
+CUTS: Mapping[str, type[Conv | Linear] | None] = {"full": None, "tail": Conv, "head": Linear}
+"""What is trained further -> the kind of operation of which one must be above a cut: the whole student, the last
 convolution and what follows, or the last dense layer. The cut is made as far up as that allows."""
 
 
@@ -49,12 +35,12 @@ def cut_for(graph: Graph, part: str) -> str:
     """
     if part not in CUTS:
         raise GraphError(f"there is no part {part!r} of a student", f"choose one of: {', '.join(CUTS)}")
-    found = INPUT
+    kind, found = CUTS[part], INPUT
     for index, op in enumerate(graph.ops[:-1]):
         above = graph.ops[index + 1 :]
         known = {op.name, *(other.name for other in above)}
         alone = all(known.issuperset(sources(other)) for other in above)
-        if alone and CUTS[part](above):
+        if kind and alone and any(isinstance(op, kind) for op in above):
             found = op.name
     return found
 

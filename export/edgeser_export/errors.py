@@ -7,6 +7,7 @@ The whole tree is drawn in :mod:`edgeser.errors`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 
@@ -29,10 +30,11 @@ class EdgeserError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross from worker processes to the one that reports them; Exception would call the class with the
         # message alone, which fails there and hides what happened.
-        return _rebuild, (type(self), self.message, self.hint), vars(self)
+        return rebuild, (type(self), self.message, self.hint), vars(self)
 
 
-def _rebuild(kind: type[EdgeserError], message: str, hint: str) -> EdgeserError:
+def rebuild(kind: type[EdgeserError], message: str, hint: str) -> EdgeserError:
+    """An error of any kind with this message and hint, whatever else its class takes when it is made."""
     builtin: Any = kind
     while builtin.__module__ != "builtins":  # kind.__new__ may be another builtin's, which Python refuses
         builtin = builtin.__base__
@@ -59,6 +61,14 @@ class StorageError(EdgeserError, OSError):
     """A file or folder could not be written or read: full disk, read-only card, missing permission."""
 
 
+class OutputTaken(StorageError):
+    """What stands in an output's place is not edgeser's, or of another kind, and is not overwritten."""
+
+
+class TextError(EdgeserError, ValueError):
+    """Text from outside cannot be carried by a kit, or a label cannot be one."""
+
+
 class ExportError(EdgeserError, ValueError):
     """A student could not be written in the asked format."""
 
@@ -75,6 +85,26 @@ class ParityError(ExportError):
 
 class ModelFileError(ExportError):
     """A model file cannot be read by its runtime, or does not have the inputs and outputs that the writers give it."""
+
+
+def require_module(module: str, package: str, what: str) -> Any:
+    """Import a module of a package that may be missing.
+
+    Args:
+        module: The module's dotted name; one of ours that imports the package will do.
+        package: What is installed with pip.
+        what: The work that needs it: "writing this format".
+
+    Raises:
+        MissingRuntime: It cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingRuntime(
+            f"{what} needs the package {package!r}, which cannot be imported: {error}",
+            f"install it with: pip install {package}",
+        ) from error
 
 
 def choice_hint(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """Trained weights to a folder of files, each of them compared with its source.
 
-    report = export_student(graph, weights, folder, items, {"labels": "[]"})      # in this process
-    report = export_in_child(graph, weights, folder, items, {"labels": "[]"})     # in a process of its own
+    graph = recogniser(student, mean=-28, std=20, temperature=0.5)
+    report = export_student(graph, weights, folder, items, {"labels": "a,b"})      # in this process
+    report = export_in_child(graph, weights, folder, items, {"labels": "a,b"})     # in a process of its own
 
 On a board the second is the one to use: the writers' packages leave memory when the child ends, and a runtime that
 crashes on a processor takes the child with it and not the program. The child's own command line is
@@ -9,15 +10,14 @@ crashes on a processor takes the child with it and not the program. The child's 
     python -m edgeser_export.export REQUEST_FOLDER [--format onnx ...] [--threads 1]
 
 where the folder holds ``student.json``, ``weights.safetensors``, ``items.npy`` and ``metadata.json`` and receives
-``student.onnx``, ``student.tflite`` and ``parity.json``. It exits with 0; or with 1 (a file does not compute what it
-should) or 2, and one JSON line on stderr: {"kind", "message", "hint"}.
+``student.onnx``, ``student.tflite`` and ``parity.json``. It exits with 0, 1 (a file does not compute what it should) or
+2; see :mod:`edgeser_export.children`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgeser_export.children import child_error
+from edgeser_export.children import SECONDS, Told, answer, ignore_phase, run_child, tell
 from edgeser_export.errors import EdgeserError, ExportError, StorageError
 from edgeser_export.files import write_bytes, write_json
 from edgeser_export.formats import FORMATS, find_format
-from edgeser_export.graph import Graph, Weights
+from edgeser_export.graph import FILE_OPS, Graph, Weights
 from edgeser_export.parity import ParityReport, compare
 from edgeser_export.reference import run_reference
 
@@ -42,8 +42,6 @@ STUDENT, WEIGHTS, ITEMS, METADATA = "student.json", "weights.safetensors", "item
 CALIBRATION = "calibration.npy"
 DEFAULT_FORMATS = ("onnx", "tflite")
 INT8_FORMATS = ("onnx-int8", "tflite-int8")
-CHILD_SECONDS = 600.0
-"""A large student on the slowest board takes under a minute; beyond this the child is taken to hang."""
 
 
 def export_student(
@@ -56,11 +54,12 @@ def export_student(
     threads: int = 1,
     calibration: NDArray[np.float32] | None = None,
     optional: Sequence[str] = (),
+    told: Told = ignore_phase,
 ) -> ParityReport:
-    """Write the student in each format into ``folder``, load each file again, and compare.
+    """Write a recogniser in each format into ``folder``, load each file again, and compare.
 
     Args:
-        graph: The student, with its batch normalisations.
+        graph: A student, with its batch normalisations, within :func:`edgeser_export.lowering.recogniser`.
         weights: Its parameters and running statistics.
         folder: Receives ``student.onnx`` and so on, and ``parity.json``, even where a file fails. Give a draft folder.
         items: float32 (items, channels, height, width): what the files are compared on.
@@ -69,6 +68,7 @@ def export_student(
         threads: Threads of the runtimes.
         calibration: What int8 is calibrated on, as ``items``, which stand in where there is nothing.
         optional: Formats whose file is removed, and no error, where it does not compute what it should.
+        told: It is called with what is done.
 
     Raises:
         ParityError: A file does not compute what its source computes.
@@ -78,15 +78,17 @@ def export_student(
         StorageError: The folder cannot be written.
     """
     rows = [find_format(name) for name in formats]
-    reference = run_reference(graph, weights, items)
     seen = items if calibration is None else calibration
     for row in rows:
+        told(f"writing {row.file_name}")
         write_bytes(folder / row.file_name, row.write(graph, weights, metadata, seen))
+    told("comparing the files")
+    reference = run_reference(graph, weights, items)
     report = compare({row.name: folder / row.file_name for row in rows}, items, reference, threads)
     write_json(folder / REPORT, report.to_json())
     for entry in report.rows:
-        if entry.format in optional and not entry.passed:
-            (folder / find_format(entry.format).file_name).unlink()
+        if entry.name in optional and not entry.passed:
+            (folder / find_format(entry.name).file_name).unlink()
     report.without(optional).require()
     return report
 
@@ -101,7 +103,8 @@ def export_in_child(
     threads: int = 1,
     calibration: NDArray[np.float32] | None = None,
     optional: Sequence[str] = (),
-    timeout: float = CHILD_SECONDS,
+    timeout: float = SECONDS,
+    told: Told = ignore_phase,
 ) -> ParityReport:
     """:func:`export_student` in a process of its own; the same arguments, files and errors.
 
@@ -116,6 +119,7 @@ def export_in_child(
         calibration: What int8 is calibrated on.
         optional: Formats that may fail.
         timeout: Seconds until the child is ended.
+        told: It is called with what the child does.
 
     Raises:
         ExportError: The child could not be started, or was ended by a signal or by the timeout; or whatever
@@ -131,7 +135,8 @@ def export_in_child(
             if calibration is not None:
                 np.save(request / CALIBRATION, calibration, allow_pickle=False)
             try:
-                _run_child(request, _flags(formats, optional, threads), threads, timeout)
+                words = ("-m", "edgeser_export.export", str(request), *_flags(formats, optional, threads))
+                run_child(words, "the export", threads=threads, seconds=timeout, told=told)
             finally:
                 for file in names:
                     if (request / file).exists():
@@ -160,27 +165,6 @@ def _flags(formats: Sequence[str], optional: Sequence[str], threads: int) -> lis
     return [*asked, *(word for name in optional for word in ("--optional", name)), "--threads", str(threads)]
 
 
-def _run_child(request: Path, flags: Sequence[str], threads: int, timeout: float) -> None:
-    # -P: a folder named onnx where the user stands must not hide the package.
-    command = [sys.executable, "-P", "-m", "edgeser_export.export", str(request), *flags]
-    # numpy's threads are fixed when it is loaded; more of them than free cores make the reference many times slower.
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=environment
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"the export did not end within {timeout:g} s", "check the load and the free memory of this machine"
-        ) from error
-    except OSError as error:
-        raise ExportError(
-            f"the export could not be started: {error}", "check the free memory of this machine"
-        ) from error
-    if child.returncode != 0:
-        raise child_error("the export", child.returncode, child.stderr)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The child's command line; returns its exit code."""
     import argparse  # a megabyte, which only the child pays
@@ -195,23 +179,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--optional", action="append", default=[], choices=[*FORMATS], help="may fail")
     parser.add_argument("--threads", type=int, default=1, help="threads of the runtimes (default: 1)")
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         graph, weights, items, metadata = _read_request(given.request)
         calibration = _read_items(given.request / CALIBRATION) if (given.request / CALIBRATION).exists() else None
         formats = given.formats or DEFAULT_FORMATS
         export_student(
-            graph, weights, given.request, items, metadata, formats, given.threads, calibration, given.optional
-        )
-    except EdgeserError as error:
-        line = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        sys.stderr.write(json.dumps(line) + "\n")
-        return error.exit_code
-    return 0
+            graph, weights, given.request, items, metadata, formats, given.threads, calibration, given.optional,
+            lambda words: tell(phase=words),
+        )  # fmt: skip
+
+    return answer(work)
 
 
 def _read_request(folder: Path) -> tuple[Graph, dict[str, NDArray[np.float32]], NDArray[np.float32], dict[str, str]]:
     try:
-        graph = Graph.from_json(_read_json(folder / STUDENT))
+        graph = Graph.from_json(_read_json(folder / STUDENT), FILE_OPS)
         weights = load_file(folder / WEIGHTS)
         items = _read_items(folder / ITEMS)
         metadata = {str(key): str(value) for key, value in _read_json(folder / METADATA).items()}

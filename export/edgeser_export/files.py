@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ _STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFB
 """What an OSError without a file name says when a disk is full, read-only or broken."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, check: Callable[[Path], object] | None = None) -> None:
     """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part.
 
-    A symbolic link at ``path`` stays a link; the file it points to is replaced.
+    A symbolic link at ``path`` stays a link; the file it points to is replaced. ``check`` is given the written file
+    before it takes its name; when it raises, the file is removed and what stood at ``path`` stays.
 
     Raises:
         StorageError: The folder cannot be written, or the disk is full; nothing is left behind.
@@ -45,6 +46,8 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+                if check is not None:
+                    check(draft)
                 os.replace(draft, path)  # before the lock goes, so that no other writer takes the draft for abandoned
         except BaseException:
             with suppress(OSError):
@@ -110,57 +113,71 @@ def new_folder(path: Path) -> Iterator[Path]:
         with _storage_errors(path, inside=draft):
             yield draft
             _sync_tree(draft)
-            replace_folder(draft, path)
+            exchange_folders(draft, path)
     finally:
         os.close(descriptor)
-        _remove_tree(draft)
+        _remove_tree(draft)  # what is at that name now: what stood at path before, or a draft that was given up
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[bool]:
-    """Hold a lock for the length of the block; it ends with the process, however that ends.
+def hold(path: Path, taken: EdgeserError) -> Iterator[None]:
+    """Hold the lock file ``path`` for the length of the block; the lock ends with the process, however that ends.
 
-    Yields:
-        Whether the lock is ours; False when another process has it. A file system without locks counts as ours.
+    The file goes at the end, while it is held: whoever opened it meanwhile sees that it is gone, and makes a new one.
+    A file system without locks lets everybody in.
+
+    Args:
+        path: The lock file; it is made where it is missing.
+        taken: The error that is raised when another process has the lock.
+
+    Raises:
+        EdgeserError: ``taken``.
+        StorageError: The file cannot be made.
     """
-    with _storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    descriptor = -1
+    while descriptor < 0 or not os.fstat(descriptor).st_nlink:
+        if descriptor >= 0:
+            os.close(descriptor)  # the one who held it before removed it
+        with _storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        yield True
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(descriptor)
+                raise taken from error
+    try:
+        yield
     finally:
+        with suppress(OSError):
+            path.unlink()
         os.close(descriptor)
 
 
-def replace_folder(draft: Path, path: Path) -> None:
-    """Put the folder ``draft`` in the place of ``path``; what stood there is removed afterwards.
+def exchange_folders(one: Path, other: Path) -> None:
+    """Exchange two folders side by side; where nothing or an empty folder stands at ``other``, ``one`` moves there.
 
     Where the file system can exchange two names (ext4, xfs, btrfs, f2fs, tmpfs), a reader finds a whole folder at
-    ``path`` at every moment. Elsewhere there is a moment between two renames; if the second fails, the older
-    folder is put back.
+    ``other`` at every moment. Elsewhere there is a moment between two renames; if the second fails, the folder is put
+    back.
+
+    Raises:
+        StorageError: The folder above cannot be written.
     """
-    if not path.exists():
-        os.replace(draft, path)
-    elif _exchange(draft, path):
-        sync_folder(path.parent)
-        _remove_tree(draft)  # it now holds what stood at path
-    else:
-        older = _draft_name(path, ".old")
-        os.replace(path, older)
-        try:
-            os.replace(draft, path)
-        except BaseException:
-            os.replace(older, path)
-            raise
-        _remove_tree(older)
-    sync_folder(path.parent)
+    with _storage_errors(other):
+        if not other.exists() or not any(other.iterdir()):
+            os.replace(one, other)
+        elif not _exchange(one, other):
+            aside = _draft_name(other, ".old")
+            os.replace(other, aside)
+            try:
+                os.replace(one, other)
+            except BaseException:
+                os.replace(aside, other)
+                raise
+            os.replace(aside, one)
+        sync_folder(other.parent)
 
 
 def sync_file(path: Path) -> None:

@@ -30,10 +30,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeser_export.calibrate import nearest_weights
 from edgeser_export.errors import ExportError, GraphError
 from edgeser_export.graph import Weights
 from edgeser_export.nodes import IR_VERSION, OPSET, Nodes
-from edgeser_export.rounding import HIGHEST, nearest_weights
+from edgeser_export.quantize import HIGHEST
 
 LATENT, LABELS, ITEMS = "z", "labels", "items"
 CHANNELS = (32, 24, 16)

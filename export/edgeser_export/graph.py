@@ -12,6 +12,9 @@ Shapes are written without the batch: (channels, height, width), then (channels,
 reduction. Weights are a mapping from name to a float32 array: ``conv1.weight`` (out, in, kernel, kernel),
 ``norm1.weight``, ``norm1.bias``, ``norm1.running_mean``, ``norm1.running_var`` (channels,), ``logits.weight``
 (out, in), ``logits.bias`` (out,). The names and layouts are torch's.
+
+A file for a runtime holds more than a student: :func:`edgeser_export.lowering.recogniser` adds the normalisation before
+it, and the temperature and the softmax behind it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -172,8 +175,27 @@ class Moments:
     source: str
 
 
+@dataclass(frozen=True)
+class Normalise:
+    """(x - mean) / std; both numbers are rounded to float32, and ``std`` is above 0."""
+
+    name: str
+    source: str
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Probabilities: the softmax of a vector divided by ``temperature``, which is above 0."""
+
+    name: str
+    source: str
+    temperature: float
+
+
 Op: TypeAlias = (
-    Conv | BatchNorm | Relu | Pool | Reduce | Concat | Add | Linear
+    Conv | BatchNorm | Relu | Pool | Reduce | Concat | Add | Linear | Normalise | Softmax
     | Conv1d | Gelu | Tokens | Offset | LayerNorm | Attention | Moments
 )  # fmt: skip
 OPS: Mapping[str, type[Op]] = {
@@ -185,6 +207,12 @@ OPS: Mapping[str, type[Op]] = {
     "concat": Concat,
     "add": Add,
     "linear": Linear,
+}
+"""What a student may be made of."""
+FILE_OPS: Mapping[str, type[Op]] = {
+    **OPS,
+    "normalise": Normalise,
+    "softmax": Softmax,
     "conv1d": Conv1d,
     "gelu": Gelu,
     "tokens": Tokens,
@@ -193,7 +221,8 @@ OPS: Mapping[str, type[Op]] = {
     "attention": Attention,
     "moments": Moments,
 }
-KINDS: Mapping[type[Op], str] = {op: kind for kind, op in OPS.items()}
+"""What a file may be made of: a student, what surrounds it, and an encoder."""
+KINDS: Mapping[type[Op], str] = {op: kind for kind, op in FILE_OPS.items()}
 _SIZES = ("channels", "kernel", "stride", "padding", "size", "features", "heads")
 
 
@@ -204,7 +233,7 @@ def sources(op: Op) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Graph:
-    """Operations in the order they run; the last one is the output (the logits).
+    """Operations in the order they run; the last one is the output: a student's logits, a recogniser's probabilities.
 
     Attributes:
         input_shape: Shape of one item, (channels, height, width).
@@ -285,14 +314,14 @@ class Graph:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Graph:
-        """The inverse of :meth:`to_json`.
+    def from_json(cls, value: Any, known: Mapping[str, type[Op]] = OPS) -> Graph:
+        """The inverse of :meth:`to_json`, for graphs of the ``known`` operations.
 
         Raises:
             GraphError: Unknown operations, missing or superfluous fields, or fields of another type.
         """
         try:
-            ops = tuple(_op_from_json(entry) for entry in value["ops"])
+            ops = tuple(_op_from_json(entry, known) for entry in value["ops"])
             return cls(input_shape=tuple(_positive(size) for size in value["input_shape"]), ops=ops)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, GraphError):
@@ -315,51 +344,6 @@ class Graph:
 
     def _input_of(self, op: Op) -> Shape:
         return self.shapes[sources(op)[0]]
-
-
-def fold_batchnorm(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
-    """Merge every batch normalisation into the convolution before it.
-
-    With running mean m and variance v, gain g and shift b: w' = w s and b' = b + (b_conv - m) s; s = g / sqrt(v + eps).
-
-    Returns:
-        A graph without batch normalisation, and its weights. Folding is computed in float64.
-
-    Raises:
-        GraphError: A normalisation does not follow a convolution that nothing else reads.
-    """
-    graph.check(weights)
-    readers = [source for op in graph.ops for source in sources(op)]
-    convs = {op.name: op for op in graph.ops if isinstance(op, Conv)}
-    norms = {op.source: op for op in graph.ops if isinstance(op, BatchNorm)}
-    for norm in norms.values():
-        if norm.source not in convs or readers.count(norm.source) != 1:
-            raise GraphError(f"{norm.name!r} does not follow a convolution of its own", "put it right after a Conv")
-    renamed = {norm.name: norm.source for norm in norms.values()}
-    ops: list[Op] = []
-    folded: dict[str, NDArray[np.float32]] = {}
-    for op in graph.ops:
-        if isinstance(op, BatchNorm):
-            continue
-        op = reading(op, renamed)
-        if isinstance(op, Conv) and op.name in norms:
-            weight, bias = _folded(op, norms[op.name].name, weights)
-            folded |= {f"{op.name}.weight": weight, f"{op.name}.bias": bias}
-            op = Conv(op.name, op.source, op.channels, op.kernel, op.stride, op.padding, bias=True)
-        else:
-            folded |= {name: weights[name] for name in _parameters(op, graph._input_of(op))}
-        ops.append(op)
-    return Graph(graph.input_shape, tuple(ops)), folded
-
-
-def _folded(conv: Conv, norm: str, weights: Weights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    wide = {
-        part: weights[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-    }
-    scale = wide["weight"] / np.sqrt(wide["running_var"] + NORM_EPSILON)
-    bias = weights[f"{conv.name}.bias"].astype(np.float64) if conv.bias else 0.0
-    weight = weights[f"{conv.name}.weight"].astype(np.float64) * scale[:, None, None, None]
-    return weight.astype(np.float32), ((bias - wide["running_mean"]) * scale + wide["bias"]).astype(np.float32)
 
 
 def reading(op: Op, renamed: Mapping[str, str]) -> Op:
@@ -418,6 +402,13 @@ def _shape(op: Op, inputs: list[Shape]) -> Shape:
         case Linear():
             _require(op, len(first) <= 2, f"needs a vector or tokens, not {first}")
             return (*first[:-1], op.features)
+        case Normalise():
+            _require(op, abs(op.mean) < inf and 0 < op.std < inf, f"normalises by {op.mean} and {op.std}")
+            return first
+        case Softmax():
+            _require(op, len(first) == 1, f"needs a vector, not {first}")
+            _require(op, 0 < op.temperature < inf, f"has the temperature {op.temperature}")
+            return first
         case _:
             return _shape_of_tokens(op, first, inputs)
 
@@ -452,9 +443,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _op_from_json(entry: Mapping[str, Any]) -> Op:
+def _op_from_json(entry: Mapping[str, Any], known: Mapping[str, type[Op]]) -> Op:
     values = dict(entry)
-    op = OPS[values.pop("op")]
+    op = known[values.pop("op")]
     for field in fields(op):
         value = values.get(field.name)
         if field.name == "sources":

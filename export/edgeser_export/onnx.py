@@ -2,8 +2,8 @@
 
     data = write_onnx(graph, weights, {"labels": '["angry", "calm"]'})
 
-Input ``x``: float32 (items, channels, height, width), any number of items. Outputs ``logits`` and ``probabilities``:
-float32 (items, classes). Batch normalisation is folded. Equal arguments give equal bytes.
+Input ``x``: float32 (items, channels, height, width), any number of items. The one output is named after the last
+operation: float32 (items, classes). Batch normalisation is folded. Equal arguments give equal bytes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,23 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeser_export.graph import INPUT, Add, Concat, Conv, Linear, Op, Pool, Reduce, Relu, Weights, sources
+from edgeser_export.graph import (
+    INPUT,
+    Add,
+    Concat,
+    Conv,
+    Linear,
+    Normalise,
+    Op,
+    Pool,
+    Reduce,
+    Relu,
+    Softmax,
+    Weights,
+    sources,
+)
 from edgeser_export.graph import Graph as OpGraph
-from edgeser_export.lowering import LOGITS, OUTPUTS, PROBABILITIES, InferenceGraph, lower
+from edgeser_export.lowering import InferenceGraph, lower
 
 OPSET = 17
 """The last opset in which reductions carry their axes as attributes; every onnxruntime since 1.12 runs it."""
@@ -42,20 +56,14 @@ def write_onnx(graph: OpGraph, weights: Weights, metadata: Mapping[str, str] = N
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
     lowered = lower(graph, weights)
-    nodes = [*_nodes(lowered), helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=1)]
-    return inference_model(lowered, nodes, _constants(lowered), metadata)
+    return inference_model(lowered, [*_nodes(lowered)], _constants(lowered), metadata)
 
 
 def write_every_tensor(lowered: InferenceGraph) -> bytes:
     """A model that computes the output of every operation, by their names in the file; for calibration."""
-    model = onnx.load_from_string(
-        inference_model(lowered, [*_nodes(lowered)], _constants(lowered), NOTHING, OUTPUTS[:1])
-    )
-    known = {output.name for output in model.graph.output}
-    for op in lowered.graph.ops:
-        name = lowered.names[op.name]
-        if name not in known:
-            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    model = onnx.load_from_string(inference_model(lowered, [*_nodes(lowered)], _constants(lowered), NOTHING))
+    for op in lowered.graph.ops[:-1]:
+        model.graph.output.append(helper.make_tensor_value_info(op.name, TensorProto.FLOAT, None))
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -65,16 +73,13 @@ def inference_model(
     nodes: Sequence[onnx.NodeProto],
     constants: Sequence[onnx.TensorProto],
     metadata: Mapping[str, str],
-    outputs: Sequence[str] = OUTPUTS,
 ) -> bytes:
-    """The content of a file: one input "x", outputs a row of classes an item, all float32."""
+    """The content of a file: one input "x", one output with a row of classes an item, both float32."""
     body = helper.make_graph(
         nodes=nodes,
         name="student",
         inputs=[helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["items", *lowered.graph.input_shape])],
-        outputs=[
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["items", lowered.classes]) for name in outputs
-        ],
+        outputs=[helper.make_tensor_value_info(lowered.graph.output, TensorProto.FLOAT, ["items", lowered.classes])],
         initializer=constants,
     )
     model = helper.make_model(
@@ -86,26 +91,32 @@ def inference_model(
 
 
 def _constants(lowered: InferenceGraph) -> list[onnx.TensorProto]:
-    return [
-        numpy_helper.from_array(np.ascontiguousarray(lowered.weights[name]), name) for name in lowered.graph.parameters
-    ]
+    return [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in lowered.weights.items()]
 
 
 def _nodes(lowered: InferenceGraph) -> Iterator[onnx.NodeProto]:
     for op in lowered.graph.ops:
-        kind, attributes = attributes_of(op)
         parts = [f"{op.name}.{part}" for part in ("weight", "bias")]
-        yield helper.make_node(
-            kind,
-            [lowered.names[source] for source in sources(op)] + [part for part in parts if part in lowered.weights],
-            [lowered.names[op.name]],
-            name=op.name,
-            **attributes,
-        )
+        yield from nodes_of(op, [*sources(op), *(part for part in parts if part in lowered.weights)])
+
+
+def nodes_of(op: Op, inputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes that compute an operation from tensors of these names; the last one writes the tensor ``op.name``."""
+    mean, std, temperature = (f"{op.name}.{part}" for part in ("mean", "std", "temperature"))
+    kind, attributes = attributes_of(op)
+    before = []
+    match op:
+        case Normalise():
+            centred = f"{op.name}.centred"
+            before, inputs = [helper.make_node("Sub", [*inputs, mean], [centred], name=centred)], [centred, std]
+        case Softmax():
+            scores = f"{op.name}.scores"
+            before, inputs = [helper.make_node("Div", [*inputs, temperature], [scores], name=scores)], [scores]
+    return [*before, helper.make_node(kind, inputs, [op.name], name=op.name, **attributes)]
 
 
 def attributes_of(op: Op) -> tuple[str, dict[str, Any]]:
-    """The ONNX operator of an operation, and its attributes."""
+    """The ONNX operator that writes an operation's tensor, and its attributes."""
     match op:
         case Conv():
             square = [op.kernel] * 2
@@ -124,5 +135,9 @@ def attributes_of(op: Op) -> tuple[str, dict[str, Any]]:
             return "Add", {}
         case Linear():
             return "Gemm", {"transB": 1}
+        case Normalise():
+            return "Div", {}
+        case Softmax():
+            return "Softmax", {"axis": 1}
         case _:
             raise TypeError(f"no ONNX operator is written for {op}")

@@ -5,7 +5,8 @@
 
 Names, inputs and outputs are those of :mod:`edgeser_export.onnx`, in float32: the file takes the place of the other.
 Between a QuantizeLinear and a DequantizeLinear onnxruntime computes in int8, activations and weights signed, as ARM's
-kernels like it best. What is no map any more stays in float32 there: it has no kernels for sixteen bits.
+kernels like it best. What is no map any more stays in float32 there: it has no kernels for sixteen bits. So do levels
+in dB before they are normalised, and probabilities.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgeser_export.graph import INPUT, Conv, Linear, Op, sources
-from edgeser_export.lowering import LOGITS, PROBABILITIES, InferenceGraph, merged_relus
-from edgeser_export.onnx import attributes_of, inference_model
+from edgeser_export.lowering import InferenceGraph, numbers_of
+from edgeser_export.onnx import inference_model, nodes_of
 from edgeser_export.quantize import Affine, Int8Plan, is_wide
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -47,33 +48,28 @@ class _Writer:
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def write(self, metadata: Mapping[str, str]) -> bytes:
-        graph = self.lowered.graph
-        merged = merged_relus(graph)
-        self._rounded(INPUT, INPUT)
-        for op in graph.ops:
+        self._round(INPUT)
+        for op in self.lowered.graph.ops:
             self._operation(op)
-            if op.name not in merged and not is_wide(graph.shapes[op.name]):
-                self._rounded(op.name, f"{op.name}.exact")
-        self.nodes.append(helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=1))
+            self._round(op.name)
         return inference_model(self.lowered, self.nodes, list(self.constants.values()), metadata)
 
     def _operation(self, op: Op) -> None:
-        kind, attributes = attributes_of(op)
-        # A ReLU that is merged reads what its operation computes, unrounded.
-        merged = {relu: name for name, relu in merged_relus(self.lowered.graph).items()}
-        inputs = [f"{merged[op.name]}.exact"] if op.name in merged else [self._read(name) for name in sources(op)]
+        inputs = [f"{name}.rounded" if self._is_rounded(name) else name for name in sources(op)]
         if isinstance(op, Conv | Linear):
             inputs += self._parameters(op)
-        output = LOGITS if op.name == self.lowered.graph.output else f"{op.name}.exact"
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=op.name, **attributes))
+        for part in numbers_of(op):
+            self._constant(f"{op.name}.{part}", self.lowered.weights[f"{op.name}.{part}"])
+        self.nodes += nodes_of(op, inputs)
 
-    def _read(self, name: str) -> str:
-        return f"{name}.exact" if is_wide(self.lowered.graph.shapes[name]) else f"{name}.rounded"
+    def _is_rounded(self, name: str) -> bool:
+        return name in self.plan.activations and not is_wide(self.lowered.graph.shapes[name])
 
-    def _rounded(self, name: str, source: str) -> None:
-        pair = self._affine(name, self.plan.activations[name])
-        self.nodes.append(helper.make_node("QuantizeLinear", [source, *pair], [f"{name}.steps"]))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.steps", *pair], [f"{name}.rounded"]))
+    def _round(self, name: str) -> None:
+        if self._is_rounded(name):
+            pair = self._affine(name, self.plan.activations[name])
+            self.nodes.append(helper.make_node("QuantizeLinear", [name, *pair], [f"{name}.steps"]))
+            self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.steps", *pair], [f"{name}.rounded"]))
 
     def _affine(self, name: str, how: Affine) -> list[str]:
         scale = self._constant(f"{name}.scale", np.array(how.scale, np.float32))

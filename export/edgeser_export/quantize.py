@@ -9,20 +9,30 @@ computing reads and writes, are rounded to eight bits over the range that the ca
 that are left when maps have been reduced keep sixteen bits, or more where a runtime has no such kernels. Weights are
 int8, of a convolution in units of each output channel's largest weight, of a dense layer in units of its largest;
 biases are int32 in units of their product. Operations that only choose or move numbers keep the scale of what they
-read.
+read. Levels in dB before they are normalised and probabilities stay in float32: the levels' zero point would lie
+outside eight bits where zero dB is far from what a corpus holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.graph import INPUT, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Shape, sources
-from edgeser_export.lowering import InferenceGraph, merged_relus
-from edgeser_export.reference import compute
+from edgeser_export.graph import (
+    Concat,
+    Graph,
+    Normalise,
+    Op,
+    Pool,
+    Reduce,
+    Shape,
+    Softmax,
+    sources,
+)
+from edgeser_export.lowering import merged_relus
 
 LOWEST, HIGHEST = -128, 127
 WIDE_BITS = 16
@@ -32,6 +42,8 @@ HEADROOM = 2.0
 """Of sixteen-bit numbers over what the calibration items reach: there are steps enough, and nothing is cut off."""
 MAP_AXES = 3
 """Channels, height and width."""
+FLOAT_OPS = (Normalise, Softmax)
+"""What the first reads and the second writes is not rounded."""
 DIGITS = 12
 """Binary digits of a scale: the last bits of float32 sums differ between processors, and a scale should not."""
 
@@ -61,7 +73,7 @@ class Parameters:
     """The rounded parameters of a convolution or dense layer.
 
     Attributes:
-        weight: Int8, the op graph's layout, from -127 to 127.
+        weight: Int8, the op graph's layout, from -127 to 127, of a convolution from -64 to 64.
         scales: Of the weight, float32 (output channels,); (1,) for a dense layer.
         bias: Int32 (output channels,), in units of ``scales`` times the scale of what the operation reads.
         bias_scales: Those units, float32 (output channels,).
@@ -78,12 +90,18 @@ class Int8Plan:
     """How every tensor of a lowered graph is rounded.
 
     Attributes:
-        activations: By the name of the tensor; an operation whose ReLU is merged into it is not among them.
+        activations: By the name of the tensor; those that stay in float32, and an operation whose ReLU is merged into
+            it, are not among them.
         parameters: By the name of the convolution or dense layer.
     """
 
     activations: Mapping[str, Affine]
     parameters: Mapping[str, Parameters]
+
+    def rounded(self, name: str, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """What is left of the values of the tensor ``name``."""
+        how = self.activations.get(name)
+        return values.astype(np.float64) if how is None else how.rounded(values)
 
 
 def is_wide(shape: Shape) -> bool:
@@ -109,9 +127,10 @@ def _scale(exact: float) -> np.float32:
 
 
 def joined_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """The ranges of tensors that must share a scale, made one."""
+    """The ranges of tensors that are rounded; those that must share a scale have one."""
     merged = merged_relus(graph)
-    leader = {name: name for name in ranges if name not in merged}
+    exact = {op.source if isinstance(op, Normalise) else op.name for op in graph.ops if isinstance(op, FLOAT_OPS)}
+    leader = {name: name for name in ranges if name not in merged and name not in exact}
 
     def find(name: str) -> str:
         while leader[name] != name:
@@ -132,29 +151,3 @@ def joined_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> di
 def keeps_scale(op: Op) -> bool:
     """Whether an operation only chooses or moves numbers, so that they stay in the same scale."""
     return isinstance(op, Concat) or (isinstance(op, Pool | Reduce) and op.how == "max")
-
-
-def run_int8(lowered: InferenceGraph, plan: Int8Plan, items: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What a file of this plan computes, to a few steps of rounding: float64 between tensors that are rounded.
-
-    Returns:
-        Logits, float64 (items, classes).
-    """
-    graph, merged = lowered.graph, merged_relus(lowered.graph)
-    wide: dict[str, NDArray[np.float64]] = {}
-    for name, parts in plan.parameters.items():
-        shape: Shape = (-1, *[1] * (parts.weight.ndim - 1))
-        wide[f"{name}.weight"] = np.multiply(parts.weight, parts.scales.reshape(shape), dtype=np.float64)
-        wide[f"{name}.bias"] = np.multiply(parts.bias, parts.bias_scales, dtype=np.float64)
-    logits = np.empty((len(items), lowered.classes))
-    for row, item in zip(logits, items, strict=True):
-        tensors = {INPUT: plan.activations[INPUT].rounded(item)}
-        for op in graph.ops:
-            value = compute(_with_bias(op), [tensors[source] for source in sources(op)], wide)
-            tensors[op.name] = value if op.name in merged else plan.activations[op.name].rounded(value)
-        row[...] = tensors[graph.output]
-    return logits
-
-
-def _with_bias(op: Op) -> Op:
-    return replace(op, bias=True) if isinstance(op, Conv | Linear) else op

@@ -27,11 +27,13 @@ from edgeser_export.graph import (
     LayerNorm,
     Linear,
     Moments,
+    Normalise,
     Offset,
     Op,
     Pool,
     Reduce,
     Relu,
+    Softmax,
     Tokens,
     Weights,
     sources,
@@ -41,7 +43,7 @@ Array = NDArray[np.float64]
 
 
 def run_reference(graph: Graph, weights: Weights, items: NDArray[np.float32]) -> Array:
-    """The logits of ``items``.
+    """What a graph gives for ``items``: the logits of a student, the probabilities of a recogniser.
 
     Items are computed one by one, so that the memory does not grow with their number.
 
@@ -60,13 +62,13 @@ def run_reference(graph: Graph, weights: Weights, items: NDArray[np.float32]) ->
     if items.shape[1:] != graph.input_shape:
         raise GraphError(f"items of the shape {items.shape[1:]}, not {graph.input_shape}", "compute the features again")
     wide = {name: weights[name].astype(np.float64) for name in {**graph.parameters, **graph.statistics}}
-    logits = np.empty((len(items), *graph.shapes[graph.output]))
-    for row, item in zip(logits, items, strict=True):
+    found = np.empty((len(items), *graph.shapes[graph.output]))
+    for row, item in zip(found, items, strict=True):
         tensors = {INPUT: item.astype(np.float64)}
         for op in graph.ops:
             tensors[op.name] = compute(op, [tensors[source] for source in sources(op)], wide)
         row[...] = tensors[graph.output]
-    return logits
+    return found
 
 
 def softmax(logits: NDArray[np.floating]) -> Array:
@@ -82,7 +84,7 @@ def compute(op: Op, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
         case Conv():
             return _convolve(op, first, weights)
         case BatchNorm():
-            return _normalise(op, first, weights)
+            return _normalise_batch(op, first, weights)
         case Relu():
             return np.maximum(first, 0.0)
         case Pool():
@@ -95,6 +97,8 @@ def compute(op: Op, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
             return first + inputs[1]
         case Linear():
             return first @ weights[f"{op.name}.weight"].T + weights.get(f"{op.name}.bias", 0.0)
+        case Normalise() | Softmax():
+            return _around(op, first)
         case _:
             return _compute_of_tokens(op, first, inputs, weights)
 
@@ -120,6 +124,12 @@ def _compute_of_tokens(op: Op, first: Array, inputs: list[Array], weights: Mappi
             return np.concatenate([first.mean(0), first.std(0, ddof=1)])
         case _:
             raise TypeError(f"nothing computes {op}")
+
+
+def _around(op: Normalise | Softmax, item: Array) -> Array:
+    if isinstance(op, Normalise):
+        return (item - np.float32(op.mean)) / np.float32(op.std)
+    return softmax(item / np.float32(op.temperature))
 
 
 def _convolve(op: Conv, item: Array, weights: Mapping[str, Array]) -> Array:
@@ -162,7 +172,7 @@ def _error_function(values: Array) -> Array:
     return np.asarray(_erf(values), dtype=np.float64)
 
 
-def _normalise(op: BatchNorm, item: Array, weights: Mapping[str, Array]) -> Array:
+def _normalise_batch(op: BatchNorm, item: Array, weights: Mapping[str, Array]) -> Array:
     scale, shift, mean, variance = (
         weights[f"{op.name}.{part}"].reshape(-1, *[1] * (item.ndim - 1))
         for part in ("weight", "bias", "running_mean", "running_var")

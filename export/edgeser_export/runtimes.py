@@ -1,7 +1,7 @@
 """The programs that run written files, behind one call.
 
     model = load(Path("student.tflite"), threads=1)
-    logits, probabilities = model(items)        # items: float32 (items, channels, height, width)
+    probabilities = model(items)        # items: float32 (items, channels, height, width), levels in dB
 
 One table, ``RUNTIMES``; nothing of a runtime is imported before a file is loaded in it. A loaded model never spins
 between two calls, so a listener that waits for sound leaves the processor idle.
@@ -11,37 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint
+from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint, require_module
 from edgeser_export.graph import INPUT
-from edgeser_export.lowering import OUTPUTS
 from edgeser_export.quiet import silenced
 
 Kind: TypeAlias = Literal["onnx", "tflite"]
 Items: TypeAlias = NDArray[np.float32]
 TFLITE_MARK = b"TFL3"
 """Bytes 4 to 8 of every TFLite file."""
-
-
-class Outputs(NamedTuple):
-    """What a student says of some items.
-
-    Attributes:
-        logits: float32 (items, classes).
-        probabilities: float32 (items, classes); the softmax of the logits.
-    """
-
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
 
 
 class Model(Protocol):
@@ -57,10 +42,13 @@ class Model(Protocol):
 
     @property
     def classes(self) -> int:
-        """Number of logits."""
+        """Number of outputs of one item."""
 
-    def __call__(self, items: Items) -> Outputs:
+    def __call__(self, items: Items) -> NDArray[np.float32]:
         """Compute ``items``, float32 (items, channels, height, width).
+
+        Returns:
+            What the file's one output says, float32 (items, classes).
 
         Raises:
             ExportError: The items have another shape or type.
@@ -147,45 +135,42 @@ def read_model(source: Path | bytes) -> bytes:
 
 
 def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
-    """The row ``name``, or the first installed one for files of ``kind``.
+    """The row ``name``, or the one for files of ``kind``.
 
     Raises:
         ExportError: There is no such runtime, or it does not run such files.
-        MissingRuntime: It is not installed, or none is.
+        MissingRuntime: It is not installed.
     """
-    if name is None:
-        rows = [row for row in RUNTIMES.values() if row.kind == kind]
-        for row in rows:
-            if row.installed:
-                return row
-        raise MissingRuntime(f"no runtime for {kind} files is installed", _how_to_install(rows[0]))
-    if name not in RUNTIMES:
+    if name is not None and name not in RUNTIMES:
         raise ExportError(f"there is no runtime {name!r}", choice_hint(name, RUNTIMES))
-    row = RUNTIMES[name]
+    fitting = next(row for row in RUNTIMES.values() if row.kind == kind)
+    row = fitting if name is None else RUNTIMES[name]
     if row.kind != kind:
-        fitting = ", ".join(other.name for other in RUNTIMES.values() if other.kind == kind)
-        raise ExportError(f"{name} does not run {kind} files", f"choose one of: {fitting}")
+        raise ExportError(f"{name} does not run {kind} files", f"choose {fitting.name}")
     if not row.installed:
-        raise MissingRuntime(f"the runtime {name} is not installed", _how_to_install(row))
+        raise MissingRuntime(f"{row.name} is not installed, which runs {kind} files", _how_to_install(row))
     return row
 
 
-def open_onnx(data: bytes, threads: int) -> Any:
-    """An onnxruntime session for inference.
+def open_onnx(data: bytes, threads: int, lean: bool = False) -> Any:
+    """An onnxruntime session.
+
+    Args:
+        data: The content of an ONNX file.
+        threads: Threads of one call, at least 1.
+        lean: Take the least memory, which a training step needs; inference takes little as it is.
 
     Raises:
         MissingRuntime: onnxruntime cannot be imported.
     """
-    try:
-        ort = import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingRuntime(
-            f"onnxruntime cannot be loaded: {error}", _how_to_install(RUNTIMES["onnxruntime"])
-        ) from error
+    ort = require_module("onnxruntime", "onnxruntime", "an ONNX file")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    # Spinning threads would keep a core busy between two windows of sound.
+    if lean:
+        options.enable_mem_pattern = False  # a plan for the whole step at once costs more memory than it saves time
+        options.enable_mem_reuse = False  # a tensor that takes the place of an older one keeps it from all in between
+    # Spinning threads would keep a core busy between two windows of sound, or from other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without the fallback, which prints on standard output and then tries the same provider again.
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
@@ -201,16 +186,19 @@ class _OnnxModel:
         self.input_shape = tuple(inputs[0].shape[1:])
         self.classes = int(outputs[0].shape[1])
 
-    def __call__(self, items: Items) -> Outputs:
+    def __call__(self, items: Items) -> NDArray[np.float32]:
         _check_items(items, self.input_shape)
-        return Outputs(*self._session.run(OUTPUTS, {INPUT: items}))
+        found: NDArray[np.float32] = self._session.run(None, {INPUT: items})[0]
+        return found
 
 
 class _TfliteModel:
-    def __init__(self, module: str, runtime: str, data: bytes, threads: int) -> None:
-        self.runtime = runtime
+    runtime = "litert"
+
+    def __init__(self, data: bytes, threads: int) -> None:
         with silenced():
-            self._interpreter = import_module(module).Interpreter(model_content=data, num_threads=threads)
+            interpreter = import_module("ai_edge_litert.interpreter").Interpreter
+            self._interpreter = interpreter(model_content=data, num_threads=threads)
             self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _check_names([entry["name"] for entry in inputs], [entry["name"] for entry in outputs])
@@ -218,50 +206,33 @@ class _TfliteModel:
         _, height, width, channels = self._item_shape
         self.input_shape = (channels, height, width)
         self._input = int(inputs[0]["index"])
-        self._outputs = [int(entry["index"]) for entry in outputs]
+        self._output = int(outputs[0]["index"])
         self.classes = int(outputs[0]["shape"][1])
 
-    def __call__(self, items: Items) -> Outputs:
+    def __call__(self, items: Items) -> NDArray[np.float32]:
         _check_items(items, self.input_shape)
-        found = Outputs(*(np.empty((len(items), self.classes), dtype=np.float32) for _ in OUTPUTS))
+        found = np.empty((len(items), self.classes), dtype=np.float32)
         for number, item in enumerate(items):
             # With one channel this is a view; set_tensor copies into the interpreter's own memory.
             self._interpreter.set_tensor(self._input, item.transpose(1, 2, 0).reshape(self._item_shape))
             self._interpreter.invoke()
-            for values, index in zip(found, self._outputs, strict=True):
-                values[number] = self._interpreter.get_tensor(index)[0]
+            found[number] = self._interpreter.get_tensor(self._output)[0]
         return found
 
 
-RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
-            Runtime(
-                "litert",
-                "tflite",
-                "ai_edge_litert",
-                ("ai-edge-litert", "ai-edge-litert-nightly"),
-                partial(_TfliteModel, "ai_edge_litert.interpreter", "litert"),
-            ),
-            # The interpreter's older name; its last wheels are for Python 3.11 and NumPy 1.
-            Runtime(
-                "tflite_runtime",
-                "tflite",
-                "tflite_runtime",
-                ("tflite-runtime",),
-                partial(_TfliteModel, "tflite_runtime.interpreter", "tflite_runtime"),
-            ),
-        )
-    }
-)
+RUNTIMES: Mapping[str, Runtime] = {
+    row.name: row
+    for row in (
+        Runtime("onnxruntime", "onnx", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), _OnnxModel),
+        Runtime("litert", "tflite", "ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly"), _TfliteModel),
+    )
+}
 
 
 def _check_names(inputs: list[str], outputs: list[str]) -> None:
-    if inputs != [INPUT] or outputs != list(OUTPUTS):
+    if inputs != [INPUT] or len(outputs) != 1:
         raise ModelFileError(
-            f"the model has the inputs {inputs} and the outputs {outputs}, not {[INPUT]} and {list(OUTPUTS)}",
+            f"the model has the inputs {inputs} and the outputs {outputs}, not {[INPUT]} and one output",
             "only models that edgeser wrote can be loaded",
         )
 

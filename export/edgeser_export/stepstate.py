@@ -3,21 +3,20 @@
 The program that trains needs the names and shapes of the optimiser's state and the scalars of each step, but must not
 load an exporter. The graph of the step itself is written by :mod:`edgeser_export.trainstep`.
 
-    state = zero_state(graph, "adamw", "full")
+    state = zero_state(graph, "adamw")
     feeds = {**weights, **state, "x": items, "labels": labels, **scalars("adamw", step=1, learning_rate=1e-3)}
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.errors import GraphError
-from edgeser_export.graph import Graph, Linear, Shape
+from edgeser_export.graph import Graph, Shape
 
 ITEMS = "x"
 """Input of a step: float32 [batch, channels, height, width]."""
@@ -49,46 +48,14 @@ class Optimiser:
     scalars: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Which parameters a step changes, and where its batch normalisations take their statistics from.
-
-    Attributes:
-        parameters: From a graph to the names it trains.
-        batch_statistics: Normalise by the batch's own mean and variance; otherwise by running ones, given as inputs.
-    """
-
-    parameters: Callable[[Graph], tuple[str, ...]]
-    batch_statistics: bool
-
-
-def _all(graph: Graph) -> tuple[str, ...]:
-    return tuple(graph.parameters)
-
-
-def _head(graph: Graph) -> tuple[str, ...]:
-    last = graph.ops[-1]
-    if not isinstance(last, Linear):
-        raise GraphError(f"the last operation {last.name!r} is not a dense layer", "train all parameters instead")
-    return tuple(name for name in graph.parameters if name.rsplit(".", 1)[0] == last.name)
-
-
-OPTIMISERS: Mapping[str, Optimiser] = MappingProxyType(
-    {
-        "adamw": Optimiser(
-            slots=("first", "second"),
-            scalars=("learning_rate", "weight_decay", "first_correction", "second_correction"),
-        ),
-        "sgd": Optimiser(slots=("velocity",), scalars=("learning_rate", "weight_decay")),
-    }
-)
-TRAINED: Mapping[str, Trained] = MappingProxyType(
-    {
-        "full": Trained(_all, batch_statistics=True),
-        "frozen": Trained(_all, batch_statistics=False),
-        "head": Trained(_head, batch_statistics=False),
-    }
-)
+OPTIMISERS: Mapping[str, Optimiser] = {
+    "adamw": Optimiser(
+        slots=("first", "second"), scalars=("learning_rate", "weight_decay", "first_correction", "second_correction")
+    ),
+    "sgd": Optimiser(slots=("velocity",), scalars=("learning_rate", "weight_decay")),
+}
+TRAINED: Mapping[str, bool] = {"full": True, "frozen": False}
+"""Whether batch normalisations use the batch's own mean and variance, or running ones, which are inputs then."""
 
 
 def optimiser_of(name: str) -> Optimiser:
@@ -98,38 +65,27 @@ def optimiser_of(name: str) -> Optimiser:
     return OPTIMISERS[name]
 
 
-def trained_of(name: str) -> Trained:
+def uses_batch_statistics(trained: str) -> bool:
     """The row of ``TRAINED``; GraphError for an unknown name."""
-    if name not in TRAINED:
-        raise GraphError(f"there is no way of training {name!r}", f"choose one of: {', '.join(TRAINED)}")
-    return TRAINED[name]
-
-
-def trained_parameters(graph: Graph, trained: str = "full") -> dict[str, Shape]:
-    """Names and shapes of the parameters that a step changes, in the order of the ops."""
-    return {name: graph.parameters[name] for name in trained_of(trained).parameters(graph)}
+    if trained not in TRAINED:
+        raise GraphError(f"there is no way of training {trained!r}", f"choose one of: {', '.join(TRAINED)}")
+    return TRAINED[trained]
 
 
 def weight_names(graph: Graph, trained: str = "full") -> tuple[str, ...]:
     """The weights that a step reads: every parameter, and the running statistics where the batch's own are not used."""
-    statistics = () if trained_of(trained).batch_statistics else tuple(graph.statistics)
-    return (*graph.parameters, *statistics)
+    return (*graph.parameters, *(() if uses_batch_statistics(trained) else graph.statistics))
 
 
-def state_shapes(graph: Graph, optimiser: str = "adamw", trained: str = "full") -> dict[str, Shape]:
+def state_shapes(graph: Graph, optimiser: str = "adamw") -> dict[str, Shape]:
     """Names and shapes of the optimiser's state, slot by slot."""
-    parameters = trained_parameters(graph, trained)
-    return {f"{slot}.{name}": parameters[name] for slot in optimiser_of(optimiser).slots for name in parameters}
+    slots = optimiser_of(optimiser).slots
+    return {f"{slot}.{name}": shape for slot in slots for name, shape in graph.parameters.items()}
 
 
-def state_names(graph: Graph, optimiser: str = "adamw", trained: str = "full") -> tuple[str, ...]:
-    """Names of the optimiser's state."""
-    return tuple(state_shapes(graph, optimiser, trained))
-
-
-def zero_state(graph: Graph, optimiser: str = "adamw", trained: str = "full") -> dict[str, NDArray[np.float32]]:
+def zero_state(graph: Graph, optimiser: str = "adamw") -> dict[str, NDArray[np.float32]]:
     """The optimiser's state before the first step."""
-    return {name: np.zeros(shape, np.float32) for name, shape in state_shapes(graph, optimiser, trained).items()}
+    return {name: np.zeros(shape, np.float32) for name, shape in state_shapes(graph, optimiser).items()}
 
 
 def next_state(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -149,7 +105,7 @@ def scalars(
     Args:
         optimiser: A row of ``OPTIMISERS``.
         step: Counts from 1, the first step after the state was zero.
-        learning_rate: Of this step.
+        learning_rate: Learning rate of this step.
         weight_decay: Decoupled for AdamW, added to the gradient for stochastic gradient descent.
 
     Returns:

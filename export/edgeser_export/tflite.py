@@ -2,8 +2,9 @@
 
     data = write_tflite(graph, weights, {"labels": '["angry", "calm"]'})
 
-Input ``x``: float32 (1, height, width, channels), so one item at a time and channels last. Outputs ``logits`` and
-``probabilities``: float32 (1, classes). Batch normalisation is folded, a ReLU becomes part of the operator before it.
+Input ``x``: float32 (1, height, width, channels), so one item at a time and channels last. The one output is named
+after the last operation: float32 (1, classes). Batch normalisation is folded, a ReLU becomes part of the operator
+before it.
 Equal arguments give equal bytes on every machine: folding is IEEE arithmetic element by element, the rest is layout.
 
 What depends on the type of the numbers is in :class:`Float32`: how weights are stored, and the operators' versions.
@@ -26,15 +27,17 @@ from edgeser_export.graph import (
     Conv,
     Graph,
     Linear,
+    Normalise,
     Op,
     Pool,
     Reduce,
     Relu,
     Shape,
+    Softmax,
     Weights,
     sources,
 )
-from edgeser_export.lowering import LOGITS, PROBABILITIES, InferenceGraph, lower, merged_relus
+from edgeser_export.lowering import InferenceGraph, lower, merged_relus
 from edgeser_export.tflite_file import TfliteFile, read_tflite_metadata
 
 __all__ = ["Float32", "read_tflite_metadata", "write_tflite"]
@@ -72,11 +75,11 @@ class Float32:
         return file.constant(f"{op.name}.weight", weight), file.constant(f"{op.name}.bias", bias)
 
     def entered(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002
-        """The input as the operators read it."""
+        """The float32 tensor ``number``, which is the op graph's ``name``, as the operators read it."""
         return number
 
     def left(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002
-        """The logits as they leave the file."""
+        """The tensor ``number``, which is the op graph's ``name``, as it leaves the file: in float32."""
         return number
 
     def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:  # noqa: ARG002
@@ -107,20 +110,16 @@ class _Writer:
         self.numbers_of: dict[str, int] = {}
 
     def write(self, metadata: Mapping[str, str]) -> bytes:
-        entrance = self.file.tensor(INPUT, channels_last(self.graph.shapes[INPUT]))
-        self.numbers_of[INPUT] = self.numbers.entered(
-            self.file, entrance, INPUT, channels_last(self.graph.shapes[INPUT])
-        )
+        shape, output = channels_last(self.graph.shapes[INPUT]), self.graph.output
+        entrance = self.file.tensor(INPUT, shape)
+        self.numbers_of[INPUT] = self.numbers.entered(self.file, entrance, INPUT, shape)
         absorbed = set(self.fused.values())
         for op in self.graph.ops:
             if op.name not in absorbed:
                 self._operation(op)
-        classes = (1, self.lowered.classes)
-        logits = self.numbers.left(self.file, self.numbers_of[self.graph.output], LOGITS, classes)
-        probabilities = self.file.tensor(PROBABILITIES, classes)
-        self.file.operator(BuiltinOperator.SOFTMAX, [logits], probabilities, "SoftmaxOptions", beta=1.0)
+        found = self.numbers.left(self.file, self.numbers_of[output], output, (1, self.lowered.classes))
         self.file.metadata(metadata)
-        return self.file.finish([entrance], [logits, probabilities])
+        return self.file.finish([entrance], [found])
 
     def _operation(self, op: Op) -> None:
         inputs = [self.numbers.read(self.file, self.numbers_of[source], source, op) for source in sources(op)]
@@ -145,8 +144,23 @@ class _Writer:
                 last = len(self.graph.shapes[op.name])
                 output = self._activation(op.name)
                 self._operator("CONCATENATION", op, inputs, output, "ConcatenationOptions", axis=last)
+            case Normalise():
+                self._normalisation(op, inputs[0])
+            case Softmax():
+                output = self.numbers_of[op.name] = self.file.tensor(op.name, (1, self.lowered.classes))
+                self.file.operator(BuiltinOperator.SOFTMAX, inputs, output, "SoftmaxOptions", beta=1 / op.temperature)
             case _:
                 raise TypeError(f"no TFLite operator is written for {op}")
+
+    def _normalisation(self, op: Normalise, number: int) -> None:
+        """In float32, whatever the numbers behind it are: levels in dB lie far from zero."""
+        shape = channels_last(self.graph.shapes[op.name])
+        for code, options, part in (("SUB", "SubOptions", "mean"), ("DIV", "DivOptions", "std")):
+            name = f"{op.name}.{part}"
+            inputs = [number, self.file.constant(name, self.weights[name])]
+            number = self.file.tensor(op.name if part == "std" else f"{op.name}.centred", shape)
+            self.file.operator(getattr(BuiltinOperator, code), inputs, number, options)
+        self.numbers_of[op.name] = self.numbers.entered(self.file, number, op.name, shape)
 
     def _pool(self, op: Pool, source: int) -> None:
         output = self._activation(op.name)
@@ -194,7 +208,7 @@ class _Writer:
 
     def _activation(self, name: str) -> int:
         shape = channels_last(self.graph.shapes[name])
-        self.numbers_of[name] = self.numbers.activation(self.file, self.lowered.names[name], name, shape)
+        self.numbers_of[name] = self.numbers.activation(self.file, name, name, shape)
         return self.numbers_of[name]
 
 

@@ -3,8 +3,8 @@
     lowered = lower(graph, weights)
     data = write_plan(lowered, plan_int8(lowered, items), {"labels": "[]"})
 
-Input and outputs are those of :mod:`edgeser_export.tflite`, in float32: the file takes the place of the other. It
-rounds its input, computes with whole numbers throughout, and turns the logits into float32 again before the softmax.
+Input and output are those of :mod:`edgeser_export.tflite`, in float32: the file takes the place of the other. It
+normalises and rounds its input, computes with whole numbers, and turns the logits into float32 for the softmax.
 Maps have eight bits, what is left of them when they have been reduced sixteen; weights have eight everywhere.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import BuiltinOperator, Padding
 from numpy.typing import NDArray
 
-from edgeser_export.graph import INPUT, Conv, Linear, Op, Pool, Shape
+from edgeser_export.graph import Conv, Linear, Op, Pool, Shape, Softmax
 from edgeser_export.lowering import InferenceGraph
 from edgeser_export.quantize import Affine, Int8Plan, is_wide, keeps_scale
 from edgeser_export.tflite import Float32, write_lowered
@@ -58,23 +58,29 @@ class Int8(Float32):
         return _tensor(file, f"{name}.steps", shape, self.plan.activations[of])
 
     def entered(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:
-        """The input, rounded."""
-        rounded = self.activation(file, name, INPUT, shape)
+        """The tensor, rounded where the plan rounds it."""
+        if name not in self.plan.activations:
+            return number
+        rounded = self.activation(file, name, name, shape)
         file.operator(BuiltinOperator.QUANTIZE, [number], rounded, "QuantizeOptions")
         return rounded
 
     def left(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:
-        """The logits in float32."""
+        """The tensor in float32."""
+        if name not in self.plan.activations:
+            return number
         plain = file.tensor(name, shape)
         version = 3 if is_wide(shape[1:]) else 2
         file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", version)
         return plain
 
     def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:
-        """The tensor itself, or in sixteen bits where those are computed from eight.
+        """The tensor itself, in float32 for a softmax, or in sixteen bits where those are computed from eight.
 
-        By way of float32, which holds both exactly: tflite_runtime 2.14 has no direct way.
+        It goes by way of float32, which holds both exactly: not every interpreter has a direct way.
         """
+        if isinstance(op, Softmax):
+            return self.left(file, number, source, (1, *self.shapes[source]))
         if is_wide(self.shapes[source]) or not is_wide(self.shapes[op.name]):
             return number
         how = self.plan.activations[op.name] if keeps_scale(op) else self.plan.activations[source].widened

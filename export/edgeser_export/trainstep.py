@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from types import MappingProxyType
 
 import onnx
 from onnx import TensorProto, helper
@@ -34,8 +33,7 @@ from edgeser_export.stepstate import (
     NEXT,
     optimiser_of,
     state_shapes,
-    trained_of,
-    trained_parameters,
+    uses_batch_statistics,
     weight_names,
 )
 
@@ -51,7 +49,7 @@ def training_step(
         graph: The student; its output is a vector of logits.
         batch: Items a step, fixed in the file.
         optimiser: A row of ``OPTIMISERS``: "adamw" or "sgd".
-        trained: A row of ``TRAINED``: "full", "frozen" or "head".
+        trained: A row of ``TRAINED``: "full" or "frozen".
         plain: Only operators that every runtime computes alike; slower, for where the others go wrong.
 
     Returns:
@@ -62,14 +60,14 @@ def training_step(
     """
     if len(graph.shapes[graph.output]) != 1:
         raise GraphError(f"the output {graph.output!r} is no vector of logits", "end the graph in a Linear")
-    settings, parameters = optimiser_of(optimiser), trained_parameters(graph, trained)
-    flow = _forward(graph, batch, trained_of(trained).batch_statistics, plain)
-    UPDATES[optimiser](flow.nodes, _backward(flow, parameters))
-    weights, state = {**graph.parameters, **graph.statistics}, state_shapes(graph, optimiser, trained)
+    settings, state = optimiser_of(optimiser), state_shapes(graph, optimiser)
+    flow = _forward(graph, batch, uses_batch_statistics(trained), plain)
+    UPDATES[optimiser](flow.nodes, _backward(flow))
+    weights = {**graph.parameters, **graph.statistics}
     inputs = [(name, weights[name]) for name in weight_names(graph, trained)]
     inputs += [*state.items(), (ITEMS, flow.shape(INPUT)), (LABELS, flow.shape(graph.output))]
     inputs += [(name, ()) for name in settings.scalars]
-    outputs = [(f"{NEXT}{name}", shape) for name, shape in {**parameters, **state}.items()]
+    outputs = [(f"{NEXT}{name}", shape) for name, shape in {**graph.parameters, **state}.items()]
     constants = {"betas": BETAS, "epsilon": EPSILON} if optimiser == "adamw" else {"momentum": MOMENTUM}
     about = {"optimiser": optimiser, "trained": trained, "batch": batch, **constants, **({"plain": 1} if plain else {})}
     return _model(flow.nodes, inputs, [*outputs, (LOSS, ())], about)
@@ -126,8 +124,9 @@ def _forward(graph: Graph, batch: int, batch_statistics: bool, plain: bool = Fal
     return flow
 
 
-def _backward(flow: Flow, parameters: Mapping[str, Shape]) -> dict[str, str]:
-    """Write loss and gradients; names of the gradients by parameter, down to the lowest trained operation."""
+def _backward(flow: Flow) -> dict[str, str]:
+    """Write loss and gradients; names of the gradients by parameter."""
+    parameters = flow.graph.parameters
     if not parameters:
         raise GraphError("the graph has no parameters to be trained", "add a Conv or a Linear")
     waiting: dict[str, list[Gradient]] = {flow.graph.output: [write_loss(flow, LABELS, LOSS)]}
@@ -184,7 +183,7 @@ def _adamw(nodes: Nodes, gradients: Mapping[str, str]) -> None:
 
 
 def _sgd(nodes: Nodes, gradients: Mapping[str, str]) -> None:
-    """As torch.optim.SGD: u' = momentum u + g + wd p, p' = p - lr u'."""
+    """What torch.optim.SGD does: u' = momentum u + g + wd p, p' = p - lr u'."""
     for name, gradient in gradients.items():
         decayed = nodes.add("Add", gradient, nodes.add("Mul", name, "weight_decay"))
         moved = nodes.add("Mul", f"velocity.{name}", nodes.number(MOMENTUM))
@@ -192,7 +191,7 @@ def _sgd(nodes: Nodes, gradients: Mapping[str, str]) -> None:
         nodes.add("Sub", name, nodes.add("Mul", velocity, "learning_rate"), into=f"{NEXT}{name}")
 
 
-UPDATES: Mapping[str, Callable[[Nodes, Mapping[str, str]], None]] = MappingProxyType({"adamw": _adamw, "sgd": _sgd})
+UPDATES: Mapping[str, Callable[[Nodes, Mapping[str, str]], None]] = {"adamw": _adamw, "sgd": _sgd}
 
 
 def _model(

@@ -17,7 +17,8 @@ from edgeser.errors import SettingsError
 from edgeser.workers import Workers
 
 SMALL = (
-    "width=0.25", "label_width=0.25", "experts=1", "expert_steps=4", "steps=4", "views=4", "iterations=2", "batch=16",
+    "width=0.25", "experts.width=0.25", "experts.count=1", "experts.steps=4", "steps=4", "views=4", "batch=16",
+    "invert.iterations=2",
 )  # fmt: skip
 
 
@@ -90,18 +91,18 @@ def test_a_missed_leak_is_told(made: tuple[Path, dict[str, Any]]) -> None:
 def test_what_one_audit_could_not_ask_is_said_and_the_others_keep_their_lines() -> None:
     example = json.loads((Path(__file__).parents[1] / "edgeser" / "audit" / "example.json").read_text())
     without = {**example, "speakers": None, "sex": None, "left_out": ["speakers were not asked about: too few"]}
-    methods = {"invert:formations=8": without, "invert": example}
+    methods = {"invert:samples_per_item=8": without, "invert": example}
     result = {"corpus": "demo", "shadows": 4, "settings": {}, "command": "it", "methods": methods}
     (line,) = (line for line in sheets(result)[1].lines if line[0] == "speaker of an item, equal error")
     assert line[2] == ""
     assert line[3]
     text = page(result)
-    assert "In the audit of `invert:formations=8`: speakers were not asked about: too few." in text
+    assert "In the audit of `invert:samples_per_item=8`: speakers were not asked about: too few." in text
     assert "16 of 16 (chance " in text
 
 
 def test_a_setting_that_does_not_exist() -> None:
-    assert overrides_of(["expert-steps=3", "item_rate=0.5"]) == {"expert_steps": 3, "item_rate": 0.5}
-    for text in ("expert=3", "steps=many"):
-        with pytest.raises(SettingsError, match="is no setting"):
+    assert overrides_of(["experts.steps=3", "mtt.item_rate=0.5"]) == {"experts.steps": 3, "mtt.item_rate": 0.5}
+    for text, problem in (("expert=3", "is no setting"), ("steps=many", "--steps is 'many'")):
+        with pytest.raises(SettingsError, match=problem):
             overrides_of([text])

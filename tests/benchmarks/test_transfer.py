@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 from transfer import measure, sheet_of, students_of
 
+from edgeser.config.values import settings_of
 from edgeser.distill.pipeline import distill
 from edgeser.errors import SettingsError
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 
-TINY = Settings(
-    corpus="demo", method="random", ipc=1, width=0.25, views=4, experts=1, label_width=0.25, expert_steps=4, steps=4
+TINY = settings_of(
+    {
+        "corpus": "demo",
+        "method": "random",
+        "ipc": 1,
+        "width": 0.25,
+        "views": 4,
+        "experts.count": 1,
+        "experts.width": 0.25,
+        "experts.steps": 4,
+        "steps": 4,
+    }
 )
 
 

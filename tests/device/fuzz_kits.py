@@ -68,7 +68,7 @@ def forger(data: bytes) -> Callable[[bytes], bytes]:
     from edgeser_device.kit import MANIFEST, SIGNATURE
 
     members, stored = parts(data)
-    packed = {entry.name: (entry, content) for entry, content in stored}
+    packed = {entry.filename: (entry, content) for entry, content in stored}
     manifest = json.loads(members[MANIFEST])
     names = kinds({name: content for name, content in members.items() if name != SIGNATURE})
 

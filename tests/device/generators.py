@@ -33,7 +33,7 @@ def generator_files() -> dict[str, bytes]:
 
 
 def write_generator_run(folder: Path) -> Path:
-    """A run folder as ``edgeser distill --method gan --ship generator`` writes it."""
+    """A run folder as ``edgeser distill --method gan --set gan.ship=generator`` writes it."""
     run = write_run(folder)
     (run / "generator").mkdir()
     for name, data in generator_files().items():

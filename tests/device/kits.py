@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from edgeser.keys import write_pair
 from edgeser.pack import PackReport, pack_kit
 from edgeser.students import build, initial_weights
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.formations import quantise
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.schedule import Schedule
-from edgeser_device.signature import PrivateKey, read_private
+from edgeser_device.signature import PrivateKey, read_private, write_pair
 from edgeser_device.views import mixed_recipes, plain_recipes
 
 LABELS = ("anger", "neutral", "sadness")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import string
+import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from edgeser_device.archive import Entry, join, open_archive, pack, write_json_bytes
+from edgeser_device.archive import Packed, entry_of, join, open_archive, pack, write_json_bytes
 from edgeser_device.kit import MANIFEST, SIGNATURE, read_kit
 from edgeser_device.machine import peak_rss_mb
 from edgeser_device.signature import read_public
@@ -25,7 +26,6 @@ from edgeser_export.errors import EdgeserError
 
 Random = random.Random
 Members = dict[str, bytes]
-Packed = list[tuple[Entry, bytes]]
 
 TRICKS = (
     "../evil", "/etc/cron.d/evil", "a/../../b", "..\\evil", "C:\\evil", ".hidden", "a//b", "./a", "con/", "x\0y", "-rf",
@@ -37,10 +37,10 @@ STRANGE: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def parts(data: bytes) -> tuple[Members, Packed]:
+def parts(data: bytes) -> tuple[Members, list[Packed]]:
     """Content by name, and what is stored."""
     with open_archive(data, first=MANIFEST) as archive:
-        stored = [(entry, archive.packed(name)) for name, entry in archive.entries.items()]
+        stored = [(entry, b"".join(archive.chunks(name))) for name, entry in archive.entries.items()]
         return {name: archive.read(name) for name in archive.entries}, stored
 
 
@@ -101,8 +101,8 @@ def exchanged(data: bytes, chance: Random) -> bytes:
 
 def another_order(data: bytes, chance: Random) -> bytes:
     _, stored = parts(data)
-    before = [entry.name for entry, _ in stored]
-    while [entry.name for entry, _ in stored] == before:
+    before = [entry.filename for entry, _ in stored]
+    while [entry.filename for entry, _ in stored] == before:
         chance.shuffle(stored)
     return join(stored)
 
@@ -110,8 +110,8 @@ def another_order(data: bytes, chance: Random) -> bytes:
 def another_packing(data: bytes, chance: Random) -> bytes:
     """The same content, deflated in another way."""
     members, stored = parts(data)
-    index = chance.choice([place for place, (entry, _) in enumerate(stored) if entry.method])
-    name = stored[index][0].name
+    index = chance.choice([place for place, (entry, _) in enumerate(stored) if entry.compress_type])
+    name = stored[index][0].filename
     again = pack(name, members[name], level=chance.choice((0, 1, 2, 3)))
     stored[index] = again if again[1] != stored[index][1] else pack(name, members[name], level=0)
     return join(stored)
@@ -122,25 +122,26 @@ def renamed(data: bytes, chance: Random) -> bytes:
     _, stored = parts(data)
     index = chance.randrange(len(stored))
     entry, content = stored[index]
-    name = chance.choice((*TRICKS, stored[index - 1][0].name))
-    # A name that is not ASCII cannot be written by our own writer.
-    other = Entry(name.encode("ascii", "replace").decode(), entry.method, entry.crc, entry.packed_bytes, entry.size)
+    name = chance.choice((*TRICKS, stored[index - 1][0].filename))
+    other = entry_of(name, entry.compress_type, entry.CRC, entry.compress_size, entry.file_size)
     stored[index] = (other, content)
     return join(stored)
 
 
 def other_sizes(data: bytes, chance: Random) -> bytes:
-    """A directory that promises something else than is there, up to what a zip can say."""
-    _, stored = parts(data)
-    index = chance.randrange(len(stored))
-    entry, content = stored[index]
-    sizes = [entry.crc, entry.packed_bytes, entry.size]
-    place = chance.randrange(3)
-    sizes[place] = chance.choice((0, 1, sizes[place] + 1, 1 << 20, 1 << 30, (1 << 32) - 1))
-    if sizes == [entry.crc, entry.packed_bytes, entry.size]:
-        sizes[place] += 1
-    stored[index] = (Entry(entry.name, entry.method, *sizes), content)
-    return join(stored)
+    """A member whose header and directory promise something else than is there, up to what a zip can say."""
+    with open_archive(data, first=MANIFEST) as archive:
+        entries = list(archive.entries.values())
+    index, field = chance.randrange(len(entries)), 4 * chance.randrange(3)  # CRC, packed size or size
+    place = data.rindex(b"PK\5\6") - sum(46 + len(entry.filename) for entry in entries[index:]) + 16 + field
+    (known,) = struct.unpack_from("<L", data, place)
+    stated = chance.choice((0, 1, known + 1, 1 << 20, 1 << 30, (1 << 32) - 1)) & 0xFFFFFFFF
+    other = struct.pack("<L", stated if stated != known else known ^ 1)
+    changed = bytearray(data)
+    for where in (place, entries[index].header_offset + 14 + field):
+        assert data[where : where + 4] == data[place : place + 4]
+        changed[where : where + 4] = other
+    return bytes(changed)
 
 
 def wrong_hash(data: bytes, chance: Random) -> bytes:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeser_device.audio import read_audio, trim_silence
+from edgeser_device.audio import read_audio, read_blocks, trim_silence
 from edgeser_device.errors import AudioError
-from edgeser_device.listen.wav import read_blocks
 
 SECONDS = 0.5
+READERS = [read_audio, lambda path, rate: list(read_blocks(path, rate))]
 
 
 def tone(rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -46,12 +46,6 @@ def test_every_usual_kind_is_read(tmp_path: Path, name: str, rate: int, channels
     assert abs(len(found) - 8000) <= 1
     middle = slice(1000, 7000)  # the ends ring after resampling
     assert np.abs(found[middle] - tone(16000)[: len(found)][middle]).max() < 0.05
-
-
-def test_channels_are_averaged(tmp_path: Path) -> None:
-    path = tmp_path / "opposite.wav"
-    soundfile.write(path, np.stack((tone(16000), -tone(16000)), axis=1), 16000, subtype="FLOAT")
-    assert np.abs(read_audio(path, 16000)).max() < 1e-6
 
 
 def test_the_name_does_not_matter(tmp_path: Path) -> None:
@@ -93,7 +87,7 @@ def folder(path: Path) -> None:
 
 
 def no_header(path: Path) -> None:
-    """soundfile asks for rate and channels of files with this ending, by a TypeError."""
+    """soundfile asks for rate and channels of files named ``.raw``, and libsndfile takes other endings for a format."""
     path.write_bytes(bytes(4000))
 
 
@@ -127,27 +121,22 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(("make", "message"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_what_is_no_recording_is_refused(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+def test_what_is_no_recording_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], message: str, read: Callable[..., object]
+) -> None:
     path = tmp_path / "broken.wav"
     make(path)
     with pytest.raises(AudioError, match=message) as caught:
-        read_audio(path, 16000)
+        read(path, 16000)
     assert str(path) in caught.value.message
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(("make", "message"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_the_source_refuses_the_same(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
-    path = tmp_path / "broken.wav"
-    make(path)
-    with pytest.raises(AudioError):
-        list(read_blocks(path, 16000))
-
-
-@pytest.mark.parametrize("read", [read_audio, lambda path, rate: list(read_blocks(path, rate))])
-@pytest.mark.parametrize("ending", ["raw", "RAW"])
-def test_a_file_that_is_named_raw_is_refused(tmp_path: Path, read: Callable[..., object], ending: str) -> None:
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("ending", ["raw", "RAW", "au", "vox"])
+def test_a_format_is_not_guessed_from_the_ending(tmp_path: Path, read: Callable[..., object], ending: str) -> None:
     no_header(tmp_path / f"broken.{ending}")
     with pytest.raises(AudioError, match="cannot be decoded"):
         read(tmp_path / f"broken.{ending}", 16000)
@@ -163,7 +152,7 @@ def test_whatever_a_decoder_raises_is_the_files_fault(
         raise error
 
     soundfile.write(tmp_path / "good.wav", tone(16000), 16000)
-    monkeypatch.setattr(soundfile, "read", fails)
+    monkeypatch.setattr(soundfile.SoundFile, "read", fails)
     with pytest.raises(AudioError, match="cannot be decoded"):
         read_audio(tmp_path / "good.wav", 16000)
 
@@ -174,10 +163,7 @@ def test_blocks_are_the_recording(tmp_path: Path, rate: int) -> None:
     soundfile.write(path, tone(rate), rate, subtype="FLOAT")
     blocks = list(read_blocks(path, 16000))
     assert max(map(len, blocks)) < 2000
-    joined, whole = np.concatenate(blocks), read_audio(path, 16000)
-    assert len(joined) == len(whole)
-    assert np.abs(joined - whole).max() < 1e-4
-    assert rate != 16000 or np.array_equal(joined, whole)
+    assert np.array_equal(np.concatenate(blocks), read_audio(path, 16000))
 
 
 @pytest.mark.parametrize("seed", range(8))

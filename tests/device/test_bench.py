@@ -11,11 +11,12 @@ from dataclasses import replace
 import pytest
 
 from edgeser_device import doctor, machine
-from edgeser_device.bench import Bench, check_budget, run_bench, with_recommendation
+from edgeser_device.bench import Bench, check_budget, file_of, run_bench, with_recommendation
 from edgeser_device.doctor import Check, Diagnosis, diagnose, importing
 from edgeser_device.errors import GateFailed
 from edgeser_device.machine import (
     describe_machine,
+    machine_words,
     memory_available_mb,
     memory_total_mb,
     peak_rss_mb,
@@ -39,14 +40,14 @@ def test_every_file_is_measured(bench: Bench, model: Model) -> None:
     assert [(row["format"], row["precision"], row["runtime"]) for row in bench.results] == [
         ("onnx", "float32", "onnxruntime"),
         ("tflite", "float32", "litert"),
-        ("onnx-int8", "int8", "onnxruntime"),
-        ("tflite-int8", "int8", "litert"),
+        ("onnx", "int8", "onnxruntime"),
+        ("tflite", "int8", "litert"),
     ]
     assert bench.skipped == ()
     for row in bench.results:
         assert set(row) >= KEYS
         assert row["uar"] is None
-        assert row["bytes"] == len(model.file(row["format"]))
+        assert row["bytes"] == len(model.file(file_of(row)[0]))
         assert 0 < row["model_ms_p50"] <= row["p95"] <= row["p99"]
         assert row["frontend_ms_p50"] > 0
         assert 0 < row["rtf"] < 1
@@ -58,22 +59,22 @@ def test_the_fastest_that_loses_little_is_recommended(bench: Bench, model: Model
     found = with_recommendation(bench, model)
     assert all(0.9 <= row["agreement"] <= 1 for row in found.results)
     assert found.results[0]["agreement"] == 1.0
-    times = {row["format"]: row["frontend_ms_p50"] + row["model_ms_p50"] for row in found.results}
-    good = {row["format"] for row in found.results if row["agreement"] >= 0.98}
+    times = {file_of(row): row["frontend_ms_p50"] + row["model_ms_p50"] for row in found.results}
+    good = {file_of(row) for row in found.results if row["agreement"] >= 0.98}
     assert found.recommended is not None
-    assert found.recommended["format"] == min(good, key=times.__getitem__)
+    assert file_of(found.recommended) == min(good, key=times.__getitem__)
 
 
 def test_recommendation_by_recordings(bench: Bench, model: Model) -> None:
     scores = {"onnx": 0.50, "tflite": 0.51, "onnx-int8": 0.40, "tflite-int8": 0.495}
     times = {"onnx": 3.0, "tflite": 2.0, "onnx-int8": 0.1, "tflite-int8": 1.0}
     rows = tuple(
-        {**row, "uar": scores[row["format"]], "model_ms_p50": times[row["format"]], "frontend_ms_p50": 1.0}
+        {**row, "uar": scores[file_of(row)[0]], "model_ms_p50": times[file_of(row)[0]], "frontend_ms_p50": 1.0}
         for row in bench.results
     )
     found = with_recommendation(replace(bench, results=rows), model)
     assert found.recommended is not None
-    assert (found.recommended["format"], found.recommended["uar"]) == ("tflite-int8", 0.495)
+    assert (file_of(found.recommended)[0], found.recommended["uar"]) == ("tflite-int8", 0.495)
     assert "agreement" not in found.results[0]
 
 
@@ -91,15 +92,16 @@ def test_the_childs_memory_is_its_own(bench: Bench) -> None:
 
 def test_one_runtime(model: Model) -> None:
     found = run_bench(model, "litert", (1, 2), repeat=3)
-    pairs = [(row["format"], row["runtime"], row["threads"]) for row in found.results]
+    pairs = [(*file_of(row), row["threads"]) for row in found.results]
     assert pairs == [(name, "litert", threads) for name in ("tflite", "tflite-int8") for threads in (1, 2)]
 
 
-def test_a_runtime_that_is_not_there(model: Model) -> None:
+def test_a_runtime_that_is_not_there(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EdgeserError, match="no runtime"):
         run_bench(model, "tensorflow", (1,), repeat=1)
-    with pytest.raises(EdgeserError, match="tflite_runtime is not installed"):
-        run_bench(model, "tflite_runtime", (1,), repeat=1)
+    monkeypatch.setattr("edgeser_export.runtimes.find_spec", lambda _: None)
+    with pytest.raises(EdgeserError, match="litert is not installed"):
+        run_bench(model, "litert", (1,), repeat=1)
 
 
 def test_budgets(bench: Bench) -> None:
@@ -137,6 +139,8 @@ def test_the_host_name_is_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe_machine()["model"] == "Some Laptop 3000"
     files.clear()
     assert describe_machine()["model"] == "unknown"
+    assert machine_words(describe_machine() | {"cpu": "AMD EPYC", "cores": 1}) == "AMD EPYC, 1 core"
+    assert machine_words({}) == ""
     files["/proc/device-tree/model"] = "Raspberry Pi 4 Model B Rev 1.4\0"
     assert describe_machine()["model"] == "Raspberry Pi 4 Model B Rev 1.4"
     assert describe_machine()["is_raspberry_pi"]
@@ -179,13 +183,13 @@ def test_the_doctor_finds_this_machine_well() -> None:
 def test_a_module_that_is_missing_or_kills_the_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deadly.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    deadly = importing("deadly", ("deadly",), True, "deadly")()
+    deadly = importing("deadly", "deadly", True, "deadly")()
     assert not deadly.ok
     assert "SIGILL" in deadly.found
-    missing = importing("gone", ("no_such_module",), False, "gone")()
+    missing = importing("gone", "no_such_module", False, "gone")()
     assert "No module named" in missing.found
     assert "pip install" in missing.hint
-    assert importing("one of two", ("no_such_module", "json"), True, "json")().ok
+    assert importing("there", "json", True, "json")().ok
     assert not Diagnosis((deadly,), {}).ok
     assert Diagnosis((missing,), {}).ok
 

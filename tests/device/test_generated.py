@@ -14,7 +14,7 @@ from device.kits import LABELS, write_kit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeser_device import generated
+from edgeser_device import steps
 from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.generated import (
     BYTES_OF_A_VALUE,
@@ -96,7 +96,7 @@ def test_equal_clips_give_equal_counts() -> None:
 
 def test_a_kit_with_a_generator_draws_its_own_number_by_default(kit: Kit) -> None:
     schedule = kit.distilled.schedule
-    distilled, items = open_source(kit, Drawing(), schedule, 0, 1).at(0)
+    distilled, items = open_source(kit, Drawing(), schedule, 0, 1)(0)
     assert np.bincount(distilled.classes).tolist() == [4, 4, 4]
     assert np.array_equal(items, distilled.items())
     assert distilled.names == LABELS
@@ -106,36 +106,36 @@ def test_a_kit_with_a_generator_draws_its_own_number_by_default(kit: Kit) -> Non
 
 def test_drawing_as_the_corpus_has_them(kit: Kit) -> None:
     source = open_source(kit, Drawing(points=10, as_original=True), kit.distilled.schedule, 0, 1)
-    assert np.bincount(source.at(0)[0].classes).tolist() == [15, 10, 5]
+    assert np.bincount(source(0)[0].classes).tolist() == [15, 10, 5]
 
 
 def test_fixed_points_stay_and_fresh_ones_change_with_the_epoch(kit: Kit) -> None:
     schedule = replace(kit.distilled.schedule, batch=512, steps=10)  # four steps an epoch
     fixed = open_source(kit, Drawing(points=3), schedule, 0, 1)
-    assert fixed.at(0)[0] is fixed.at(9)[0]
+    assert fixed(0)[0] is fixed(9)[0]
     fresh = open_source(kit, Drawing(points=3, fresh=True), schedule, 0, 1)
-    first = fresh.at(0)
-    assert fresh.at(3) is first
-    second = fresh.at(4)
+    first = fresh(0)
+    assert fresh(3) is first
+    second = fresh(4)
     assert not np.array_equal(first[1], second[1])
     assert not np.array_equal(first[0].recipes.partner, second[0].recipes.partner)
     again = open_source(kit, Drawing(points=3, fresh=True), schedule, 0, 1)
-    assert np.array_equal(again.at(4)[1], second[1])  # a training that goes on draws the same
+    assert np.array_equal(again(4)[1], second[1])  # a training that goes on draws the same
     other = open_source(kit, Drawing(points=3, fresh=True), schedule, 1, 1)
-    assert not np.array_equal(other.at(0)[1], first[1])
+    assert not np.array_equal(other(0)[1], first[1])
 
 
 @pytest.mark.parametrize(("points", "steps"), [(3, 4), (700, 5)])
 def test_every_fresh_point_is_seen_in_its_epoch(kit: Kit, points: int, steps: int) -> None:
     schedule = replace(kit.distilled.schedule, batch=512, steps=10)
     source = open_source(kit, Drawing(points=points, fresh=True), schedule, 0, 1)
-    distilled, _ = source.at(0)
+    distilled, _ = source(0)
     assert len(distilled) == 3 * points
     assert len(distilled.recipes) == max(2048, 3 * points)
     seen = np.concatenate([batch_indices(len(distilled.recipes), 512, 0, step) for step in range(steps)])
     assert set(distilled.recipes.item[seen].tolist()) >= set(range(3 * points))
-    assert source.at(steps - 1)[0] is distilled
-    assert source.at(steps)[0] is not distilled
+    assert source(steps - 1)[0] is distilled
+    assert source(steps)[0] is not distilled
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_more_points_than_fit_are_refused_before_they_are_drawn(
 
 
 def test_points_for_which_no_memory_is_free_are_refused(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generated, "memory_available_mb", lambda: 200)
+    monkeypatch.setattr(steps, "memory_available_mb", lambda: 200)
     schedule = kit.distilled.schedule
     with pytest.raises(TrainingError, match="at least 263 MB more, 200 MB are free"):
         open_source(kit, Drawing(points=1000), schedule, 0, 1)
@@ -175,7 +175,7 @@ def test_drawing_takes_at_least_the_memory_that_is_foretold(kit: Kit) -> None:
     source = open_source(kit, Drawing(points=400), replace(kit.distilled.schedule, steps=2), 0, 1)
     tracemalloc.start()
     try:
-        source.at(0)
+        source(0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -227,7 +227,7 @@ def test_points_from_a_kit_without_a_generator_are_refused(tmp_path: Path) -> No
     plain = read_kit(write_kit(tmp_path).path)
     with pytest.raises(KitError, match="no generator") as caught:
         train(plain, tmp_path / "model", Settings(drawing=Drawing(points=5)))
-    assert "--ship generator" in caught.value.hint
+    assert "gan.ship=generator" in caught.value.hint
 
 
 @pytest.mark.parametrize(

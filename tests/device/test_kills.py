@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from device.kits import synthetic_set, write_kit
 
-from edgeser_device.checkpoint import checkpoint_path, load_checkpoint
 from edgeser_device.model import load_model, previous_path
+from edgeser_device.trainer import checkpoint_path, load_checkpoint
 
 KILLS = 50
 STEPS = 300
@@ -60,7 +60,7 @@ def steps_kept(model: Path) -> int:
         for name in whole.description["files"]:
             whole.read(name)
     path = checkpoint_path(model)
-    return load_checkpoint(path)[0].done if path.exists() else 0
+    return load_checkpoint(path).state.done if path.exists() else 0
 
 
 def contents(model: Path) -> dict[str, bytes]:

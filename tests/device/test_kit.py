@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import struct
 import zipfile
@@ -23,15 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from onnx import numpy_helper
 
 from edgeser.students import build
-from edgeser_device import archive
-from edgeser_device.archive import (
-    parse_json,
-    read_archive,
-    read_arrays,
-    write_archive,
-    write_arrays,
-    write_json_bytes,
-)
+from edgeser_device.archive import parse_json, read_arrays, write_archive, write_arrays
 from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.kit import GOLDEN, INITIAL, MANIFEST, STUDENT, Kit, read_kit
@@ -153,98 +144,6 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
             read_kit(path)
 
 
-# Hostile archives ----------------------------------------------------------------------------------------------------
-
-
-def raw_zip(entries: list[tuple[str, bytes]], change: Callable[[zipfile.ZipInfo], None] = lambda _: None) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for name, data in entries:
-            entry = zipfile.ZipInfo(name)
-            change(entry)
-            packed.writestr(entry, data)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../evil",
-        "/etc/passwd",
-        "a/../../b",
-        "a//b",
-        "./a",
-        "a/",
-        "C:\\evil",
-        "..\\evil",
-        ".hidden",
-        "a/.b",
-        "",
-        "a b",
-        "naïve",
-        "-x",
-    ],
-)
-def test_names_that_leave_are_refused(name: str) -> None:
-    with pytest.raises(KitError):
-        read_archive(raw_zip([(name, b"x")]))
-
-
-def test_a_link_is_refused() -> None:
-    def link(entry: zipfile.ZipInfo) -> None:
-        entry.external_attr = 0o120777 << 16
-
-    with pytest.raises(KitError):
-        read_archive(raw_zip([("link", b"/etc/passwd")], link))
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_members_of_one_name_are_refused() -> None:
-    with pytest.raises(KitError, match="two members"):
-        read_archive(raw_zip([("a", b"1"), ("a", b"2")]))
-
-
-def test_unknown_compression_is_refused() -> None:
-    def squeeze(entry: zipfile.ZipInfo) -> None:
-        entry.compress_type = zipfile.ZIP_LZMA
-
-    with pytest.raises(KitError, match="unknown way"):
-        read_archive(raw_zip([("a", b"1" * 100)], squeeze))
-
-
-def test_a_bomb_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, limit in (
-        ("MAX_MEMBER_BYTES", 1000),
-        ("MAX_TOTAL_BYTES", 1500),
-        ("MAX_MEMBERS", 3),
-        ("MAX_ARCHIVE_BYTES", 10_000),
-    ):
-        monkeypatch.setattr(archive, name, limit)
-    monkeypatch.setattr(archive, "unpack", lambda *_: pytest.fail("it was read"))
-    with pytest.raises(KitError, match="has 0 MB"):
-        read_archive(write_archive({"big": bytes(1001)}))
-    with pytest.raises(KitError, match="unpacks to too much"):
-        read_archive(write_archive({"one": bytes(900), "two": bytes(900)}))
-    with pytest.raises(KitError, match="4 members"):
-        read_archive(write_archive(dict.fromkeys("abcd", b"")))
-    with pytest.raises(KitError, match="archive of"):
-        read_archive(bytes(10_001))
-
-
-def test_a_member_that_lies_about_its_size() -> None:
-    data = bytearray(write_archive({"a": bytes(100_000)}))
-    directory = data.rindex(b"PK\x01\x02")
-    data[directory + 24 : directory + 28] = struct.pack("<I", 50)
-    with pytest.raises(KitDamaged):
-        read_archive(bytes(data))
-
-
-def test_a_member_that_would_unpack_to_much_more_is_refused() -> None:
-    with pytest.raises(KitError, match="would unpack to 8 MB"):
-        read_archive(write_archive({"zeros": bytes(8 << 20)}))
-    assert read_archive(write_archive({"zeros": bytes(1 << 20)}))["zeros"] == bytes(1 << 20)
-
-
 def test_other_programs_read_what_is_written(kit: Kit) -> None:
     with zipfile.ZipFile(kit.path) as packed:
         assert packed.testzip() is None
@@ -252,8 +151,12 @@ def test_other_programs_read_what_is_written(kit: Kit) -> None:
 
 
 def test_what_another_program_wrote_is_no_kit(kit: Kit, tmp_path: Path) -> None:
+    path = tmp_path / "other.edgeser"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, content in kit.members.items():
+            packed.writestr(name, content)
     with pytest.raises(KitError):
-        reading(tmp_path, raw_zip(list(kit.members.items())))
+        read_kit(path)
 
 
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
@@ -359,16 +262,6 @@ def test_a_manifest_with_any_value_is_read_or_refused(kit: Kit, name: str, value
 
 
 @given(JSON)
-def test_json_is_read_as_it_was_written_or_refused(value: Any) -> None:
-    try:
-        text = write_json_bytes(value)
-    except ValueError:
-        return
-    with contextlib.suppress(KitDamaged):
-        assert write_json_bytes(parse_json(text, "it")) == text
-
-
-@given(JSON)
 def test_a_student_of_any_value_is_refused(value: Any) -> None:
     with pytest.raises(GraphError):
         Graph.from_json(value)
@@ -404,15 +297,6 @@ def test_json_is_utf_8(kit: Kit, tmp_path: Path) -> None:
         reading(tmp_path, resealed({**kit.members, "distilled.safetensors": struct.pack("<Q", len(wide)) + wide}))
 
 
-@pytest.mark.parametrize(
-    "text",
-    ['{"a": 1, "a": 2}', "NaN", "-Infinity", "1e999", "1" * 30, "[" * 100_000, "", "\ufeff{}", "{'a': 1}"],
-)
-def test_json_that_readers_understand_differently_is_refused(text: str) -> None:
-    with pytest.raises(KitDamaged):
-        parse_json(text, "it")
-
-
 @pytest.mark.parametrize("text", ["\x1b[2Jgone", "a\rb", "a\x00b", "\u202etxt.exe"])
 def test_what_would_move_the_cursor_is_not_printed(kit: Kit, tmp_path: Path, text: str) -> None:
     provenance = {**kit.manifest["provenance"], "corpus": {"name": text}}
@@ -420,35 +304,3 @@ def test_what_would_move_the_cursor_is_not_printed(kit: Kit, tmp_path: Path, tex
         reading(tmp_path, resealed(dict(kit.members), provenance=provenance))
     with pytest.raises(KitError, match="plain text"):
         reading(tmp_path, resealed({**kit.members, "card.md": text.encode()}))
-
-
-# Arrays --------------------------------------------------------------------------------------------------------------
-
-
-def test_arrays_round_trip() -> None:
-    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(3, np.uint8)}
-    data = write_arrays(arrays)
-    assert write_arrays(arrays) == data
-    assert all(np.array_equal(read_arrays(data)[name], array) for name, array in arrays.items())
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        assert np.array_equal(stored["a"], arrays["a"])
-
-
-def npy(header: bytes) -> bytes:
-    return write_archive({"a.npy": b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header})
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        write_archive({"a.npy": b"garbage"}),
-        write_archive({"a.npy": b""}),
-        npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }\n"),
-        npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"),
-        npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }\n"),
-        npy(b"__import__('os').system('true')\n"),
-    ],
-)
-def test_malformed_arrays_are_refused(data: bytes) -> None:
-    with pytest.raises(KitDamaged):
-        read_arrays(data)

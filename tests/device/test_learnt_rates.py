@@ -13,11 +13,11 @@ from device.kits import synthetic_set, write_kit
 from safetensors.numpy import load
 
 from edgeser.training import train_on_set
-from edgeser_device.checkpoint import checkpoint_path, load_checkpoint
 from edgeser_device.distilled import DistilledSet
 from edgeser_device.kit import Kit, read_kit
 from edgeser_device.schedule import Schedule, learning_rate
 from edgeser_device.train import Settings, train
+from edgeser_device.trainer import checkpoint_path, load_checkpoint
 
 STEPS = 12
 ONE = Settings(threads=1)
@@ -112,7 +112,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(kit: Kit, tmp_path: Pat
     whole = trained(kit, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(kit, tmp_path / "model", ONE, stop)
-    assert load_checkpoint(checkpoint_path(tmp_path / "model"))[0].done == 5
+    assert load_checkpoint(checkpoint_path(tmp_path / "model")).state.done == 5
     report = train(kit, tmp_path / "model", replace(ONE, resume=True))
     assert report.resumed_at == 5
     assert same(load((tmp_path / "model" / "weights.safetensors").read_bytes()), whole)

@@ -32,11 +32,13 @@ def test_a_folder_is_predicted_and_what_is_broken_is_skipped(
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "good.WAV").write_bytes(recording.read_bytes())
     (tmp_path / "broken.flac").write_bytes(b"garbage")
+    (tmp_path / "memo.m4a").write_bytes(b"no form that is read")
     (tmp_path / "notes.txt").write_text("no recording")
     rows = list(predict_files(recogniser, find_recordings(tmp_path)))
-    assert [type(row) for row in rows] == [Skipped, Prediction]
+    assert [type(row) for row in rows] == [Skipped, Prediction, Skipped]
     assert "cannot be decoded" in rows[0].to_json()["reason"]
     assert rows[1].file.name == "good.WAV"
+    assert "memo.m4a cannot be decoded" in rows[2].to_json()["reason"]
 
 
 def test_nothing_to_predict(tmp_path: Path) -> None:

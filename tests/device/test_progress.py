@@ -7,9 +7,11 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from edgeser_device.kit import Kit
 from edgeser_device.progress import time_left
 
 PROGRAM = """
@@ -23,11 +25,11 @@ with progress_bar("distil (mtt)", total=4, done=1) as advance:
 """
 
 
-def on_a_terminal() -> str:
-    """What the program writes on a terminal of 100 columns."""
+def on_a_terminal(*words: str) -> str:
+    """What a Python program writes on a terminal of 100 columns."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    command = [sys.executable, "-c", PROGRAM]
+    command = [sys.executable, *(words or ("-c", PROGRAM))]
     with subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE, env=environment) as child:
         os.close(theirs)
         pieces = []
@@ -39,7 +41,7 @@ def on_a_terminal() -> str:
             if not piece:
                 break
             pieces.append(piece)
-        assert child.stdout.read() == b""
+        assert child.stdout.read() == b"" or words
     os.close(ours)
     assert child.returncode == 0
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(pieces).decode())
@@ -54,6 +56,20 @@ def test_a_terminal_sees_the_bar_the_words_and_the_time_left() -> None:
     assert re.search(r"\d:\d\d:\d\d left", shown)
 
 
+def test_a_training_shows_what_it_does_and_no_time_when_the_steps_are_made(kit: Kit, tmp_path: Path) -> None:
+    words = ("train-on-device", str(kit.path), "--out", str(tmp_path / "model"), "--threads", "1")
+    shown = on_a_terminal("-m", "edgeser", *words)
+    phases = ("checking the kit", "fitting the temperature", "comparing the files")  # those that last
+    places = [shown.index(phase) for phase in phases]
+    assert places == sorted(places)
+    assert " left" not in shown[places[1] :]
+
+
+def test_what_was_done_before_says_nothing_of_how_fast_it_goes_on() -> None:
+    shown = on_a_terminal("-c", PROGRAM.replace("total=4, done=1", "total=1000").replace("(2, 3, 4)", "(901, 902)"))
+    assert "0:00:00 left" not in shown
+
+
 def test_nothing_is_written_where_stderr_is_no_terminal() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
@@ -66,8 +82,8 @@ def test_nothing_is_written_where_stderr_is_no_terminal() -> None:
         (10.0, 0, 5, ""),
         (10.0, 1, 5, "0:00:50 left"),
         (60.0, 2, 149, "1:14:30 left"),
-        (90.0, 3, 0, "0:00:00 left"),
-        (90.0, 3, -2, "0:00:00 left"),  # more than was announced
+        (90.0, 3, 0, ""),
+        (90.0, 3, -2, ""),  # more than was announced
         (7200.0, 1, 20, "40:00:00 left"),
     ],
 )

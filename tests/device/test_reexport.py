@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.errors import GateFailed
 from edgeser_device.model import Model
 from edgeser_device.reexport import Drop, agreement, export_model
+from edgeser_export.errors import OutputTaken
 from edgeser_export.export import REPORT
 from edgeser_export.formats import FORMATS
 
 
 def rows(out: Path) -> list[str]:
-    return [row["format"] for row in json.loads((out / REPORT).read_text())["rows"]]
+    return [f"{row['format']} {row['precision']}" for row in json.loads((out / REPORT).read_text())["rows"]]
 
 
 def changed(model: Model, out: Path) -> bytes:
@@ -32,11 +33,11 @@ def changed(model: Model, out: Path) -> bytes:
 def test_two_formats_in_one_folder_share_a_report(model: Model, tmp_path: Path) -> None:
     for name in ("tflite", "onnx", "onnx"):
         report = export_model(model, name, tmp_path)
-        assert [row.format for row in report.rows] == [name]
-    assert rows(tmp_path) == ["onnx", "tflite"]
+        assert [row.name for row in report.rows] == [name]
+    assert rows(tmp_path) == ["onnx float32", "tflite float32"]
     (tmp_path / "student.tflite").unlink()
     export_model(model, "onnx", tmp_path)
-    assert rows(tmp_path) == ["onnx"]
+    assert rows(tmp_path) == ["onnx float32"]
 
 
 def test_the_report_of_another_student_is_not_kept(model: Model, tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_the_report_of_another_student_is_not_kept(model: Model, tmp_path: Path)
     other = replace(model)
     other.__dict__["weights"] = {name: 2 * value for name, value in model.weights.items()}
     export_model(other, "onnx", tmp_path)
-    assert rows(tmp_path) == ["onnx"]
+    assert rows(tmp_path) == ["onnx float32"]
 
 
 def test_the_models_own_file_agrees_with_itself(model: Model) -> None:
@@ -76,11 +77,10 @@ def test_bounds_of_a_drop() -> None:
 
 def test_what_is_no_folder_for_exports_is_refused(model: Model, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "corpus" / "anger").mkdir(parents=True)
     (tmp_path / REPORT).write_text('{"mine": 1}')
-    for out, words in ((tmp_path / "file", "is a file"), (tmp_path, "not written by an export")):
-        with pytest.raises(ModelError, match=words):
+    for out in (tmp_path / "file", tmp_path, tmp_path / "corpus", model.folder):
+        with pytest.raises(OutputTaken, match="is no export"):
             export_model(model, "onnx", out)
-    with pytest.raises(ModelError, match="is a model folder"):
-        export_model(model, "onnx", model.folder)
     assert (tmp_path / REPORT).read_text() == '{"mine": 1}'
     assert (tmp_path / "file").read_text() == "mine"

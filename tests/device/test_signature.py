@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from device.kits import write_keys, write_kit
 
-from edgeser.keys import write_pair
 from edgeser_device import signature
 from edgeser_device.errors import KeyFileError, KitDamaged, KitUntrusted
 from edgeser_device.kit import read_kit
-from edgeser_device.signature import read_private, read_public, set_trusted, sign, trust_path, trusted_keys
+from edgeser_device.signature import read_private, read_public, set_trusted, sign, trust_path, trusted_keys, write_pair
 from edgeser_export.errors import MissingExtra
 
 
@@ -90,7 +89,7 @@ def test_a_signature_that_was_taken_off(place: Path, tmp_path: Path) -> None:
 
     _, stored = parts((place / "signed" / "test.edgeser").read_bytes())
     path = tmp_path / "stripped.edgeser"
-    path.write_bytes(join([part for part in stored if part[0].name != "manifest.sig"]))
+    path.write_bytes(join([part for part in stored if part[0].filename != "manifest.sig"]))
     with pytest.raises(KitDamaged, match="signature was removed"):
         read_kit(path)
     with pytest.raises(KitUntrusted, match="is not signed"):
@@ -176,3 +175,47 @@ def test_a_key_without_an_end_is_no_key(place: Path, tmp_path: Path) -> None:
     path.write_text((place / "lab.pub").read_text().split("\n", 2)[2])
     with pytest.raises(KeyFileError, match="until when"):
         read_public(path)
+
+
+WRITTEN_BEFORE = """Edgeser-Key: 56475aa75463474c
+Expires: 9000-01-01
+-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
+-----END PRIVATE KEY-----
+"""
+
+
+def test_a_key_that_was_written_before(tmp_path: Path) -> None:
+    """The same bytes as ever: what is on boards and in drawers goes on being read."""
+    path = tmp_path / "old.key"
+    path.write_text(WRITTEN_BEFORE)
+    key = read_private(path)
+    assert key.public.raw.hex() == "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"
+    assert key.public.id == "56475aa75463474c"
+    assert key.public.to_text() == (
+        "Edgeser-Key: 56475aa75463474c\nExpires: 9000-01-01\n-----BEGIN PUBLIC KEY-----\n"
+        "MCowBQYDK2VwAyEAA6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=\n-----END PUBLIC KEY-----\n"
+    )
+    path.write_text(f"# kept by the lab\n\n  {WRITTEN_BEFORE}trailing words")
+    assert read_private(path).public == key.public
+
+
+@pytest.mark.parametrize("kind", ["another algorithm", "with a password", "a public key"])
+def test_other_private_keys_are_refused(kind: str, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    key = ec.generate_private_key(ec.SECP256R1()) if kind == "another algorithm" else None
+    locked = BestAvailableEncryption(b"secret") if kind == "with a password" else NoEncryption()
+    made = (key or ed25519.Ed25519PrivateKey.generate()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked)
+    path = tmp_path / "other.key"
+    path.write_bytes(b"Expires: 9000-01-01\n" + made)
+    with pytest.raises(
+        KeyFileError, match="holds no private key of Ed25519" if kind != "a public key" else "not a public key"
+    ):
+        (read_public if kind == "a public key" else read_private)(path)

@@ -10,19 +10,21 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgeser.students import build
 from edgeser_device.errors import TrainingError
 from edgeser_device.kit import Kit, step_name
 from edgeser_device.machine import peak_rss_mb
 from edgeser_device.model import load_model
-from edgeser_device.opening import open_checked
 from edgeser_device.schedule import Schedule
 from edgeser_device.steps import (
     SMALLEST_BATCH,
+    WRITING_MB,
     StepPlan,
     choose_plan,
     give_back_memory,
     least_memory_mb,
     likely_memory_mb,
+    open_checked,
     step_files,
     with_batch,
 )
@@ -35,11 +37,19 @@ def test_the_kits_batch_where_it_fits(kit: Kit) -> None:
 
 
 def test_a_smaller_batch_where_memory_is_short(kit: Kit) -> None:
-    assert likely_memory_mb(kit.graph, 8) < likely_memory_mb(kit.graph, 16)
-    assert choose_plan(kit, likely_memory_mb(kit.graph, 16) - 1) == StepPlan(8)
-    assert choose_plan(kit, least_memory_mb(kit.graph, SMALLEST_BATCH)) == StepPlan(SMALLEST_BATCH)
-    with pytest.raises(TrainingError, match="training needs at least"):
-        choose_plan(kit, least_memory_mb(kit.graph, SMALLEST_BATCH) - 1)
+    large = replace(kit)
+    large.__dict__["graph"] = build("vgg15", 3)
+    assert WRITING_MB < likely_memory_mb(large.graph, 8) < likely_memory_mb(large.graph, 16)
+    assert choose_plan(large, likely_memory_mb(large.graph, 16) - 1) == StepPlan(8)
+    assert choose_plan(large, least_memory_mb(large.graph, SMALLEST_BATCH)) == StepPlan(SMALLEST_BATCH)
+    for each in (kit, large):
+        with pytest.raises(TrainingError, match="training needs at least"):
+            choose_plan(each, least_memory_mb(each.graph, SMALLEST_BATCH) - 1)
+
+
+def test_the_files_of_the_smallest_student_take_memory_too(kit: Kit) -> None:
+    assert least_memory_mb(kit.graph, 1) == WRITING_MB
+    assert choose_plan(kit, WRITING_MB) == StepPlan(16)
 
 
 def test_a_schedule_for_another_batch() -> None:
@@ -64,7 +74,7 @@ def test_files_of_a_smaller_batch(kit: Kit) -> None:
     plan = StepPlan(8)
     opened = open_checked(kit, plan, threads=1)
     assert opened.plan == plan
-    assert opened.first is None
+    assert opened.made is None
     shape = next(entry for entry in onnx.load_from_string(opened.files["step"]).graph.input if entry.name == "labels")
     assert [size.dim_value for size in shape.type.tensor_type.shape.dim] == [8, 3]
 

@@ -18,6 +18,8 @@ from e2e.chromium import chromium
 from e2e.conftest import DEMO, Listening
 from virtual_microphone import VirtualMicrophone
 
+from edgeser_device.listen.sinks.mqtt import home_assistant_id
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Listening]
 
@@ -56,7 +58,7 @@ def test_the_same_label_from_a_microphone_of_another_rate(
     microphone.unplug()
     microphone.plug_in(rate)
     program = Listening(tmp_path, microphone.env, wrapped(f"""
-        import edgeser_device.listen.capture.backend as backend
+        import edgeser_device.listen.capture.backends as backend
         backend.attempts = lambda *_: [backend.Attempt({rate}, 1)]
     """), [str(spoken_model), "--json"])  # fmt: skip
     try:
@@ -203,7 +205,8 @@ def test_a_broker_that_goes_away_and_returns(
     reader = Reader(broker.port)
     try:
         program.wait_until(lambda: reader.seen.get("home/desk/status") == "online")
-        configured = json.loads(reader.seen["homeassistant/sensor/home_desk/emotion/config"])
+        discovered = f"homeassistant/sensor/{home_assistant_id('home/desk')}/emotion/config"
+        configured = json.loads(reader.seen[discovered])
         assert configured["availability_topic"] == "home/desk/status"
         microphone.play(to_play)
         program.wait_until(lambda: "home/desk/utterance" in reader.seen)
@@ -216,7 +219,9 @@ def test_a_broker_that_goes_away_and_returns(
         program.wait_until(lambda: len(program.finals) == 2)
         broker.start()
         program.wait_until(lambda: reader.seen.get("home/desk/status") == "online")
-        assert "homeassistant/sensor/home_desk/emotion/config" in reader.seen  # a broker that forgot is told again
+        assert (
+            f"homeassistant/sensor/{home_assistant_id('home/desk')}/emotion/config" in reader.seen
+        )  # a broker that forgot is told again
         assert program.counters()["broker_connects"] == 2
         assert program.end() == 0
         until = time.monotonic() + 30

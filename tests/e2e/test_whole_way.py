@@ -32,8 +32,9 @@ def test_from_recordings_to_a_recogniser_that_listens(
 ) -> None:
     (run,) = ask(
         "distill", "--corpus", "demo", "--method", "mtt", "--ipc", "3",
-        "--views", "16", "--experts", "1", "--expert-steps", "150",
-        "--trajectories", "1", "--expert-span", "1", "--start-window", "2", "--iterations", "4", "--student-steps", "3",
+        "--views", "16", "--set", "experts.count=1", "--set", "experts.steps=150", "--set", "mtt.trajectories=1",
+        "--set", "mtt.expert_span=1", "--set", "mtt.max_start_epoch=2", "--set", "mtt.iterations=4",
+        "--set", "mtt.student_steps=3",
         "--steps", "150", "--out", "run",
     )  # fmt: skip
     assert run["items"] == 12

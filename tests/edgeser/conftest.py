@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +10,41 @@ import pytest
 import torch
 from device.kits import LABELS, synthetic_items, synthetic_set
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed, settings_of
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill
+from edgeser.distill.table import METHODS
 from edgeser.experts import Ensemble, ExpertRecipe, Task, train_expert
+from edgeser.representation.logmel import LogMel
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.students import build, initial_weights
 from edgeser.workers import Workers
 from edgeser_device.distilled import DistilledSet
+from edgeser_device.frontend import FrontendSpec
 
-TINY = Settings(
-    formations=1,
-    corpus="demo",
-    method="mtt",
-    ipc=2,
-    width=0.25,
-    views=4,
-    experts=1,
-    label_width=0.25,
-    expert_steps=12,
-    steps=12,
-    batch=16,
-    trajectories=1,
-    expert_span=1,
-    start_window=1,
-    iterations=3,
-    item_rate=0.02,
-    student_steps=2,
+TINY = settings_of(
+    {
+        "samples_per_item": 1,
+        "corpus": "demo",
+        "method": "mtt",
+        "ipc": 2,
+        "width": 0.25,
+        "views": 4,
+        "experts.count": 1,
+        "experts.width": 0.25,
+        "experts.steps": 12,
+        "steps": 12,
+        "batch": 16,
+        "mtt.trajectories": 1,
+        "mtt.expert_span": 1,
+        "mtt.max_start_epoch": 1,
+        "mtt.student_steps": 2,
+    }
 )
 """A distillation of a few seconds."""
+TINY = changed(TINY, {f"{method}.iterations": 3 for method in ("mtt", "gan", "invert", "match", "unroll")})
+TINY = changed(TINY, {f"{method}.item_rate": 0.02 for method in ("mtt", "invert", "match", "unroll")})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,7 +72,8 @@ def tiny() -> Settings:
 def task() -> Task:
     """Striped noise of three classes, eight clips each, and a quarter-width edgenet of 1,700 parameters."""
     items, classes = synthetic_items(per_class=8)
-    return Task(build("edgenet", len(LABELS), 0.25), items[:, None], classes.astype(np.int64), len(LABELS))
+    graph, spoken = build("edgenet", len(LABELS), 0.25), LogMel(FrontendSpec(std=20.0))
+    return Task(graph, items[:, None], classes.astype(np.int64), len(LABELS), spoken)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +92,8 @@ def assignment(task: Task) -> Assignment:
     return Assignment(
         task=task,
         names=LABELS,
-        settings=replace(TINY, ipc=2, student_steps=3, expert_span=1, start_window=2, iterations=4),
+        settings=changed(TINY, {"mtt.student_steps": 3, "mtt.max_start_epoch": 2, "mtt.iterations": 4}),
+        method=METHODS["mtt"],
         init=start,
         ensemble=Ensemble(task.graph, (label.final,)),
         trajectories=tuple(train_expert(task, start, path, seed) for seed in (0, 1)),

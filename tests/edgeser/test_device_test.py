@@ -17,8 +17,7 @@ from edgeser.errors import SettingsError
 from edgeser.fingerprint import corpus_fingerprint, is_own, speaker_hashes
 from edgeser.pack import describe, read_parts
 from edgeser.targets import find_target
-from edgeser_device.model import Model
-from edgeser_device.names import DISTILLED
+from edgeser_device.model import DISTILLED, Model
 
 SPEAKERS = ("anna", "ben", "carla")
 

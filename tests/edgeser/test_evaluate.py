@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeser.config.settings import Settings
 from edgeser.distill.pipeline import distill, prepare
 from edgeser.errors import RunError, SettingsError
 from edgeser.evaluate import Plan, Shelf, evaluate, evaluate_each, open_bench, other_students
 from edgeser.rows import BASELINES, Bench, init_score, measure, random_choice
 from edgeser.run import Run, open_run
-from edgeser.settings import Settings
 from edgeser.students import build
 from edgeser.workers import Workers
 
@@ -62,7 +62,7 @@ def test_figures_hang_together(result: dict[str, object]) -> None:
     rows = [*full, result["distilled"], *result["baselines"].values(), *result["transfer"].values()]
     for row in rows:
         assert row["uar_mean"] == pytest.approx(np.mean(row["uar"]), abs=1e-6)
-        assert row["uar_std"] == pytest.approx(np.std(row["uar"], ddof=1), abs=1e-5)
+        assert row["uar_std"] is None, "two trainings say nothing of how widely they vary"
         assert all(0 <= value <= 1 for value in row["uar"])
         # Every class occurs in the test part, so the mean of the classes' mean recalls is the mean UAR.
         assert np.mean(list(row["recalls"].values())) == pytest.approx(row["uar_mean"], abs=1e-6)
@@ -145,7 +145,7 @@ def test_dev_and_test_speakers_are_neither_shared_nor_trained_on(bench: Bench, t
 def test_the_experts_are_those_that_the_method_had(bench: Bench, run: Run) -> None:
     init = run.init()
     assert all(np.array_equal(bench.assignment.init[name], init[name]) for name in init)
-    assert len(bench.assignment.ensemble.members) == run.settings().experts
+    assert len(bench.assignment.ensemble.members) == run.settings().experts.count
 
 
 def test_the_untrained_init_is_near_chance(bench: Bench) -> None:

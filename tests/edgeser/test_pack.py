@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,17 @@ import pytest
 from device.kits import CARD, synthetic_set, write_run
 
 from edgeser.card import BEGAN_AS, MADE_BY, origin
+from edgeser.config.values import changed, to_toml
 from edgeser.distill.starts import STARTS
-from edgeser.distill.table import METHODS, has_starts
+from edgeser.distill.table import METHODS
 from edgeser.errors import RunError, SettingsError, StorageError
 from edgeser.fingerprint import speaker_hashes
+from edgeser.intervals import around
 from edgeser.pack import PackReport, pack_kit, without_paths
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.targets import TARGETS, find_target
 from edgeser_device.kit import MANIFEST, read_kit
-from edgeser_device.known_bad import KNOWN_BAD_AARCH64
+from edgeser_device.machine import KNOWN_BAD_AARCH64
 from edgeser_export.runtimes import RUNTIMES
 
 
@@ -114,9 +114,9 @@ def test_the_card_names_baselines_intervals_and_what_was_not_audited(tmp_path: P
     (run / "payload.json").write_text(json.dumps({**cost, "bytes_float": 4, "bytes_stored": 1, "machine": {}}))
     report = pack_kit(run, "rpi4", tmp_path / "kit")
     card = read_kit(report.path).card
-    half = 4.30 * 0.02 / 3**0.5
+    bounds = around(0.7, 0.02 / 3**0.5, 2)
     for words in (
-        f"random, soft: 0.700 ± 0.020, {0.7 - half:.3f} to {0.7 + half:.3f}",
+        f"random, soft: 0.700 ± 0.020, {bounds['low']:.3f} to {bounds['high']:.3f}",
         "Stands for 1.0 MB of training recordings (120 recordings)",
         "-1.00 points of UAR over 2 seeds",
         "97.0% of the test clips",
@@ -241,38 +241,39 @@ def test_the_card_warns_by_the_kind_of_the_corpus_and_not_by_its_name(tmp_path: 
         ("mtt", "real", "The items began as log-mels of recordings"),
         ("invert", "mix", "The items began as sums of the powers"),
         ("match", "noise", "The items began as noise"),
-        ("invert", "duet", "The items began as sums of the powers of two recordings"),
+        ("invert", "aligned", "The items began as sums of the powers of two recordings"),
         ("gan", "mix", "The items were drawn from a generator that learnt sums of a few"),
     ],
 )
 def test_the_card_says_what_the_items_are_made_of(tmp_path: Path, method: str, start: str, words: str) -> None:
     run = write_run(tmp_path / "run", method=method)
-    settings = replace(Run(run).settings(), start_from=start)
-    (run / "config.toml").write_text(settings.to_toml())
+    settings = changed(Run(run).settings(), {"start": start})
+    (run / "config.toml").write_text(to_toml(settings, settings))
     card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
     assert words in card
-    assert ("made audible again" in card) == (method in ("kcenter", "gan") or start in ("real", "duet"))
+    assert ("made audible again" in card) == (method in ("kcenter", "gan") or start in ("real", "aligned"))
 
 
 def test_the_card_says_what_the_budget_let_items_begin_as(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", method="invert", start="duet")
-    assert Run(run).settings().start_from == ""
+    run = write_run(tmp_path / "run", method="invert", start="aligned")
+    assert Run(run).settings().start == ""
     kit = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path)
-    assert kit.manifest["provenance"]["config"]["start_from"] == "duet"
+    assert kit.manifest["provenance"]["config"]["start"] == "aligned"
     assert "The items began as sums of the powers of two recordings" in kit.card
 
 
-def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", [[7], [7, 8]])
+def test_too_few_seeds_have_no_deviation(seeds: list[int], tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    metrics = json.loads((run / "metrics.json").read_text()) | {"seeds": [7]}
+    metrics = json.loads((run / "metrics.json").read_text()) | {"seeds": seeds}
     (run / "metrics.json").write_text(json.dumps(metrics))
     card = read_kit(pack_kit(run, "rpi4", tmp_path / "kit").path).card
     assert "- distilled: 0.900\n" in card
-    assert "Seeds 7 (one training" in card
+    assert "(too few trainings for a deviation)" in card
 
 
 def test_methods_that_read_no_start_say_themselves_what_items_are() -> None:
-    without = {method for method in METHODS if not has_starts(Settings("demo", method=method, ipc=1))}
+    without = {name for name, method in METHODS.items() if not method.has_starts}
     assert without == set(MADE_BY)
     assert set(STARTS) == set(BEGAN_AS)
     assert {origin(method, start) for method in METHODS for start in STARTS} == {*MADE_BY.values(), *BEGAN_AS.values()}

@@ -20,6 +20,7 @@ from edgeser.pictures import (
     check_picture,
     comparison_picture,
     convergence_picture,
+    drawing,
     evaluation_picture,
     save,
     transfer_picture,
@@ -123,6 +124,14 @@ def test_nothing_is_cut_off(tmp_path: Path) -> None:
         width, height = image.size
         edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
         assert all(image.crop(edge).getextrema() == (255, 255) for edge in edges), name
+
+
+def test_words_are_drawn_as_they_are(tmp_path: Path) -> None:
+    with drawing():
+        figure = Figure()
+        figure.suptitle("a $x_{$ \N{SLEEPING FACE} \u5e78")
+    save(figure, tmp_path / "words.svg")
+    save(figure, tmp_path / "words.png")
 
 
 def test_a_name_without_a_known_format_is_refused(tmp_path: Path) -> None:

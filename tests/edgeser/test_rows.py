@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill.pipeline import distill
 from edgeser.evaluate import Plan, Shelf, evaluate, open_bench, open_examination
 from edgeser.rows import (
@@ -23,7 +25,6 @@ from edgeser.rows import (
     same_number,
 )
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 
 
@@ -82,7 +83,7 @@ def test_soft_labels_of_all_clips_are_those_of_the_experts_at_the_temperature_of
     graph, init = bench.task.graph, bench.assignment.init
     hard, soft = (ROWS[row](bench, graph, init, 0) for row in ("full", "full_soft"))
     assert any(not np.array_equal(hard[name], soft[name]) for name in hard)
-    certain = replace(bench.assignment.settings, temperature=0.1)
+    certain = changed(bench.assignment.settings, {"experts.temperature": 0.1})
     cold = replace(bench, assignment=replace(bench.assignment, settings=certain))
     other = ROWS["full_soft"](cold, graph, init, 0)
     assert any(not np.array_equal(other[name], soft[name]) for name in soft)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from device.kits import write_run
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.errors import DistilledSetError, EdgeserError, RunError
-from edgeser.run import Run, only_writer, open_run, safetensors_bytes
-from edgeser.settings import Settings
+from edgeser.run import Run, only_writer, open_run, require_usable, safetensors_bytes
 
 SETTINGS = Settings(corpus="demo", ipc=6)
 
@@ -43,8 +43,8 @@ def test_a_run_goes_on_with_the_same_settings(tmp_path: Path) -> None:
 def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
     open_run(tmp_path / "run", SETTINGS, resume=False)
     before = (tmp_path / "run" / "config.toml").read_bytes()
-    with pytest.raises(RunError, match="seed: 0 in the run, 1 now; iterations: 0 in the run, 9 now"):
-        open_run(tmp_path / "run", replace(SETTINGS, seed=1, iterations=9), resume=True)
+    with pytest.raises(RunError, match=r"seed: 0 in the run, 1 now; invert\.iterations: 0 in the run, 9 now"):
+        open_run(tmp_path / "run", changed(SETTINGS, {"seed": 1, "invert.iterations": 9}), resume=True)
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
@@ -126,10 +126,8 @@ def test_what_a_run_took_is_what_its_last_line_says(tmp_path: Path) -> None:
     assert set(run.took().values()) == {None}
     run.log("finished", items=4)  # as earlier versions wrote it
     assert set(run.took().values()) == {None}
-    run.log("finished", seconds={"labels": 2.0}, total_seconds=2.0, peak_rss_mb=300.0, process_peak_rss_mb=200.0)
-    assert run.took() == {
-        "seconds": {"labels": 2.0}, "total_seconds": 2.0, "peak_rss_mb": 300.0, "process_peak_rss_mb": 200.0,
-    }  # fmt: skip
+    run.log("finished", seconds={"labels": 2.0}, total_seconds=2.0, peak_rss_mb=300.0)
+    assert run.took() == {"seconds": {"labels": 2.0}, "total_seconds": 2.0, "peak_rss_mb": 300.0}
 
 
 def test_arrays_are_stored_in_the_order_of_their_names() -> None:
@@ -143,3 +141,19 @@ def test_a_run_has_one_writer(tmp_path: Path) -> None:
         pass
     with only_writer(run):  # the lock ends with its block
         pass
+
+
+def test_a_run_keeps_what_was_decided_and_what_was_given(tmp_path: Path) -> None:
+    resolved = changed(SETTINGS, {"views": 64, "start": "mix", "invert.iterations": 40})
+    run = open_run(tmp_path / "run", resolved, resume=False, given=SETTINGS)
+    assert (run.settings(), run.given()) == (resolved, SETTINGS)
+    elsewhere = changed(SETTINGS, {"folder": "/moved"})
+    assert require_usable(run.folder, elsewhere, resume=True) == changed(resolved, {"folder": "/moved"})
+    assert require_usable(tmp_path / "new", SETTINGS, resume=True) == SETTINGS
+
+
+def test_a_run_with_a_setting_that_is_gone_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('corpus = "demo"\nipc = 6\ncandidates = 3\n')
+    with pytest.raises(RunError, match="candidates 3 was removed") as caught:
+        Run(tmp_path).settings()
+    assert "another --out" in caught.value.hint

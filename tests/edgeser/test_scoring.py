@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeser.corpora.corpus import Utterance
 from edgeser.experts import Task
-from edgeser.features import Part
+from edgeser.representation.logmel import LogMelPart
 from edgeser.scoring import Clips, average_by_clip, probabilities, score, score_of
 from edgeser.students import initial_weights
 from edgeser_device.frontend import FrontendSpec, normalise, windows
@@ -84,7 +84,7 @@ def test_scoring_a_part_averages_all_its_windows(task: Task) -> None:
         (-40 + 15 * random.standard_normal((64, length))).astype(np.float32) for length in (150, 60, 96, 240)
     )
     spoken = tuple(Utterance(Path(f"{number}.wav"), "anger", f"speaker {number}") for number in range(4))
-    part = Part(spoken, levels, np.array([0, 1, 2, 0]), spec)
+    part = LogMelPart(spoken, np.array([0, 1, 2, 0]), levels, spec)
     weights = initial_weights(task.graph, 4)
     expected = np.zeros((3, 3), dtype=int)
     for clip, label in zip(levels, part.labels, strict=True):

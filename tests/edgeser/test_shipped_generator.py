@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import pytest
 
 from edgeser.audit.audit import AuditPlan, audit
 from edgeser.audit.digest import read_digest
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill.pipeline import distill
 from edgeser.errors import AuditError
 from edgeser.evaluate import Plan, Shelf, evaluate, open_bench
@@ -20,7 +21,6 @@ from edgeser.pack import pack_kit
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.rows import train_distilled
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.tables import evaluation_table
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
@@ -36,7 +36,7 @@ EACH = 3
 @pytest.fixture(scope="module")
 def run(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     own = {"method": "gan", "ipc": EACH, "iterations": 2, "pretraining": 0.5, "latent": 8, "expert_steps": 2}
-    settings = replace(tiny, **own, ship="generator", experts=2)
+    settings = changed(tiny, {**own, "gan.ship": "generator", "experts.count": 2})
     return distill(settings, tmp_path_factory.mktemp("shipped") / "run", ALONE, resume=False, warn=lambda _: None)
 
 
@@ -56,7 +56,7 @@ def test_a_row_is_trained_on_what_the_board_draws(run: Run, tmp_path: Path) -> N
     bench, _ = open_bench(run, run.distilled(), Shelf(ALONE))
     graph, start = bench.task.graph, bench.assignment.init
     for seed in (0, 5):
-        drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, seed, 1).at(0)
+        drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, seed, 1)(0)
         shipped = bench.shipped(seed)
         assert shipped.to_bytes() == drawn.to_bytes()
         assert shipped.levels.shape != kit.distilled.levels.shape
@@ -75,7 +75,7 @@ def test_the_evaluation_says_what_it_scored(run: Run, result: dict[str, Any]) ->
 
 def test_budgets_are_those_of_what_the_board_draws(run: Run, tmp_path: Path) -> None:
     kit = read_kit(pack_kit(run.folder, "rpi4", tmp_path / "kit").path)
-    drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, 0, 1).at(0)
+    drawn, _ = open_source(kit, Drawing(), kit.distilled.schedule, 0, 1)(0)
     budgets, members = kit.manifest["budgets"], kit.manifest["members"]
     sizes = [entry["bytes"] for name, entry in members.items() if name.startswith("generator/")]
     assert (budgets["items"], budgets["views"]) == (len(drawn), len(drawn.recipes))
@@ -112,7 +112,7 @@ def test_results_of_other_items_are_not_packed(copy: Run, tmp_path: Path) -> Non
 def test_an_audit_is_refused_before_anything_is_read(copy: Run) -> None:
     with pytest.raises(AuditError, match="draws its items from a generator") as caught:
         audit(copy, AuditPlan(0, folder="/gone"), ALONE)
-    assert "--ship items" in caught.value.hint
+    assert "gan.ship=items" in caught.value.hint
 
 
 def test_the_report_says_what_the_kit_holds(copy: Run) -> None:

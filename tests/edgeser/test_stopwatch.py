@@ -53,12 +53,6 @@ def test_a_phase_that_fails_is_counted(clock: Clock) -> None:
     assert watch.seconds == {"method": 5}
 
 
-def test_the_programs_own_start_is_a_phase() -> None:
-    watch = Stopwatch.of_program()
-    assert watch.seconds["start"] > 0
-    assert watch.summary()["rss_mb"]["start"] > 10
-
-
 EATER = """
 import sys
 eaten = bytearray(200_000_000)
@@ -75,6 +69,7 @@ def test_memory_of_processes_that_this_one_started_is_added() -> None:
     watch = Stopwatch()
     with watch.phase("alone"):
         pass
+    alone = watch.peak_rss_mb
     with subprocess.Popen([sys.executable, "-c", EATER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"full\n"
         with watch.phase("together"):
@@ -83,9 +78,5 @@ def test_memory_of_processes_that_this_one_started_is_added() -> None:
         child.wait()
     with watch.phase("alone again"):
         pass
-    found = watch.summary()
-    memory = found["rss_mb"]
-    assert memory["together"] - memory["alone"] == pytest.approx(200, abs=30)
-    assert memory["alone again"] < memory["together"] - 150
-    assert found["peak_rss_mb"] == memory["together"] > found["process_peak_rss_mb"]
+    assert watch.summary()["peak_rss_mb"] - alone == pytest.approx(200, abs=30)
     assert family_peak_rss_mb() >= peak_rss_mb() - 1

@@ -287,7 +287,7 @@ def test_training_on_clips_learns_them(task: Task) -> None:
     clips, labels = torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels)
     schedule = Schedule(steps=30, batch=8, peak_rate=0.01)
     start = initial_weights(task.graph, 0)
-    weights = to_tensors(train_on_clips(task.graph, start, clips, labels, schedule, seed=0))
+    weights = to_tensors(train_on_clips(task.graph, start, clips, labels, schedule, 0, Augmentation()))
     before, after = (
         soft_cross_entropy(forward(task.graph, each, clips, batch_norm(each)), labels).item()
         for each in (to_tensors(start), weights)

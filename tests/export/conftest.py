@@ -10,7 +10,21 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeser import students
-from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu, sources
+from edgeser_export.graph import (
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    Graph,
+    Linear,
+    Normalise,
+    Pool,
+    Reduce,
+    Relu,
+    Softmax,
+    sources,
+)
+from edgeser_export.lowering import recogniser
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -28,10 +42,23 @@ def random_weights(graph: Graph, seed: int = 0) -> Weights:
 
 
 def random_items(graph: Graph, count: int = 3, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).normal(size=(count, *graph.input_shape)).astype(np.float32)
+    """Numbers as the graph's first operations expect them: of variance 1, or levels that become such."""
+    items = np.random.default_rng(seed).normal(size=(count, *graph.input_shape)).astype(np.float32)
+    if isinstance(first := graph.ops[0], Normalise):
+        return items * np.float32(first.std) + np.float32(first.mean)
+    return items
 
 
-def torch_logits(graph: Graph, weights: Weights, items: NDArray[np.floating[Any]], dtype: str = "float64") -> Any:
+def _torch_around(op: Normalise | Softmax, x: Any) -> Any:
+    """What stands before and behind a student in a file; its numbers are rounded to float32."""
+    if isinstance(op, Normalise):
+        return (x - float(np.float32(op.mean))) / float(np.float32(op.std))
+    return (x / float(np.float32(op.temperature))).softmax(dim=1)
+
+
+def torch_logits(  # noqa: C901  one case an operation
+    graph: Graph, weights: Weights, items: NDArray[np.floating[Any]], dtype: str = "float64"
+) -> Any:
     """What torch's own operators compute, in ``dtype``."""
     import torch
     import torch.nn.functional as F
@@ -60,6 +87,8 @@ def torch_logits(graph: Graph, weights: Weights, items: NDArray[np.floating[Any]
                 value = first + others[0]
             case Linear():
                 value = F.linear(first, weight, bias)
+            case Normalise() | Softmax():
+                value = _torch_around(op, first)
         tensors[op.name] = value
     return tensors[graph.output].numpy()
 
@@ -77,6 +106,12 @@ def weigh() -> Callable[..., Weights]:
 @pytest.fixture(scope="session")
 def draw_items() -> Callable[..., NDArray[np.float32]]:
     return random_items
+
+
+@pytest.fixture(scope="session")
+def whole(small: Graph) -> Graph:
+    """The small graph as a file holds it: levels in dB go in, probabilities come out."""
+    return recogniser(small, mean=-31.7, std=19.3, temperature=0.6)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,16 @@ from pathlib import Path
 import pytest
 
 from edgeser_export import files
-from edgeser_export.errors import StorageError
-from edgeser_export.files import append_line, new_folder, remove_file, write_bytes, write_json
+from edgeser_export.errors import EdgeserError, StorageError
+from edgeser_export.files import (
+    append_line,
+    exchange_folders,
+    hold,
+    new_folder,
+    remove_file,
+    write_bytes,
+    write_json,
+)
 
 WRITER = """
 import sys
@@ -289,6 +297,30 @@ def test_without_exchange_the_older_folder_comes_back_when_the_second_rename_fai
     assert names_in(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("there", ["nothing", "empty", "old"])
+def test_two_folders_exchange_their_names(
+    known: bool, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not known:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    (one / "new").touch()
+    if there != "nothing":
+        other.mkdir()
+    if there == "old":
+        (other / "old").touch()
+    exchange_folders(one, other)
+    assert names_in(other) == ["new"]
+    assert names_in(tmp_path) == (["one", "other"] if there == "old" else ["other"])
+    if there == "old":
+        assert names_in(one) == ["old"]
+    with pytest.raises(StorageError):
+        exchange_folders(tmp_path / "none", other)
+    assert names_in(other) == ["new"]
+
+
 def test_a_full_disk_keeps_the_older_folder(small_disk: Path) -> None:
     with new_folder(small_disk / "run") as draft:
         (draft / "a").write_bytes(b"old")
@@ -322,3 +354,52 @@ def test_what_the_block_fails_to_read_elsewhere_is_no_matter_of_storage(tmp_path
     with pytest.raises(ConnectionResetError), new_folder(tmp_path / "run"):
         raise ConnectionResetError
     assert names_in(tmp_path) == []
+
+
+# Locks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_has_one_holder_and_leaves_nothing(tmp_path: Path) -> None:
+    path, taken = tmp_path / "there" / "lock", EdgeserError("taken", "wait")
+    with hold(path, taken):
+        with pytest.raises(EdgeserError, match="taken"), hold(path, taken):
+            pytest.fail("two hold it")
+        assert path.exists()
+    assert list(path.parent.iterdir()) == []
+    with hold(path, taken):
+        pass
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one who held it removes the file between another's opening and locking it."""
+    path, real, calls = tmp_path / "lock", files.fcntl.flock, []
+
+    def flock(descriptor: int, how: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            path.unlink()
+        real(descriptor, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with hold(path, EdgeserError("taken", "wait")):
+        assert len(calls) == 2
+        assert path.exists()
+
+
+def test_many_processes_hold_a_lock_one_after_the_other(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from edgeser_export.errors import EdgeserError\n"
+        "from edgeser_export.files import hold\n"
+        "lock, count = Path('lock'), Path('count')\n"
+        "for _ in range(40):\n"
+        "    try:\n"
+        "        with hold(lock, EdgeserError('taken', 'wait')):\n"
+        "            busy = Path('busy')\n"
+        "            busy.touch(exist_ok=False)\n"
+        "            busy.unlink()\n"
+        "    except EdgeserError:\n"
+        "        pass\n"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) for _ in range(3)]
+    assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []

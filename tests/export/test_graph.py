@@ -10,7 +10,8 @@ import pytest
 
 from edgeser import students
 from edgeser_export.errors import GraphError
-from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu, fold_batchnorm
+from edgeser_export.graph import FILE_OPS, Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu
+from edgeser_export.lowering import fold_batchnorm, recogniser
 
 
 def test_shapes_of_the_small_graph(small):
@@ -184,3 +185,32 @@ def test_a_normalisation_without_its_own_convolution_cannot_be_folded(ops, weigh
     graph = Graph((1, 6, 6), ops)
     with pytest.raises(GraphError, match="convolution of its own"):
         fold_batchnorm(graph, weigh(graph))
+
+
+def test_a_recogniser_is_a_student_with_both_ends(small, weigh):
+    whole = recogniser(small, mean=-31.7, std=19.3, temperature=0.6)
+    assert whole.shapes["normalised"] == small.input_shape
+    assert (whole.output, whole.shapes["probabilities"]) == ("probabilities", (3,))
+    assert whole.parameters == small.parameters
+    assert whole.statistics == small.statistics
+    whole.check(weigh(small))
+    assert Graph.from_json(whole.to_json(), FILE_OPS) == whole
+    with pytest.raises(GraphError, match="not an op graph"):
+        Graph.from_json(whole.to_json())  # what comes from outside is a student, which can be trained
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"std": 0.0}, {"std": -1.0}, {"std": float("nan")}, {"mean": float("inf")}, {"temperature": 0.0},
+     {"temperature": float("nan")}, {"temperature": float("inf")}],
+    ids=str,
+)  # fmt: skip
+def test_a_recogniser_of_impossible_numbers_is_refused(small, wrong):
+    with pytest.raises(GraphError):
+        recogniser(small, **{"mean": -30.0, "std": 20.0, "temperature": 1.0, **wrong})
+
+
+def test_a_student_that_has_the_name_of_an_end_is_refused():
+    graph = Graph((1, 6, 6), (Relu("normalised", "x"), Reduce("r", "normalised", (1, 2), "max"), Linear("l", "r", 2)))
+    with pytest.raises(GraphError, match="used twice"):
+        recogniser(graph, mean=0, std=1, temperature=1)

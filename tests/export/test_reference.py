@@ -24,6 +24,13 @@ def test_the_small_graph(small, weigh, draw_items, oracle):
     np.testing.assert_allclose(run_reference(small, weights, items), oracle(small, weights, items), atol=1e-12)
 
 
+def test_normalisation_temperature_and_softmax(whole, weigh, draw_items, oracle):
+    weights, items = weigh(whole), draw_items(whole)
+    found = run_reference(whole, weights, items)
+    np.testing.assert_allclose(found, oracle(whole, weights, items.astype(np.float64)), atol=1e-12)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+
+
 def test_no_items_give_no_logits(small, weigh, draw_items):
     assert run_reference(small, weigh(small), draw_items(small, 0)).shape == (0, 3)
 

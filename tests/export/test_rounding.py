@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeser_export.calibrate import nearest_weights, round_weights, summed_rows
 from edgeser_export.graph import Conv, Linear
-from edgeser_export.rounding import nearest_weights, round_weights, summed_rows
 
 
 @pytest.fixture

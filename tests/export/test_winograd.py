@@ -141,7 +141,7 @@ def test_which_convolutions_go_by_tiles() -> None:
     assert not winograd.suits(strided)
 
 
-@pytest.mark.parametrize(("trained", "plain"), [("full", True), ("frozen", False), ("head", False)])
+@pytest.mark.parametrize(("trained", "plain"), [("full", True), ("frozen", False)])
 def test_steps_without_tiles(trained: str, plain: bool) -> None:
     """Plain steps have none by definition; where statistics are frozen, gradients of 0 must stay 0."""
     graph = build("cnn6", 8, 0.25)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeser_device.listen.capture.portaudio import load_sounddevice
+from edgeser_device.listen.capture.backends import load_sounddevice
 from edgeser_device.listen.gate import level_db
 from edgeser_export.errors import EdgeserError
 from edgeser_export.quiet import silenced
+from edgeser_export.words import counted
 
 RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 METER_SECONDS = 0.5
@@ -40,14 +41,20 @@ class DeviceInfo:
     default: bool
 
     def words(self) -> str:
-        """In one line, with a level meter."""
-        rates = ", ".join(f"{rate / 1000:g}" for rate in self.rates) or "no"
+        """Describe the device in one line, with a level meter."""
+        words = f"{self.name}{' (default)' if self.default else ''}:"
         if self.level_db is None:
-            meter = "cannot be opened"
-        else:
-            filled = round(WIDTH * min(1.0, max(0.0, 1 + self.level_db / 70)))
-            meter = f"[{'#' * filled}{'.' * (WIDTH - filled)}] {self.level_db:.0f} dB"
-        return f"{self.number} {self.name}{' (default)' if self.default else ''}: {rates} kHz {meter}"
+            return f"{words} cannot be opened"
+        filled = round(WIDTH * min(1.0, max(0.0, 1 + self.level_db / 70)))
+        rates = ", ".join(f"{rate / 1000:g}" for rate in self.rates)
+        return f"{words} {rates} kHz [{'#' * filled}{'.' * (WIDTH - filled)}] {self.level_db:.0f} dB"
+
+    def fault(self) -> str:
+        """What to do so that a model can listen to it; empty where it can."""
+        if self.level_db is None:
+            return "end the program that holds it (fuser -v /dev/snd/*), or plug it in again"
+        fast = max(self.rates, default=0) >= MODEL_RATE
+        return "" if fast else f"the models need {MODEL_RATE} Hz: use another microphone"
 
 
 def list_devices(seconds: float = METER_SECONDS) -> tuple[DeviceInfo, ...]:
@@ -91,16 +98,20 @@ def _level(sounddevice: Any, device: int, rates: tuple[int, ...], seconds: float
     return round(level_db(np.concatenate(heard)[:, 0]), 1) if heard else None
 
 
-def describe_devices() -> tuple[bool, str, str]:
-    """(whether something can be listened to, what was found, what to do) for a check of ``edgeser doctor``."""
+def describe_devices() -> list[tuple[str, str, str]]:
+    """Lines for ``edgeser doctor``: (what was looked at, what was found, what to do; empty where all is well).
+
+    The first one says whether anything can be listened to; each device has one of its own below it.
+    """
     try:
         found = list_devices()
     except EdgeserError as error:
         if shutil.which("arecord"):
-            return True, f"arecord only ({error.message})", ""
-        return False, error.message, error.hint
+            return [("microphone", f"arecord only ({error.message})", "")]
+        return [("microphone", error.message, error.hint)]
     if not found:
-        return False, "none", "plug one in, and look at arecord -l"
-    usable = any(max(device.rates, default=0) >= MODEL_RATE for device in found)
-    hint = "" if usable else f"the models need {MODEL_RATE} Hz: use another microphone"
-    return usable, "; ".join(device.words() for device in found), hint
+        return [("microphone", "none", "plug one in, and look at arecord -l")]
+    usable = sum(not device.fault() for device in found)
+    hint = "" if usable else "see the lines below"
+    lines = [(f"microphone {device.number}", device.words(), device.fault()) for device in found]
+    return [("microphone", f"{usable} of {counted(len(found), 'device')} can be used", hint), *lines]

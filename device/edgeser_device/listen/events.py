@@ -1,9 +1,12 @@
-"""The one type of event that listening produces, and the state of what produces it."""
+"""What listening tells: its one type of event, the state of what produces it, and numbers since the start.
+
+The numbers stand on /metrics, on the page, and at the end of the program.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 State: TypeAlias = Literal["quiet", "uncertain", "sure"]
@@ -19,10 +22,10 @@ class Event:
     Attributes:
         t: Seconds of sound from the start of the source to the end of what is judged.
         emotion: The most probable one; of the last speech where ``speech`` is false.
-        probabilities: Of each emotion, averaged over the windows since the speech began.
+        probabilities: Probability of each emotion, averaged over the windows since the speech began.
         speech: Whether somebody speaks, by the gate.
         level_db: Root mean square of the sound since the last event in dB, full scale 0.
-        latency_ms: From the arrival of the last sample to this event.
+        latency_ms: Milliseconds from the arrival of the last sample to this event.
         state: What to make of it.
         confidence: Probability of ``emotion``; 0 where nobody speaks.
         final: Whether the speech has ended and this is the answer for all of it, the one of ``edgeser predict``.
@@ -55,10 +58,10 @@ class Status:
 
     Attributes:
         condition: Whether sound arrives.
-        words: The same for people, in one line.
+        words: One line for people that says the same.
         source: The microphone or file, and its sampling rate.
         storing: The folder in which speech is stored; None where nothing is.
-        counters: See :class:`edgeser_device.listen.counters.Counters`.
+        counters: See :class:`edgeser_device.listen.events.Counters`.
     """
 
     condition: Condition
@@ -70,3 +73,47 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**vars(self), "counters": dict(self.counters)}
+
+
+def _number(kind: Literal["counter", "gauge"], meaning: str, start: float = 0) -> Any:
+    """A field with its kind in Prometheus and its meaning."""
+    return field(default=start, metadata={"kind": kind, "meaning": meaning})
+
+
+@dataclass
+class Counters:
+    """Numbers that many threads add to, each its own."""
+
+    blocks: int = _number("counter", "Blocks of sound that the microphone delivered.")
+    dropped_blocks: int = _number("counter", "Blocks thrown away because the queue was full.")
+    coalesced_blocks: int = _number("counter", "Blocks that waited and were taken together with others.")
+    overflows: int = _number("counter", "Times that the system reported lost samples.")
+    callback_share_max: float = _number("gauge", "The longest capture callback as a share of its block's length.", 0.0)
+    late_callbacks: int = _number("counter", "Capture callbacks that lasted longer than their block.")
+    reopened: int = _number("counter", "Times that the microphone came back.")
+    lost: int = _number("counter", "Times that the microphone went away.")
+    seconds_heard: float = _number("counter", "Seconds of sound that were judged.", 0.0)
+    events: int = _number("counter", "Events.")
+    utterances: int = _number("counter", "Utterances that ended.")
+    uncertain: int = _number("counter", "Utterances whose emotion was uncertain.")
+    clips_stored: int = _number("counter", "Utterances stored as files.")
+    broker_connects: int = _number("counter", "Times that the MQTT broker let us in.")
+    broker_losses: int = _number("counter", "Times that the MQTT broker went away.")
+    web_clients: int = _number("gauge", "Open pages.")
+    latency_ms: float = _number("gauge", "From the last sample to the latest event, in ms.", 0.0)
+    level_db: float = _number("gauge", "Level of the latest event in dB, full scale 0.", -120.0)
+    correction_db: float = _number("gauge", "What is added to the level for this microphone, in dB.", 0.0)
+
+    def to_json(self) -> dict[str, float]:
+        """Return all numbers by name."""
+        return {name: round(value, 3) for name, value in asdict(self).items()}
+
+
+def prometheus_text(values: Mapping[str, float]) -> str:
+    """The counters in Prometheus's text format 0.0.4."""
+    lines = []
+    for number in fields(Counters):
+        kind, meaning = number.metadata["kind"], number.metadata["meaning"]
+        full = f"edgeser_{number.name}_total" if kind == "counter" else f"edgeser_{number.name}"
+        lines += [f"# HELP {full} {meaning}", f"# TYPE {full} {kind}", f"{full} {values[number.name]!r}"]
+    return "\n".join(lines) + "\n"

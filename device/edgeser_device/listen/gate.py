@@ -13,8 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from math import log10
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +33,12 @@ SILENCE_DB = -120.0
 """The level of digital silence, whose logarithm does not exist."""
 
 
-class Gate(Protocol):
-    """Judges the chunks of one stream in their order."""
+class Gate:
+    """Judges the chunks of one stream in their order; this one takes everything for speech."""
 
-    def __call__(self, chunk: NDArray[np.float32]) -> float:
+    def __call__(self, chunk: NDArray[np.float32]) -> float:  # noqa: ARG002  the others look at it
         """Probability of speech, 0 to 1, in the next chunk, float32 (samples,)."""
+        return 1.0
 
     def reset(self) -> None:
         """Forget what was heard."""
@@ -54,7 +54,7 @@ def power_db(power: float) -> float:
     return max(SILENCE_DB, 10 * log10(power)) if power > 0 else SILENCE_DB
 
 
-class SileroGate:
+class SileroGate(Gate):
     """Silero's network, 0.9 MB, in ggml."""
 
     def __init__(self) -> None:
@@ -71,29 +71,15 @@ class SileroGate:
         self._network.reset()
 
 
-class LevelGate:
+class LevelGate(Gate):
     """Loud is speech."""
 
     def __call__(self, chunk: NDArray[np.float32]) -> float:
         """See :class:`Gate`."""
         return float(level_db(chunk) >= SPEECH_LEVEL_DB)
 
-    def reset(self) -> None:
-        """Nothing is remembered."""
 
-
-class OpenGate:
-    """Everything is speech."""
-
-    def __call__(self, chunk: NDArray[np.float32]) -> float:  # noqa: ARG002  a gate is given a chunk
-        """See :class:`Gate`."""
-        return 1.0
-
-    def reset(self) -> None:
-        """Nothing is remembered."""
-
-
-GATES: Mapping[str, Callable[[], Gate]] = MappingProxyType({"silero": SileroGate, "level": LevelGate, "off": OpenGate})
+GATES: Mapping[str, Callable[[], Gate]] = {"silero": SileroGate, "level": LevelGate, "off": Gate}
 """Silero first: it is what one wants where it is installed."""
 
 

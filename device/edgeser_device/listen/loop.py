@@ -27,16 +27,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import ListenError
-from edgeser_device.listen.edges import REACH_SECONDS, Edges
+from edgeser_device.frontend import FrontendSpec
 from edgeser_device.listen.events import Event, State
 from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, power_db
-from edgeser_device.listen.level import Loudness
-from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
+from edgeser_device.listen.speech import REACH_SECONDS, Begin, Boundaries, End, SpeechSettings
 from edgeser_device.listen.utterance import Utterance
 from edgeser_device.runtime import Recogniser
 
 DIGITAL_SILENCE = 0.5
 """Seconds of zeros after which the stream begins anew."""
+
+LARGEST_GAIN_DB = 100
+"""From a whisper to a shout are 60 dB; what is larger is a mistake."""
 
 Keep: TypeAlias = Callable[[NDArray[np.float32], str], str | None]
 """Given an utterance's samples and emotion; the file in which it was stored, or None."""
@@ -59,6 +61,10 @@ class ListenSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
             raise ListenError(f"a least confidence of {self.min_confidence:g}", "give a number from 0 to 1")
+        if self.gain_db is not None and not -LARGEST_GAIN_DB <= self.gain_db <= LARGEST_GAIN_DB:
+            raise ListenError(
+                f"a gain of {self.gain_db:g} dB", f"give a number from -{LARGEST_GAIN_DB} to {LARGEST_GAIN_DB}"
+            )
 
 
 class Listener:
@@ -85,10 +91,8 @@ class Listener:
         self._spec, self._labels, self._gate = recogniser.frontend, recogniser.labels, gate
         self._chunk = np.empty(round(CHUNK_SECONDS * self._spec.rate), np.float32)
         self._filled = 0
-        self._boundaries = Boundaries(settings.speech)
-        self._edges = Edges(self._spec.trim_db)
-        reach = round(REACH_SECONDS / CHUNK_SECONDS)
-        self._before: deque[NDArray[np.float32]] = deque(maxlen=self._boundaries.kept_before + reach)
+        self._boundaries = Boundaries(settings.speech, self._spec.trim_db)
+        self._before: deque[NDArray[np.float32]] = deque(maxlen=self._boundaries.kept_before)
         speech = settings.speech
         seconds = REACH_SECONDS + speech.longest + speech.tail + 2 * speech.margin + 1
         longest = round(seconds * self._spec.rate)
@@ -102,7 +106,7 @@ class Listener:
 
     @property
     def correction_db(self) -> float:
-        """What is added to the level now; see :class:`edgeser_device.listen.level.Loudness`."""
+        """What is added to the level now; see :class:`edgeser_device.listen.loop.Loudness`."""
         return self._loudness.correction_db
 
     def push(self, samples: NDArray[np.float32], arrived: float | None = None, behind: bool = False) -> list[Event]:
@@ -136,8 +140,8 @@ class Listener:
         if self._filled:
             self._hear(self._chunk[: self._filled], events, skip=True)
             self._filled = 0
-        if self._boundaries.finish() is not None:
-            self._open(since=1)
+        if (turn := self._boundaries.finish()) is not None:
+            self._open(turn)
         if self._boundaries.open:
             events.append(self._close(self._boundaries.close()))
         elif not self._told and self._samples:
@@ -160,7 +164,6 @@ class Listener:
             self._before.clear()
             self._gate.reset()
             self._boundaries.restart()
-            self._edges.restart()
         elif self._samples >= self._every:
             events.append(self._quiet())
         return zeros
@@ -172,12 +175,11 @@ class Listener:
         self._energy += float(np.dot(chunk, chunk))
         sounds = np.flatnonzero(chunk)
         self._zeros = len(chunk) - 1 - int(sounds[-1]) if sounds.size else self._zeros + len(chunk)
-        sounding = self._edges.push(level_db(chunk))
-        turn = self._boundaries.push(self._gate(np.pad(chunk, (0, len(self._chunk) - len(chunk)))), sounding)
+        turn = self._boundaries.push(self._gate(np.pad(chunk, (0, len(self._chunk) - len(chunk)))), level_db(chunk))
         self._before.append(chunk.copy())
         due = False
         if isinstance(turn, Begin):
-            due = self._open(self._boundaries.onset)
+            due = self._open(turn)
         elif self._boundaries.open or isinstance(turn, End):
             due = self._utterance.push(chunk)
         if isinstance(turn, End):
@@ -188,8 +190,7 @@ class Listener:
         elif self._samples >= self._every:
             events.append(self._quiet())
 
-    def _open(self, since: int) -> bool:
-        turn = self._boundaries.reach_back(self._edges.reach_back(since, self._boundaries.pause))
+    def _open(self, turn: Begin) -> bool:
         self._utterance.clear()
         known = list(self._before)[-(self._boundaries.number - turn.chunk) :]
         self._began = self._position - sum(len(chunk) for chunk in known)
@@ -245,3 +246,40 @@ class Listener:
 
     def _seconds(self, samples: int) -> float:
         return round(samples / self._spec.rate, 3)
+
+
+GAIN_STD_DB = 15.0
+"""How differently loud microphones and distances are."""
+MANNER_STD_DB = 8.0
+"""How differently loud utterances are: 5 dB in the demo corpus, 11 dB in RAVDESS."""
+MEMORY = 50
+"""Utterances after which older ones begin to fade: somebody may move the microphone."""
+
+
+class Loudness:
+    """The correction in dB that utterances of one microphone get."""
+
+    def __init__(self, spec: FrontendSpec, fixed_db: float | None = None) -> None:
+        """Start without knowing the microphone.
+
+        Args:
+            spec: The model's front-end, whose ``mean`` is the corpus's level.
+            fixed_db: This correction always, instead of learning one; 0 leaves the sound as it is.
+        """
+        self._reference = spec.mean
+        self._fixed = fixed_db
+        self._mean, self._count = 0.0, 0
+
+    @property
+    def correction_db(self) -> float:
+        """What is added to every level."""
+        if self._fixed is not None:
+            return self._fixed
+        if not self._count:
+            return 0.0
+        return -self._mean * GAIN_STD_DB**2 / (GAIN_STD_DB**2 + MANNER_STD_DB**2 / self._count)
+
+    def learn(self, levels: NDArray[np.float32]) -> None:
+        """Take an utterance's log-mels, shape (mels, frames), dB, silence trimmed, as it was heard."""
+        self._count = min(self._count + 1, MEMORY)
+        self._mean += (float(levels.mean(dtype=np.float64)) - self._reference - self._mean) / self._count

@@ -1,26 +1,37 @@
-"""From what was asked for to a running listener: model, source, sinks."""
+"""From what was asked for to a running listener: model, source, sinks, and the loop that runs for months.
+
+listen_to(Plan(Path("model"), web=True))
+
+Sound goes in, events go out to every sink, and systemd's watchdog is fed, by the protocol of sd_notify(3): one datagram
+to a socket.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from edgeser_device.listen.capture.sources import Recording, Source
 from edgeser_device.listen.clips import ClipFolder
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event
+from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.gate import choose_gate, open_gate
 from edgeser_device.listen.loop import Listener, ListenSettings
-from edgeser_device.listen.service import run
-from edgeser_device.listen.sinks.lines import Complaints, Lines, json_line, plain_line, until_the_reader_leaves
 from edgeser_device.listen.sinks.sink import Sink, Sinks
-from edgeser_device.listen.sources import Recording, Source
+from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line
 from edgeser_device.model import load_model
+from edgeser_device.progress import note
 from edgeser_device.runtime import Recogniser
+
+STATUS_SECONDS = 2.0
+"""Seconds from one status to the next where nothing changes; also how often the watchdog is fed."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,9 @@ def listen_to(plan: Plan) -> None:
         MissingExtra: A package is not installed.
         StorageError: Clips cannot be stored.
     """
-    recogniser = Recogniser.open(load_model(plan.model))
+    model = load_model(plan.model)
+    note(f"{plan.model}: {model.words}")
+    recogniser = Recogniser.open(model)
     rate, counters = recogniser.frontend.rate, Counters()
     gate = open_gate(plan.gate, rate)
     if plan.gate is None and choose_gate(rate) == "level":
@@ -93,7 +106,7 @@ def open_source(plan: Plan, rate: int, counters: Counters) -> Source:
     """The recording or the microphone; errors as :func:`listen_to`."""
     if plan.wav is not None:
         return Recording(plan.wav, rate, plan.realtime, plan.loop)
-    from edgeser_device.listen.capture.microphone import Microphone
+    from edgeser_device.listen.capture.sources import Microphone
 
     return Microphone(plan.device, plan.backend, rate, counters)
 
@@ -102,13 +115,13 @@ def _sinks(plan: Plan, recogniser: Recogniser, counters: Counters) -> Iterator[A
     """The sinks that were asked for, each as a context; the first one that fails ends the program."""
     live = plan.wav is None or plan.realtime
     if plan.as_json:
-        yield lines(json_line, complaints=live)
+        yield nullcontext(_lines(json_line, live))
     elif sys.stdout.isatty():
         from edgeser_device.listen.sinks.terminal import moving_bars
 
         yield moving_bars()
     else:
-        yield lines(plain_line, complaints=live)
+        yield nullcontext(_lines(plain_line, live))
     if plan.web or plan.web_address is not None:
         from edgeser_device.listen.sinks.web import web_page
 
@@ -119,11 +132,9 @@ def _sinks(plan: Plan, recogniser: Recogniser, counters: Counters) -> Iterator[A
         yield mqtt_topics(plan.mqtt, plan.mqtt_ca, recogniser.labels, counters)
 
 
-@contextmanager
-def lines(words: Callable[[Event], str], complaints: bool) -> Iterator[Sink]:
+def _lines(words: Callable[[Event], str], complaints: bool) -> Sink:
     """Lines on stdout, and the microphone's state on stderr."""
-    with until_the_reader_leaves():
-        yield Sinks([Lines(words), Complaints()] if complaints else [Lines(words)])
+    return Sinks([Lines(words), Complaints()] if complaints else [Lines(words)])
 
 
 @contextmanager
@@ -142,3 +153,88 @@ def ended_by_a_signal() -> Iterator[None]:
 
 def _say(words: str) -> None:
     sys.stderr.write(f"{words}\n")
+
+
+def notify(message: str) -> None:
+    """Send ``message`` (``READY=1``, ``WATCHDOG=1``, ...); does nothing where systemd did not start us."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"  # Linux's abstract names
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        connection.sendto(message.encode(errors="replace"), address)
+
+
+def run(
+    source: Source,
+    listener: Listener,
+    sink: Sink,
+    counters: Counters,
+    storing: str | None = None,
+    rate: int = 16000,
+    notify: Callable[[str], None] = notify,
+) -> None:
+    """Listen until the source ends.
+
+    Args:
+        source: Where sound comes from; closed at the end.
+        listener: Turns it into events.
+        sink: Told everything.
+        counters: What is counted.
+        storing: The folder in which speech is stored, if it is.
+        rate: The model's, in Hz.
+        notify: Tells systemd.
+
+    Raises:
+        AudioError: A recording cannot be read.
+    """
+    reporter = _Reporter(source, sink, counters, storing, notify)
+    notify("READY=1")
+    try:
+        reporter.report()
+        for sound in source.sounds():
+            if sound is not None:
+                sink.sound(sound.samples)
+                counters.seconds_heard += len(sound.samples) / rate
+                for event in listener.push(sound.samples, sound.arrived, sound.behind):
+                    _tell(event, sink, counters)
+                counters.correction_db = listener.correction_db
+            reporter.report_when_due()
+        for event in listener.finish():
+            _tell(event, sink, counters)
+        reporter.report()
+    finally:
+        source.close()
+
+
+def _tell(event: Event, sink: Sink, counters: Counters) -> None:
+    counters.events += 1
+    counters.latency_ms, counters.level_db = event.latency_ms, event.level_db
+    if event.final:
+        counters.utterances += 1
+        counters.uncertain += event.state == "uncertain"
+        counters.clips_stored += event.clip is not None
+    sink.event(event)
+
+
+class _Reporter:
+    """Says how the listening is: when that changes, and every few seconds."""
+
+    def __init__(
+        self, source: Source, sink: Sink, counters: Counters, storing: str | None, notify: Callable[[str], None]
+    ) -> None:
+        self._source, self._sink, self._counters = source, sink, counters
+        self._storing, self._notify = storing, notify
+        self._said, self._due = "", 0.0
+
+    def report_when_due(self) -> None:
+        if self._source.words != self._said or time.monotonic() >= self._due:
+            self.report()
+
+    def report(self) -> None:
+        source = self._source
+        self._said, self._due = source.words, time.monotonic() + STATUS_SECONDS
+        self._notify(f"WATCHDOG=1\nSTATUS={source.words}")
+        values = self._counters.to_json()
+        self._sink.status(Status(source.condition, source.words, source.source, self._storing, values))

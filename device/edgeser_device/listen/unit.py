@@ -12,100 +12,18 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 from edgeser_device.errors import ListenError
-from edgeser_device.listen.capture.portaudio import load_sounddevice
+from edgeser_device.listen.capture.backends import load_sounddevice
 from edgeser_export.errors import EdgeserError
 from edgeser_export.files import write_bytes
 
-UNIT = """\
-# Made by: edgeser {shown}
-[Unit]
-Description=edgeser listens: emotion of speech from the microphone
-After=network-online.target sound.target
-Wants=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-{before}ExecStart={command}
-WorkingDirectory={folder}
-User={user}
-SupplementaryGroups=audio
-Environment=OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
-# Passwords and tokens, one NAME=VALUE a line: EDGESER_MQTT_PASSWORD, EDGESER_WEB_TOKEN
-EnvironmentFile=-/etc/edgeser/listen.env
-Restart=always
-RestartSec=5
-WatchdogSec=60
-TimeoutStartSec={patience}
-MemoryMax=300M
-# Recording must not wait for other programs; all of it takes a few percent of a core.
-Nice=-5
-LimitNICE=-11
-# What it does not need it cannot do.
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=read-only
-{writable}PrivateTmp=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectProc=invisible
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-CapabilityBoundingSet=
-AmbientCapabilities=
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
-DevicePolicy=closed
-DeviceAllow=char-alsa rw
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
-"""
-"""One of each; what differs is filled in. Python and its packages may lie in a home, which is readable then."""
-
-
-SCRIPT = """\
-#!/bin/sh
-# Start listening with the board, or end that:  sh service [install | remove]
-set -eu
-unit=edgeser-listen.service
-units=/etc/systemd/system
-here=$(cd "$(dirname "$0")" && pwd)
-asroot() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
-}
-case ${1:-install} in
-install)
-    asroot install -m 644 "$here/$unit" "$units/$unit"
-    asroot systemctl daemon-reload
-    asroot systemctl enable "$unit"
-    asroot systemctl restart "$unit" # one that runs already goes on with the new model
-    ;;
-remove)
-    asroot systemctl disable --now "$unit" || true
-    asroot rm -f "$units/$unit"
-    asroot systemctl daemon-reload
-    rm -f "$here/$unit"
-    ;;
-*)
-    echo "usage: sh service [install | remove]" >&2
-    exit 2
-    ;;
-esac
-"""
 NAME = "edgeser-listen.service"
+"""The unit; beside this module lies a file of that name, in which what differs stands as names in braces. Python and
+its packages may lie in a home, which is readable then."""
+SCRIPT = "service.sh"
 RECORDING_DEVICES = "/dev/snd", "pcmC*D*c"
 """A folder and a pattern: what ALSA names one, the sound system that a service may use."""
 START_SECONDS, CHECK_SECONDS = 120, 1200
@@ -156,7 +74,7 @@ def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | N
     text = _fill(f"device service --folder {shlex.quote(str(folder))}", words, folder, (folder,), user, check)
     write_bytes(folder / NAME, text.encode())
     script = folder / "service"
-    write_bytes(script, SCRIPT.encode())
+    write_bytes(script, _own_file(SCRIPT).encode())
     script.chmod(0o755)
     return script
 
@@ -182,20 +100,40 @@ def _fill(
     user: str | None,
     check: Sequence[str] = (),
 ) -> str:
-    return UNIT.format(
+    for word in (*words, *check, str(folder)):
+        if not word.isprintable():
+            raise ListenError(f"{word!r} cannot stand in a unit of systemd", "use names of letters that can be printed")
+    return _own_file(NAME).format(
         shown=shown,
-        command=" ".join(_quoted(word) for word in words),
-        before=f"ExecStartPre={' '.join(_quoted(word) for word in check)}\n" if check else "",
+        command=_command(words),
+        before=f"ExecStartPre={_command(check)}\n" if check else "",
         patience=CHECK_SECONDS if check else START_SECONDS,
-        folder=folder,
-        user=user or os.environ.get("SUDO_USER") or getpass.getuser(),
+        folder=str(folder).replace("%", "%%"),
+        user=user or os.environ.get("SUDO_USER") or _user(),
         writable="".join(f"ReadWritePaths={_quoted(str(place))}\n" for place in writable),
     )
 
 
+def _user() -> str:
+    """The name of the user, or the number of one without an account; systemd takes both."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _command(words: Sequence[str]) -> str:
+    """A command as systemd reads it, which puts variables in the place of what follows $."""
+    return " ".join(_quoted(word).replace("$", "$$") for word in words)
+
+
+def _own_file(name: str) -> str:
+    return files("edgeser_device.listen").joinpath(name).read_text(encoding="utf-8")
+
+
 def _quoted(word: str) -> str:
-    """A word as systemd reads it: % and $ stand for themselves, blanks and quotes are kept."""
-    plain = word.replace("%", "%%").replace("$", "$$")
-    if plain and not set(plain) & set(" \t\n\"'\\;"):
+    """A word of letters that can be printed, as systemd reads it: % stands for itself, blanks and quotes are kept."""
+    plain = word.replace("%", "%%")
+    if plain and not set(plain) & set(" \"'\\;"):
         return plain
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,7 @@ from numpy.typing import NDArray
 from edgeser_device.errors import GateFailed, ModelError
 from edgeser_device.generated import with_set
 from edgeser_device.kit import Kit, read_weights
-from edgeser_device.lock import only_writer
-from edgeser_device.machine import peak_rss_mb
-from edgeser_device.model import BASE, Model, load_model, previous_path, require_replaceable
+from edgeser_device.model import BASE, Model, load_model, only_writer, previous_path, require_replaceable
 from edgeser_device.personal.clips import OwnClips
 from edgeser_device.personal.lessons import prepare
 from edgeser_device.personal.settings import AdaptSettings
@@ -33,6 +32,7 @@ from edgeser_device.personal.student import CutStudent
 from edgeser_device.personal.trial import Forgetting, Trial, forgetting, leave_out
 from edgeser_device.progress import Advance, ignore_progress
 from edgeser_device.train import weights_bytes, write_model
+from edgeser_export.children import tree_peak_mb
 
 FOLDS: Mapping[str, int] = {"full": 4, "tail": 16, "head": 16}
 """Trainings without some of the clips, at most: sixteen clips or fewer are left out one by one where that is quick."""
@@ -47,11 +47,13 @@ class PersonalSettings:
     Attributes:
         adapt: How to train.
         max_forget: Largest loss on views of the distilled set, 0 to 1.
+        keep_emotions: Whether an own emotion that collapses keeps the old model in its place.
         threads: At least 1.
     """
 
     adapt: AdaptSettings = field(default_factory=AdaptSettings)
     max_forget: float = MAX_FORGET
+    keep_emotions: bool = False
     threads: int = 1
 
 
@@ -66,7 +68,8 @@ class PersonalReport:
         trial: On clips that were left out.
         forgetting: On the distilled set.
         seconds: All of it, without the export.
-        peak_rss_mb: The most memory that the process held; None where the system does not tell.
+        peak_rss_mb: The most memory that the process held at one time, together with a child that wrote files; None
+            where the system does not tell.
     """
 
     installed: bool
@@ -90,7 +93,7 @@ class PersonalReport:
         if not self.installed:
             hint = "record more clips, and clearer ones"
             if self.trial.better:  # it forgot too much
-                hint += "; or allow more with --max-forget"
+                hint += "; or allow more with --max-forget, or leave that out"
             raise GateFailed(f"the old model was kept: {self.reason}", hint)
 
 
@@ -133,12 +136,18 @@ def fine_tune(
         kit = with_set(kit, model.distilled)  # of a kit that carries a generator, the points that were drawn
         base = base_weights(model)
         report, weights = adapt(kit, base, own, settings, advance)
+
+        def described() -> dict[str, Any]:
+            found = replace(report, peak_rss_mb=tree_peak_mb()).to_json()
+            personal = {key: value for key, value in found.items() if key not in ("installed", "reason")}
+            personal["clips"] = _counts(own, kit.labels)
+            return {"training": model.description["training"], "personal": personal}
+
         if report.installed:
-            personal = {key: value for key, value in report.to_json().items() if key not in ("installed", "reason")}
-            described = {"personal": {**personal, "clips": _counts(own, kit.labels)}}
-            training = model.description["training"]
-            write_model(folder, kit, weights, training, settings.threads, described, {BASE: weights_bytes(base)})
-    return report
+            files = {BASE: weights_bytes(base)}
+            done = number_of_trainings(own, settings.adapt)
+            write_model(folder, kit, weights, described, settings.threads, files, partial(advance, done))
+    return replace(report, peak_rss_mb=tree_peak_mb())
 
 
 def adapt(
@@ -157,14 +166,14 @@ def adapt(
     student = CutStudent.open(kit.graph, base, how.part, settings.threads)
     material = prepare(student, own, kit.distilled, how)
     trial = leave_out(
-        student, own, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")
+        student, own, kit.labels, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")
     )
     upper = student.train(material.lesson(), how)
     advance(number_of_trainings(own, how), "all clips")
     forgot = forgetting(student, upper, kit.distilled, how)
-    reason = _why_not(trial, forgot, settings.max_forget)
+    reason = why_not(trial, forgot, settings)
     seconds = round(time.monotonic() - began, 3)
-    report = PersonalReport(not reason, reason, how.part, trial, forgot, seconds, peak_rss_mb())
+    report = PersonalReport(not reason, reason, how.part, trial, forgot, seconds, tree_peak_mb())
     return report, {**base, **upper}
 
 
@@ -180,14 +189,17 @@ def base_weights(model: Model) -> dict[str, NDArray[np.float32]]:
     return model.weights
 
 
-def _why_not(trial: Trial, forgot: Forgetting, max_forget: float) -> str:
+def why_not(trial: Trial, forgot: Forgetting, settings: PersonalSettings) -> str:
+    """Why the new model should not be installed, as the rest of a sentence; empty where it should."""
     if not trial.better:
         return (
             f"on clips that were left out the loss of the new one is {trial.after_loss:.2f},"
             f" of the old one {trial.before_loss:.2f}"
         )
-    if forgot.lost > max_forget:
-        return f"the new one lost {forgot.lost:.3f} on the distilled set, {max_forget:g} is allowed"
+    if forgot.lost > settings.max_forget:
+        return f"the new one lost {forgot.lost:.3f} on the distilled set, {settings.max_forget:g} is allowed"
+    if settings.keep_emotions and trial.collapsed:
+        return f"the new one lost more than half of what was right of your {', '.join(trial.collapsed)}"
     return ""
 
 

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import TrainingError
 from edgeser_device.personal.settings import AdaptSettings
-from edgeser_device.trainer import compute, open_session
+from edgeser_device.trainer import ForwardPass, compute, open_session
 from edgeser_export.cut import cut_for, split, weights_of
 from edgeser_export.graph import Graph, Weights
+from edgeser_export.reference import softmax
 from edgeser_export.stepstate import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
 from edgeser_export.stepwriter import Request, write_in_child
 
 Floats = NDArray[np.float32]
 BATCH = 32
-"""Views a step, half of them own, and a forward pass."""
+"""Views a step, half of them own."""
 OPTIMISER = "adamw"
 
 
@@ -58,9 +59,9 @@ class CutStudent:
         """Load what :meth:`open` wrote."""
         self.upper = upper
         self.weights = weights_of(upper, weights)
-        self._lower = None if lower is None else _Pass(lower, files["lower"], threads)
+        self._lower = None if lower is None else ForwardPass(lower, files["lower"], threads)
         self._lower_weights = {} if lower is None else weights_of(lower, weights)
-        self._upper = _Pass(upper, files["upper"], threads)
+        self._upper = ForwardPass(upper, files["upper"], threads)
         self._step = open_session(files["step"], threads)
         self._outputs = [output.name for output in self._step.get_outputs()]
 
@@ -81,9 +82,9 @@ class CutStudent:
         """
         lower, upper = split(graph, cut_for(graph, part))
         step = {"batch": BATCH, "optimiser": OPTIMISER, "trained": "frozen"}
-        requests = {"upper": Request("forward", upper, {"batch": BATCH}), "step": Request("training", upper, step)}
+        requests = {"upper": ForwardPass.request(upper), "step": Request("training", upper, step)}
         if lower is not None:
-            requests["lower"] = Request("forward", lower, {"batch": BATCH})
+            requests["lower"] = ForwardPass.request(lower)
         return cls(lower, upper, weights, write_in_child(requests), threads)
 
     def features(self, views: Floats) -> Floats:
@@ -92,9 +93,7 @@ class CutStudent:
 
     def probabilities(self, features: Floats, upper: Weights | None = None) -> Floats:
         """What the student says, float32 (views, classes), with the weights it had or with other ones."""
-        logits = self._upper(features, self.weights if upper is None else upper).astype(np.float64)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
+        return softmax(self._upper(features, self.weights if upper is None else upper)).astype(np.float32)
 
     def train(self, lesson: Lesson, settings: AdaptSettings) -> dict[str, Floats]:
         """Train the upper part further.
@@ -109,7 +108,7 @@ class CutStudent:
         own_rows = BATCH if not len(lesson.rehearsal) else round(BATCH * settings.own_share)
         parameters = {name: self.weights[name] for name in self.upper.parameters}
         statistics = {name: self.weights[name] for name in self.upper.statistics}
-        state = {**parameters, **zero_state(self.upper, OPTIMISER, "frozen")}
+        state = {**parameters, **zero_state(self.upper, OPTIMISER)}
         for step in range(settings.steps):
             own = random.choice(len(lesson.own), own_rows, p=lesson.own_shares)
             rehearsed = random.integers(0, max(1, len(lesson.rehearsal)), BATCH - own_rows)
@@ -143,18 +142,3 @@ def rate_of(step: int, settings: AdaptSettings) -> float:
     if step < warm:
         return settings.rate * (step + 1) / warm
     return settings.rate * (0.5 + 0.5 * cos(pi * (step - warm) / (settings.steps - warm)))
-
-
-class _Pass:
-    """A forward pass in batches of a fixed size."""
-
-    def __init__(self, graph: Graph, model: bytes, threads: int) -> None:
-        self._session, self._output = open_session(model, threads), graph.output
-        self._read = {entry.name for entry in self._session.get_inputs()} - {ITEMS}
-
-    def __call__(self, items: Floats, weights: Weights) -> Floats:
-        feeds = {name: weights[name] for name in self._read}
-        rows = np.arange(-(-len(items) // BATCH) * BATCH) % len(items)
-        batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-        found = [compute(self._session, [self._output], {**feeds, ITEMS: items[batch]})[0] for batch in batches]
-        return np.concatenate(found)[: len(items)]

@@ -6,7 +6,7 @@ trial.better         # on clips that the student had not been trained on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,26 @@ FORGETTING_VIEWS = 512
 
 
 @dataclass(frozen=True)
+class Right:
+    """How many clips of an emotion were named right.
+
+    Attributes:
+        clips: All of that emotion.
+        before: By the student as it was.
+        after: By the students that were trained on the others.
+    """
+
+    clips: int
+    before: int
+    after: int
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether more than half of what was right is lost."""
+        return 2 * self.after < self.before
+
+
+@dataclass(frozen=True)
 class Trial:
     """What leaving clips out showed.
 
@@ -36,6 +56,7 @@ class Trial:
         after: UAR of the students that were trained on the others.
         before_loss: Mean of -log of the true emotion's probability, as it was.
         after_loss: The same of the students that were trained on the others.
+        emotions: What was right of each emotion that has clips, by its label.
     """
 
     clips: int
@@ -44,6 +65,12 @@ class Trial:
     after: float
     before_loss: float
     after_loss: float
+    emotions: Mapping[str, Right]
+
+    @property
+    def collapsed(self) -> tuple[str, ...]:
+        """The emotions of which more than half of what was right is lost."""
+        return tuple(label for label, right in self.emotions.items() if right.collapsed)
 
     @property
     def better(self) -> bool:
@@ -56,7 +83,7 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "better": self.better}
+        return {**asdict(self), "better": self.better, "collapsed": list(self.collapsed)}
 
 
 @dataclass(frozen=True)
@@ -86,6 +113,7 @@ class Forgetting:
 def leave_out(
     student: CutStudent,
     own: OwnClips,
+    labels: Sequence[str],
     material: Material,
     settings: AdaptSettings,
     folds: int,
@@ -96,6 +124,7 @@ def leave_out(
     Args:
         student: The student as it is.
         own: The owner's clips.
+        labels: The emotions in the order of the classes.
         material: Views of them.
         settings: How to train.
         folds: Trainings, at least 2; at most as many as there are clips.
@@ -109,8 +138,13 @@ def leave_out(
         upper = student.train(material.lesson(left_out.tolist()), settings)
         after[left_out] = _by_clip(student.probabilities(features, upper), own)[left_out]
         advance(done)
-    scores = [(uar(each, own.classes), _loss(each, own.classes)) for each in (before, after)]
-    return Trial(len(own), len(parts), scores[0][0], scores[1][0], scores[0][1], scores[1][1])
+    scores = [score(each, own.classes) for each in (before, after) for score in (uar, _loss)]
+    right = [each.argmax(axis=1) == own.classes for each in (before, after)]
+    emotions = {
+        labels[number]: Right(*(int(each[own.classes == number].sum()) for each in (own.classes >= 0, *right)))
+        for number in np.unique(own.classes)
+    }
+    return Trial(len(own), len(parts), scores[0], scores[2], scores[1], scores[3], emotions)
 
 
 def deal(classes: NDArray[np.int64], folds: int) -> list[NDArray[np.int64]]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
 
+from edgeser_device.audio import OFFSET_BLOCKS
 from edgeser_device.errors import ListenError, MicrophoneError
-from edgeser_device.listen.capture.backend import Attempt, attempts, open_first
+from edgeser_device.listen.capture import sources as microphone
+from edgeser_device.listen.capture.backends import Attempt, attempts, open_first
 from edgeser_device.listen.capture.blocks import NICENESS, BlockQueue, prefer_this_thread
-from edgeser_device.listen.capture.clock import ClockCheck
-from edgeser_device.listen.capture.microphone import Microphone
-from edgeser_device.listen.counters import NAMES, Counters, prometheus_text
+from edgeser_device.listen.capture.sources import ClockCheck, Microphone
+from edgeser_device.listen.events import Counters, prometheus_text
 
 
 def block(value: float) -> np.ndarray:
@@ -133,11 +134,30 @@ def test_backends_are_found_by_name() -> None:
     assert "portaudio" in caught.value.hint
 
 
+def test_a_microphone_takes_the_live_channel_and_removes_its_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stereo device of which one side is not connected, as I2S boards with one microphone are."""
+    sound = np.random.default_rng(0).normal(0, 0.01, (OFFSET_BLOCKS + 10, 512)).astype(np.float32)
+
+    def open_device(name: str | None, rate: int, queue: BlockQueue, wrong: frozenset[int]) -> OpenedDevice:
+        return OpenedDevice("I2S", rate, 2)
+
+    monkeypatch.setattr(microphone, "BACKENDS", {"i2s": open_device})
+    device = Microphone(None, "i2s", 16000, Counters())
+    sounds = device.sounds()
+    for number, each in enumerate(sound):
+        device._queue.put(np.stack([each + np.float32(0.02), np.zeros(512, np.float32)], axis=1), 16000)
+        heard = next(sounds)
+        assert heard is not None
+        assert np.abs(heard.samples - each).max() < (1e-3 if number >= OFFSET_BLOCKS else 0.021)
+
+
 # Counters ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_counter_is_described() -> None:
-    assert list(Counters().to_json()) == list(NAMES)
+    for number in fields(Counters):
+        assert number.metadata["kind"] in ("counter", "gauge")
+        assert number.metadata["meaning"].endswith(".")
 
 
 def test_prometheus_reads_the_counters() -> None:
@@ -145,7 +165,7 @@ def test_prometheus_reads_the_counters() -> None:
     assert "# TYPE edgeser_blocks_total counter\nedgeser_blocks_total 3000000\n" in text
     assert "# TYPE edgeser_level_db gauge\nedgeser_level_db -20.5\n" in text
     assert text.endswith("\n")
-    assert len([line for line in text.splitlines() if not line.startswith("#")]) == len(NAMES)
+    assert len([line for line in text.splitlines() if not line.startswith("#")]) == len(fields(Counters))
 
 
 def test_a_block_wakes_who_waits():

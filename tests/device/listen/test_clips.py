@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edgeser_device.errors import AudioError, ListenError
-from edgeser_device.listen import unit
+from edgeser_device.errors import AudioError, ClipsError, ListenError
+from edgeser_device.listen import clips, unit
 from edgeser_device.listen.clips import ClipFolder, clip_name, wav_bytes
-from edgeser_device.listen.record import record_clips, remarks
+from edgeser_device.listen.program import notify
+from edgeser_device.listen.record import find_label, record_clips, remarks
 from edgeser_device.listen.speech import SpeechSettings
-from edgeser_device.listen.unit import NAME, _quoted, unit_text, waits_for, write_service
-from edgeser_device.listen.watchdog import notify
-from edgeser_export.errors import StorageError
+from edgeser_device.listen.unit import NAME, _command, unit_text, waits_for, write_service
+from edgeser_device.model import Model
+from edgeser_export.errors import StorageError, TextError
 
 RATE = 16000
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,10 +57,38 @@ def test_the_oldest_clips_go_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "notes.wav").is_file()
 
 
-def test_names_sort_by_time_and_hold_no_path() -> None:
-    from datetime import datetime
+def test_names_hold_no_path() -> None:
+    assert clip_name("20260102", "../a b/ü") == "20260102-_a_b_ü.wav"
+    assert clip_name("20260102", "") == "20260102-clip.wav"
 
-    assert clip_name("../a b/ü", datetime(2026, 1, 2, 3, 4, 5, 6)) == "20260102-030405-000006-_a_b_ü.wav"
+
+@given(st.lists(st.integers(-(10**8), 10**8), min_size=1, max_size=12), st.integers(1, 4))
+def test_the_oldest_go_whatever_the_clock_says(jumps: list[int], fit: int) -> None:
+    """A clip after each jump of the clock, in seconds; some were stored before names had numbers."""
+    with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        folder = ClipFolder(Path(place), RATE, fit * 1044 / 1e6)
+        for second in (0, 1):
+            (Path(place) / f"20991231-00000{second}-000000-joy.wav").write_bytes(b"0" * 1044)
+        stored: list[str] = []
+        now = datetime(2026, 1, 1)
+        for jump in jumps:
+            now += timedelta(seconds=jump)
+            patch.setattr(clips, "datetime", SimpleNamespace(now=lambda: now))  # noqa: B023  called at once
+            stored.append(str(folder(np.zeros(500, np.float32), "joy")))
+        left = {str(path) for path in Path(place).iterdir()}
+        assert set(stored[-fit:]) <= left
+        assert len(left) == min(fit, len(jumps) + 2)
+
+
+def test_recorded_clips_are_not_those_that_go(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "said.wav", np.concatenate([noise(1), np.zeros(RATE, np.float32)]), RATE)
+    source = tmp_path / "said.wav"
+    report = record_clips("joy", tmp_path, 1, source, None, None, "level", SpeechSettings(), lambda _: None)
+    folder = ClipFolder(tmp_path / "joy", RATE, 0.001)
+    for _ in range(3):
+        folder(noise(1), "joy")
+    assert all(Path(name).is_file() for name in report.files)
+    assert len(list((tmp_path / "joy").iterdir())) == len(report.files) + 1
 
 
 @pytest.mark.parametrize("cap", [0, -1, float("nan")])
@@ -91,10 +127,55 @@ def test_recording_cuts_a_long_file_into_a_folder_for_each_label(tmp_path: Path,
     assert len(list((tmp_path / "clips" / "joy").iterdir())) == 2
 
 
-@pytest.mark.parametrize("label", ["", "../x", "a/b", ".hidden", "-x", "x" * 41])
+@pytest.mark.parametrize("label", ["", "../x", "a/b", ".hidden", "-x", "x" * 49, "a\u200bb", "caf\udce9"])
 def test_labels_that_are_no_folder(tmp_path: Path, label: str) -> None:
-    with pytest.raises(ListenError, match="no name for a folder"):
-        record_clips(label, tmp_path, 1, tmp_path / "a.wav", None, None, "level", SpeechSettings(), lambda _: None)
+    with pytest.raises(TextError, match="--label: the label"):
+        find_label(label, tmp_path, ())
+
+
+@given(
+    st.lists(st.sampled_from(["anger", "Angry", "joy", "fear", "Neutral"]), max_size=3),
+    st.sampled_from([(), ("anger", "Fear"), ("angry",)]),
+    st.sampled_from(["anger", "ANGER", "angry", "fear", "joy", "boredom"]),
+)
+def test_a_label_is_spelled_as_what_is_there_or_refused(there: list[str], labels: tuple[str, ...], label: str) -> None:
+    with TemporaryDirectory() as folder:
+        for name in there:
+            (Path(folder) / name).mkdir(exist_ok=True)
+        known = {name.lower(): name for name in labels or sorted(there)}
+        if labels and label.lower() not in known:
+            with pytest.raises(ClipsError, match="does not know the emotion"):
+                find_label(label, Path(folder), labels)
+            return
+        found, near = find_label(label, Path(folder), labels)
+        assert found == known.get(label.lower(), label)
+        assert near in (() if label.lower() in known else there) or near is None
+
+
+@pytest.mark.parametrize(
+    ("label", "there", "words"),
+    [
+        ("angry", ["anger", "joy"], "note: 'angry' is another emotion than 'anger' for a model; --label anger if"),
+        ("angry", [], "note: 'angry' is another emotion than 'anger' for a model; --label anger if"),
+        ("irritation", ["irritated"], "note: 'irritation' is another emotion than 'irritated' for a model"),
+        ("anger", ["joy"], "error: "),
+        ("Anger", ["anger"], "error: "),
+    ],
+)
+def test_a_label_that_is_nearly_another_is_remarked_on(
+    label: str, there: list[str], words: str, run_edgeser: Run, tmp_path: Path
+) -> None:
+    for name in there:
+        (tmp_path / "clips" / name).mkdir(parents=True)
+    done = run_edgeser("record", "--label", label, "--out", "clips", "--wav", "none.wav", "--gate", "level")
+    assert done.stderr.startswith(words)
+    assert "none.wav" in done.stderr
+
+
+def test_a_label_that_the_model_does_not_know_is_refused(run_edgeser: Run, model: Model) -> None:
+    done = run_edgeser("record", "--label", "angry", "--out", "clips", "--wav", "none.wav", "--model", model.folder)
+    assert done.returncode == 2
+    assert done.stderr == "error: the model does not know the emotion 'angry'\nhint: did you mean 'anger'?\n"
 
 
 def test_a_recording_in_which_nobody_speaks(tmp_path: Path) -> None:
@@ -117,8 +198,27 @@ def test_remarks_on_what_was_recorded() -> None:
     ("word", "expected"),
     [("a", "a"), ("a b", '"a b"'), ("50%", "50%%"), ("$HOME", "$$HOME"), ('say "x"', '"say \\"x\\""'), ("", '""')],
 )
-def test_words_of_a_unit(word: str, expected: str) -> None:
-    assert _quoted(word) == expected
+def test_words_of_a_unit(word: str, expected: str, tmp_path: Path) -> None:
+    (command,) = [
+        line for line in unit_text(["listen", word], tmp_path, None).splitlines() if line.startswith("ExecStart=")
+    ]
+    assert command.endswith(f" -m edgeser listen {expected}")
+
+
+@given(st.lists(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]).filter(str.isprintable)), max_size=4))
+def test_a_command_of_a_unit_is_read_back(words: list[str]) -> None:
+    line = _command(words)
+    assert line.isprintable()
+    assert not re.search(r"(?<![%])%(?:%%)*(?!%)", line)  # no specifier
+    assert not re.search(r"(?<![$])\$(?:\$\$)*(?!\$)", line)  # no variable
+    assert [word.replace("%%", "%").replace("$$", "$") for word in shlex.split(line)] == words
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "nul\x01", "latin-\udce9"])
+def test_a_name_that_no_unit_can_hold(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ListenError, match="cannot stand in a unit"):
+        unit_text(["listen", str(tmp_path / name)], tmp_path / name, None)
 
 
 def test_the_unit_starts_what_was_asked_for(tmp_path: Path) -> None:

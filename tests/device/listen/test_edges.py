@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeser_device.listen.edges import ABOVE_ROOM_DB, Edges
-from edgeser_device.listen.gate import SILENCE_DB
-from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
+from edgeser_device.listen.speech import ABOVE_ROOM_DB, Begin, Boundaries, Edges, End, SpeechSettings
 
 LOUD, SOFT, ROOM = -20.0, -50.0, -85.0
 
@@ -48,15 +46,18 @@ def test_speech_begins_where_it_began_to_sound(before, reached):
 def test_silence_makes_the_room_quiet():
     edges = Edges(40.0)
     heard([-55.0] * 300, edges)
+    assert heard([LOUD, SOFT], edges) == [True, False]
     edges.restart()
-    assert min(edges._levels) == SILENCE_DB
-    heard([LOUD], edges)
-    assert heard([SOFT], edges) == [True]
+    assert heard([LOUD, SOFT], edges) == [True, True]
 
 
 def turns(probabilities, sounding):
     boundaries = Boundaries(SpeechSettings(tail=0.64))
-    found = [boundaries.push(p, s) for p, s in zip(probabilities, sounding, strict=True)]
+    for _ in range(200):
+        boundaries.push(0.0, ROOM)
+    boundaries.number = 0
+    levels = [LOUD if p > 0.5 else SOFT if sounds else ROOM for p, sounds in zip(probabilities, sounding, strict=True)]
+    found = [boundaries.push(p, level) for p, level in zip(probabilities, levels, strict=True)]
     return [(place, turn) for place, turn in enumerate(found) if turn is not None]
 
 
@@ -88,10 +89,7 @@ def test_sound_without_speech_begins_nothing():
 
 def test_the_one_before_is_not_heard_again():
     boundaries = Boundaries(SpeechSettings())
-    for probability in [0.9] * 20 + [0.0] * 14:
-        boundaries.push(probability)
+    for probability, level in [(0.9, LOUD)] * 20 + [(0.0, ROOM)] * 14:
+        boundaries.push(probability, level)
     assert not boundaries.open
-    for _ in range(3):
-        boundaries.push(0.9)
-    assert boundaries.open
-    assert boundaries.reach_back(30) == Begin(34)
+    assert [boundaries.push(0.9, LOUD) for _ in range(3)] == [None, None, Begin(34)]

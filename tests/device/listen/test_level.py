@@ -14,9 +14,8 @@ from hypothesis import given
 
 from edgeser_device.calibration import fit_temperature, log_softmax
 from edgeser_device.errors import ModelError
-from edgeser_device.listen.level import Loudness
+from edgeser_device.listen.loop import Loudness
 from edgeser_device.model import Model, load_model
-from edgeser_device.runtime import Recogniser
 
 
 def utterance(level: float) -> np.ndarray:
@@ -62,18 +61,6 @@ def test_hard_labels_say_nothing() -> None:
     assert fit_temperature(logits, np.eye(3, dtype=np.float32)[logits.argmax(1)], 2.0) == 1
 
 
-def test_a_trained_model_carries_its_temperature(model: Model) -> None:
-    assert 0.2 <= model.description["temperature"] <= 5
-    calibrated = Recogniser.open(model, "onnx")
-    windows = np.random.default_rng(0).normal(-40, 15, (4, 64, 96)).astype(np.float32)
-    plain = Recogniser.open(model, "onnx")
-    plain.temperature = 1.0
-    np.testing.assert_allclose(calibrated(windows).sum(1), 1, atol=1e-5)
-    np.testing.assert_array_equal(calibrated(windows).argmax(1), plain(windows).argmax(1))
-    expected = np.exp(log_softmax(np.log(plain(windows)) / calibrated.temperature))
-    np.testing.assert_allclose(calibrated(windows), expected, atol=1e-3)
-
-
 def described(model: Model, folder: Path, **changes: object) -> Model:
     shutil.copytree(model.folder, folder)
     description = {**json.loads((folder / "model.json").read_text()), **changes}
@@ -83,11 +70,7 @@ def described(model: Model, folder: Path, **changes: object) -> Model:
     return load_model(folder)
 
 
-def test_a_model_without_a_temperature_is_taken_as_it_is(model: Model, tmp_path: Path) -> None:
-    assert Recogniser.open(described(model, tmp_path / "old", temperature="no")).temperature == 1
-
-
-@pytest.mark.parametrize("wrong", [0, -1, "warm", True, None, 1e9])
+@pytest.mark.parametrize("wrong", [0, -1, "warm", True, None, 1e9, "no"])
 def test_an_impossible_temperature(model: Model, tmp_path: Path, wrong: object) -> None:
     with pytest.raises(ModelError, match="temperature"):
-        Recogniser.open(described(model, tmp_path / "wrong", temperature=wrong))
+        described(model, tmp_path / "wrong", temperature=wrong)

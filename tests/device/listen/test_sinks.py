@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from io import StringIO
+from urllib.parse import quote
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from edgeser_device.errors import ListenError
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event, Status
-from edgeser_device.listen.sinks.lines import Complaints, Lines, json_line, plain_line
-from edgeser_device.listen.sinks.mqtt import Topics, discovery, parse_broker
-from edgeser_device.listen.sinks.terminal import picture
+from edgeser_device.listen.events import Counters, Event, Status
+from edgeser_device.listen.sinks.mqtt import Topics, discovery, home_assistant_id, parse_broker
+from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, picture, plain_line
 
 SURE = Event(3.0, "anger", {"anger": 0.9, "joy": 0.1}, True, -20.0, 5.0, "sure", 0.9)
 FINAL = replace(SURE, t=4.0, final=True, began=2.0, ended=3.6)
@@ -100,8 +102,9 @@ def test_the_password_of_the_environment_goes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h", "h", "mqtt://", "mqtt://h:x", "mqtt://h:99999", "mqtt://h/a/#", "mqtt://h/+"]
-)
+    "url", ["http://h", "h", "mqtt://", "mqtt://h:x", "mqtt://h:99999", "mqtt://h/a/#", "mqtt://h/+", "mqtt://[::1", "mqtt://h..x",
+     f"mqtt://{'h' * 64}", "mqtt://h/line%0abreak", "mqtt://h/\udce9", f"mqtt://h/{'a' * 201}"],
+)  # fmt: skip
 def test_no_brokers(url: str) -> None:
     with pytest.raises(ListenError):
         parse_broker(url, {})
@@ -113,10 +116,33 @@ def test_a_wrong_url_does_not_show_the_password() -> None:
     assert "secret" not in f"{caught.value.message} {caught.value.hint}"
 
 
+@given(st.text(), st.text())
+@example("home/desk", "home_desk")
+@example("küche", "kuche")
+@example("", "-")
+@example("a" * 41, "a" * 40)
+def test_ids_are_those_that_home_assistant_takes_and_stay_distinct(one: str, other: str) -> None:
+    # The pattern of Home Assistant's discovery: (?P<node_id>[a-zA-Z0-9_-]+); other topics are dropped.
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,53}", home_assistant_id(name)) for name in (one, other))
+    assert (home_assistant_id(one) == home_assistant_id(other)) == (one == other)
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=50))
+def test_every_topic_that_is_taken_is_discovered(topic: str) -> None:
+    try:
+        broker = parse_broker(f"mqtt://h/{quote(topic, safe='')}", {})
+    except ListenError:
+        return
+    for place, row in discovery(broker, ["anger"]).items():
+        assert re.fullmatch("homeassistant/[a-z_]+/[a-zA-Z0-9_-]+/[a-zA-Z0-9_-]+/config", place)
+        assert re.fullmatch("[a-zA-Z0-9_-]+", row["unique_id"])
+
+
 def test_discovery_names_what_is_published() -> None:
+    node = home_assistant_id("home/desk")
     rows = discovery(parse_broker("mqtt://h/home/desk", {}), ["anger", "joy"])
     assert set(rows) == {
-        f"homeassistant/{kind}/home_desk/{name}/config"
+        f"homeassistant/{kind}/{node}/{name}/config"
         for kind, name in (
             ("sensor", "emotion"), ("sensor", "confidence"), ("sensor", "level"),
             ("binary_sensor", "microphone"), ("binary_sensor", "storing"),
@@ -124,7 +150,7 @@ def test_discovery_names_what_is_published() -> None:
     }  # fmt: skip
     assert len({row["unique_id"] for row in rows.values()}) == 5
     assert {row["availability_topic"] for row in rows.values()} == {"home/desk/status"}
-    emotion = rows["homeassistant/sensor/home_desk/emotion/config"]
+    emotion = rows[f"homeassistant/sensor/{node}/emotion/config"]
     assert emotion["options"] == ["anger", "joy", "uncertain", "quiet"]
     assert emotion["state_topic"] == "home/desk/state"
 

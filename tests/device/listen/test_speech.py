@@ -15,9 +15,9 @@ from hypothesis import given
 from edgeser.commands.listening import BACKEND_NAMES, GATE_NAMES
 from edgeser_device.audio import read_audio
 from edgeser_device.errors import ListenError
-from edgeser_device.listen.capture.microphone import BACKENDS
-from edgeser_device.listen.cutter import Cutter
+from edgeser_device.listen.capture.sources import BACKENDS
 from edgeser_device.listen.gate import GATES, LevelGate, SileroGate, level_db, open_gate
+from edgeser_device.listen.record import Cutter
 from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
 
 RATE = 16000

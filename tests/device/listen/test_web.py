@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 from edgeser_device.errors import ListenError, PortInUse
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event, Status
-from edgeser_device.listen.sinks.feed import WAITING, Feed
+from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.sink import Sink
-from edgeser_device.listen.sinks.web import Address, page_url, parse_address, web_page
+from edgeser_device.listen.sinks.web import WAITING, Address, Feed, page_url, parse_address, web_page
 from edgeser_device.model import Model
 from edgeser_device.runtime import Recogniser
 
@@ -79,6 +77,11 @@ def test_with_an_address_of_the_network_a_token_is_asked_for(
     monkeypatch.setenv("EDGESER_WEB_TOKEN", "the same after each start")
     with served(model, capsys, "0.0.0.0:0") as (_, port, _):
         assert ask(port, "/", Authorization="Bearer the same after each start")[0] == 200
+    monkeypatch.setenv("EDGESER_WEB_TOKEN", 'a+b&c=d; "e%ü')  # letters that mean something in an address or a cookie
+    with served(model, capsys, "0.0.0.0:0") as (_, port, url):
+        code, headers, _ = ask(port, f"/?token={url.partition('?token=')[2]}")
+        assert code == 200
+        assert ask(port, "/page.js", Cookie=headers["Set-Cookie"].partition(";")[0])[0] == 200
 
 
 def test_events_are_streamed(model: Model, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from edgeser.audit import shadows, speakers
 from edgeser.audit.audit import AuditPlan, audit
 from edgeser.audit.lines import CONTROL, LEAK, THREAT_WORDS, Line, attack_lines, control_lines, control_words
 from edgeser.audit.tables import figure_words
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill.pipeline import distill
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 
 ALONE = Workers(1)
@@ -34,7 +34,9 @@ def missed(found: dict[str, Any]) -> list[str]:
 @pytest.fixture(scope="module")
 def own_run(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of the demo corpus; its students know little by heart, so of models test_shadows tells."""
-    settings = replace(tiny, method="invert", ipc=4, expert_steps=60, steps=80, iterations=3, views=8)
+    settings = changed(
+        tiny, {"method": "invert", "ipc": 4, "experts.steps": 60, "steps": 80, "invert.iterations": 3, "views": 8}
+    )
     folder = tmp_path_factory.mktemp("controls") / "run"
     return distill(settings, folder, ALONE, resume=False, warn=lambda _: None)
 

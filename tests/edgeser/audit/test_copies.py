@@ -15,11 +15,11 @@ from edgeser.audit.copies import (
     shifted_distances,
     source_figures,
 )
+from edgeser.config.settings import Settings
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import prepare
 from edgeser.distill.starts import SOURCES, draws, mix
 from edgeser.experts import Ensemble
-from edgeser.settings import Settings
 from edgeser.workers import Workers
 
 RANDOM = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_patterns_find_the_sources_of_mixtures(tiny: Settings) -> None:
     material = prepare(replace(tiny, ipc=8), Workers(1))
     task = material.task
     nobody = Ensemble(task.graph, ())
-    assignment = Assignment(task, material.corpus.labels, material.settings, {}, nobody)
+    assignment = Assignment(task, material.corpus.labels, material.settings, material.method, {}, nobody)
     items, sources, real = mix(assignment), np.concatenate(draws(assignment, SOURCES)), task.clips[:, 0]
     found = source_figures(pattern_distances(items, real, Bands.of(real)), sources, task.labels)
     assert found is not None

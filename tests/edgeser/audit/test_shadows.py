@@ -16,12 +16,11 @@ import pytest
 from edgeser.audit.audit import AuditPlan, prepare_audit
 from edgeser.audit.figures import Decisions, area
 from edgeser.audit.shadows import STUDENTS, ShadowPlan, attack_shadow, log_odds, look_at, noise_items, observations
-from edgeser.distill.bank import finish
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment
 from edgeser.errors import AuditError, RunError
 from edgeser.run import Run
 from edgeser.workers import Workers
-from edgeser_device.frontend import FrontendSpec
 
 CLIPS, CLASSES = 48, 3
 
@@ -43,7 +42,7 @@ def lots(assignment: Assignment) -> Assignment:
 
 def areas(lots: Assignment, items: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
     """Area and lower bound of the attack on each threat model; the first half of the clips are members."""
-    distilled = finish(lots, items, FrontendSpec())
+    distilled = build_set(lots, items)
     apart, sure = look_at(distilled, lots.task.graph, lots.init, lots.task)
     assert sure.shape == (STUDENTS, CLIPS)
     seen = {"set": -apart, "model": sure[0]}

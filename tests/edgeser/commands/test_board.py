@@ -58,7 +58,9 @@ def test_training_prints_one_object(folder: Path) -> None:
     found = json.loads((folder / "trained.json").read_text())
     assert set(found) >= {"uar", "steps", "seconds", "peak_rss_mb", "first_step_s", "backend", "kit_sha256"}
     assert found["uar"] is None
+    assert found["uar_packed"] == 0.9
     assert found["steps"] == 40
+    assert found["total_seconds"] > found["seconds"]
 
 
 def test_packing_inspecting_and_training(tmp_path: Path, run_edgeser: Run) -> None:
@@ -73,8 +75,14 @@ def test_packing_inspecting_and_training(tmp_path: Path, run_edgeser: Run) -> No
     assert "steps/adamw-full-16.onnx" in manifest["members"]
     for steps in (1, 2):
         words = run_edgeser("train-on-device", "a.edgeser", "--out", "m", "--steps", steps, check=True).stdout
-        assert f"{steps} steps" in words
-    assert json.loads(run_edgeser("rollback", "m", "--json", check=True).stdout)["training"]["steps"] == 1
+        assert re.search(rf"\b{steps} steps? in", words)
+    back = json.loads(run_edgeser("rollback", "m", "--json", check=True).stdout)
+    assert back["training"]["steps"] == 1
+    assert (back["now"]["steps"], back["aside"]["steps"]) == (1, 2)
+    assert back["now"]["kit"] == "a.edgeser"
+    now, aside = run_edgeser("rollback", "m", check=True).stdout.splitlines()
+    assert now.startswith(f"m is now: a.edgeser ({packed['sha256'][:12]}), 2 steps, no own clips, made ")
+    assert aside.startswith(f"put aside: a.edgeser ({packed['sha256'][:12]}), 1 steps, no own clips, made ")
 
 
 def test_scoring_uses_the_kits_test_speakers(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
@@ -165,29 +173,36 @@ def test_a_benchmark_and_its_gate(folder: Path, run_edgeser: Run) -> None:
     few = ("--threads", 1, "--repeat", 5)
     done = run_edgeser("bench", folder / "model", *few, "--json", check=True)
     found = json.loads(done.stdout)
-    assert {row["format"] for row in found["results"]} == set(FORMATS)
-    assert found["recommended"]["format"] in FORMATS
+    files = {(row["format"], row["precision"]) for row in found["results"]}
+    assert files == {(kind, precision) for kind in ("onnx", "tflite") for precision in ("float32", "int8")}
+    assert (found["recommended"]["format"], found["recommended"]["precision"]) in files
     assert found["machine"]["cpu"]
     gate = run_edgeser(
         "bench", folder / "model", "--runtime", "litert", "--threads", 1, "--repeat", 5, "--budget-ms", "1e-6"
     )
     assert gate.returncode == 1
     assert "error: no file keeps the budget" in gate.stderr
-    lines = [line.split() for line in gate.stdout.splitlines() if line.startswith(("format", "tflite"))]
+    lines = [line.split() for line in gate.stdout.splitlines() if line.startswith(("file", "tflite"))]
     header, row, _ = lines
-    assert (header[0], header[-1], len(header)) == ("format", "UAR", len(row))
-    assert row[:3] == ["tflite", "litert", "1"]
+    assert (header[0], header[-1], len(header) + 1) == ("file", "UAR", len(row))
+    assert row[:4] == ["tflite", "float32", "litert", "1"]
 
 
 @pytest.mark.parametrize("name", ["onnx", "tflite", "int8.onnx", "int8.tflite"])
 def test_an_export_is_what_training_wrote(folder: Path, tmp_path: Path, run_edgeser: Run, name: str) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("stays")
     asked = ("--format", name.removeprefix("int8."), *(["--int8"] if name.startswith("int8") else []))
+    run_edgeser("export", folder / "model", "--format", "onnx", "--out", "out", check=True)
+    (tmp_path / "out" / "mine.txt").write_text("stays")
     done = run_edgeser("export", folder / "model", *asked, "--out", "out", "--json", check=True)
     assert json.loads(done.stdout)["parity"]["passed"]
     assert (tmp_path / "out" / f"student.{name}").read_bytes() == (folder / "model" / f"student.{name}").read_bytes()
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine.txt", "parity.json", f"student.{name}"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "mine.txt",
+        "parity.json",
+        "student.onnx",
+        f"student.{name}",
+    }
 
 
 def test_exports_share_a_folder_and_say_what_they_lost(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
@@ -226,6 +241,13 @@ def test_own_clips(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:
     found = json.loads(done.stdout)
     assert found["steps"] == 40  # of the model that was there
     assert set(found["personal"]) >= {"installed", "reason", "part", "trial", "forgetting", "seconds", "clips"}
+    assert found["personal"]["left_out"] == []
+    assert {label: right["clips"] for label, right in found["personal"]["trial"]["emotions"].items()} == {
+        "anger": 2, "neutral": 2, "sadness": 2
+    }  # fmt: skip
+    assert found["identity"]["own_clips"] == (6 if found["personal"]["installed"] else 0)
+    warned = [line.split("clips of ")[1].split()[0] for line in done.stderr.splitlines() if line.startswith("warning")]
+    assert warned == found["personal"]["trial"]["collapsed"]
     assert done.returncode == (0 if found["personal"]["installed"] else 1)
     assert (tmp_path / "model" / "base.safetensors").exists() == found["personal"]["installed"]
     if not found["personal"]["installed"]:
@@ -249,7 +271,7 @@ def test_flags_of_own_clips(flags: tuple[str, ...], words: str, folder: Path, ru
 
 @pytest.mark.parametrize("content", [b"garbage", b"", b"RIFF\x24\0\0\0WAVEfmt "])
 @pytest.mark.parametrize("trained", [False, True])
-def test_a_clip_that_cannot_be_read_stops_before_anything_is_written(
+def test_too_few_clips_that_can_be_read_stop_before_anything_is_written(
     content: bytes, trained: bool, folder: Path, tmp_path: Path, run_edgeser: Run
 ) -> None:
     for label in ("anger", "sadness"):
@@ -257,7 +279,8 @@ def test_a_clip_that_cannot_be_read_stops_before_anything_is_written(
         for number in (1, 2):
             clip = DEMO.joinpath(f"f1_{label}_0{number}.ogg")
             (tmp_path / "clips" / label / clip.name).write_bytes(clip.read_bytes())
-    (tmp_path / "clips" / "anger" / "mine.wav").write_bytes(content)
+    (tmp_path / "clips" / "anger" / clip.name).write_bytes(content)
+    (tmp_path / "clips" / "anger" / "f1_anger_02.ogg").unlink()
     if trained:
         shutil.copytree(folder / "model", tmp_path / "model")
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
@@ -265,7 +288,7 @@ def test_a_clip_that_cannot_be_read_stops_before_anything_is_written(
     assert (done.returncode, done.stdout) == (2, "")
     problem, hint = done.stderr.splitlines()
     assert problem.startswith("error: ")
-    assert "mine.wav" in problem
+    assert clip.name in problem
     assert hint.startswith("hint: ")
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
@@ -323,13 +346,15 @@ def test_a_folder_that_is_no_model_survives_the_command(folder: Path, tmp_path: 
     (tmp_path / "thesis.txt").write_text("mine")
     done = run_edgeser("train-on-device", folder / "test.edgeser", "--out", ".")
     assert done.returncode == 2
-    assert "is not a model" in done.stderr
+    assert "is no model that edgeser wrote" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_runtime_is_scored_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     same = {"format": "tflite", "precision": "float32", "threads": 1, "frontend_ms_p50": 1.0, "model_ms_p50": 1.0}
-    rows = [{**same, "runtime": name} for name in ("litert", "tflite_runtime")]
+    rows = [{**same, "runtime": name} for name in ("litert", "another")]
     asked: list[tuple[str, str]] = []
 
     def tested(model: Path, folder: Path, corpus: str, files: list[tuple[str, str]]) -> list[dict[str, float]]:
@@ -339,9 +364,9 @@ def test_each_runtime_is_scored_by_itself(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(board, "_tested", tested)
     monkeypatch.setattr("edgeser_device.model.load_model", lambda _: SimpleNamespace(formats=("tflite",)))
     monkeypatch.setattr("edgeser_device.bench.run_bench", lambda *_: Bench(tuple(rows), (), {}))
-    board.bench(Path("m"), threads=1, test=Path("t"), corpus="demo", as_json=True)
-    assert asked == [("tflite", "litert"), ("tflite", "tflite_runtime")]
-    assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [0.0, 1.0]
+    board.bench(Path("m"), threads=1, test=tmp_path, corpus="demo", as_json=True)
+    assert asked == [("tflite", "another"), ("tflite", "litert")]
+    assert [row["uar"] for row in json.loads(capsys.readouterr().out)["results"]] == [1.0, 0.0]
 
 
 def test_the_doctor(run_edgeser: Run) -> None:

@@ -54,20 +54,41 @@ def test_a_sound_corpus_passes(run_edgeser: Program, corpus: Path) -> None:
     assert "anger" in run_edgeser("data", "check", corpus, "--corpus", "folder", "--jobs", "1", check=True).stdout
 
 
-def test_an_unreadable_recording_fails_the_check_with_exit_code_1(run_edgeser: Program, corpus: Path) -> None:
+def test_an_unreadable_recording_is_named_and_fails_the_check_where_distill_needs_it(
+    run_edgeser: Program, corpus: Path
+) -> None:
+    words = ("data", "check", corpus, "--corpus", "folder", "--jobs", "1", "--json")
     (corpus / "anger" / "a_2.wav").write_bytes(b"no recording")
     (corpus / "anger" / "b_2.wav").touch()
-    done = run_edgeser("data", "check", corpus, "--corpus", "folder", "--jobs", "1", "--json")
-    assert done.returncode == 1
+    done = run_edgeser(*words, check=True)
     for name in ("a_2.wav", "b_2.wav"):
         assert name in done.stdout
-    json.loads(done.stdout)
+    assert json.loads(done.stdout)["refusal"] is None
+    (corpus / "anger" / "b_1.wav").write_bytes(b"no recording")
+    done = run_edgeser(*words)
+    assert done.returncode == 1
+    assert "no recording of 'anger'" in json.loads(done.stdout)["refusal"]
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("folder", "words"), [("anger", "one class only"), ("*", "only 2 speakers")])
+def test_what_distill_refuses_fails_the_check(run_edgeser: Program, corpus: Path, folder: str, words: str) -> None:
+    soundfile.write(corpus / "anger" / "a_2.wav", np.random.default_rng(9).normal(0, 0.1, 24_000), 16000)
+    for path in corpus.glob("neutral/*.wav" if folder == "anger" else "*/c_*.wav"):
+        path.unlink()
+    done = run_edgeser("data", "check", corpus, "--corpus", "folder", "--jobs", "1")
+    assert done.returncode == 1
+    assert done.stdout.startswith("distill refuses this corpus: ")
+    assert words in done.stdout
+    refused = complaint(run_edgeser("distill", corpus, "--corpus", "folder", "--ipc", "1", "--dry-run"))
+    assert words in refused[0]
+
+
 def test_the_built_in_corpus_needs_no_folder(run_edgeser: Program) -> None:
-    done = run_edgeser("data", "check", "--corpus", "demo", "--jobs", "1", "--json", check=True)
-    json.loads(done.stdout)
+    found = json.loads(run_edgeser("data", "check", "--corpus", "demo", "--jobs", "1", "--json", check=True).stdout)
+    assert found["passed"]
+    assert found["utterances"] == sum(found["classes"].values()) == 320
+    assert len(found["speakers"]) == 10
 
 
 @pytest.mark.parametrize(

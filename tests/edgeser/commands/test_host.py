@@ -23,8 +23,8 @@ from edgeser.run import Run
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY = (
-    "--ipc", "2", "--width", "0.25", "--views", "4", "--experts", "1", "--expert-steps", "4", "--steps", "6",
-    "--method", "random", "--jobs", "1",
+    "--ipc", "2", "--width", "0.25", "--views", "4", "--set", "experts.count=1", "--set", "experts.steps=4",
+    "--steps", "6", "--method", "random", "--jobs", "1",
 )  # fmt: skip
 
 
@@ -87,6 +87,10 @@ def complaint(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
         (("--corpus", "folder", "--ipc", "7", "FOLDER"), "'anger' has 6 training items, fewer than --ipc 7", "--ipc 6"),
         (("--corpus", "folder", "--ipc", "2", "--share", "0.1", "FOLDER"), "--ipc and --share", "one of them"),
         (("--corpus", "folder", "FOLDER"), "no budget", "--ipc 6"),
+        (("--corpus", "ravdes", "FOLDER"), "ravdes", "ravdess"),
+        (("--corpus", "folder", "nowhere"), "nowhere does not exist", "--corpus demo"),
+        (("--corpus", "folder", "nowhere", "--share", "9"), "nowhere does not exist", "--corpus demo"),
+        (("--features", "nowhere.npz"), "nowhere.npz does not exist", ""),
         (("--corpus", "folder", "--share", "1.5", "FOLDER"), "--share is 1.5", "0 to 1"),
         (("--corpus", "folder", "--ipc", "0", "FOLDER"), "", ""),
         (("--ipc", "2", "FOLDER"), "no corpus is named", "edgeser data list"),
@@ -96,7 +100,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
         (("--corpus", "folder", "--ipc", "2", "FOLDER", "--split", "fold:99"), "fold:99", ""),
         (("--corpus", "folder", "--ipc", "2", "FOLDER", "--config", "absent.toml"), "absent.toml", "--config"),
         (("--corpus", "folder", "--ipc", "2", "FOLDER", "--epochz", "3"), "epochz", "edgeser distill --help"),
-        (("--corpus", "folder", "--ipc", "two", "FOLDER"), "--ipc", "edgeser distill --help"),
+        (("--corpus", "folder", "--ipc", "two", "FOLDER"), "--ipc", "a whole number"),
         (("--corpus", "folder", "--ipc", "2", "FOLDER", "--seed", "-1"), "-1", ""),
     ],
 )
@@ -302,8 +306,17 @@ def test_debugging_shows_the_traceback(run_edgeser: Program) -> None:
 
 
 def test_control_c_ends_with_130_and_one_line(corpus: Path, tmp_path: Path) -> None:
-    words = ["distill", str(corpus), "--corpus", "folder", "--ipc", "2", "--iterations", "100000", "--width", "0.1"]
-    small = ["--experts", "1", "--expert-steps", "2", "--trajectories", "1", "--jobs", "1", "--out", "run"]
+    words = ["distill", str(corpus), "--corpus", "folder", "--ipc", "2", "--width", "0.1", "--jobs", "1"]
+    small = [
+        "--set",
+        "invert.iterations=100000",
+        "--set",
+        "experts.count=1",
+        "--set",
+        "experts.steps=2",
+        "--out",
+        "run",
+    ]
     with subprocess.Popen(
         [sys.executable, "-m", "edgeser", *words, *small],
         cwd=tmp_path,

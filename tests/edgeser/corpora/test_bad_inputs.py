@@ -12,6 +12,7 @@ import pytest
 
 from edgeser.corpora import CORPORA, load_corpus
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, UnknownCorpus, WrongCorpus
+from edgeser_device.recordings import ENDINGS
 
 Touch = Callable[[Iterable[str]], Path]
 NAMED = [name for name, form in CORPORA.items() if form.parse_name is not None]
@@ -45,6 +46,21 @@ def test_an_empty_folder_says_what_is_expected(name: str, tmp_path: Path) -> Non
     with pytest.raises(EmptyCorpus, match="holds no recording") as caught:
         load_corpus(name, tmp_path)
     assert caught.value.hint == f"expected: {CORPORA[name].layout}"
+
+
+@pytest.mark.parametrize("name", [*NAMED, "folder"])
+def test_recordings_in_other_forms_are_counted_and_named(name: str, touch: Touch) -> None:
+    folder = touch(["anger/a_1.m4a", "anger/a_2.M4A", "anger/a_3.wma", "anger/notes.txt"])
+    with pytest.raises(EmptyCorpus, match=r"2 left out: \.m4a files are not read.*; 1 left out: \.wma files"):
+        load_corpus(name, folder)
+
+
+def test_every_ending_that_is_read_counts_and_others_are_left_out(touch: Touch) -> None:
+    endings = sorted(ENDINGS)
+    folder = touch([*(f"anger/a_{number}{end}" for number, end in enumerate(endings)), "anger/b_1.aac", "anger/b.txt"])
+    corpus = load_corpus("folder", folder)
+    assert sorted(one.path.suffix for one in corpus.utterances) == endings
+    assert [(one.path.name, one.reason[:18]) for one in corpus.skipped] == [("b_1.aac", ".aac files are not")]
 
 
 @pytest.mark.parametrize("name", NAMED)

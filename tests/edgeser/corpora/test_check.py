@@ -14,6 +14,9 @@ import soundfile
 from edgeser.corpora import Corpus, load_corpus, make_split
 from edgeser.corpora.check import CheckReport, Finding, check_corpus
 from edgeser.corpora.check_table import render_check
+from edgeser.corpora.errors import SpeakerLeak
+from edgeser.distill.pipeline import refusal
+from edgeser.workers import Workers
 
 Write = Callable[..., Path]
 
@@ -29,7 +32,7 @@ def clean(write_tone: Write, tmp_path: Path) -> Path:
 
 def check(folder: Path, name: str = "folder") -> CheckReport:
     corpus = load_corpus(name, folder)
-    report = check_corpus(corpus, make_split(corpus), n_jobs=2)
+    report = check_corpus(corpus, make_split(corpus), refusal(corpus, None, Workers(1)), n_jobs=2)
     json.dumps(report.to_json(), allow_nan=False)
     return report
 
@@ -71,6 +74,33 @@ def _infinity(path: Path) -> None:
     soundfile.write(path, np.r_[np.full(8000, 0.1), np.inf].astype(np.float32), 16000, subtype="FLOAT")
 
 
+def _another_scale(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples * 32768, rate, subtype="FLOAT")
+
+
+def _pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 73148\n")
+
+
+def _cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _opposite(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, np.stack([samples, -samples], axis=1), rate)
+
+
+def _offset(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples + 0.02, rate)
+
+
+def _offset_alone(path: Path) -> None:
+    soundfile.write(path, np.full(16000, 0.3), 16000)
+
+
 def _silence(path: Path) -> None:
     soundfile.write(path, np.full(16000, 5e-4), 16000)
 
@@ -89,34 +119,49 @@ def _unreadable(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "kind", "severity"),
+    ("spoil", "kind", "readable"),
     [
-        (_empty, "unreadable", "error"),
-        (_text, "unreadable", "error"),
-        (_cut_in_the_header, "unreadable", "error"),
-        (_no_samples, "unreadable", "error"),
-        (_unreadable, "unreadable", "error"),
-        (_nan, "not finite", "error"),
-        (_infinity, "not finite", "error"),
-        (_silence, "silent", "warning"),
-        (_clipping, "clipped", "warning"),
-        (_short, "too short", "warning"),
+        (_empty, "unreadable", False),
+        (_text, "unreadable", False),
+        (_cut_in_the_header, "unreadable", False),
+        (_no_samples, "unreadable", False),
+        (_unreadable, "unreadable", False),
+        (_nan, "unreadable", False),
+        (_infinity, "unreadable", False),
+        (_another_scale, "unreadable", False),
+        (_pointer, "unreadable", False),
+        (_cut_in_half, "cut", True),
+        (_opposite, "channels", True),
+        (_offset, "offset", True),
+        (_offset_alone, "silent", True),
+        (_silence, "silent", True),
+        (_clipping, "clipped", True),
+        (_short, "too short", True),
     ],
 )
-def test_a_bad_recording_is_reported(clean: Path, spoil: Callable[[Path], None], kind: str, severity: str) -> None:
+def test_a_bad_recording_is_reported(
+    clean: Path, write_tone: Write, spoil: Callable[[Path], None], kind: str, readable: bool
+) -> None:
+    write_tone("anger/b_2.wav", seed=77)
     spoil(clean / "anger" / "b_1.wav")
     report = check(clean)
-    found = [finding for finding in report.findings if finding.kind == kind]
-    assert [(finding.severity, finding.paths) for finding in found] == [(severity, ("anger/b_1.wav",))]
-    assert report.passed == (severity == "warning")
+    (found,) = [finding for finding in report.findings if finding.kind == kind]
+    assert (found.severity, found.paths) == ("warning", ("anger/b_1.wav",))
+    assert ("leaves it out" in found.detail) == (not readable)
+    assert report.passed
+    (clean / "anger" / "b_2.wav").unlink()  # now no other recording of anger is in b's part
+    report = check(clean)
+    assert report.passed == readable
+    assert (report.findings[0].kind == "refused") == (not readable)
 
 
 def test_when_nothing_can_be_decoded(clean: Path) -> None:
     for path in clean.rglob("*.wav"):
         path.write_bytes(b"RIFF")
     report = check(clean)
-    assert len(report.findings) == 6
+    assert len(report.findings) == 7
     assert report.durations_s == {}
+    assert not report.passed
 
 
 def test_equal_bytes_under_two_names_are_a_warning(clean: Path) -> None:
@@ -138,7 +183,11 @@ def test_one_recording_with_two_labels_and_two_speakers_is_an_error(clean: Path)
     (clean / "neutral" / "b_2.wav").write_bytes((clean / "anger" / "a_1.wav").read_bytes())
     report = check(clean)
     assert not report.passed
-    assert "different emotions and speakers and parts of the split" in report.findings[0].detail
+    refused, copies = report.findings
+    assert refused.kind == "refused"
+    assert "different emotions and speakers: anger/a_1.wav, neutral/b_2.wav" in refused.detail
+    assert (copies.kind, copies.severity) == ("duplicate", "error")
+    assert "different emotions and speakers" in copies.detail
 
 
 def test_one_person_under_two_spellings_is_found(write_tone: Write, tmp_path: Path) -> None:
@@ -148,9 +197,15 @@ def test_one_person_under_two_spellings_is_found(write_tone: Write, tmp_path: Pa
             path = write_tone(f"{number}{more}.wav", seed=10 * number + more)
             lines.append(f"{path.name},{emotion},{speaker},{part}")
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
-    (finding,) = check(tmp_path, "manifest").findings
-    assert (finding.kind, finding.severity) == ("shared speaker", "error")
-    assert "'Anna' in train" in finding.detail
+    with pytest.raises(SpeakerLeak, match="both train and test: Anna"):
+        load_corpus("manifest", tmp_path)
+    (tmp_path / "manifest.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    corpus = load_corpus("manifest", tmp_path)
+    report = check_corpus(corpus, None, refusal(corpus, None, Workers(1)))
+    assert report.headline.startswith("distill refuses this corpus: corpus 'manifest' has only 2 speakers (Anna, ben)")
+    assert ("reading", "the speakers 'Anna' and 'anna' are taken for one person, 'Anna'") in [
+        (finding.kind, finding.detail) for finding in report.findings
+    ]
 
 
 def test_rates_channels_and_widths_are_counted(clean: Path, write_tone: Write) -> None:

@@ -21,7 +21,7 @@ from edgeser.corpora.errors import (
     UnreadableLabels,
     WrongCorpus,
 )
-from edgeser_export.errors import MissingExtra
+from edgeser_export.errors import MissingExtra, TextError
 
 Touch = Callable[[Iterable[str]], Path]
 
@@ -53,6 +53,23 @@ class TestFolder:
         (folder / "speakers.csv").write_text("file;speaker;sex\nanger/a_1.wav;anna;f\nneutral/a_2.wav;ben;male\n")
         corpus = load_corpus("folder", folder)
         assert [(one.speaker, one.sex) for one in corpus.utterances] == [("anna", "female"), ("ben", "male")]
+
+    def test_a_table_of_another_system(self, touch: Touch) -> None:
+        folder = touch(["anger/e\u0301_1.wav", "neutral/a_2.wav"])
+        (folder / "speakers.csv").write_text("sep=;\nfile;speaker\nanger\\\u00e9_1.wav;1.0\nneutral\\a_2.wav;2\n")
+        assert load_corpus("folder", folder).speakers == ("1", "2")
+
+    def test_names_that_are_not_utf_8(self, touch: Touch, tmp_path: Path) -> None:
+        folder = touch(["anger/anna_1.wav", "anger/anna_caf\udce9.wav", "neutral/anna_1.wav"])
+        corpus = load_corpus("folder", folder)
+        assert [each.reason for each in corpus.skipped] == ["its name is not UTF-8"]
+        assert len(corpus.utterances) == 2
+        (folder / "caf\udce9").mkdir()
+        (folder / "caf\udce9" / "anna_1.wav").touch()
+        with pytest.raises(TextError, match="is not UTF-8"):
+            load_corpus("folder", folder)
+        with pytest.raises(TextError, match="is not UTF-8"):
+            load_corpus("folder", folder / "caf\udce9")
 
     def test_a_folder_above_the_classes_will_do(self, touch: Touch) -> None:
         folder = touch(["mine/anger/anna_1.wav", "mine/neutral/anna_2.wav"])
@@ -97,6 +114,15 @@ class TestFolder:
         )
         card = load_corpus("folder", folder).card
         assert (card.title, card.licence, card.kind, card.consent) == ("Our kitchen", "private", "acted", "yes")
+
+    def test_the_texts_of_a_card_are_tidy(self, touch: Touch) -> None:
+        folder = touch(["anger/anna_1.wav", "neutral/anna_2.wav"])
+        (folder / "card.toml").write_text('title = " Cafe\u0301  "\nnotes = """one\ntwo"""\n')
+        card = load_corpus("folder", folder).card
+        assert (card.title, card.notes) == ("Caf\u00e9", "one two")
+        (folder / "card.toml").write_text('title = "a\\u200eb"\n')
+        with pytest.raises(TextError, match=r"card\.toml, title: 'a\\u200eb' holds"):
+            load_corpus("folder", folder)
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -157,6 +183,65 @@ class TestManifest:
         (clips / "m.csv").write_text("path,emotion,speaker\nclips/1.wav,Yawning,a\nclips/2.wav,anger,a\n")
         (clips / "labels.txt").write_text("# of our own\nyawning   # tired\n\n")
         assert load_corpus("manifest", clips / "m.csv").labels == ("anger", "yawning")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "path;emotion;speaker\r\nclips\\1.wav;anger;anna\r\nclips\\2.wav;neutral;ben",
+            "sep=;\r\npath;emotion;speaker\r\nclips/1.wav;anger;anna\r\nclips/2.wav;neutral;ben\r\n",
+            "\ufeffsep=|\npath|emotion|speaker\nclips/1.wav|anger|anna\n.\\clips\\2.wav|neutral|ben\n",
+        ],
+    )
+    def test_tables_of_spreadsheets(self, clips: Path, text: str) -> None:
+        (clips / "manifest.csv").write_bytes(text.encode())
+        assert speakers_of(clips, "manifest") == {
+            "clips/1.wav": ("anger", "anna"),
+            "clips/2.wav": ("neutral", "ben"),
+        }
+
+    def test_lines_keep_their_numbers_behind_a_line_with_the_separator(self, clips: Path) -> None:
+        (clips / "manifest.csv").write_text("sep=;\npath;emotion;speaker\nclips/1.wav;angre;anna\n")
+        with pytest.raises(UnknownLabel, match="line 3"):
+            load_corpus("manifest", clips)
+
+    @pytest.mark.parametrize(("on_disk", "written"), [("e\u0301", "\u00e9"), ("\u00e9", "e\u0301")])
+    def test_letters_of_paths_may_be_composed_or_not(self, touch: Touch, on_disk: str, written: str) -> None:
+        folder = touch([f"t{on_disk}/{on_disk}.wav"])
+        (folder / "manifest.csv").write_text(f"path,emotion,speaker\nt{written}/{written}.wav,anger,a\n")
+        assert load_corpus("manifest", folder).utterances[0].path == folder / f"t{on_disk}" / f"{on_disk}.wav"
+
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            (["1", "1.0", "2.0"], ["1", "1", "2"]),
+            (["1.0", "2.1", "1"], ["1.0", "2.1", "1"]),
+            (["01", "1", "01"], ["01", "01", "01"]),
+            (["Anna", "anna ", "ANNA"], ["ANNA", "ANNA", "ANNA"]),
+            (["Jose\u0301", "Jos\u00e9", "ben"], ["Jos\u00e9", "Jos\u00e9", "ben"]),
+        ],
+    )
+    def test_spellings_of_one_speaker(self, clips: Path, written: list[str], meant: list[str]) -> None:
+        lines = [f"clips/{number}.wav,anger,{name}" for number, name in enumerate(written, start=1)]
+        (clips / "manifest.csv").write_text("\n".join(["path,emotion,speaker", *lines]))
+        corpus = load_corpus("manifest", clips)
+        assert [one.speaker for one in corpus.utterances] == meant
+        assert bool(corpus.remarks) == (written[0] in ("01", "Anna"))
+
+    def test_two_spellings_of_a_label_are_said(self, clips: Path) -> None:
+        (clips / "labels.txt").write_text("very angry\nvery_angry\n")
+        rows = ["clips/1.wav,very angry,a", "clips/2.wav,Very_Angry,b", "clips/3.wav,very  angry,b"]
+        (clips / "manifest.csv").write_text("\n".join(["path,emotion,speaker", *rows]))
+        corpus = load_corpus("manifest", clips)
+        assert corpus.labels == ("very angry", "very_angry")
+        assert corpus.remarks == (
+            "the labels 'very angry' and 'very_angry' are 2 classes; give them one spelling if they are one",
+        )
+
+    def test_text_that_no_kit_can_carry(self, clips: Path) -> None:
+        for emotion, speaker, words in (("an\u200eger", "a", "LEFT-TO-RIGHT"), ("anger", "a\x1b[2J", r"U\+001B")):
+            (clips / "manifest.csv").write_text(f"path,emotion,speaker\nclips/1.wav,{emotion},{speaker}\n")
+            with pytest.raises(TextError, match=f"line 2.*{words}"):
+                load_corpus("manifest", clips)
 
     HEADER = "path,emotion,speaker,sex,split\n"
 
@@ -251,6 +336,23 @@ class TestAudformat:
         ]
         assert [skipped.reason for skipped in corpus.skipped] == ["no emotion", "the recording is not on this disk"]
         assert corpus.card.licence == "CC0-1.0"
+
+    def test_numbers_of_speakers_with_gaps_are_whole_numbers(self, touch: Touch) -> None:
+        audformat = pytest.importorskip("audformat")
+        folder = touch(f"{number}.wav" for number in range(3))
+        made = audformat.Database("own", description="two\nlines")
+        made.schemes["emotion"] = audformat.Scheme(labels=["anger", "neutral"])
+        made.schemes["speaker"] = audformat.Scheme("float")
+        table = audformat.Table(audformat.filewise_index([f"{number}.wav" for number in range(3)]))
+        made["emotion"] = table
+        table["emotion"] = audformat.Column(scheme_id="emotion")
+        table["emotion"].set(["anger", "neutral", "anger"])
+        table["speaker"] = audformat.Column(scheme_id="speaker")
+        table["speaker"].set([1.0, 1.0, 2.0])
+        made.save(str(folder))
+        corpus = load_corpus("audformat", folder)
+        assert corpus.speakers == ("1", "2")
+        assert corpus.card.notes == "two lines"
 
     def test_tables_of_parts_become_the_official_split(self, touch: Touch) -> None:
         audformat = pytest.importorskip("audformat")

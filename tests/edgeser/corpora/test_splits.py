@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from edgeser.corpora import Corpus, SpeakerParts, Utterance, load_corpus, make_split, split_names
 from edgeser.corpora.cards import UNSTATED
 from edgeser.corpora.corpus import sorted_labels
-from edgeser.corpora.errors import MissingClass, OneClassOnly, SpeakerLeak, TooFewSpeakers, UnknownSplit
+from edgeser.corpora.errors import (
+    MissingClass,
+    OneClassOnly,
+    SpeakerLeak,
+    TooFewSpeakers,
+    TooManyClasses,
+    UnknownSplit,
+)
 from edgeser.corpora.splits import PARTS, Split
 
 
@@ -154,4 +161,10 @@ def test_a_class_that_two_people_say_cannot_be_in_three_parts() -> None:
     said = [(f"s{number}", "neutral") for number in range(6)] + [("s0", "fear"), ("s1", "fear")]
     with pytest.raises(MissingClass, match="no fear in its train part") as caught:
         make_split(corpus_of(*said))
-    assert "2 speaker(s)" in caught.value.message
+    assert "2 speakers" in caught.value.message
+
+
+def test_a_corpus_has_no_more_classes_than_a_kit() -> None:
+    corpus = corpus_of(*((speaker, f"class {number}") for number in range(256) for speaker in "abc"))
+    with pytest.raises(TooManyClasses, match="256 classes, more than 255"):
+        make_split(corpus)

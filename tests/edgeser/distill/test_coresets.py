@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeser.distill.coresets import expert_features, herding, k_center, random_items
 from edgeser.distill.method import Assignment
-from edgeser.distill.table import METHODS, decided, defaults_of, find_method, settings_for, with_start
-from edgeser.errors import SettingsError
-from edgeser.settings import Settings, resolve
 from edgeser_export.graph import Linear
 from edgeser_export.reference import compute, run_reference
 
@@ -143,93 +139,3 @@ def test_copies_of_one_clip_are_still_chosen_once_each(assignment: Assignment) -
     twin = with_ipc(replace(assignment, task=replace(assignment.task, clips=clips)), 8)
     for method in (herding, k_center):
         assert np.array_equal(np.unique(method(twin)["items"][8:], axis=0).shape, (16, 64, 96))
-
-
-def test_the_table_finds_methods_and_suggests_near_ones() -> None:
-    for name in METHODS:
-        assert find_method(name) is METHODS[name]
-    with pytest.raises(SettingsError, match="no method 'hearding'") as caught:
-        find_method("hearding")
-    assert caught.value.hint == "did you mean 'herding'?"
-    with pytest.raises(SettingsError) as caught:
-        find_method("zzz")
-    assert all(name in caught.value.hint for name in METHODS)
-
-
-@pytest.mark.parametrize(
-    ("values", "rarest", "formations"),
-    [
-        ({}, 90, 8),
-        ({"ipc": 3}, 90, 8),
-        ({"ipc": 4}, 90, 2),
-        ({"formations": 4}, 90, 4),
-        ({"ipc": 40}, 41, 2),  # mixtures can be more than clips
-        ({"ipc": 40, "start_from": "real", "method": "invert"}, 79, 1),
-        ({"method": "random"}, 16, 8),
-        ({"method": "random"}, 15, 4),
-        ({"ipc": 60, "method": "herding"}, 119, 1),
-        ({"method": "gan"}, 90, 2),
-        ({"method": "gan", "ship": "generator"}, 90, 1),
-    ],
-)
-def test_items_hold_as_many_log_mels_as_there_can_be(values: dict[str, Any], rarest: int, formations: int) -> None:
-    assert decided(Settings(corpus="demo", **{"ipc": 2, **values}), 1000, 10, rarest).formations == formations
-
-
-def test_values_that_are_given_stay_whatever_the_method() -> None:
-    given = Settings(corpus="demo", ipc=1, iterations=7, item_rate=0.5)
-    found = decided(given, 1000, 10, 90)
-    assert (found.method, found.iterations, found.item_rate) == ("invert", 7, 0.5)
-    named = decided(settings_for("unroll", corpus="demo", ipc=1, iterations=7), 1000, 10, 90)
-    assert (named.method, named.iterations, named.steps) == ("unroll", 7, METHODS["unroll"].defaults["steps"])
-    with pytest.raises(SettingsError, match="no method"):
-        decided(replace(given, method="inver"), 1000, 10, 90)
-
-
-@pytest.mark.parametrize(
-    ("values", "start"),
-    [
-        ({}, "mix"),
-        ({"ipc": 3}, "mix"),
-        ({"ipc": 4}, "duet"),
-        ({"ipc": 10, "start_from": "mix"}, "mix"),
-        ({"start_from": "duet"}, "duet"),
-        ({"ipc": 10, "method": "mtt"}, "duet"),
-        ({"ipc": 10, "method": "random"}, ""),
-        ({"ipc": 10, "method": "gan"}, ""),
-    ],
-)
-def test_many_items_begin_as_fewer_voices(values: dict[str, Any], start: str) -> None:
-    assert decided(Settings(corpus="demo", **{"ipc": 2, **values}), 1000, 10, 90).start_from == start
-
-
-@pytest.mark.parametrize(
-    ("values", "iterations"),
-    [
-        ({}, 40),
-        ({"start_from": "crowd"}, 40),
-        ({"start_from": "noise"}, 300),
-        ({"start_from": "noise", "iterations": 5}, 5),
-        ({"start_from": "noise", "method": "match"}, METHODS["match"].defaults["iterations"]),
-    ],
-)
-def test_noise_is_a_long_way_from_what_experts_know(values: dict[str, Any], iterations: int) -> None:
-    assert decided(Settings(corpus="demo", ipc=1, **values), 1000, 10, 90).iterations == iterations
-    assert resolve(None, {"corpus": "demo", "ipc": 1, **values}, defaults_of).iterations == iterations
-
-
-@pytest.mark.parametrize(
-    ("before", "iterations", "after", "expected"),
-    [
-        ("mix", 40, "noise", 300),
-        ("noise", 300, "mix", 40),
-        ("mix", 7, "noise", 7),
-        ("mix", 40, "crowd", 40),
-        ("noise", 300, "noise", 300),
-    ],
-)
-def test_another_start_has_its_own_defaults(before: str, iterations: int, after: str, expected: int) -> None:
-    settings = settings_for("invert", corpus="demo", ipc=1, start_from=before, iterations=iterations)
-    found = with_start(settings, after)
-    assert (found.start_from, found.iterations) == (after, expected)
-    assert replace(found, start_from=before, iterations=iterations) == settings

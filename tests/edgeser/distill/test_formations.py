@@ -8,23 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeser.distill.bank import finish
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
+from edgeser.distill.label_bank import build_set
 from edgeser.distill.loop import blurred, run_method
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill, prepare
 from edgeser.distill.table import METHODS
 from edgeser.errors import SettingsError
 from edgeser.run import Run
-from edgeser.settings import Settings
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
 from edgeser_device.formations import blur
-from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import ignore_progress
 
 
 def folded(assignment: Assignment, method: str) -> Assignment:
-    settings = replace(assignment.settings, method=method, formations=4, iterations=2, views=8)
+    settings = changed(
+        assignment.settings, {"method": method, "samples_per_item": 4, f"{method}.iterations": 2, "views": 8}
+    )
     ensemble = replace(assignment.ensemble, starts=assignment.ensemble.members)  # match goes from the one to the other
     return replace(assignment, settings=settings, ensemble=ensemble)
 
@@ -32,12 +34,12 @@ def folded(assignment: Assignment, method: str) -> Assignment:
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"gan"}))
 def test_every_method_makes_items_that_can_be_folded(name: str, assignment: Assignment, tmp_path: Path) -> None:
     given = folded(assignment, name)
-    state = run_method(Run(tmp_path), METHODS[name], given, ignore_progress)
+    state = run_method(Run(tmp_path), replace(given, method=METHODS[name]), ignore_progress)
     items = state["items"]
     count = 4 * given.settings.ipc * given.task.classes
     assert len(items) == count == len(given.classes)
     np.testing.assert_allclose(blur(items, 4), items, atol=1e-4)  # only bits are lost when they are stored
-    distilled = finish(given, items, FrontendSpec())
+    distilled = build_set(given, items)
     assert len(distilled) == count // 4
     assert distilled.per_class == given.settings.ipc
     assert len(distilled.recipes) == 8 * len(distilled)
@@ -53,7 +55,7 @@ def test_without_formations_a_state_stays_as_it_is(assignment: Assignment) -> No
 
 
 def test_a_run_with_formations_trains_a_student(tiny: Settings, tmp_path: Path) -> None:
-    settings = replace(tiny, method="invert", formations=2, iterations=1)
+    settings = changed(tiny, {"method": "invert", "samples_per_item": 2, "invert.iterations": 1})
     run = distill(settings, tmp_path / "run", Workers(1), resume=False, warn=pytest.fail)
     distilled = run.distilled()
     assert distilled.formations == 2
@@ -66,11 +68,11 @@ def test_a_run_with_formations_trains_a_student(tiny: Settings, tmp_path: Path) 
 def test_more_log_mels_than_clips_are_refused(tiny: Settings) -> None:
     material = prepare(replace(tiny, method="random"), Workers(1))
     clips = int(np.bincount(material.task.labels).min())
-    with pytest.raises(SettingsError, match="with --formations 8") as caught:
-        prepare(replace(tiny, method="random", ipc=clips, formations=8), Workers(1))
-    assert caught.value.hint == "use --formations 1"
+    with pytest.raises(SettingsError, match="with samples_per_item 8") as caught:
+        prepare(changed(tiny, {"method": "random", "ipc": clips, "samples_per_item": 8}), Workers(1))
+    assert caught.value.hint == "set samples_per_item to 1"
 
 
 def test_a_generator_draws_whole_log_mels(tiny: Settings) -> None:
     with pytest.raises(SettingsError, match="makes whole log-mels"):
-        prepare(replace(tiny, method="gan", ship="generator", formations=2), Workers(1))
+        prepare(changed(tiny, {"method": "gan", "gan.ship": "generator", "samples_per_item": 2}), Workers(1))

@@ -11,27 +11,38 @@ import pytest
 import torch
 from safetensors.numpy import load
 
+from edgeser.config.values import changed, settings_of
 from edgeser.distill import gan, gan_targets, starts
 from edgeser.distill.gan_files import files, probe
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import LARGEST_RISE, run_method
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.pipeline import require_enough_items
-from edgeser.distill.shipping import ship
-from edgeser.distill.table import METHODS, settings_for
+from edgeser.distill.table import METHODS
 from edgeser.errors import RunError, SettingsError
+from edgeser.representation.vectors import Vectors
 from edgeser.run import open_run, safetensors_bytes
-from edgeser_device.frontend import FrontendSpec
 from edgeser_device.generated import DESCRIPTION, GENERATOR, Points, latent_numbers
 from edgeser_device.progress import ignore_progress
 
-SPEC = FrontendSpec()
 LOSSES = ("adversarial", "feature", "probability", "diversity")
 
 
 @pytest.fixture
 def given(assignment: Assignment) -> Assignment:
-    own = settings_for("gan", corpus="demo", ipc=2, latent=10, iterations=20, pretraining=0.5, views=4)
-    return replace(assignment, settings=own)
+    own = settings_of(
+        {
+            "method": "gan",
+            "corpus": "demo",
+            "ipc": 2,
+            "gan.codebook": 10,
+            "gan.iterations": 20,
+            "gan.pretraining": 0.5,
+            "views": 4,
+            "steps": 100,
+        }
+    )
+    return replace(assignment, settings=own, method=METHODS["gan"])
 
 
 def learn(given: Assignment, state: State, numbers: range) -> tuple[State, list[dict[str, float]]]:
@@ -62,7 +73,7 @@ def test_it_goes_on_from_a_checkpoint_with_the_same_bits(given: Assignment) -> N
 
 
 def test_what_it_makes_comes_to_look_like_the_clips(given: Assignment) -> None:
-    longer = replace(given, settings=replace(given.settings, iterations=100, generator_rate=5e-3))
+    longer = replace(given, settings=changed(given.settings, {"gan.iterations": 100, "gan.generator_rate": 5e-3}))
     _, logged = learn(longer, gan.begin(longer), range(100))
     decoding, game = logged[:50], logged[50:]
     first, last = (np.mean([values["loss"] for values in decoding[at]]) for at in (slice(3), slice(47, 50)))
@@ -84,13 +95,13 @@ def test_bases_have_to_make_duets_of_their_class_and_no_clip(given: Assignment) 
 
 
 def test_with_clips_for_every_basis_they_are_what_items_from_duets_begin_as(given: Assignment) -> None:
-    few = replace(given, settings=replace(given.settings, latent=4, ipc=4, formations=1))
-    assert np.array_equal(gan_targets.sums(few), starts.duet(few))
+    few = replace(given, settings=changed(given.settings, {"gan.codebook": 4, "ipc": 4, "samples_per_item": 1}))
+    assert np.array_equal(gan_targets.sums(few), starts.aligned(few))
 
 
 def test_generators_of_vectors_have_fewer_bases_and_mix_them_more(given: Assignment) -> None:
-    vectors = np.zeros((24, 20, 1, 1), np.float32)
-    free = replace(given, settings=replace(given.settings, latent=0), task=replace(given.task, clips=vectors))
+    vectors = replace(given.task, clips=np.zeros((24, 20, 1, 1), np.float32), representation=Vectors())
+    free = replace(given, settings=changed(given.settings, {"gan.codebook": 0}), task=vectors)
     shape = gan_targets.shape_of(free)
     assert (shape.latent, shape.sharpness) == (16, 6.0)
 
@@ -106,7 +117,7 @@ def test_targets_are_duets_that_the_experts_doubt_less(given: Assignment) -> Non
 
 
 def test_the_first_generator_is_near_its_targets_already(given: Assignment) -> None:
-    free = replace(given, settings=replace(given.settings, latent=0))
+    free = replace(given, settings=changed(given.settings, {"gan.codebook": 0}))
     state = gan.begin(free)
     weights = {name: torch.from_numpy(array) for name, array in gan.part(state, gan.KEPT).items()}
     shape, wanted = gan_targets.shape_of(free), state[gan.WANTED]
@@ -118,7 +129,7 @@ def test_the_first_generator_is_near_its_targets_already(given: Assignment) -> N
 
 
 def test_a_generator_of_many_classes_has_fewer_bases(given: Assignment) -> None:
-    free = replace(given, settings=replace(given.settings, latent=0))
+    free = replace(given, settings=changed(given.settings, {"gan.codebook": 0}))
     assert gan_targets.shape_of(free).latent == 32
     many = gan_targets.shape_of(replace(free, task=replace(free.task, classes=30)))
     assert many.latent == 8
@@ -128,14 +139,14 @@ def test_a_generator_of_many_classes_has_fewer_bases(given: Assignment) -> None:
 
 def test_a_checkpoint_of_a_generator_of_another_size_is_refused(given: Assignment) -> None:
     state = gan.begin(given)
-    other = replace(given, settings=replace(given.settings, latent=4))
+    other = replace(given, settings=changed(given.settings, {"gan.codebook": 4}))
     with pytest.raises(RunError, match="has 30 bases, this one 12"):
         gan.improve(other, state, 0)
 
 
 def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignment) -> None:
     state, _ = learn(given, gan.begin(given), range(3))
-    kept = files(given, state, SPEC)
+    kept = files(given, state)
     session = onnxruntime.InferenceSession(kept[GENERATOR])
     labels = np.eye(3, dtype=np.float32)[given.classes]
     z = latent_numbers(given.settings.seed, 0, given.classes, 10)
@@ -144,13 +155,13 @@ def test_the_rounded_generator_makes_the_items_on_host_and_board(given: Assignme
     points = Points(kept, 1)
     assert points.description.clips == (8, 8, 8)
     assert np.allclose(points.items(given.classes, given.settings.seed, 0), made, atol=1e-6)
-    soft = given.ensemble.soft_labels(made[:, None], given.settings.temperature)
+    soft = given.ensemble.soft_labels(made[:, None], given.settings.experts.temperature)
     assert np.allclose(points.labels(made[:, None]), soft, atol=0.01)  # the experts' weights are rounded too
     assert kept[DESCRIPTION].endswith(b"\n")
 
 
 def test_the_probe_has_an_item_of_each_class(given: Assignment) -> None:
-    small = probe(given, gan.begin(given), SPEC)
+    small = probe(given, gan.begin(given))
     assert small.classes.tolist() == [0, 1, 2]
     assert len(small.recipes) >= 128
 
@@ -177,9 +188,9 @@ def test_a_divergence_keeps_the_generator_before_it(given: Assignment, name: str
 
 def test_weights_that_make_its_second_loss_large_are_no_divergence(given: Assignment, tmp_path: Path) -> None:
     """The decoder's loss comes first; what the game weighs is another sum."""
-    heavy = replace(given, settings=replace(given.settings, feature_weight=1000.0, iterations=8))
+    heavy = replace(given, settings=changed(given.settings, {"gan.feature_weight": 1000.0, "gan.iterations": 8}))
     run = open_run(tmp_path / "run", heavy.settings, resume=False)
-    state = run_method(run, METHODS["gan"], heavy, ignore_progress)
+    state = run_method(run, heavy, ignore_progress)
     losses = [event["loss"] for event in run.events("iteration")]
     assert len(losses) == 8
     assert max(losses) > LARGEST_RISE * max(1, losses[0])
@@ -191,10 +202,10 @@ def test_weights_that_make_its_second_loss_large_are_no_divergence(given: Assign
 def test_each_loss_can_be_off(given: Assignment, name: str) -> None:
     """The loss is the sum of what is on, and the generator changes in another way where the loss is not zero."""
     state = gan.begin(given)
-    off = replace(given, settings=replace(given.settings, **{f"{name}_weight": 0.0}))
+    off = replace(given, settings=changed(given.settings, {f"gan.{name}_weight": 0.0}))
     (one, both), (other, values) = gan.improve(given, state, 15), gan.improve(off, state, 15)
     for settings, found in ((given.settings, both), (off.settings, values)):
-        game = sum(getattr(settings, f"{each}_weight") * found[each] for each in LOSSES)
+        game = sum(getattr(settings.gan, f"{each}_weight") * found[each] for each in LOSSES)
         expected = gan.FIDELITY * found["apart"] + game
         assert found["loss"] == pytest.approx(expected, rel=1e-4)
     same = np.array_equal(one["generator.bases"], other["generator.bases"])
@@ -208,10 +219,10 @@ def test_a_class_is_drawn_as_often_as_its_clips_are(given: Assignment) -> None:
     uneven = replace(
         given,
         task=replace(given.task, labels=labels),
-        settings=replace(given.settings, ipc=4, ratio="original"),
+        settings=changed(given.settings, {"ipc": 4, "gan.ratio": "original"}),
     )
     assert np.bincount(uneven.classes).tolist() == [6, 4, 2]
-    shipped = ship(uneven, gan.begin(given), SPEC)
+    shipped = assemble(uneven, gan.begin(given))
     assert np.bincount(shipped.classes).tolist() == [6, 4, 2]
 
 
@@ -221,19 +232,7 @@ def test_more_items_than_clips_can_be_made(given: Assignment) -> None:
     assert len(gan.items(replace(given, settings=many), gan.begin(given))) == 150
 
 
-def test_polishing_changes_the_items(given: Assignment) -> None:
-    state = gan.begin(given)
-    polished = gan.items(replace(given, settings=replace(given.settings, polish=3)), state)
-    assert 0.01 < np.abs(polished - gan.items(given, state)).mean() < 0.5
-
-
 def test_a_class_with_too_few_clips_is_named(given: Assignment) -> None:
     few = replace(given.task, labels=np.array([0] * 9 + [1] * 8 + [2] * 7))
     with pytest.raises(SettingsError, match="'sadness' has 7 training items, fewer than the 8 that --method gan"):
         require_enough_items(given.settings, given.settings, few, given.names)
-
-
-@pytest.mark.parametrize(("name", "value"), [("ratio", "uneven"), ("ship", "both")])
-def test_words_that_are_not_known_are_refused(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"--{name} is"):
-        settings_for("gan", corpus="demo", ipc=2, **{name: value})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeser.config.values import changed
 from edgeser.distill import invert
 from edgeser.distill.method import Assignment
 from edgeser.errors import DivergedError
@@ -16,7 +17,9 @@ from edgeser.network import forward, infer, running_norm
 
 @pytest.fixture
 def given(assignment: Assignment) -> Assignment:
-    return replace(assignment, settings=replace(assignment.settings, ipc=3, item_rate=0.05, start_from="mix"))
+    return replace(
+        assignment, settings=changed(assignment.settings, {"ipc": 3, "invert.item_rate": 0.05, "start": "mix"})
+    )
 
 
 def loss_of(given: Assignment, items: np.ndarray, iteration: int) -> float:
@@ -41,7 +44,7 @@ def loss_of(given: Assignment, items: np.ndarray, iteration: int) -> float:
         there, wide = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
         mismatches.append(float(((mean - there) ** 2 / wide).mean() + ((variance / wide).log() ** 2).mean()))
     rough = np.square(np.diff(items, axis=2)).mean()
-    weight = given.settings.statistics_weight
+    weight = given.settings.invert.statistics_weight
     return float(doubt) + weight * float(np.mean(mismatches)) + invert.SMOOTHNESS * float(rough)
 
 
@@ -59,7 +62,7 @@ def test_the_gradient_is_that_of_finite_differences(given: Assignment, iteration
 
 def test_the_experts_come_to_see_the_classes(given: Assignment) -> None:
     """From noise, whose class the expert does not know."""
-    noisy = replace(given, settings=replace(given.settings, start_from="noise"))
+    noisy = replace(given, settings=changed(given.settings, {"start": "noise"}))
     state = invert.begin(noisy)
 
     def confidence(items: np.ndarray) -> float:
@@ -90,4 +93,4 @@ def test_a_loss_that_is_not_finite_names_the_setting(given: Assignment) -> None:
     broken = {**state, "items": np.full_like(state["items"], np.inf)}
     with pytest.raises(DivergedError, match="iteration 4 is") as caught:
         invert.improve(given, broken, 3)
-    assert "--item-rate" in caught.value.hint
+    assert "invert.item_rate" in caught.value.hint

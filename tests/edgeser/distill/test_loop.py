@@ -7,14 +7,16 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import changed
 from edgeser.distill import loop
 from edgeser.distill.dev_check import dev_check
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import (
     Position,
     iterations_done,
@@ -25,12 +27,10 @@ from edgeser.distill.loop import (
 )
 from edgeser.distill.method import Assignment, Method, State
 from edgeser.distill.pipeline import Material, assign, prepare
-from edgeser.distill.shipping import ship
-from edgeser.distill.table import METHODS, settings_for
+from edgeser.distill.table import METHODS
 from edgeser.errors import DivergedError, RunError, StorageError
 from edgeser.run import Run, open_run
 from edgeser.scoring import Clips, score
-from edgeser.settings import Settings
 from edgeser.training import train_on_set
 from edgeser.workers import Workers
 from edgeser_device.progress import ignore_progress
@@ -65,7 +65,7 @@ def same(one: State, other: State) -> bool:
 @pytest.fixture
 def uninterrupted(tmp_path: Path, assignment: Assignment) -> State:
     whole = open_run(tmp_path / "whole", assignment.settings, resume=False)
-    return run_method(whole, MTT, assignment, ignore_progress)
+    return run_method(whole, assignment, ignore_progress)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -74,10 +74,10 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     run: Run, assignment: Assignment, uninterrupted: State, number: int, error: BaseException
 ) -> None:
     with pytest.raises(type(error)):
-        run_method(run, ending_at(number, error), assignment, ignore_progress)
+        run_method(run, replace(assignment, method=ending_at(number, error)), ignore_progress)
     assert iterations_done(run) == number
     again = Run(run.folder)
-    assert same(run_method(again, MTT, assignment, ignore_progress), uninterrupted)
+    assert same(run_method(again, assignment, ignore_progress), uninterrupted)
     assert iterations_done(run) == 4
 
 
@@ -86,8 +86,8 @@ def test_a_run_that_is_interrupted_in_every_iteration_ends_with_the_same_bits(
 ) -> None:
     for number in range(1, 4):
         with pytest.raises(PowerCut):
-            run_method(run, ending_at(number, PowerCut()), assignment, ignore_progress)
-    assert same(run_method(run, MTT, assignment, ignore_progress), uninterrupted)
+            run_method(run, replace(assignment, method=ending_at(number, PowerCut())), ignore_progress)
+    assert same(run_method(run, assignment, ignore_progress), uninterrupted)
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
@@ -96,23 +96,23 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     """With a checkpoint after every iteration, and without the one that is written when the loop ends in order."""
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(PowerCut):
-        run_method(run, ending_at(2, PowerCut()), assignment, ignore_progress)
+        run_method(run, replace(assignment, method=ending_at(2, PowerCut())), ignore_progress)
     assert [event["number"] for event in run.events("iteration")] == [1, 2]
     told: list[int] = []
-    final = run_method(run, MTT, assignment, lambda done, words: told.append(done))
+    final = run_method(run, assignment, lambda done, words: told.append(done))
     assert told == [3, 4]
     assert same(final, uninterrupted)
 
 
 def test_a_method_without_iterations_is_done_at_once_and_kept(run: Run, assignment: Assignment) -> None:
     checked = replace(assignment, settings=replace(assignment.settings, check_every=1))
-    state = run_method(run, METHODS["random"], checked, ignore_progress, lambda state: 1 / 0)
+    state = run_method(run, replace(checked, method=METHODS["random"]), ignore_progress, lambda state: 1 / 0)
     assert iterations_done(run) == 0
     assert same(load_checkpoint(run.checkpoint).state, state)
 
 
 def test_every_iteration_is_logged(run: Run, assignment: Assignment) -> None:
-    run_method(run, MTT, assignment, ignore_progress)
+    run_method(run, assignment, ignore_progress)
     events = run.events("iteration")
     assert [event["number"] for event in events] == [1, 2, 3, 4]
     assert all(
@@ -127,7 +127,7 @@ def test_a_damaged_checkpoint_is_named_with_a_way_out(run: Run, assignment: Assi
     damaged = {"cut": content[:-50], "garbage": b"\xff" * 80, "empty": b"", "no count": save({"items": np.zeros(2)})}
     run.checkpoint.write_bytes(damaged[damage])
     with pytest.raises(RunError, match=r"state\.safetensors is damaged") as caught:
-        run_method(run, MTT, assignment, ignore_progress)
+        run_method(run, assignment, ignore_progress)
     assert "remove it" in caught.value.hint
     assert run.checkpoint.read_bytes() == damaged[damage]
 
@@ -146,7 +146,6 @@ def test_a_checkpoint_holds_a_position_as_it_is(tmp_path: Path) -> None:
 # The early stop ------------------------------------------------------------------------------------------------------
 
 COUNTING = Method(
-    "counts its iterations",
     begin=lambda assignment: {"items": np.zeros((1, 2, 2), np.float32), "memory": np.array([0])},
     improve=lambda assignment, state, iteration: (
         {"items": state["items"] + 1, "memory": state["memory"] + 10},
@@ -156,7 +155,9 @@ COUNTING = Method(
 
 
 def counting(assignment: Assignment, iterations: int, check_every: int, patience: int) -> Assignment:
-    settings = replace(assignment.settings, iterations=iterations, check_every=check_every, patience=patience)
+    settings = changed(
+        assignment.settings, {"mtt.iterations": iterations, "check_every": check_every, "patience": patience}
+    )
     return replace(assignment, settings=settings)
 
 
@@ -184,7 +185,7 @@ def test_the_best_checked_state_is_shipped(
     run: Run, assignment: Assignment, uars, iterations: int, every: int, patience: int, asked: list[int], shipped: int
 ) -> None:
     given, seen = counting(assignment, iterations, every, patience), []
-    state = run_method(run, COUNTING, given, ignore_progress, scripted(uars, seen))
+    state = run_method(run, replace(given, method=COUNTING), ignore_progress, scripted(uars, seen))
     assert seen == asked
     assert int(state["items"][0, 0, 0]) == shipped
     assert state["memory"].tolist() == [10 * shipped]  # not the items alone
@@ -194,7 +195,7 @@ def test_the_best_checked_state_is_shipped(
     assert [event["best"] for event in events] == np.maximum.accumulate([e["dev_uar"] for e in events]).tolist()
     assert number_of_checks(COUNTING, given.settings) >= len(asked)
     seen.clear()
-    assert same(run_method(run, COUNTING, given, ignore_progress, scripted(uars, seen)), state)
+    assert same(run_method(run, replace(given, method=COUNTING), ignore_progress, scripted(uars, seen)), state)
     assert seen == []  # a loop that has ended does not begin again
 
 
@@ -202,8 +203,8 @@ def test_a_run_that_is_not_stopped_makes_the_counted_checks(run: Run, assignment
     for iterations, every in ((1, 1), (4, 2), (5, 2), (5, 9)):
         seen: list[int] = []
         given = counting(assignment, iterations, every, patience=100)
-        run_method(open_run(run.folder / f"{iterations}-{every}", given.settings, False), COUNTING, given,
-                   ignore_progress, scripted({}, seen))  # fmt: skip
+        own = open_run(run.folder / f"{iterations}-{every}", given.settings, False)
+        run_method(own, replace(given, method=COUNTING), ignore_progress, scripted({}, seen))
         assert len(seen) == number_of_checks(COUNTING, given.settings)
     assert number_of_checks(METHODS["random"], given.settings) == 0
     assert number_of_checks(COUNTING, replace(given.settings, check_every=0)) == 0
@@ -211,7 +212,7 @@ def test_a_run_that_is_not_stopped_makes_the_counted_checks(run: Run, assignment
 
 def test_without_a_distance_between_checks_nothing_is_checked(run: Run, assignment: Assignment) -> None:
     given = counting(assignment, 4, 0, 1)
-    state = run_method(run, COUNTING, given, ignore_progress, lambda state: 1 / 0)
+    state = run_method(run, replace(given, method=COUNTING), ignore_progress, lambda state: 1 / 0)
     assert int(state["items"][0, 0, 0]) == 4
 
 
@@ -219,7 +220,7 @@ def test_loss_and_dev_uar_are_told(run: Run, assignment: Assignment) -> None:
     told: list[tuple[int, str]] = []
     given = counting(assignment, 3, 2, 5)
     check = scripted({0: 0.25, 2: 0.613, 3: 0.6}, [])
-    run_method(run, COUNTING, given, lambda done, words: told.append((done, words)), check)
+    run_method(run, replace(given, method=COUNTING), lambda done, words: told.append((done, words)), check)
     assert told == [
         (0, "dev UAR 0.25"),
         (1, "loss 0.52, dev UAR 0.25"),
@@ -239,7 +240,7 @@ def test_a_cut_before_after_or_in_a_check_changes_nothing(
     given = counting(assignment, 20, 2, 2)
     uars = {0: 0.3, 2: 0.5, 4: 0.4, 6: 0.45, 8: 0.9}
     whole, broken = (open_run(tmp_path / name, given.settings, False) for name in ("whole", "broken"))
-    state = run_method(whole, COUNTING, given, ignore_progress, scripted(uars, []))
+    state = run_method(whole, replace(given, method=COUNTING), ignore_progress, scripted(uars, []))
     kind, number = place.split()
 
     def cut(state: State) -> float:
@@ -249,8 +250,10 @@ def test_a_cut_before_after_or_in_a_check_changes_nothing(
 
     method = ending_at(int(number), PowerCut(), COUNTING) if kind == "improve" else COUNTING
     with pytest.raises(PowerCut):
-        run_method(broken, method, given, ignore_progress, cut if kind == "check" else scripted(uars, []))
-    assert same(run_method(broken, COUNTING, given, ignore_progress, scripted(uars, [])), state)
+        run_method(
+            broken, replace(given, method=method), ignore_progress, cut if kind == "check" else scripted(uars, [])
+        )
+    assert same(run_method(broken, replace(given, method=COUNTING), ignore_progress, scripted(uars, [])), state)
     assert broken.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
     for event in ("check", "iteration"):
         told = [[{**each, "time": 0} for each in run.events(event)] for run in (broken, whole)]
@@ -268,7 +271,7 @@ def diverging(number: int, loss: float, item: float) -> Method:
         bad = {**following, "items": following["items"] * np.float32(item)}
         return (bad, {"loss": loss}) if iteration == number else (following, values)
 
-    return replace(COUNTING, improve=improve, rates=("step_size", "item_rate"))
+    return replace(COUNTING, improve=improve, rates=("mtt.step_size", "mtt.item_rate"))
 
 
 @pytest.mark.parametrize(
@@ -285,9 +288,9 @@ def test_what_diverges_is_stopped_and_the_last_good_state_kept(
 ) -> None:
     given = counting(assignment, 9, 0, 1)
     with pytest.raises(DivergedError, match=f"the loss of iteration 4 .*{what}") as caught:
-        run_method(run, diverging(3, loss, item), given, ignore_progress)
-    step_size, item_rate = given.settings.step_size, given.settings.item_rate
-    assert caught.value.hint == f"use --step-size below {step_size:g} or --item-rate below {item_rate:g}"
+        run_method(run, replace(given, method=diverging(3, loss, item)), ignore_progress)
+    own = given.settings.mtt
+    assert caught.value.hint == f"set mtt.step_size below {own.step_size:g} or mtt.item_rate below {own.item_rate:g}"
     kept = load_checkpoint(run.checkpoint)
     assert kept.done == 3
     assert (kept.state["items"] == 3).all()
@@ -299,13 +302,13 @@ def test_a_loss_that_began_high_may_stay_there(run: Run, assignment: Assignment)
         return COUNTING.improve(assignment, state, iteration)[0], {"loss": 1e6 * (1 + iteration)}
 
     given = counting(assignment, 3, 0, 1)
-    state = run_method(run, replace(COUNTING, improve=improve), given, ignore_progress)
+    state = run_method(run, replace(given, method=replace(COUNTING, improve=improve)), ignore_progress)
     assert (state["items"] == 3).all()
 
 
 def test_a_method_of_its_own_words_is_quoted(run: Run, assignment: Assignment) -> None:
     with pytest.raises(DivergedError, match="nan") as caught:
-        run_method(run, ending_at(2, DivergedError("nan", "smaller")), assignment, ignore_progress)
+        run_method(run, replace(assignment, method=ending_at(2, DivergedError("nan", "smaller"))), ignore_progress)
     assert caught.value.hint == "smaller"
     state = MTT.begin(assignment)
     for iteration in range(2):
@@ -315,8 +318,8 @@ def test_a_method_of_its_own_words_is_quoted(run: Run, assignment: Assignment) -
 
 def test_every_method_names_settings_that_there_are() -> None:
     for method in METHODS.values():
-        assert method.rates
-        assert all(hasattr(Settings, name) for name in method.rates)
+        assert bool(method.rates) == (method.improve is not None)
+        assert set(method.rates) <= set(SETTINGS)
 
 
 # A full disk ---------------------------------------------------------------------------------------------------------
@@ -353,12 +356,12 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_the_run_goes_on(
             filler.write_bytes(bytes(free.f_bavail * free.f_bsize - 100_000))
 
     with pytest.raises(StorageError, match=r"cannot write .*state\.safetensors: No space left") as caught:
-        run_method(run, MTT, assignment, advance)
+        run_method(run, assignment, advance)
     assert "free space" in caught.value.hint
     assert iterations_done(run) == 1
     assert [path.name for path in run.checkpoint.parent.iterdir()] == ["state.safetensors"]
     filler.unlink()
-    assert same(run_method(run, MTT, assignment, ignore_progress), uninterrupted)
+    assert same(run_method(run, assignment, ignore_progress), uninterrupted)
 
 
 def test_a_disk_without_room_for_a_line_of_the_log_is_named(small_disk: Path, assignment: Assignment) -> None:
@@ -379,18 +382,15 @@ def test_a_disk_without_room_for_a_line_of_the_log_is_named(small_disk: Path, as
 
 # Every method --------------------------------------------------------------------------------------------------------
 
-SMALL: dict[str, Any] = {
-    "corpus": "demo", "ipc": 2, "width": 0.25, "views": 4, "experts": 1, "label_width": 0.25, "expert_steps": 12,
-    "steps": 12, "batch": 16, "trajectories": 1, "expert_span": 1, "start_window": 1, "student_steps": 2,
-    "iterations": 3, "check_every": 2, "patience": 5,
-}  # fmt: skip
 ITERATIVE = sorted(name for name, method in METHODS.items() if method.improve)
 
 
 @pytest.fixture(scope="module", params=ITERATIVE)
-def learning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Material, Assignment]:
+def learning(
+    request: pytest.FixtureRequest, tiny: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Material, Assignment]:
     """The demo corpus and the experts that a method asks for."""
-    settings = settings_for(request.param, **SMALL)
+    settings = changed(tiny, {"method": request.param, "samples_per_item": 0, "check_every": 2, "patience": 5})
     material = prepare(settings, Workers(1))
     return material, assign(open_run(tmp_path_factory.mktemp("run"), settings, False), material, Workers(1))
 
@@ -401,18 +401,20 @@ def test_every_method_that_is_interrupted_ends_with_the_same_bits(
     material, assignment = learning
     method, check = METHODS[assignment.settings.method], dev_check(assignment, material.features)
     whole, broken = (open_run(tmp_path / name, assignment.settings, False) for name in ("whole", "broken"))
-    state = run_method(whole, method, assignment, ignore_progress, check)
+    state = run_method(whole, replace(assignment, method=method), ignore_progress, check)
 
     def cut(state: State) -> float:
         raise PowerCut
 
     for number in (1, 2):
         with pytest.raises(PowerCut):
-            run_method(broken, ending_at(number, PowerCut(), method), assignment, ignore_progress, check)
+            run_method(
+                broken, replace(assignment, method=ending_at(number, PowerCut(), method)), ignore_progress, check
+            )
         with pytest.raises(PowerCut):
-            run_method(Run(broken.folder), method, assignment, ignore_progress, cut)
+            run_method(Run(broken.folder), replace(assignment, method=method), ignore_progress, cut)
     assert (iterations_done(broken), load_checkpoint(broken.checkpoint).checked) == (3, 2)
-    assert same(run_method(Run(broken.folder), method, assignment, ignore_progress, check), state)
+    assert same(run_method(Run(broken.folder), replace(assignment, method=method), ignore_progress, check), state)
     assert broken.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
 
 
@@ -423,7 +425,7 @@ def test_a_check_trains_on_what_is_shipped_and_reads_dev_speakers_only(
     features = material.features
     state = METHODS[assignment.settings.method].begin(assignment)
     uar = dev_check(assignment, features)(state)
-    shipped = ship(assignment, state, features.frontend)
+    shipped = assemble(assignment, state)
     short = replace(shipped, schedule=replace(shipped.schedule, steps=4))  # a third of twelve
     weights = train_on_set(material.graph, assignment.init, short, seed=0)
     assert uar == score(material.graph, weights, Clips.of(features.dev, 4)).uar

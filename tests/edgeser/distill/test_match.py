@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeser.config.values import changed
 from edgeser.distill import match
 from edgeser.distill.method import Assignment
 from edgeser.errors import DivergedError
@@ -16,7 +17,7 @@ from edgeser.students import initial_weights
 
 @pytest.fixture
 def given(assignment: Assignment) -> Assignment:
-    settings = replace(assignment.settings, ipc=2, item_rate=0.05, start_from="mix")
+    settings = changed(assignment.settings, {"ipc": 2, "match.item_rate": 0.05, "start": "mix"})
     starts = (initial_weights(assignment.ensemble.graph, 9),)
     return replace(assignment, settings=settings, ensemble=replace(assignment.ensemble, starts=starts))
 
@@ -76,4 +77,4 @@ def test_a_loss_that_is_not_finite_names_the_setting(given: Assignment) -> None:
     broken = {**state, "items": np.full_like(state["items"], np.nan)}
     with pytest.raises(DivergedError, match="iteration 4 is") as caught:
         match.improve(given, broken, 3)
-    assert "--item-rate" in caught.value.hint
+    assert "match.item_rate" in caught.value.hint

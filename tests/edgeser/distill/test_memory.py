@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgeser.config.values import changed
 from edgeser.distill import mtt
-from edgeser.distill.memory import MEMORY, find_memory
+from edgeser.distill.memory import MEMORY
 from edgeser.distill.method import Assignment
 from edgeser.distill.unrolling import Course, Lesson, Student
-from edgeser.errors import SettingsError
 from edgeser.network import Tensors, to_tensors
 from edgeser.students import build, initial_weights
 from edgeser.training import roll_each
@@ -99,10 +99,13 @@ def test_what_no_step_reads_has_a_gradient_of_zero(memory: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.02])
 def test_a_run_of_the_method_ends_alike_with_both(assignment: Assignment, rate: float) -> None:
-    settings = replace(assignment.settings, label_rate=rate, item_average=0.5, gate=100.0, student_batch=4)
+    settings = changed(
+        assignment.settings,
+        {"mtt.label_rate": rate, "mtt.ema_decay": 0.5, "mtt.loss_threshold": 100.0, "mtt.student_batch": 4},
+    )
     states = []
     for memory in MEMORY:
-        given = replace(assignment, settings=replace(settings, memory=memory))
+        given = replace(assignment, settings=changed(settings, {"mtt.memory": memory}))
         state = mtt.begin(given)
         for iteration in range(2):
             state, _ = mtt.improve(given, state, iteration)
@@ -110,7 +113,7 @@ def test_a_run_of_the_method_ends_alike_with_both(assignment: Assignment, rate: 
     one, other = states
     assert set(one) == set(other)
     moved = np.abs(one["items"] - mtt.begin(assignment)["items"]).mean()
-    assert moved > 0.2 * settings.item_rate
+    assert moved > 0.2 * settings.mtt.item_rate
     # Adam turns rounding into steps where nothing pulls.
     assert np.abs(one["items"] - other["items"]).mean() < 0.01 * moved
 
@@ -147,9 +150,3 @@ def test_the_memory_of_lean_does_not_grow_with_the_steps() -> None:
     grown, far = many - four, fast - one
     assert far > 200  # 24 graphs of some ten megabytes each
     assert grown < 0.15 * far
-
-
-def test_a_name_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no --memory 'fats'") as caught:
-        find_memory("fats")
-    assert "fast" in caught.value.hint

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeser.config.values import changed
 from edgeser.distill import mtt
 from edgeser.distill.method import Assignment
 from edgeser.distill.starts import STARTS
@@ -23,8 +24,15 @@ KEPT = 0.1
 @pytest.fixture
 def assignment(assignment: Assignment) -> Assignment:
     """The shared one with a fixed window, real clips to begin with, and a gate that is open."""
-    settings = replace(
-        assignment.settings, start_from="real", first_window=2, window_growth=0.0, step_size=0.05, gate=100.0
+    settings = changed(
+        assignment.settings,
+        {
+            "start": "real",
+            "mtt.first_max_start_epoch": 2,
+            "mtt.start_epoch_growth": 0.0,
+            "mtt.step_size": 0.05,
+            "mtt.loss_threshold": 100.0,
+        },
     )
     return replace(assignment, settings=settings)
 
@@ -34,12 +42,12 @@ def matching_loss(assignment: Assignment, iteration: int) -> Callable[[np.ndarra
     settings, graph = assignment.settings, assignment.task.graph
     random = np.random.default_rng([settings.seed, iteration, 0x377])
     trajectory = assignment.trajectories[random.integers(len(assignment.trajectories))]
-    epoch = int(random.integers(min(settings.start_window, trajectory.epochs - settings.expert_span) + 1))
+    epoch = int(random.integers(min(settings.mtt.max_start_epoch, trajectory.epochs - settings.mtt.expert_span) + 1))
     shifts = [
-        random.integers(-mtt.SHIFT, mtt.SHIFT + 1, len(assignment.classes)) for _ in range(settings.student_steps)
+        random.integers(-mtt.SHIFT, mtt.SHIFT + 1, len(assignment.classes)) for _ in range(settings.mtt.student_steps)
     ]
     wide = {name: torch.from_numpy(stack.astype(np.float64)) for name, stack in trajectory.snapshots.items()}
-    target = {name: stack[epoch + settings.expert_span] for name, stack in wide.items()}
+    target = {name: stack[epoch + settings.mtt.expert_span] for name, stack in wide.items()}
     classes = torch.from_numpy(assignment.classes)
 
     def loss(items: np.ndarray, raw_step: float) -> float:
@@ -83,10 +91,10 @@ def test_the_gradient_is_that_of_finite_differences(assignment: Assignment, iter
 
 @pytest.mark.parametrize("start", list(STARTS))
 def test_it_begins_as_asked_and_with_the_asked_step_size(assignment: Assignment, start: str) -> None:
-    given = replace(assignment, settings=replace(assignment.settings, step_size=0.03, start_from=start))
+    given = replace(assignment, settings=changed(assignment.settings, {"mtt.step_size": 0.03, "start": start}))
     state = mtt.begin(given)
     assert np.log1p(np.exp(state["raw_step"][0])) == pytest.approx(0.03, rel=1e-5)
-    assert np.array_equal(state["items"], STARTS[start](given))
+    assert np.array_equal(state["items"], STARTS[start].make(given))
     assert state["items"].dtype == np.float32
     moments = [name for name in state if name.startswith(("first.", "second."))]
     assert len(moments) == 4
@@ -118,7 +126,7 @@ def test_the_order_of_a_trajectorys_arrays_changes_no_bit(assignment: Assignment
 def test_the_update_is_adams(assignment: Assignment) -> None:
     """Against torch.optim.Adam with the same betas, fed with the gradients of three iterations."""
     state = mtt.begin(assignment)
-    rate = assignment.settings.item_rate
+    rate = assignment.settings.mtt.item_rate
     items = torch.from_numpy(state["items"].copy()).requires_grad_(True)
     adam = torch.optim.Adam([items], lr=rate, betas=(0.9, 0.99), eps=1e-8)
     for iteration in range(3):
@@ -132,7 +140,7 @@ def test_the_update_is_adams(assignment: Assignment) -> None:
 
 def test_the_student_learns_to_follow_a_fixed_match(assignment: Assignment) -> None:
     """One trajectory, one start: only the shifts vary from one iteration to the next."""
-    settings = replace(assignment.settings, start_window=0, step_size=0.02, item_rate=0.05)
+    settings = changed(assignment.settings, {"mtt.max_start_epoch": 0, "mtt.step_size": 0.02, "mtt.item_rate": 0.05})
     fixed = replace(assignment, settings=settings, trajectories=assignment.trajectories[:1])
     state, losses, steps = mtt.begin(fixed), [], []
     for iteration in range(30):
@@ -154,7 +162,10 @@ def test_starts_stay_inside_the_window_and_the_trajectory(assignment: Assignment
     """Three epochs, a span of one: a start may be 0, 1 or 2, and with a window of 1 only 0 or 1."""
 
     def starts(window: int) -> set[float]:
-        settings = replace(assignment.settings, start_window=window, first_window=window, student_steps=1)
+        settings = changed(
+            assignment.settings,
+            {"mtt.max_start_epoch": window, "mtt.first_max_start_epoch": window, "mtt.student_steps": 1},
+        )
         given = replace(assignment, settings=settings)
         state = mtt.begin(given)
         return {mtt.improve(given, state, iteration)[1]["start_epoch"] for iteration in range(25)}
@@ -174,4 +185,4 @@ def test_what_is_not_finite_is_an_error(assignment: Assignment, where: str) -> N
         assignment = replace(assignment, trajectories=(Trajectory(spoilt, {}),))
     with pytest.raises(DivergedError, match="matching loss of iteration 1") as caught:
         mtt.improve(assignment, state, 0)
-    assert "--step-size" in caught.value.hint
+    assert "mtt.step_size" in caught.value.hint

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeser.config.settings import SETTINGS
+from edgeser.config.values import changed
 from edgeser.distill import mtt
 from edgeser.distill.expert_jobs import needed_experts, trajectory_jobs
 from edgeser.distill.loop import run_method
@@ -23,14 +25,28 @@ from edgeser.students import initial_weights
 from edgeser_device.progress import ignore_progress
 from edgeser_export.reference import softmax
 
-ALL = {"label_rate": 0.05, "item_average": 0.5, "gate": 0.5, "first_window": 0, "student_batch": 4, "memory": "lean"}
+ALL = {
+    "label_rate": 0.05,
+    "ema_decay": 0.5,
+    "loss_threshold": 0.5,
+    "first_max_start_epoch": 0,
+    "student_batch": 4,
+    "memory": "lean",
+}
 """Every option at once; some matches of the small task are worse than the gate, some better."""
 
 
 def having(assignment: Assignment, **changes: Any) -> Assignment:
     """The shared assignment with a fixed window, an open gate and a given step, and with ``changes``."""
-    fixed = {"first_window": 2, "window_growth": 0.0, "step_size": 0.02, "gate": 100.0, "start_from": "real"}
-    return replace(assignment, settings=replace(assignment.settings, **{**fixed, **changes}))
+    fixed = {
+        "mtt.first_max_start_epoch": 2,
+        "mtt.start_epoch_growth": 0.0,
+        "mtt.step_size": 0.02,
+        "mtt.loss_threshold": 100.0,
+        "start": "real",
+    }
+    own = {key if key in SETTINGS else f"mtt.{key}": value for key, value in changes.items()}
+    return replace(assignment, settings=changed(assignment.settings, {**fixed, **own}))
 
 
 def after(assignment: Assignment, iterations: int) -> tuple[list[State], list[Mapping[str, float]]]:
@@ -49,7 +65,7 @@ def after(assignment: Assignment, iterations: int) -> tuple[list[State], list[Ma
 def test_labels_begin_as_the_experts_say_where_they_know_the_class(assignment: Assignment) -> None:
     given = having(assignment, label_rate=0.1)
     state = mtt.begin(given)
-    found = assignment.ensemble.soft_labels(state["items"][:, None], given.settings.temperature)
+    found = assignment.ensemble.soft_labels(state["items"][:, None], given.settings.experts.temperature)
     knows = found.argmax(1) == given.classes
     assert knows.sum() > 0
     labels = softmax(state["label_logits"])
@@ -103,7 +119,7 @@ def test_logits_of_hard_labels_match_as_hard_labels_do(assignment: Assignment) -
 
 
 def test_a_match_worse_than_the_gate_changes_nothing_and_is_counted(assignment: Assignment) -> None:
-    states, logged = after(having(assignment, gate=1e-3), 3)
+    states, logged = after(having(assignment, loss_threshold=1e-3), 3)
     assert [values["skipped"] for values in logged] == [1, 2, 3]
     for name in states[0]:
         if name not in ("skipped", "run"):
@@ -121,18 +137,18 @@ def test_updates_after_a_skipped_one_are_those_that_come_first(assignment: Assig
     assert values["loss"] == loss
     moved = following["items"] - begun["items"]
     pulled = np.abs(gradients["items"]) > 1e-5
-    expected = -given.settings.item_rate * np.sign(gradients["items"])
+    expected = -given.settings.mtt.item_rate * np.sign(gradients["items"])
     np.testing.assert_allclose(moved[pulled], expected[pulled], rtol=1e-2)
 
 
 def test_losses_that_stay_above_the_bound_are_an_error(assignment: Assignment) -> None:
-    given = having(assignment, gate=1e-3)
+    given = having(assignment, loss_threshold=1e-3)
     states, _ = after(given, 1)
     assert states[-1]["run"].tolist() == [1]
     hopeless = {**states[-1], "run": np.array([mtt.LONGEST_RUN - 1])}
     with pytest.raises(DivergedError, match=r"above 0\.001 in 50 iterations in a row") as caught:
         mtt.improve(given, hopeless, 60)
-    assert "--step-size below 0.02 or --student-steps below 3" in caught.value.hint
+    assert "mtt.step_size below 0.02 or mtt.student_steps below 3" in caught.value.hint
 
 
 def test_one_good_match_ends_a_run_of_bad_ones(assignment: Assignment) -> None:
@@ -145,7 +161,7 @@ def test_one_good_match_ends_a_run_of_bad_ones(assignment: Assignment) -> None:
 
 def test_a_gate_wide_open_still_has_a_bound(assignment: Assignment) -> None:
     """A huge step takes the student so far away that the loss is above ten."""
-    given = having(assignment, gate=1e6, step_size=5.0)
+    given = having(assignment, loss_threshold=1e6, step_size=5.0)
     state = {**mtt.begin(given), "run": np.array([mtt.LONGEST_RUN - 1])}
     with pytest.raises(DivergedError, match="above 10 in 50 iterations"):
         mtt.improve(given, state, 0)
@@ -156,7 +172,7 @@ def test_a_gate_wide_open_still_has_a_bound(assignment: Assignment) -> None:
 
 def test_what_is_shipped_is_the_average_of_the_items(assignment: Assignment) -> None:
     plain, _ = after(having(assignment), 3)
-    states, _ = after(having(assignment, item_average=0.8), 3)
+    states, _ = after(having(assignment, ema_decay=0.8), 3)
     average = plain[0]["items"]
     for state, raw in zip(states[1:], plain[1:], strict=True):
         average = 0.8 * average + 0.2 * raw["items"]
@@ -194,7 +210,7 @@ def test_step_sizes_that_are_not_finite_are_not_chosen(assignment: Assignment, m
 
 def test_starts_follow_the_window_as_it_grows(assignment: Assignment) -> None:
     """Three epochs, a span of one: from 0 alone in the first iteration to 2 alone in the last."""
-    given = having(assignment, first_window=0, start_window=2, earliest_start=2, iterations=21)
+    given = having(assignment, first_max_start_epoch=0, max_start_epoch=2, min_start_epoch=2, iterations=21)
     epochs = [mtt.draw_match(given, iteration).epoch for iteration in range(21)]
     assert set(epochs[:5]) == {0}
     assert set(epochs[16:]) == {2}
@@ -221,12 +237,12 @@ def test_a_small_batch_is_drawn_anew_in_every_step(assignment: Assignment) -> No
 
 def test_only_the_epochs_that_are_used_are_trained(assignment: Assignment) -> None:
     settings = having(
-        assignment, ipc=4, start_window=3, window_growth=2.0, expert_span=3, init_epoch=0, method="mtt"
+        assignment, ipc=4, max_start_epoch=3, start_epoch_growth=2.0, expert_span=3, init_epoch=0, method="mtt"
     ).settings
-    jobs = needed_experts(settings, assignment.task)
+    jobs = needed_experts(METHODS["mtt"], settings, assignment.task)
     assert epochs_used(settings) == 3 + 4 + 3
     assert {job.recipe.epochs for name, job in jobs.items() if name.startswith("trajectory")} == {10}
-    warm = needed_experts(replace(settings, init_epoch=12), assignment.task)
+    warm = needed_experts(METHODS["mtt"], replace(settings, init_epoch=12), assignment.task)
     assert {job.recipe.epochs for name, job in warm.items() if name.startswith("trajectory")} == {12}
 
 
@@ -234,7 +250,9 @@ def test_only_the_epochs_that_are_used_are_trained(assignment: Assignment) -> No
 def test_matched_experts_have_the_asked_momentum_and_flatness(
     assignment: Assignment, momentum: float, optimiser: str
 ) -> None:
-    settings = replace(assignment.settings, trajectory_momentum=momentum, flatness=0.05, trajectory_rate=0.03)
+    settings = changed(
+        assignment.settings, {"mtt.trajectory_momentum": momentum, "mtt.sam": 0.05, "mtt.trajectory_rate": 0.03}
+    )
     start = initial_weights(assignment.task.graph, 0)
     (job,) = trajectory_jobs(assignment.task, settings, start, epochs=2).values()
     assert (job.recipe.optimiser, job.recipe.flatness, job.recipe.peak_rate) == (optimiser, 0.05, 0.03)
@@ -262,8 +280,8 @@ def test_with_every_option_an_interrupted_run_ends_with_the_same_bits(
 
     run = open_run(tmp_path / "run", given.settings, resume=False)
     with pytest.raises(PowerCut):
-        run_method(run, replace(method, improve=improve), given, ignore_progress)
-    ended = run_method(run, method, given, ignore_progress)
+        run_method(run, replace(given, method=replace(method, improve=improve)), ignore_progress)
+    ended = run_method(run, given, ignore_progress)
     states, logged = after(given, 8)
     assert 0 < logged[-1]["skipped"] < 8
     assert set(ended) == set(states[-1])

@@ -1,4 +1,4 @@
-"""--dp: the noise is what the accountant says, one clip moves no more than is promised, and no clip is seen twice."""
+"""match.dp: the noise is what the accountant says, one clip moves no more than promised, no clip is seen twice."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import settings_of
 from edgeser.distill import noisy_match
 from edgeser.distill.guarantee import DELTA, guarantee, noise_multiplier, require_guarantee
 from edgeser.distill.method import Assignment
 from edgeser.distill.noisy_match import begin, class_statistics, improve, sensitivity
-from edgeser.distill.table import find_method, settings_for
+from edgeser.distill.table import find_method
 from edgeser.errors import SettingsError
-from edgeser.settings import Settings
 
 
 def exact_delta(epsilon: float, multiplier: float) -> float:
@@ -34,7 +35,17 @@ def test_the_noise_is_enough_and_hardly_more(epsilon: float) -> None:
 
 @pytest.fixture
 def noisy(assignment: Assignment) -> Assignment:
-    own = settings_for("match", corpus="demo", ipc=2, dp=8.0, start_from="noise", iterations=4, item_rate=0.1)
+    own = settings_of(
+        {
+            "method": "match",
+            "corpus": "demo",
+            "ipc": 2,
+            "match.dp": 8.0,
+            "start": "noise",
+            "match.iterations": 4,
+            "match.item_rate": 0.1,
+        }
+    )
     return replace(assignment, settings=own)
 
 
@@ -76,19 +87,21 @@ def test_items_follow_the_kept_statistics_and_see_no_clip(noisy: Assignment) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "invert"}, "reads the clips themselves"),
-        ({"start_from": "mix"}, "begin as mix hold clips"),
+        ({"start": "mix"}, "begin as mix hold clips"),
         ({"init_epoch": 2}, "trains the initialisation"),
     ],
 )
 def test_what_would_make_it_void_is_refused(changes: dict[str, object], message: str) -> None:
-    own = {"method": "match", "start_from": "noise", "dp": 8.0, **changes}
+    own = {"method": "match", "start": "noise", "match.dp": 8.0, **changes}
     with pytest.raises(SettingsError, match=message):
-        require_guarantee(Settings(corpus="demo", ipc=1, **own))  # type: ignore[arg-type]
+        require_guarantee(settings_of({"ipc": 1, **own}))
 
 
 def test_labels_of_experts_are_not_covered_and_it_says_so() -> None:
-    hard, soft = (guarantee(Settings(corpus="demo", ipc=1, dp=4.0, labels=labels)) for labels in ("hard", "bank"))
+    hard, soft = (
+        guarantee(settings_of({"corpus": "demo", "ipc": 1, "match.dp": 4.0, "labels": labels}))
+        for labels in ("hard", "bank")
+    )
     assert hard is not None
     assert soft is not None
     assert any("labels of the views" in line for line in hard["covered"])
@@ -101,8 +114,8 @@ def test_labels_of_experts_are_not_covered_and_it_says_so() -> None:
 def test_the_verb_prints_the_promise_and_what_it_costs(
     run_edgeser: Callable[..., CompletedProcess[str]], tmp_path: object
 ) -> None:
-    promise = ("--method", "match", "--from", "noise", "--labels", "hard", "--dp", "8")
-    small = ("--ipc", "2", "--width", "0.25", "--steps", "20", "--iterations", "4", "--views", "4")
+    promise = ("--method", "match", "--from", "noise", "--labels", "hard", "--set", "match.dp=8")
+    small = ("--ipc", "2", "--width", "0.25", "--steps", "20", "--set", "match.iterations=4", "--views", "4")
     done = run_edgeser("distill", "--corpus", "demo", *promise, *small, "--out", f"{tmp_path}/run", check=True)
     assert "dp       epsilon 8, delta 1e-05, unit: one clip" in done.stdout
     assert "does not cover a speaker" in done.stdout

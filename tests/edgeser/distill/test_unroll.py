@@ -12,45 +12,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgeser.config.settings import Settings
+from edgeser.config.values import changed
 from edgeser.distill import unroll
+from edgeser.distill.budget import resolve
+from edgeser.distill.label_bank import assemble, bank_plan, bank_recipes, build_set
 from edgeser.distill.loop import run_method
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.pipeline import distill
-from edgeser.distill.shipping import finish, ship
 from edgeser.distill.starts import begin_items
-from edgeser.distill.table import METHODS, settings_for
+from edgeser.distill.table import METHODS
 from edgeser.distill.view_tensors import views_of
 from edgeser.errors import DivergedError
 from edgeser.experts import Ensemble
-from edgeser.labels import BankPlan, bank_recipes
 from edgeser.network import batch_norm, forward
 from edgeser.run import open_run
-from edgeser.settings import Settings
 from edgeser.training import Augmentation, augmented_batches, soft_cross_entropy, train, train_on_set
 from edgeser.workers import Workers
-from edgeser_device.frontend import FrontendSpec
 from edgeser_device.progress import ignore_progress
 from edgeser_device.schedule import Schedule, batch_indices, learning_rate
 
 UNROLL = METHODS["unroll"]
-SPEC = FrontendSpec(mean=-40.0, std=15.0)
 STEPS, WINDOW = 12, 4
 
 
 @pytest.fixture(scope="module")
 def given(assignment: Assignment) -> Assignment:
     """Two items a class with four views each, a student of twelve steps, windows of four."""
-    small = replace(
+    small = changed(
         assignment.settings,
-        method="unroll",
-        steps=STEPS,
-        batch=8,
-        unroll_window=WINDOW,
-        iterations=5,
-        item_rate=0.02,
-        peak_rate=0.01,
+        {
+            "method": "unroll",
+            "steps": STEPS,
+            "batch": 8,
+            "unroll.window": WINDOW,
+            "unroll.iterations": 5,
+            "unroll.item_rate": 0.02,
+            "peak_rate": 0.01,
+        },
     )
-    return replace(assignment, settings=small)
+    return replace(assignment, settings=small, method=UNROLL)
 
 
 def same(one: State, other: State) -> bool:
@@ -71,8 +72,7 @@ def iterated(given: Assignment, count: int) -> tuple[State, list[Mapping[str, fl
 def outer_loss(given: Assignment, window: unroll.Window) -> Callable[[Mapping[str, np.ndarray]], float]:
     """The loss of a window in float64, with torch's AdamW."""
     settings, graph = given.settings, given.task.graph
-    plan = BankPlan(settings.labels, settings.views, settings.temperature, settings.seed)
-    recipes = bank_recipes(len(given.classes), given.task.clips.shape[3], plan)
+    recipes = bank_recipes((len(given.classes), *given.task.maps.shape[1:]), bank_plan(given))
     begun = {name: value.double() for name, value in window.student.values.items()}
     clips, hard = torch.from_numpy(given.task.clips), torch.from_numpy(given.task.hard_labels)
     x, targets = (part.double() for part in augmented_batches(clips, hard, len(clips), window.clips, Augmentation())(0))
@@ -162,7 +162,7 @@ def test_it_begins_with_the_set_as_it_is_without_the_method(given: Assignment) -
     """Labels to float16; the rates are those of the cycle that the settings ask for, but never nearly zero."""
     state = unroll.begin(given)
     assert np.array_equal(state["items"], begin_items(given))
-    np.testing.assert_allclose(unroll.labels(given, state), finish(given, state["items"], SPEC).soft_labels, atol=5e-3)
+    np.testing.assert_allclose(unroll.labels(given, state), build_set(given, state["items"]).soft_labels, atol=5e-3)
     learnt, cycle = unroll.schedule(given, state), Schedule(steps=unroll.KNOTS, peak_rate=given.settings.peak_rate)
     expected = [max(learning_rate(cycle, knot), 0.02 * cycle.peak_rate) for knot in range(unroll.KNOTS)]
     assert learnt.rates == pytest.approx(expected, rel=1e-3)
@@ -188,7 +188,7 @@ def test_a_student_reaches_its_window_as_on_the_host(given: Assignment) -> None:
     """Against the training of students: the same views in the same order at the same rates."""
     state = unroll.begin(given)
     window = unroll.draw_window(given, state, 0)
-    whole = ship(given, state, SPEC)
+    whole = assemble(given, state)
     shorter = []
 
     def keep(done: int, parameters: dict[str, Tensor]) -> None:
@@ -232,16 +232,16 @@ def test_an_interrupted_run_ends_with_the_same_bits(given: Assignment, tmp_path:
             raise KeyboardInterrupt
         return unroll.improve(assignment, state, iteration)
 
-    whole = run_method(open_run(tmp_path / "whole", given.settings, resume=False), UNROLL, given, ignore_progress)
+    whole = run_method(open_run(tmp_path / "whole", given.settings, resume=False), given, ignore_progress)
     run = open_run(tmp_path / "run", given.settings, resume=False)
     with pytest.raises(KeyboardInterrupt):
-        run_method(run, replace(UNROLL, improve=improve), given, ignore_progress)
-    assert same(run_method(run, UNROLL, given, ignore_progress), whole)
+        run_method(run, replace(given, method=replace(UNROLL, improve=improve)), ignore_progress)
+    assert same(run_method(run, given, ignore_progress), whole)
 
 
 def test_everything_is_learnt_and_by_no_more_than_its_rate_a_step(given: Assignment) -> None:
     begun, state = unroll.begin(given), iterated(given, 3)[0]
-    most = {"items": given.settings.item_rate, "label_logits": unroll.LABEL_RATE, "raw_rates": unroll.RATE_RATE}
+    most = {"items": given.settings.unroll.item_rate, "label_logits": unroll.LABEL_RATE, "raw_rates": unroll.RATE_RATE}
     for name, rate in most.items():
         moved = np.abs(state[name] - begun[name]).max()
         assert 0 < moved < 3 * 1.5 * rate
@@ -249,7 +249,7 @@ def test_everything_is_learnt_and_by_no_more_than_its_rate_a_step(given: Assignm
 
 def test_the_loss_falls(given: Assignment) -> None:
     """With windows up to the end of the training, which are the most alike."""
-    short = replace(given, settings=replace(given.settings, steps=8, item_rate=0.05))
+    short = replace(given, settings=changed(given.settings, {"steps": 8, "unroll.item_rate": 0.05}))
     losses = [values["loss"] for values in iterated(short, 24)[1]]
     assert np.mean(losses[-6:]) < 0.97 * np.mean(losses[:6])
 
@@ -263,7 +263,7 @@ def test_what_is_not_finite_is_an_error(given: Assignment, where: str) -> None:
         state[where] = np.full_like(state[where], np.nan)
     with pytest.raises(DivergedError, match="the loss of iteration 1") as caught:
         unroll.improve(given, state, 0)
-    assert "--peak-rate below 0.01" in caught.value.hint
+    assert "peak_rate below 0.01" in caught.value.hint
 
 
 # What is shipped -----------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_what_is_not_finite_is_an_error(given: Assignment, where: str) -> None:
 
 def test_labels_and_rates_are_shipped_as_they_were_learnt(given: Assignment) -> None:
     state = iterated(given, 3)[0]
-    shipped = ship(given, state, SPEC)
+    shipped = assemble(given, state)
     assert np.array_equal(shipped.soft_labels, unroll.labels(given, state).astype(np.float16))
     assert np.abs(shipped.soft_labels.astype(np.float32).sum(1) - 1).max() < 1e-2
     assert np.abs(shipped.items() - state["items"]).max() < 0.03
@@ -284,7 +284,7 @@ def test_labels_and_rates_are_shipped_as_they_were_learnt(given: Assignment) -> 
 
 def test_the_rates_do_not_grow_the_set(given: Assignment) -> None:
     state = unroll.begin(given)
-    shipped = ship(given, state, SPEC)
+    shipped = assemble(given, state)
     plain = replace(shipped, schedule=replace(shipped.schedule, rates=()))
     assert len(shipped.to_bytes()) < len(plain.to_bytes()) + 200
 
@@ -296,15 +296,15 @@ def test_hard_labels_need_no_experts(given: Assignment) -> None:
 
 
 def test_a_method_that_learns_no_labels_ships_those_of_the_bank(given: Assignment) -> None:
-    plain = replace(given, settings=replace(given.settings, method="random"))
+    plain = replace(given, method=METHODS["random"])
     items = begin_items(given)
-    shipped, bank = ship(plain, {"items": items}, SPEC), finish(plain, items, SPEC)
+    shipped, bank = assemble(plain, {"items": items}), build_set(plain, items)
     assert shipped.to_bytes() == bank.to_bytes()
     assert shipped.schedule.rates == ()
 
 
 def test_a_whole_run_is_distilled_and_repeats(tiny: Settings, tmp_path: Path) -> None:
-    small = replace(tiny, method="unroll", steps=8, unroll_window=3, iterations=3)
+    small = changed(tiny, {"method": "unroll", "steps": 8, "unroll.window": 3, "unroll.iterations": 3})
     one, other = (distill(small, tmp_path / name, Workers(1), False, lambda _: None) for name in ("one", "other"))
     path = "distilled.safetensors"
     assert (one.folder / path).read_bytes() == (other.folder / path).read_bytes()
@@ -313,6 +313,6 @@ def test_a_whole_run_is_distilled_and_repeats(tiny: Settings, tmp_path: Path) ->
 
 
 def test_the_methods_own_defaults_are_a_short_training() -> None:
-    settings = settings_for("unroll", corpus="demo", ipc=1)
-    assert settings.steps == unroll.DEFAULTS["steps"] < Settings(corpus="demo", ipc=1).steps
-    assert settings_for("unroll", corpus="demo", ipc=1, steps=7).steps == 7
+    settings = Settings(corpus="demo", ipc=1, method="unroll")
+    assert resolve(settings, 100, 3, 9).steps == 100 < resolve(replace(settings, method="match"), 100, 3, 9).steps
+    assert resolve(replace(settings, steps=7), 100, 3, 9).steps == 7

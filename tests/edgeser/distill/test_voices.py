@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 from hypothesis.strategies import floats, integers
 
 from edgeser.distill.method import Assignment
-from edgeser.distill.voices import NEIGHBOURS, at_once, draws, fitting_shift, pairs, traits
+from edgeser.distill.voices import NEIGHBOURS, draws, fitting_shift, pairs, traits
 from edgeser.experts import Ensemble
+from edgeser.representation.logmel import at_once
 
 
 @drawn(arrays(np.float32, (3, 4, 5), elements=floats(-6, 6, width=32)), floats(0.1, 0.8), floats(5, 30))

@@ -1,1 +1,1 @@
-"""Sound from a microphone: a bounded queue, two backends in a table, and what reopens a device that went away."""
+"""Sound from a microphone: a bounded queue, two backends in a table, and sources that reopen a device."""

@@ -13,15 +13,15 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.listen.counters import Counters
+from edgeser_device.listen.events import Counters
 
 BLOCK_SECONDS = 0.032
 """Length of one block."""
 CAPACITY = 312
 """Blocks that may wait: ten seconds."""
 NICENESS = -11
-"""Of the recording thread, where the system grants it: what sound servers ask for. It works for a millisecond a second,
-and must not wait for those that work all the time."""
+"""Niceness of the recording thread, where the system grants it: what sound servers ask for. The thread works for a
+millisecond a second, and must not wait for those that work all the time."""
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edgeser_device.errors import BrokerError, ListenError
-from edgeser_device.listen.counters import Counters
-from edgeser_device.listen.events import Event, Status
+from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.sink import Sink
+from edgeser_export.digest import sha256
 from edgeser_export.errors import MissingExtra
 
 PASSWORD = "EDGESER_MQTT_PASSWORD"  # noqa: S105  the name of a variable
@@ -34,6 +34,8 @@ FIRST_ANSWER_SECONDS = 3.0
 WAITING_MESSAGES = 100
 """Kept while the broker is away; older ones are of no use to a home."""
 CREDENTIALS = frozenset({"Bad user name or password", "Not authorized", "Banned", "Bad authentication method"})
+LONGEST_TOPIC = 200
+"""Characters; below it stand further parts, and MQTT takes 65535 bytes in all."""
 EXAMPLE = "give mqtt://USER@HOST:PORT/TOPIC or mqtts://HOST/TOPIC"
 
 
@@ -60,7 +62,18 @@ class Broker:
     @property
     def node(self) -> str:
         """The topic as an identifier."""
-        return re.sub(r"\W+", "_", self.topic).strip("_") or "edgeser"
+        return home_assistant_id(self.topic)
+
+
+def home_assistant_id(name: str) -> str:
+    """An id of ASCII letters, digits, ``_`` and ``-``, which is all that Home Assistant takes; it ignores others.
+
+    A name that has other letters, or more than 40, gets a digest, so that no two names have one id.
+    """
+    plain = re.sub("[^a-zA-Z0-9_-]+", "_", name)[:40]
+    if plain and plain == name:
+        return name
+    return f"{plain}-{sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
 def parse_broker(url: str, environment: Mapping[str, str] = os.environ) -> Broker:
@@ -69,20 +82,26 @@ def parse_broker(url: str, environment: Mapping[str, str] = os.environ) -> Broke
     Raises:
         ListenError: It is none.
     """
-    parts = urlsplit(url)
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # a name that no network takes would end paho's thread
     except ValueError as error:
-        raise ListenError(f"the port of {_without_password(url)!r} is no port", EXAMPLE) from error
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.query or "#" in url:
+        raise ListenError(f"the host or port of {_without_password(url)!r} is none", EXAMPLE) from error
+    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.query or "#" in url:
         raise ListenError(f"{_without_password(url)!r} is no broker", EXAMPLE)
     topic = unquote(parts.path).strip("/") or f"edgeser/{platform.node() or 'board'}"
     if re.search(r"[+#\0]", topic):
         raise ListenError(f"the topic {topic!r} holds a wildcard", "use letters, digits and slashes")
+    if len(topic) > LONGEST_TOPIC or not topic.isprintable():
+        raise ListenError(
+            f"the topic {topic[:LONGEST_TOPIC]!r} is too long, or holds letters that cannot be printed",
+            f"use up to {LONGEST_TOPIC} letters, digits and slashes",
+        )
     tls = parts.scheme == "mqtts"
     password = environment.get(PASSWORD) or (unquote(parts.password) if parts.password else None)
     user = unquote(parts.username) if parts.username else None
-    return Broker(parts.hostname, port or (8883 if tls else 1883), tls, user, password, topic)
+    return Broker(host, port or (8883 if tls else 1883), tls, user, password, topic)
 
 
 def discovery(broker: Broker, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -92,7 +111,7 @@ def discovery(broker: Broker, labels: Sequence[str]) -> dict[str, dict[str, Any]
         "device": {"identifiers": [broker.node], "name": broker.topic, "manufacturer": "edgeser", "model": "listen"},
         "state_topic": f"{broker.topic}/state",
     }
-    options = [*labels, "uncertain", "quiet"]
+    options = list(dict.fromkeys([*labels, "uncertain", "quiet"]))
     rows: dict[tuple[str, str], dict[str, Any]] = {
         ("sensor", "emotion"): {
             "name": "Emotion", "device_class": "enum", "options": options, "icon": "mdi:account-voice",

@@ -3,6 +3,8 @@
 The server is the standard library's. It binds to 127.0.0.1 unless an address is given; then a token is asked for: in
 the address once (it becomes a cookie), or as ``Authorization: Bearer`` (Prometheus). Without a token, requests for any
 host but this machine are refused, so that a page elsewhere cannot read this one through a name of its own.
+
+Messages go through a ``Feed``: one writer, many readers, and the writer waits for none of them.
 """
 
 from __future__ import annotations
@@ -10,31 +12,31 @@ from __future__ import annotations
 import base64
 import errno
 import hmac
+import json
 import os
+import re
 import secrets
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from types import MappingProxyType
+from queue import Empty, Queue
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import ListenError, PortInUse
 from edgeser_device.frontend import FrontendSpec, FrontendStream
-from edgeser_device.listen.counters import Counters, prometheus_text
-from edgeser_device.listen.events import Event, Status
+from edgeser_device.listen.events import Counters, Event, Status, prometheus_text
 from edgeser_device.listen.gate import level_db
-from edgeser_device.listen.sinks.feed import Feed
 from edgeser_device.listen.sinks.sink import Sink
 from edgeser_device.runtime import Recogniser
 
@@ -48,21 +50,19 @@ SHOWN_DB = (-90.0, 0.0)
 COLUMNS_AT_ONCE = 3
 """Frames in one message: about ten messages a second."""
 HEARTBEAT_SECONDS = 10.0
-PAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "/": ("index.html", "text/html; charset=utf-8"),
-        "/page.css": ("page.css", "text/css; charset=utf-8"),
-        "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    }
-)
-HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }
-)
+WAITING = 200
+"""Messages that may wait for one reader; the oldest are thrown away for a slow one."""
+PAGES: Mapping[str, tuple[str, str]] = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def parse_address(text: str) -> Address:
     """
     host, separator, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not separator or not port.isdigit() or int(port) > 65535 or (":" in bare and bare == host):
+    if not separator or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535 or (":" in bare and bare == host):
         raise ListenError(f"{text!r} is no address", "give HOST:PORT, such as 0.0.0.0:8765")
     return Address("" if bare in ("0.0.0.0", "*") else bare, int(port))  # noqa: S104  the user asked for it
 
@@ -161,12 +161,14 @@ def page_url(place: Address, port: int, token: str | None) -> str:
     """What to type into a browser."""
     host = place.host or socket.gethostname()
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")
 
 
 def _bind(place: Address, token: str | None, feed: Feed, counters: Counters) -> PageServer:
     try:
         return PageServer(place, token, feed, counters)
+    except UnicodeError as error:  # a name that is too long, or has letters that no network takes
+        raise ListenError(f"{place.host!r} is no name of a host", "give HOST:PORT, such as 0.0.0.0:8765") from error
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         reason = "another program has it" if taken else str(error.strerror or error)
@@ -237,7 +239,7 @@ class PageHandler(BaseHTTPRequestHandler):
         except CookieError:
             cookie = None
         if cookie is not None:
-            yield cookie.value
+            yield unquote(cookie.value)
 
     def _head(self, code: HTTPStatus, kind: str, length: int | None) -> None:
         self.send_response(code)
@@ -247,7 +249,9 @@ class PageHandler(BaseHTTPRequestHandler):
         if length is not None:
             self.send_header("Content-Length", str(length))
         if code == HTTPStatus.OK and self.server.token is not None:
-            self.send_header("Set-Cookie", f"edgeser={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
+            self.send_header(
+                "Set-Cookie", f"edgeser={quote(self.server.token, safe='')}; HttpOnly; SameSite=Strict; Path=/"
+            )
         self.end_headers()
 
     def _answer(self, code: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
@@ -261,3 +265,76 @@ class PageHandler(BaseHTTPRequestHandler):
             while (message := messages.take(HEARTBEAT_SECONDS)) is not None:
                 self.wfile.write(message or b": still here\n\n")
                 self.wfile.flush()
+
+
+class Reader:
+    """What one page has not read yet."""
+
+    def __init__(self) -> None:
+        self._messages: Queue[bytes | None] = Queue(WAITING)
+
+    def put(self, message: bytes | None) -> None:
+        """Add a message, in the place of the oldest one where too many wait; None says that nothing more comes."""
+        if self._messages.full():
+            with suppress(Empty):
+                self._messages.get_nowait()
+        self._messages.put(message)
+
+    def take(self, timeout: float) -> bytes | None:
+        """All messages as one; empty if none came within ``timeout`` seconds; None when nothing more comes."""
+        found = []
+        with suppress(Empty):
+            found.append(self._messages.get(timeout=timeout))
+            while found[-1] is not None:
+                found.append(self._messages.get_nowait())
+        if found[1:] and found[-1] is None:
+            self._messages.put(None)
+        return None if found == [None] else b"".join(message for message in found if message is not None)
+
+
+class Feed:
+    """Server-sent events for every open page."""
+
+    def __init__(self) -> None:
+        self._readers: frozenset[Reader] = frozenset()
+        self._kept: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def readers(self) -> int:
+        """Open pages."""
+        return len(self._readers)
+
+    def send(self, kind: str, value: Any, keep: bool = False) -> None:
+        """Send ``value`` as JSON to all; with ``keep`` the latest of its kind to those that come later too."""
+        if not self._readers and not keep:
+            return
+        message = f"event: {kind}\ndata: {json.dumps(value, allow_nan=False, ensure_ascii=False)}\n\n".encode()
+        if keep:
+            self._kept[kind] = message
+        for reader in self._readers:
+            reader.put(message)
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """A reader of all that comes while the block runs, and of what was kept."""
+        reader = Reader()
+        with self._lock:
+            for message in tuple(self._kept.values()):
+                reader.put(message)
+            self._readers |= {reader}
+            if self._closed:
+                reader.put(None)
+        try:
+            yield reader
+        finally:
+            with self._lock:
+                self._readers -= {reader}
+
+    def close(self) -> None:
+        """End every reader."""
+        with self._lock:
+            self._closed = True
+            for reader in self._readers:
+                reader.put(None)

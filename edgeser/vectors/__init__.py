@@ -1,1 +1,0 @@
-"""Utterance vectors instead of recordings: one vector a clip, computed elsewhere, and a small dense student."""
