@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from edgeser_export.encoder import MEL, TOKENS, VECTOR, encode_reference, whisper_graph, write_encoder
 from edgeser_export.errors import GraphError
+from edgeser_export.graph import FILE_OPS
 
 SIZES = {"mels": 8, "frames": 24, "width": 12, "heads": 3, "hidden": 20, "taps": (1, 2)}
 TOLERANCE = 2e-5
@@ -109,7 +110,7 @@ def test_multiply_accumulates_are_those_counted_by_hand(graph) -> None:
 def test_one_tap_is_the_output_itself() -> None:
     graph = whisper_graph(**{**SIZES, "taps": (1,)})
     assert graph.shapes[graph.output] == (24,)
-    assert type(graph).from_json(graph.to_json()) == graph
+    assert type(graph).from_json(graph.to_json(), FILE_OPS) == graph
 
 
 @pytest.mark.parametrize("change", [{"frames": 23}, {"taps": ()}, {"taps": (2, 1)}, {"taps": (0,)}, {"heads": 5}])
