@@ -30,10 +30,10 @@ from edgeser_export.graph import (
     Gelu,
     Graph,
     LayerNorm,
-    Linear,
     Moments,
     Offset,
     Op,
+    TokenLinear,
     Tokens,
     Weights,
     sources,
@@ -92,14 +92,14 @@ def whisper_graph(*, mels: int, frames: int, width: int, heads: int, hidden: int
 def _block(name: str, source: str, width: int, heads: int, hidden: int) -> Iterator[Op]:
     yield LayerNorm(f"{name}.norm1", source)
     for part in ("query", "key", "value"):
-        yield Linear(f"{name}.{part}", f"{name}.norm1", width)
+        yield TokenLinear(f"{name}.{part}", f"{name}.norm1", width)
     yield Attention(f"{name}.attention", (f"{name}.query", f"{name}.key", f"{name}.value"), heads)
-    yield Linear(f"{name}.out", f"{name}.attention", width)
+    yield TokenLinear(f"{name}.out", f"{name}.attention", width)
     yield Add(f"{name}.attended", (source, f"{name}.out"))
     yield LayerNorm(f"{name}.norm2", f"{name}.attended")
-    yield Linear(f"{name}.up", f"{name}.norm2", hidden)
+    yield TokenLinear(f"{name}.up", f"{name}.norm2", hidden)
     yield Gelu(f"{name}.gelu", f"{name}.up")
-    yield Linear(f"{name}.down", f"{name}.gelu", width)
+    yield TokenLinear(f"{name}.down", f"{name}.gelu", width)
     yield Add(f"{name}.sum", (f"{name}.attended", f"{name}.down"))
 
 
@@ -195,7 +195,7 @@ class _Writer:
                 self.attention(op, reads, out)
             case Moments():
                 self.moments(reads[0], out)
-            case Linear():
+            case TokenLinear():
                 self.constant(f"{op.name}.weight", self.weights[f"{op.name}.weight"].T)
                 product = self.node("MatMul", [*reads, f"{op.name}.weight"], f"{op.name}:product")
                 self.node("Add", [product, self.weight(f"{op.name}.bias")], out)

@@ -106,12 +106,17 @@ class Add:
 
 @dataclass(frozen=True)
 class Linear:
-    """Dense layer over the last axis: of a vector, or of each token."""
+    """Dense layer over a vector."""
 
     name: str
     source: str
     features: int
     bias: bool = True
+
+
+@dataclass(frozen=True)
+class TokenLinear(Linear):
+    """Dense layer over the channels of each token: (tokens, channels) to (tokens, features)."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ class Softmax:
 
 Op: TypeAlias = (
     Conv | BatchNorm | Relu | Pool | Reduce | Concat | Add | Linear | Normalise | Softmax
-    | Conv1d | Gelu | Tokens | Offset | LayerNorm | Attention | Moments
+    | TokenLinear | Conv1d | Gelu | Tokens | Offset | LayerNorm | Attention | Moments
 )  # fmt: skip
 OPS: Mapping[str, type[Op]] = {
     "conv": Conv,
@@ -213,6 +218,7 @@ FILE_OPS: Mapping[str, type[Op]] = {
     **OPS,
     "normalise": Normalise,
     "softmax": Softmax,
+    "token_linear": TokenLinear,
     "conv1d": Conv1d,
     "gelu": Gelu,
     "tokens": Tokens,
@@ -399,9 +405,12 @@ def _shape(op: Op, inputs: list[Shape]) -> Shape:
         case Add():
             _require(op, len(inputs) == 2 and inputs[1] == first, f"cannot add shapes {inputs}")
             return first
+        case TokenLinear():
+            _require(op, len(first) == 2, f"needs (tokens, channels), not {first}")
+            return (first[0], op.features)
         case Linear():
-            _require(op, len(first) <= 2, f"needs a vector or tokens, not {first}")
-            return (*first[:-1], op.features)
+            _require(op, len(first) == 1, f"needs a vector, not {first}")
+            return (op.features,)
         case Normalise():
             _require(op, abs(op.mean) < inf and 0 < op.std < inf, f"normalises by {op.mean} and {op.std}")
             return first
