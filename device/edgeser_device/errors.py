@@ -9,6 +9,10 @@ class AudioError(EdgeserError, ValueError):
     """A recording cannot be used: unreadable, empty, or not finite."""
 
 
+class EncoderError(EdgeserError, ValueError):
+    """An encoder is unknown or damaged, cannot be fetched, or is not what its card says."""
+
+
 class FrontendError(EdgeserError, ValueError):
     """A front-end specification that cannot be computed."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeser.commands import auditing, board, data, host, kits, listening, methods, reporting
+from edgeser.commands import auditing, board, data, encoders, host, kits, listening, methods, reporting
 from edgeser.commands.arguments import read_strictly
 from edgeser.commands.common import Verb
 
@@ -43,7 +43,7 @@ def options(
     """Distil emotional speech to a kit from which a small board trains its own emotion recogniser."""
 
 
-PANELS = {"Host": (host, methods, auditing, reporting, data), "Kits": (kits,), "Board": (board, listening)}
+PANELS = {"Host": (host, methods, auditing, reporting, data, encoders), "Kits": (kits,), "Board": (board, listening)}
 """The headings of the help, and the modules whose verbs stand below each."""
 for panel, modules in PANELS.items():
     for module in modules:

@@ -115,6 +115,72 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class TokenLinear(Linear):
+    """Dense layer over the channels of each token: (tokens, channels) to (tokens, features)."""
+
+
+@dataclass(frozen=True)
+class Conv1d:
+    """Convolution over time, zero padding at both ends: (channels, time) to (channels, time)."""
+
+    name: str
+    source: str
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class Gelu:
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The same numbers with time first: (channels, time) to (tokens, channels)."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Offset:
+    """A learnt number added to every element, such as the position of each token."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Normalisation of each token to mean 0 and variance 1, then a learnt scale and shift for each channel."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Scaled dot-product attention of queries, keys and values (tokens, channels), over real tokens only."""
+
+    name: str
+    sources: tuple[str, str, str]
+    heads: int
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean, then standard deviation (divided by n - 1), over the real tokens: (tokens, channels) to (2 channels,)."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Normalise:
     """(x - mean) / std; both numbers are rounded to float32, and ``std`` is above 0."""
 
@@ -133,7 +199,10 @@ class Softmax:
     temperature: float
 
 
-Op: TypeAlias = Conv | BatchNorm | Relu | Pool | Reduce | Concat | Add | Linear | Normalise | Softmax
+Op: TypeAlias = (
+    Conv | BatchNorm | Relu | Pool | Reduce | Concat | Add | Linear | Normalise | Softmax
+    | TokenLinear | Conv1d | Gelu | Tokens | Offset | LayerNorm | Attention | Moments
+)  # fmt: skip
 OPS: Mapping[str, type[Op]] = {
     "conv": Conv,
     "batchnorm": BatchNorm,
@@ -145,15 +214,27 @@ OPS: Mapping[str, type[Op]] = {
     "linear": Linear,
 }
 """What a student may be made of."""
-FILE_OPS: Mapping[str, type[Op]] = {**OPS, "normalise": Normalise, "softmax": Softmax}
-"""What a file may be made of."""
+FILE_OPS: Mapping[str, type[Op]] = {
+    **OPS,
+    "normalise": Normalise,
+    "softmax": Softmax,
+    "token_linear": TokenLinear,
+    "conv1d": Conv1d,
+    "gelu": Gelu,
+    "tokens": Tokens,
+    "offset": Offset,
+    "layernorm": LayerNorm,
+    "attention": Attention,
+    "moments": Moments,
+}
+"""What a file may be made of: a student, what surrounds it, and an encoder."""
 KINDS: Mapping[type[Op], str] = {op: kind for kind, op in FILE_OPS.items()}
-_SIZES = ("channels", "kernel", "stride", "padding", "size", "features")
+_SIZES = ("channels", "kernel", "stride", "padding", "size", "features", "heads")
 
 
 def sources(op: Op) -> tuple[str, ...]:
     """Names of the tensors that ``op`` reads."""
-    return op.sources if isinstance(op, Concat | Add) else (op.source,)
+    return op.sources if isinstance(op, Concat | Add | Attention) else (op.source,)
 
 
 @dataclass(frozen=True)
@@ -222,8 +303,13 @@ class Graph:
         """Multiply-accumulate operations of the convolutions and dense layers for one item."""
         total = 0
         for op in self.ops:
-            if isinstance(op, Conv | Linear):
+            if isinstance(op, Conv | Conv1d):
                 total += prod(self.parameters[f"{op.name}.weight"]) * prod(self.shapes[op.name][1:])
+            elif isinstance(op, Linear):
+                total += prod(self.parameters[f"{op.name}.weight"]) * prod(self.shapes[op.name][:-1])
+            elif isinstance(op, Attention):
+                tokens, channels = self.shapes[op.name]
+                total += 2 * tokens * tokens * channels
         return total
 
     def to_json(self) -> dict[str, Any]:
@@ -269,7 +355,7 @@ class Graph:
 def reading(op: Op, renamed: Mapping[str, str]) -> Op:
     """The operation, reading other tensors: ``renamed`` gives their new names."""
     values = {field.name: getattr(op, field.name) for field in fields(op)}
-    if isinstance(op, Concat | Add):
+    if isinstance(op, Concat | Add | Attention):
         values["sources"] = tuple(renamed.get(source, source) for source in op.sources)
     else:
         values["source"] = renamed.get(op.source, op.source)
@@ -282,8 +368,14 @@ def _parameters(op: Op, source: Shape) -> dict[str, Shape]:
         return {f"{op.name}.weight": weight} | ({f"{op.name}.bias": (op.channels,)} if op.bias else {})
     if isinstance(op, BatchNorm):
         return {f"{op.name}.weight": source[:1], f"{op.name}.bias": source[:1]}
+    if isinstance(op, Conv1d):
+        return {f"{op.name}.weight": (op.channels, source[0], op.kernel), f"{op.name}.bias": (op.channels,)}
+    if isinstance(op, LayerNorm):
+        return {f"{op.name}.weight": source[-1:], f"{op.name}.bias": source[-1:]}
+    if isinstance(op, Offset):
+        return {f"{op.name}.weight": source}
     if isinstance(op, Linear):
-        return {f"{op.name}.weight": (op.features, source[0])} | (
+        return {f"{op.name}.weight": (op.features, source[-1])} | (
             {f"{op.name}.bias": (op.features,)} if op.bias else {}
         )
     return {}
@@ -313,6 +405,9 @@ def _shape(op: Op, inputs: list[Shape]) -> Shape:
         case Add():
             _require(op, len(inputs) == 2 and inputs[1] == first, f"cannot add shapes {inputs}")
             return first
+        case TokenLinear():
+            _require(op, len(first) == 2, f"needs (tokens, channels), not {first}")
+            return (first[0], op.features)
         case Linear():
             _require(op, len(first) == 1, f"needs a vector, not {first}")
             return (op.features,)
@@ -323,6 +418,27 @@ def _shape(op: Op, inputs: list[Shape]) -> Shape:
             _require(op, len(first) == 1, f"needs a vector, not {first}")
             _require(op, 0 < op.temperature < inf, f"has the temperature {op.temperature}")
             return first
+        case _:
+            return _shape_of_tokens(op, first, inputs)
+
+
+def _shape_of_tokens(op: Op, first: Shape, inputs: list[Shape]) -> Shape:
+    match op:
+        case Conv1d():
+            _require(op, len(first) == 2, "needs (channels, time)")
+            time = (first[1] + 2 * op.padding - op.kernel) // op.stride + 1
+            _require(op, time > 0, f"has a kernel longer than its input {first}")
+            return (op.channels, time)
+        case Tokens():
+            _require(op, len(first) == 2, "needs (channels, time)")
+            return first[::-1]
+        case Attention():
+            same = len(inputs) == 3 and all(shape == first for shape in inputs) and len(first) == 2
+            _require(op, same and first[1] % op.heads == 0, f"cannot attend with {op.heads} heads over {inputs}")
+            return first
+        case Moments():
+            _require(op, len(first) == 2, "needs (tokens, channels)")
+            return (2 * first[1],)
         case _:
             return first
 

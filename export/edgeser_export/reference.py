@@ -6,6 +6,7 @@ folded, and every number is a float64. A mistake in folding or in a writer there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,17 +17,24 @@ from edgeser_export.graph import (
     INPUT,
     NORM_EPSILON,
     Add,
+    Attention,
     BatchNorm,
     Concat,
     Conv,
+    Conv1d,
+    Gelu,
     Graph,
+    LayerNorm,
     Linear,
+    Moments,
     Normalise,
+    Offset,
     Op,
     Pool,
     Reduce,
     Relu,
     Softmax,
+    Tokens,
     Weights,
     sources,
 )
@@ -88,9 +96,34 @@ def compute(op: Op, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
         case Add():
             return first + inputs[1]
         case Linear():
-            return weights[f"{op.name}.weight"] @ first + weights.get(f"{op.name}.bias", 0.0)
+            return first @ weights[f"{op.name}.weight"].T + weights.get(f"{op.name}.bias", 0.0)
         case Normalise() | Softmax():
             return _around(op, first)
+        case _:
+            return _compute_of_tokens(op, first, inputs, weights)
+
+
+def _compute_of_tokens(op: Op, first: Array, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
+    """The operations that only encoders have."""
+    match op:
+        case Conv1d():
+            return _convolve_in_time(op, first, weights)
+        case Gelu():
+            return first * 0.5 * (1 + _error_function(first / np.sqrt(2)))
+        case Tokens():
+            return first.T
+        case Offset():
+            return first + weights[f"{op.name}.weight"][: len(first)]
+        case LayerNorm():
+            centred = first - first.mean(-1, keepdims=True)
+            spread = np.sqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
+            return np.asarray(centred / spread * weights[f"{op.name}.weight"] + weights[f"{op.name}.bias"])
+        case Attention():
+            return _attend(op, *inputs)
+        case Moments():
+            return np.concatenate([first.mean(0), first.std(0, ddof=1)])
+        case _:
+            raise TypeError(f"nothing computes {op}")
 
 
 def _around(op: Normalise | Softmax, item: Array) -> Array:
@@ -114,6 +147,29 @@ def _convolve(op: Conv, item: Array, weights: Mapping[str, Array]) -> Array:
     if op.bias:
         total += weights[f"{op.name}.bias"][:, None]
     return total.reshape(op.channels, height, width)
+
+
+def _convolve_in_time(op: Conv1d, item: Array, weights: Mapping[str, Array]) -> Array:
+    padded = np.pad(item, ((0, 0), (op.padding, op.padding)))
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, op.kernel, axis=1)[:, :: op.stride]
+    found: Array = np.einsum("oik,itk->ot", weights[f"{op.name}.weight"], pieces, optimize=True)
+    return found + weights[f"{op.name}.bias"][:, None]
+
+
+def _attend(op: Attention, queries: Array, keys: Array, values: Array) -> Array:
+    width = queries.shape[1] // op.heads
+    parts = []
+    for head in range(op.heads):
+        own = slice(head * width, (head + 1) * width)
+        parts.append(softmax(queries[:, own] @ keys[:, own].T / np.sqrt(width)) @ values[:, own])
+    return np.concatenate(parts, axis=1)
+
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _error_function(values: Array) -> Array:
+    return np.asarray(_erf(values), dtype=np.float64)
 
 
 def _normalise_batch(op: BatchNorm, item: Array, weights: Mapping[str, Array]) -> Array:
