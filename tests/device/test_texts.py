@@ -16,15 +16,15 @@ from device.kits import synthetic_set, write_kit, write_run
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edgeser.cli import main
-from edgeser.pack import pack_kit
+from edgeser.cli.entry import main
+from edgeser.packaging.pack import pack_kit
 from edgeser_device.errors import KitError
-from edgeser_device.kit import read_kit
+from edgeser_device.kit.kit import read_kit
 from edgeser_device.listen.sinks.mqtt import discovery, parse_broker
-from edgeser_device.model import load_model
-from edgeser_device.personal.clips import read_clips
-from edgeser_device.train import Settings, train
-from edgeser_export.text import is_label, require_text, tidy
+from edgeser_device.model.model import load_model
+from edgeser_device.personal.own_clips import read_clips
+from edgeser_device.train.train import Settings, train
+from edgeser_export.utilities.outside import is_label, require_text, tidy
 
 labels = st.text(max_size=40).map(tidy).filter(is_label)
 titles = st.text(max_size=200).map(tidy).filter(lambda text: not any(ord(sign) < 32 for sign in text))

@@ -78,12 +78,12 @@ def test_the_same_label_from_a_microphone_of_another_rate(
 def wrapped(change: str) -> list[str]:
     """The real program after ``change`` was made to a module."""
     lines = "\n".join(line.strip() for line in change.strip().splitlines())
-    return [sys.executable, "-c", f"{lines}\nfrom edgeser.cli import main\nmain()"]
+    return [sys.executable, "-c", f"{lines}\nfrom edgeser.cli.entry import main\nmain()"]
 
 
 SLOW = """
 import time
-from edgeser_device.runtime import Recogniser
+from edgeser_device.model.predict import Recogniser
 quick = Recogniser.__call__
 Recogniser.__call__ = lambda self, levels: (time.sleep(1.2), quick(self, levels))[1]
 """

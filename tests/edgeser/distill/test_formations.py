@@ -14,13 +14,13 @@ from edgeser.distill.label_bank import build_set
 from edgeser.distill.loop import blurred, run_method
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill, prepare
-from edgeser.distill.table import METHODS
+from edgeser.distill.registry import METHODS
 from edgeser.errors import SettingsError
+from edgeser.models.training import train_on_set
 from edgeser.run import Run
-from edgeser.training import train_on_set
 from edgeser.workers import Workers
-from edgeser_device.formations import blur
-from edgeser_device.progress import ignore_progress
+from edgeser_device.data.sample_storage import blur
+from edgeser_export.utilities.progress import ignore_progress
 
 
 def folded(assignment: Assignment, method: str) -> Assignment:
