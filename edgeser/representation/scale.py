@@ -6,37 +6,14 @@ x = scale.standardised(vectors)      # float32, in standard deviations; 0 where 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeser_device.vector_set import Scale
 
 STILL = 1e-6
 """A standard deviation below this share of the mean, or of 1 if that is larger, is rounding: single precision has no
 more digits."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How vectors are standardised.
-
-    Attributes:
-        mean: Mean of the training part, float32 (D,).
-        spread: Standard deviations of the training part, float32 (D,); 1 where it is constant.
-        constant: Dimensions in which the training part is constant, bool (D,): nothing can be learnt there, and a
-            difference has no unit.
-    """
-
-    mean: NDArray[np.float32]
-    spread: NDArray[np.float32]
-    constant: NDArray[np.bool_]
-
-    def standardised(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Vectors (items, D) in standard deviations, float32; infinite where one is too far from the training part."""
-        with np.errstate(over="ignore"):  # the caller says what single precision does not hold
-            found = ((x.astype(np.float64) - self.mean) / self.spread).astype(np.float32)
-        found[:, self.constant] = 0
-        return found
 
 
 def scale_of(train: NDArray[np.float32]) -> Scale:

@@ -17,10 +17,10 @@ from edgeser.config.settings import Settings
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.splits import PARTS, make_split
 from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored
-from edgeser.representation.scale import Scale, scale_of
+from edgeser.representation.scale import scale_of
 from edgeser.representation.vector_file import VectorFile, read_vectors
-from edgeser.representation.vector_set import VectorSet
 from edgeser.workers import Workers
+from edgeser_device.vector_set import Scale, VectorSet, in_numbers
 from edgeser_device.views import Mixing
 
 
@@ -90,11 +90,11 @@ class Vectors(Representation):
         """Items in single precision, 0 where all training vectors are the same."""
         vectors = np.array(items[:, :, 0], dtype=np.float32)
         vectors[:, self._fitted.constant] = 0
-        return {"vectors": vectors}
+        return {"levels": vectors, "step": np.ones(len(vectors), dtype=np.float32)}
 
     def dequantise(self, stored: Stored, formations: int) -> Maps:  # noqa: ARG002
         """The same vectors as maps of one column."""
-        return np.asarray(stored["vectors"][:, :, None], dtype=np.float32)
+        return in_numbers(stored["levels"], stored["step"])[:, :, None]
 
     def make_set(self, stored: Stored, formations: int, **content: Unpack[Content]) -> VectorSet:  # noqa: ARG002
         """The distilled set of items that :meth:`quantise` stored."""

@@ -18,11 +18,11 @@ from edgeser.distill.pipeline import Material, assign, distill, prepare
 from edgeser.errors import DistilledSetError, RunError, SettingsError
 from edgeser.evaluate import Plan, evaluate
 from edgeser.representation.vector_file import CORPUS
-from edgeser.representation.vector_set import VectorSet
 from edgeser.rows import BASELINES
 from edgeser.run import Run, open_run
 from edgeser.students import build
 from edgeser.workers import Workers
+from edgeser_device.vector_set import VectorSet
 
 ALONE = Workers(1)
 SIZE, SPEAKERS, EACH = 12, 9, 8
