@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.workers import Workers
-from edgeser_device.audio import recording_bytes
+from edgeser_device.data.audio import recording_bytes
 from edgeser_device.errors import AudioError
-from edgeser_device.progress import progress_bar
-from edgeser_export.home import home
+from edgeser_export.utilities.outside import home
+from edgeser_export.utilities.progress import progress_bar
 
 PIECE = 64
 """Recordings that a worker reads at once."""

@@ -90,7 +90,7 @@ from edgeser_device.errors import (
     PortInUse,
     TrainingError,
 )
-from edgeser_export.errors import (
+from edgeser_export.utilities.errors import (
     EdgeserError,
     ExportError,
     GraphError,

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import EncoderError, FrontendError
 from edgeser_device.frontend import FrontendSpec, FrontendStream
-from edgeser_export.digest import sha256
-from edgeser_export.errors import MissingRuntime
 from edgeser_export.runtimes import open_onnx
+from edgeser_export.utilities.errors import MissingRuntime
+from edgeser_export.utilities.files import sha256
 
 FRONTEND = FrontendSpec(n_fft=400, hop=160, mels=80, fmin=0.0, fmax=8000.0, floor=1e-20, frames=300, window_hop=50)
 """Whisper's frames: 25 ms every 10 ms at 16 kHz, 80 mel bands; windows of 3 s every 0.5 s."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeser_export.errors import EdgeserError
+from edgeser_export.utilities.errors import EdgeserError
 
 
 class AudioError(EdgeserError, ValueError):

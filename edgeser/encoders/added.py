@@ -24,8 +24,8 @@ from edgeser.encoders.store import MOST_BYTES, encoder_folder, write_folder
 from edgeser.encoders.whisper import from_safetensors
 from edgeser.errors import EncoderError
 from edgeser_device.encoder import FRONTEND, Encoder, EncoderCard
-from edgeser_export.encoder import FRAMES_PER_TOKEN, VECTOR, whisper_graph, write_encoder
-from edgeser_export.errors import GraphError
+from edgeser_export.utilities.errors import GraphError
+from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, VECTOR, whisper_graph, write_encoder
 
 OPERATORS = frozenset(
     """

@@ -25,9 +25,9 @@ from edgeser.cache import cache_folder
 from edgeser.encoders.whisper import Arrays, from_smart_turn
 from edgeser.errors import EncoderError, MissingExtra
 from edgeser_device.encoder import FRONTEND, EncoderCard
-from edgeser_export.encoder import FRAMES_PER_TOKEN, whisper_graph, write_encoder
-from edgeser_export.errors import choice_hint
-from edgeser_export.files import new_folder, write_bytes
+from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.files import new_folder, write_bytes
+from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, whisper_graph, write_encoder
 
 ENCODER_FILE, CARD_FILE = "encoder.onnx", "encoder.toml"
 MOST_BYTES = 64 << 20

@@ -1,4 +1,6 @@
-"""Importers of Whisper's encoder: files of others to the weights of :func:`edgeser_export.encoder.whisper_graph`.
+"""Importers of Whisper's encoder: files of others to the weights of our op graph.
+
+The graph is :func:`edgeser_export.writers.onnx_encoder.whisper_graph`.
 
     weights = from_smart_turn(path, taps=(1, 2), tokens=150)     # int8 ONNX of Smart Turn v3.2
     weights = from_safetensors(path, taps=(2,), tokens=150)      # the usual names of openai/whisper-*

@@ -27,13 +27,12 @@ from edgeser.corpora.table import load_corpus
 from edgeser.encoders.store import find_card, open_encoder
 from edgeser.representation.base import Features, Maps, Part, Stored, StoredSet, features_of
 from edgeser.representation.recordings import read_split
-from edgeser.representation.scale import scale_of
 from edgeser.representation.vectors import Vectors
 from edgeser.workers import Workers
-from edgeser_device.audio import read_audio, trim_silence
+from edgeser_device.data.audio import read_audio, trim_silence
+from edgeser_device.data.vector_set import VectorSet, in_steps, scale_of
 from edgeser_device.encoder import FRONTEND, Encoder, EncoderCard
 from edgeser_device.errors import AudioError, FrontendError
-from edgeser_device.vector_set import VectorSet, in_steps
 
 READER_VERSION = 1
 """Raised whenever the reader's or the front-end's code changes what it computes, so that older cache entries are not

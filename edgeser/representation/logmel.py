@@ -33,11 +33,11 @@ from edgeser.representation.base import (
 )
 from edgeser.representation.recordings import read_split
 from edgeser.workers import Workers
-from edgeser_device.audio import read_audio
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.formations import fold, unfold
+from edgeser_device.data.audio import read_audio
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.sample_storage import fold, unfold
+from edgeser_device.data.views import Mixing
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
-from edgeser_device.views import Mixing
 
 FRONTEND_VERSION = 2
 """Raised whenever the reader's or the front-end's code changes what it computes, so that older cache entries are not
@@ -112,7 +112,7 @@ class LogMel(Representation):
         return alike(at_once(sources, weights, float(self.frontend.std)), sources)
 
     def quantise(self, items: Maps, formations: int) -> Stored:
-        """Items as bytes, see :mod:`edgeser_device.formations`."""
+        """Items as bytes, see :mod:`edgeser_device.data.sample_storage`."""
         levels, scale, offset = fold(items, formations)
         return {"levels": levels, "scale": scale, "offset": offset}
 

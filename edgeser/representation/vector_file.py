@@ -23,12 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.config.settings import VECTORS
-from edgeser.corpora.cards import UNSTATED
-from edgeser.corpora.corpus import Corpus, Utterance
+from edgeser.corpora.corpus import UNSTATED, Corpus, Utterance
 from edgeser.corpora.errors import CorpusNotFound, UnreadableLabels
 from edgeser.corpora.scan import one_spelling
-from edgeser_device.manifest import MOST_CLASSES
-from edgeser_export.text import require_label, require_path, require_text
+from edgeser_device.kit.manifest import MOST_CLASSES
+from edgeser_export.utilities.outside import require_label, require_path, require_text
 
 CORPUS = VECTORS
 """Name of the corpus in the settings of a run of vectors; its folder is the file."""

@@ -17,11 +17,10 @@ from edgeser.config.settings import Settings
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.splits import PARTS, make_split
 from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored
-from edgeser.representation.scale import scale_of
 from edgeser.representation.vector_file import VectorFile, read_vectors
 from edgeser.workers import Workers
-from edgeser_device.vector_set import Scale, VectorSet, in_numbers
-from edgeser_device.views import Mixing
+from edgeser_device.data.vector_set import Scale, VectorSet, in_numbers, scale_of
+from edgeser_device.data.views import Mixing
 
 
 @dataclass(frozen=True)
