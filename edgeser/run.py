@@ -98,7 +98,7 @@ class Run:
         """
         from edgeser.representation import representation_of
 
-        representation = representation_of(self.settings().corpus)
+        representation = representation_of(self.settings())
         return representation.read_set(self._require("distilled.safetensors").read_bytes())
 
     def distilled(self) -> DistilledSet:
@@ -107,10 +107,10 @@ class Run:
         Raises:
             RunError: The run holds vectors, or is not finished.
         """
-        from edgeser.representation.vector_file import CORPUS
+        from edgeser.representation import representation_of
 
-        if self.settings().corpus == CORPUS:
-            hint = "evaluate, report and compare read it; kits and audits are of log-mels"
+        if not representation_of(self.settings()).has_time:
+            hint = "evaluate, report, compare and audit read it; kits are of log-mels"
             raise RunError(f"the run {self.folder} holds vectors, not log-mels", hint)
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
 

@@ -195,6 +195,10 @@ def _settings(given: dict[str, str], folder: Path | None, features: Path | None,
         given = {**given, "corpus": CORPUS, "folder": str(features)}
     elif folder is not None:
         given = {**given, "folder": str(folder)}
+    if given.get("encoder"):
+        from edgeser.encoders.given import encoder_here
+
+        given = {**given, "encoder": encoder_here(given["encoder"], say)}
     settings, notes = read_settings(config, given, _require_place)
     for note in notes:
         say(f"note: {note}")

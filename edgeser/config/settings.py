@@ -43,9 +43,13 @@ ITERATIONS, ITERATIONS_FROM = 40, {"noise": 300}
 VECTORS = "features"
 """The name of the corpus of a file of vectors."""
 USUAL: Mapping[str, Mapping[str, str | int]] = MappingProxyType(
-    {VECTORS: {"method": "gan", "arch": "mlp", "experts.arch": "mlp", "samples_per_item": 1}}
+    {
+        "log-mel": {},
+        "vectors": {"method": "gan", "arch": "mlp", "experts.arch": "mlp", "samples_per_item": 1},
+        "encoder": {"method": "herding", "arch": "mlp", "experts.arch": "mlp", "samples_per_item": 1},
+    }
 )
-"""By the name of a corpus: settings whose defaults it changes."""
+"""By the name of a representation: settings whose defaults it changes."""
 INPUT, SET, STUDENT = "Input", "Distilled set", "Student"
 """Headings of the settings that have an option of their own."""
 
@@ -196,6 +200,8 @@ class Settings:
     """Name of the corpus; edgeser data list shows them."""
     folder: str = setting("", decides="none", panel=INPUT, flag="")
     """Folder of the recordings; the demo corpus needs none."""
+    encoder: str = setting("", decides="none: log-mels are learnt", panel=INPUT)
+    """Name of a pretrained speech encoder, or its file; edgeser encoder list shows them."""
     split: str = setting("", decides="by the corpus", panel=INPUT)
     """Division into training, dev and test speakers: quick, official, fold:K or seed:N."""
     method: str = setting("invert", choices=tuple(METHODS), panel=SET)
@@ -253,6 +259,8 @@ class Settings:
     def __post_init__(self) -> None:
         for key, each in SETTINGS.items():
             each.check(value_of(self, key))
+        if self.encoder and self.corpus == VECTORS:
+            raise SettingsError("--features and --encoder are both given", "leave one out: an encoder hears recordings")
         if bool(self.ipc) == bool(self.share):
             raise SettingsError(
                 "--ipc and --share are both given" if self.ipc else "no budget is given",
@@ -263,6 +271,11 @@ class Settings:
     def iterations(self) -> int:
         """Updates that the chosen method makes; 0 for one that chooses real items."""
         return int(getattr(getattr(self, self.method, None), "iterations", 0))
+
+
+def representation_name(corpus: str, encoder: str) -> str:
+    """The name of the representation in which a corpus is distilled."""
+    return "vectors" if corpus == VECTORS else "encoder" if encoder else "log-mel"
 
 
 def value_of(settings: Settings, key: str) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeser.config.renamed import modern
-from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings, value_of
+from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings, representation_name, value_of
 from edgeser.errors import SettingsError
 from edgeser_export.utilities.outside import expand
 
@@ -26,10 +26,14 @@ def owner(key: str) -> str:
     return group if group in METHODS else ""
 
 
+def usual(values: Mapping[str, Any]) -> Mapping[str, str | int]:
+    """The defaults that the representation among values changes."""
+    return USUAL[representation_name(str(values.get("corpus", "")), str(values.get("encoder", "")))]
+
+
 def method_in(values: Mapping[str, Any]) -> str:
     """The method among values, or the usual one."""
-    usual = USUAL.get(str(values.get("corpus")), {}).get("method", Settings.method)
-    return str(values.get("method", usual))
+    return str(values.get("method", usual(values).get("method", Settings.method)))
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
@@ -39,8 +43,9 @@ def values_of(settings: Settings) -> dict[str, Any]:
 
 def given_in(settings: Settings) -> dict[str, Any]:
     """The values that are not what they are by themselves."""
-    usual = USUAL.get(settings.corpus, {})
-    return {key: value for key, value in values_of(settings).items() if value != usual.get(key, SETTINGS[key].default)}
+    values = values_of(settings)
+    own = usual(values)
+    return {key: value for key, value in values.items() if value != own.get(key, SETTINGS[key].default)}
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
@@ -49,7 +54,7 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: A setting does not exist or belongs to another method, or a value is not allowed.
     """
-    values = {**USUAL.get(str(values.get("corpus")), {}), **values}
+    values = {**usual(values), **values}
     method = method_in(values)
     for key in values:
         if key not in SETTINGS:

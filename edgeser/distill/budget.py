@@ -30,7 +30,7 @@ def resolve(settings: Settings, train_items: int, classes: int, rarest: int) -> 
     large = train_items >= usual.LARGE
     ipc = settings.ipc or max(1, round(settings.share * train_items / classes))
     small = ipc * classes / train_items < usual.SMALL
-    starts = representation_of(settings.corpus).usual_starts
+    starts = representation_of(settings).usual_starts
     found = changed(
         settings,
         {
@@ -50,7 +50,9 @@ def resolve(settings: Settings, train_items: int, classes: int, rarest: int) -> 
 def in_words(given: Settings, resolved: Settings) -> str:
     """One line on what was decided."""
     before, after = values_of(given), values_of(resolved)
-    parts = [f"{key} {shown(after[key])}" for key in after if after[key] != before[key] and key != "share"]
+    parts = [
+        f"{key} {shown(after[key])}" for key in after if after[key] != before[key] and key not in ("share", "encoder")
+    ]
     return f"budget decides: {', '.join(parts) or 'nothing, all is given'}"
 
 

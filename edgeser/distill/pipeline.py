@@ -90,7 +90,7 @@ def prepare(settings: Settings, workers: Workers) -> Material:
         SettingsError: The budget, method or student does not fit.
     """
     require_possible(settings)
-    return material_of(representation_of(settings.corpus).extract(settings, workers), settings)
+    return material_of(representation_of(settings).extract(settings, workers), settings)
 
 
 def material_of(features: Features, settings: Settings) -> Material:
@@ -103,7 +103,8 @@ def material_of(features: Features, settings: Settings) -> Material:
     names, clips = features.corpus.labels, features.train.crops
     graph = build(settings.arch, len(names), settings.width, clips.shape[1:])
     task = Task(graph, clips, features.train.labels, len(names), features.representation, features.train.speakers)
-    fixed = resolve(settings, len(task.clips), task.classes, task.fewest_clips)
+    decided = resolve(settings, len(task.clips), task.classes, task.fewest_clips)
+    fixed = features.representation.pinned(decided)
     require_enough_items(settings, fixed, task, names)
     require_guarantee(fixed)
     return Material(features, fixed, method, task)

@@ -74,7 +74,7 @@ def require_possible(settings: Settings) -> None:
     Raises:
         SettingsError: They do not.
     """
-    method, representation = find_method(settings.method), representation_of(settings.corpus)
+    method, representation = find_method(settings.method), representation_of(settings)
     if settings.gan.ship != "items" and settings.samples_per_item > 1:
         raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
     if method.items is not None and settings.start not in ("", representation.usual_starts[0]):

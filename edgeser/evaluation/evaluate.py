@@ -127,7 +127,7 @@ class Shelf:
     def take(self, settings: Settings) -> tuple[Material, Clips, Clips]:
         """What a run of these settings works on, and the clips of its dev and test speakers."""
         here = replace(settings, folder=self.folder or settings.folder)
-        key = (here.corpus, here.folder, here.split, here.arch, here.width)
+        key = (here.corpus, here.folder, here.encoder, here.split, here.arch, here.width)
         if key not in self._read:
             found = prepare(here, self.workers)
             parts = (found.features.dev, found.features.test)

@@ -36,7 +36,7 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
     if audit is not None:
         lines.append(str(audit["command"]))
     lines.append(f"edgeser report {RUN}")
-    of_log_mels = representation_of(settings.corpus).has_time
+    of_log_mels = representation_of(settings).has_time
     return [*lines, f"edgeser pack {RUN} --target {TARGET} --out {RUN}.edgeser"] if of_log_mels else lines
 
 

@@ -15,13 +15,17 @@ from typing import Any, ClassVar, TypeAlias, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.cache import Reader
 from edgeser.config.settings import Settings
 from edgeser.corpora.corpus import Corpus, Utterance
+from edgeser.corpora.fingerprint import corpus_fingerprint
 from edgeser.corpora.splits import Split
-from edgeser.representation.vector_set import VectorSet
+from edgeser.errors import SettingsError
+from edgeser.representation.recordings import ReadSplit
 from edgeser.workers import Workers
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.vector_set import VectorSet
 from edgeser_device.data.views import Mixing, Recipes
 
 Maps: TypeAlias = NDArray[np.float32]
@@ -104,6 +108,13 @@ class Features:
     unreadable: tuple[tuple[Path, str], ...] = ()
 
 
+def features_of(read: ReadSplit, split: Split, fitted: Representation) -> Features:
+    """The features of recordings that were read, in a representation that was fitted to them."""
+    train, dev, test = (fitted.part(part, read.labels(part), read.features(part)) for part in read.parts)
+    fingerprint = corpus_fingerprint(read.corpus)
+    return Features(read.corpus, split, fitted, train, dev, test, fingerprint, read.size, read.unreadable)
+
+
 class Content(TypedDict):
     """The parts of a distilled set besides its items; :mod:`edgeser_device.data.distilled` explains them."""
 
@@ -141,6 +152,30 @@ class Representation(ABC):
         Raises:
             CorpusError: The corpus cannot be used; a leaf says why.
         """
+
+    def of_run(self, settings: Settings, stored: StoredSet) -> Representation:  # noqa: ARG002
+        """The same as it was fitted for a run, so that other recordings can be heard as the run's were.
+
+        Raises:
+            SettingsError: It hears no recordings.
+            EncoderError: The encoder is not on this machine, or is another one than the run's.
+        """
+        raise self._deaf()
+
+    def reader(self) -> Reader:
+        """What computes the features of a recording; errors as :meth:`of_run`."""
+        raise self._deaf()
+
+    def part(self, utterances: tuple[Utterance, ...], labels: NDArray[np.int64], features: tuple[Maps, ...]) -> Part:  # noqa: ARG002
+        """Clips with what :meth:`reader` gave for each; errors as :meth:`of_run`."""
+        raise self._deaf()
+
+    def _deaf(self) -> SettingsError:
+        return SettingsError(f"{self.name} were computed elsewhere, and recordings have none", "distil with --encoder")
+
+    def pinned(self, settings: Settings) -> Settings:
+        """Settings that name what this was computed with, so that another time nothing else is taken."""
+        return settings
 
     @abstractmethod
     def blend(self, sources: Maps, weights: NDArray[np.float64], middle: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -17,9 +17,9 @@ from edgeser.config.settings import Settings
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.splits import PARTS, make_split
 from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored
-from edgeser.representation.vector_file import Scale, VectorFile, read_vectors, scale_of
-from edgeser.representation.vector_set import VectorSet
+from edgeser.representation.vector_file import VectorFile, read_vectors
 from edgeser.workers import Workers
+from edgeser_device.data.vector_set import Scale, VectorSet, in_numbers, scale_of
 from edgeser_device.data.views import Mixing
 
 
@@ -89,11 +89,11 @@ class Vectors(Representation):
         """Items in single precision, 0 where all training vectors are the same."""
         vectors = np.array(items[:, :, 0], dtype=np.float32)
         vectors[:, self._fitted.constant] = 0
-        return {"vectors": vectors}
+        return {"levels": vectors, "step": np.ones(len(vectors), dtype=np.float32)}
 
     def dequantise(self, stored: Stored, formations: int) -> Maps:  # noqa: ARG002
         """The same vectors as maps of one column."""
-        return np.asarray(stored["vectors"][:, :, None], dtype=np.float32)
+        return in_numbers(stored["levels"], stored["step"])[:, :, None]
 
     def make_set(self, stored: Stored, formations: int, **content: Unpack[Content]) -> VectorSet:  # noqa: ARG002
         """The distilled set of items that :meth:`quantise` stored."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from device.kits import LABELS, synthetic_items, synthetic_set
+from tiny_encoder import add_tiny
 
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed, settings_of
@@ -54,6 +55,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGESER_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(own_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a tiny random encoder in this session's cache."""
+    return add_tiny(tmp_path_factory.mktemp("encoder")).name
 
 
 @pytest.fixture(scope="session", autouse=True)

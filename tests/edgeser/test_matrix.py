@@ -36,6 +36,7 @@ from edgeser_device.kit.kit import read_kit
 from edgeser_device.train.train import Settings as BoardSettings
 from edgeser_device.train.train import train
 
+pytestmark = pytest.mark.usefixtures("tiny_encoder")
 ALONE = Workers(1)
 SHIPPED = SETTINGS["gan.ship"].choices
 EVERY = list(product(REPRESENTATIONS, METHODS, LABELS, SHIPPED))
@@ -77,7 +78,8 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings_of(name: str, vectors: Path, method: str, **more: object) -> Settings:
     """Tiny settings; a representation that reads recordings has the demo corpus."""
-    source = {"corpus": CORPUS, "folder": str(vectors)} if name == "vectors" else {"corpus": "demo"}
+    of_file = {"corpus": CORPUS, "folder": str(vectors)}
+    source = {"log-mel": {"corpus": "demo"}, "vectors": of_file, "encoder": {"corpus": "demo", "encoder": "tiny"}}[name]
     own = {key: value for key, value in TINY.items() if owner(key) in ("", method)}
     shipped = {"gan.ship": more.pop("ship", "items")}
     given = {} if shipped["gan.ship"] == "items" and method != "gan" else shipped
@@ -175,7 +177,7 @@ def test_students_are_those_that_read_the_representation(name: str, arch: str, r
 
 def test_a_representation_has_a_method_and_students_by_default(vectors: Path) -> None:
     for name in REPRESENTATIONS:
-        method = str(USUAL.get(CORPUS if name == "vectors" else "", {}).get("method", Settings.method))
+        method = str(USUAL[name].get("method", Settings.method))
         require_possible(settings_of(name, vectors, method))
 
 

@@ -169,6 +169,8 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
         Shape (batch, 1, mels, frames), float32.
     """
     _, mels, frames = items.shape
+    if frames == 1 and not any(getattr(recipes, name).any() for name in _MOVES):
+        return _render_vectors(items, recipes, indices)
     out = np.empty((len(indices), 1, mels, frames), dtype=np.float32)
     for place, view in enumerate(np.asarray(indices)):
         picture = _moved(items, recipes, view)
@@ -184,6 +186,26 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
         scaled = picture * np.float32((CONTRAST_UNIT + int(recipes.contrast[view])) / CONTRAST_UNIT)
         np.add(scaled, np.float32(int(recipes.gain[view]) / GAIN_UNIT), out=out[place, 0])
     return out
+
+
+_MOVES = tuple(f"{of}{move}" for of in ("", "partner_") for move in ("shift", "stretch", "mel_shift"))
+
+
+def _render_vectors(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.integer]) -> NDArray[np.float32]:
+    """The chosen views of items with one column that are not moved: the same steps for all of them at once."""
+
+    def column(values: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]:
+        return values.astype(np.float32)[:, None, None]
+
+    mode, weight = recipes.mode[indices], recipes.weight[indices].astype(np.float64)
+    views: NDArray[np.float32] = items[recipes.item[indices]]
+    share = column(np.where(mode == MIX, weight / WEIGHT_UNIT, 1.0))
+    mixed = views * share + items[recipes.partner[indices]] * (np.float32(1) - share)
+    # A cut leaves one column to the partner unless all of it is the item's, which no weight says.
+    views = np.where((mode == MIX)[:, None, None], mixed, views)
+    views = np.where((mode == CUT)[:, None, None], items[recipes.partner[indices]], views)
+    views = views * column((CONTRAST_UNIT + recipes.contrast[indices].astype(np.float64)) / CONTRAST_UNIT)
+    return (views + column(recipes.gain[indices].astype(np.float64) / GAIN_UNIT))[:, None]
 
 
 def _moved(items: NDArray[np.float32], recipes: Recipes, view: int, of: str = "") -> NDArray[np.float32]:

@@ -156,3 +156,19 @@ def test_rendering_does_not_change_the_items() -> None:
     recipes = replace(mixed_recipes(3, 9, 12, 0))
     render(ITEMS, recipes, np.arange(9))
     assert np.array_equal(ITEMS, before)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 1.0]))
+def test_items_of_one_column_are_rendered_together_as_one_by_one(seed: int, cut_share: float) -> None:
+    """A second column makes every view be rendered on its own."""
+    random = np.random.default_rng(seed)
+    items = random.standard_normal((4, 5, 1)).astype(np.float32)
+    mixing = Mixing(cut_share=cut_share, stretch=0.0, mel_shift=0, contrast=0.2, gain=0.3, shift=0)
+    recipes = mixed_recipes(4, 12, 1, seed, mixing)
+    recipes = replace(recipes, mode=random.integers(0, 3, 12).astype(np.uint8))
+    together = render(items, recipes, np.arange(12))
+    wide = render(
+        np.repeat(items, 2, axis=2), replace(recipes, weight=recipes.weight * (recipes.mode != CUT)), np.arange(12)
+    )
+    assert together.dtype == np.float32
+    np.testing.assert_array_equal(together[..., 0], wide[..., 1])

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny_encoder
 from safetensors.numpy import save_file
+from tiny_encoder import HIDDEN, WIDTH
 
-from edgeser.encoders.whisper import NAMES, from_safetensors
+from edgeser.encoders.whisper import from_safetensors
 from edgeser.errors import EncoderError
 from edgeser_export.writers.onnx_encoder import encode_reference, whisper_graph
 
-WIDTH, HIDDEN, MELS, TOKENS = 8, 12, 6, 10
+MELS, TOKENS = 6, 10
 
 
-def arrays(blocks=3, prefix="model.encoder."):
-    draw = np.random.default_rng(0)
-    shapes = {
-        "conv1.weight": (WIDTH, MELS, 3),
-        "conv1.bias": (WIDTH,),
-        "conv2.weight": (WIDTH, WIDTH, 3),
-        "conv2.bias": (WIDTH,),
-        "embed_positions.weight": (20, WIDTH),
-        "layer_norm.weight": (WIDTH,),
-        "layer_norm.bias": (WIDTH,),
-    }
-    for block in range(blocks):
-        for ours, theirs in NAMES.items():
-            matrix = {"up": (HIDDEN, WIDTH), "down": (WIDTH, HIDDEN)}.get(ours, (WIDTH, WIDTH))
-            shapes[f"layers.{block}.{theirs}.weight"] = (WIDTH,) if ours.startswith("norm") else matrix
-            if ours != "key":
-                shapes[f"layers.{block}.{theirs}.bias"] = matrix[:1]
-    return {prefix + name: draw.normal(0, 0.3, shape).astype("f4") for name, shape in shapes.items()}
+def arrays(blocks: int = 3, prefix: str = "model.encoder."):
+    return tiny_encoder.arrays(blocks, MELS, 20, prefix)
 
 
 @pytest.mark.parametrize("prefix", ["model.encoder.", "encoder.", ""])

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from edgeser.cache import cache_folder, read_recordings
 from edgeser.corpora import load_corpus, make_split
 from edgeser.errors import ConflictingCopies, CorpusError
 from edgeser.representation.base import Features
-from edgeser.representation.logmel import cache_folder, extract, log_mels
+from edgeser.representation.logmel import LogMelReader, extract
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, windows
@@ -59,10 +60,10 @@ def entries(cache: Path) -> list[Path]:
 
 def test_a_cached_entry_is_read_with_the_same_bits(corpus: Path, empty_cache: Path) -> None:
     path = corpus / "anger" / "a_1.wav"
-    fresh = log_mels([path], SPEC, Workers(1))[path]
+    fresh = read_recordings([path], LogMelReader(SPEC), Workers(1))[path]
     (entry,) = entries(empty_cache)
     written = entry.stat().st_mtime_ns
-    again = log_mels([path], SPEC, Workers(1))[path]
+    again = read_recordings([path], LogMelReader(SPEC), Workers(1))[path]
     assert np.array_equal(fresh, again)
     assert np.array_equal(fresh, clip_log_mel(read_audio(path, SPEC.rate), SPEC))
     assert entry.stat().st_mtime_ns == written
@@ -71,17 +72,19 @@ def test_a_cached_entry_is_read_with_the_same_bits(corpus: Path, empty_cache: Pa
 def test_what_the_cache_says_is_believed(corpus: Path, empty_cache: Path) -> None:
     """Otherwise the test above would pass without a cache."""
     path = corpus / "anger" / "a_1.wav"
-    log_mels([path], SPEC, Workers(1))
+    read_recordings([path], LogMelReader(SPEC), Workers(1))
     np.full((64, 3), 7, dtype="<f4").tofile(entries(empty_cache)[0])
-    assert np.array_equal(log_mels([path], SPEC, Workers(1))[path], np.full((64, 3), 7, dtype=np.float32))
+    assert np.array_equal(
+        read_recordings([path], LogMelReader(SPEC), Workers(1))[path], np.full((64, 3), 7, dtype=np.float32)
+    )
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100])
 def test_an_entry_of_an_impossible_length_is_computed_again(corpus: Path, empty_cache: Path, damage: bytes) -> None:
     path = corpus / "anger" / "a_1.wav"
-    fresh = log_mels([path], SPEC, Workers(1))[path]
+    fresh = read_recordings([path], LogMelReader(SPEC), Workers(1))[path]
     entries(empty_cache)[0].write_bytes(damage)
-    assert np.array_equal(log_mels([path], SPEC, Workers(1))[path], fresh)
+    assert np.array_equal(read_recordings([path], LogMelReader(SPEC), Workers(1))[path], fresh)
 
 
 @pytest.mark.parametrize(
@@ -92,20 +95,23 @@ def test_the_key_holds_what_changes_the_levels_and_nothing_else(
     corpus: Path, empty_cache: Path, change: dict[str, float], count: int
 ) -> None:
     path = corpus / "anger" / "a_1.wav"
-    log_mels([path], SPEC, Workers(1))
+    read_recordings([path], LogMelReader(SPEC), Workers(1))
     other = replace(SPEC, **change)
-    assert np.array_equal(log_mels([path], other, Workers(1))[path], clip_log_mel(read_audio(path, other.rate), other))
+    assert np.array_equal(
+        read_recordings([path], LogMelReader(other), Workers(1))[path],
+        clip_log_mel(read_audio(path, other.rate), other),
+    )
     assert len(entries(empty_cache)) == count
 
 
 def test_a_changed_recording_is_computed_again_and_a_moved_one_is_not(corpus: Path, empty_cache: Path) -> None:
     path = corpus / "anger" / "a_1.wav"
-    before = log_mels([path], SPEC, Workers(1))[path]
+    before = read_recordings([path], LogMelReader(SPEC), Workers(1))[path]
     moved = path.rename(path.with_name("a_9.wav"))
-    assert np.array_equal(log_mels([moved], SPEC, Workers(1))[moved], before)
+    assert np.array_equal(read_recordings([moved], LogMelReader(SPEC), Workers(1))[moved], before)
     assert len(entries(empty_cache)) == 1
     write_tone(moved, seed=77)
-    assert not np.array_equal(log_mels([moved], SPEC, Workers(1))[moved], before)
+    assert not np.array_equal(read_recordings([moved], LogMelReader(SPEC), Workers(1))[moved], before)
     assert len(entries(empty_cache)) == 2
 
 
@@ -123,10 +129,10 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, monkeypatch: pytest
     """More files than one piece of 64, without a cache to agree through."""
     paths = [write_tone(tmp_path / f"{seed}.wav", seed, seconds=0.1) for seed in range(70)]
     monkeypatch.setenv("EDGESER_CACHE", str(tmp_path / "one"))
-    alone = log_mels(paths, SPEC, Workers(1))
+    alone = read_recordings(paths, LogMelReader(SPEC), Workers(1))
     for entry in entries(tmp_path / "one"):
         entry.unlink()
-    together = log_mels(paths, SPEC, Workers(2))
+    together = read_recordings(paths, LogMelReader(SPEC), Workers(2))
     assert list(alone) == list(together) == paths
     assert all(np.array_equal(alone[path], together[path]) for path in paths)
 
@@ -245,7 +251,7 @@ def test_every_usual_kind_of_recording_gives_nearly_the_same_levels(
     soundfile.write(tmp_path / "plain.wav", tone(16000), 16000, subtype="FLOAT")
     other = tmp_path / "other"
     soundfile.write(other, np.stack([tone(rate)] * channels, axis=1), rate, **{"format": "WAV", **options})
-    found = log_mels([tmp_path / "plain.wav", other], SPEC, Workers(1))
+    found = read_recordings([tmp_path / "plain.wav", other], LogMelReader(SPEC), Workers(1))
     plain, levels = found.values()
     loud = plain[:, 3:-3] > -15
     assert loud.any()
