@@ -24,7 +24,7 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, prepare, require_same_corpus
 from edgeser.intervals import deviation
 from edgeser.representation.base import StoredSet
-from edgeser.rows import BANKS, BASELINES, REAL_CLIPS, Bench, bank_bytes, ensemble_score, init_score, measure
+from edgeser.rows import BANKS, BASELINES, Bench, bank_bytes, ensemble_score, init_score, measure, real_schedule
 from edgeser.run import Run
 from edgeser.scoring import Clips, Score
 from edgeser.students import build, initial_weights, parse_student
@@ -227,7 +227,7 @@ class Examination:
             "student": description["student"],
             "method": description["method"],
             "schedule": bench.distilled.schedule.to_json(),
-            "schedule_real": replace(REAL_CLIPS, steps=bench.assignment.settings.steps).to_json(),
+            "schedule_real": real_schedule(bench.assignment.settings).to_json(),
             "edgeser": description["edgeser"],
             "machine": describe_machine(),
         }

@@ -45,7 +45,7 @@ ITERATIONS, ITERATIONS_FROM = 40, {"noise": 300}
 """Updates of inversion, and where a start needs others: after 40, noise is still far from anything the experts know."""
 VECTORS = "features"
 """The name of the corpus of a file of vectors."""
-USUAL: Mapping[str, Mapping[str, str | int]] = MappingProxyType(
+USUAL: Mapping[str, Mapping[str, str | int | float]] = MappingProxyType(
     {VECTORS: {"method": "gan", "arch": "mlp", "experts.arch": "mlp", "samples_per_item": 1}}
 )
 """By the name of a corpus: settings whose defaults it changes."""

@@ -37,10 +37,14 @@ def values_of(settings: Settings) -> dict[str, Any]:
     return {key: value_of(settings, key) for key in SETTINGS if owner(key) in ("", settings.method)}
 
 
+def usual_of(settings: Settings, key: str) -> Any:
+    """The value of a setting where nobody gives one, for the representation of these settings."""
+    return USUAL.get(settings.corpus, {}).get(key, SETTINGS[key].default)
+
+
 def given_in(settings: Settings) -> dict[str, Any]:
     """The values that are not what they are by themselves."""
-    usual = USUAL.get(settings.corpus, {})
-    return {key: value for key, value in values_of(settings).items() if value != usual.get(key, SETTINGS[key].default)}
+    return {key: value for key, value in values_of(settings).items() if value != usual_of(settings, key)}
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
