@@ -7,9 +7,17 @@ from typing import Any
 
 from distillation_tables import Sheet
 
-from edgeser.audit.digest import largest_area
-from edgeser.audit.lines import CONTROL, LEAK, THREAT_WORDS, Line, attack_lines, control_lines, control_words
-from edgeser.audit.tables import figure_words
+from edgeser.privacy.attack_lines import (
+    CONTROL,
+    LEAK,
+    THREAT_WORDS,
+    Line,
+    attack_lines,
+    control_lines,
+    control_words,
+    figure_words,
+)
+from edgeser.privacy.audit_summary import largest_area
 
 REFERENCES = {"random_bank": "random recordings, bank", LEAK: "the same, planted leak", CONTROL: "noise"}
 """Sets that all audits share, and what people call them."""

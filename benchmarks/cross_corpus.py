@@ -21,16 +21,16 @@ from distillation_runs import say
 from distillation_tables import CONFOUNDED, Sheet
 from rich.console import Console
 
-from edgeser.across import Other, keep_entries, label_map, measure_across, open_other
 from edgeser.corpora.emotions import plain_name
 from edgeser.errors import EdgeserError, RunError, SettingsError
-from edgeser.evaluate import Plan, evaluate
+from edgeser.evaluation.cross_corpus import Other, keep_entries, label_map, measure_across, open_other
+from edgeser.evaluation.evaluate import Plan, evaluate
+from edgeser.report.tables import map_words, with_interval
 from edgeser.run import Run
-from edgeser.tables import map_words, with_interval
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
-from edgeser_export.errors import choice_hint
-from edgeser_export.files import write_bytes
+from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.files import write_bytes
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def measure(
     Raises:
         SettingsError: Two runs are of one corpus, or a change of a label map fits no pair of them.
         RunError: A corpus is another one than its run was made of.
-        EdgeserError: As :func:`edgeser.across.open_other` and :func:`edgeser.across.measure_across`.
+        EdgeserError: As ``open_other`` and ``measure_across`` of :mod:`edgeser.evaluation.cross_corpus` raise it.
     """
     found = {}
     for run in runs:
@@ -140,7 +140,7 @@ def open_from(run: Run, source: Run, given: Sequence[str], corpora: Path | None,
 
     Raises:
         RunError: It is another one than that run was made of.
-        EdgeserError: As :func:`edgeser.across.open_other`.
+        EdgeserError: As :func:`edgeser.evaluation.cross_corpus.open_other`.
     """
     corpus, settings = source.description()["corpus"], source.settings()
     folder = corpora / corpus["name"] if corpora else Path(settings.folder) if settings.folder else None

@@ -35,7 +35,7 @@ from device_training import (
 from rich.console import Console
 
 from edgeser_device.machine import describe_machine
-from edgeser_export.files import write_bytes, write_json
+from edgeser_export.utilities.files import write_bytes, write_json
 
 CNN6 = ("cnn6", 0.25)
 

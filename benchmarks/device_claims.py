@@ -8,7 +8,7 @@ from typing import Any
 
 from distillation_tables import Sheet
 
-from edgeser.intervals import with_deviation
+from edgeser.evaluation.intervals import with_deviation
 
 FIRST, SAME = "first steps ", "same student "
 Figures = Mapping[str, Any]

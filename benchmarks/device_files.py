@@ -16,14 +16,14 @@ import numpy as np
 import personal
 from device_training import HERE, ONE_THREAD, Place
 
-from edgeser_device.bench import file_of, run_bench
+from edgeser_device.bench.bench import file_of, run_bench
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.kit import Kit, read_kit
-from edgeser_device.model import load_model
-from edgeser_device.personal.trial import uar
-from edgeser_export.formats import FORMATS
+from edgeser_device.kit.kit import Kit, read_kit
+from edgeser_device.model.model import load_model
+from edgeser_device.personal.fine_tune import uar
 from edgeser_export.runtimes import Model as LoadedModel
 from edgeser_export.runtimes import load
+from edgeser_export.writers.formats import FORMATS
 
 Outputs = Callable[[np.ndarray], np.ndarray]
 """Windows, float32 (windows, 1, mels, frames), to probabilities (windows, classes)."""

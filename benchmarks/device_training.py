@@ -21,17 +21,17 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from safetensors.numpy import load_file
 
-from edgeser.intervals import deviation
-from edgeser.pack import pack_kit
+from edgeser.evaluation.intervals import deviation
+from edgeser.models.students import build, initial_weights
+from edgeser.packaging.pack import pack_kit
 from edgeser.run import Run
-from edgeser.students import build, initial_weights
-from edgeser_device.distilled import first_views
-from edgeser_device.kit import Kit, read_kit
-from edgeser_device.model import load_model
-from edgeser_device.schedule import batch_indices
-from edgeser_device.trainer import TrainingSession, begin
-from edgeser_device.views import render
-from edgeser_export.files import write_bytes, write_json
+from edgeser_device.data.distilled import first_views
+from edgeser_device.data.schedule import batch_indices
+from edgeser_device.data.views import render
+from edgeser_device.kit.kit import Kit, read_kit
+from edgeser_device.model.model import load_model
+from edgeser_device.train.trainer import TrainingSession, begin
+from edgeser_export.utilities.files import write_bytes, write_json
 
 HERE = Path(__file__).parent
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -314,6 +314,6 @@ def _spreads(lines: Sequence[dict[str, float]]) -> dict[str, dict[str, float | N
 
 
 def _logits(kit: Kit, weights: dict[str, np.ndarray], windows: np.ndarray) -> np.ndarray:
-    from edgeser.scoring import probabilities
+    from edgeser.evaluation.scoring import probabilities
 
     return probabilities(kit.graph, weights, windows)

@@ -23,16 +23,16 @@ from distillation_tables import markdown_page, panels_of, result_of, row_of, she
 from rich.console import Console
 
 from edgeser.config.settings import SETTINGS, Settings
-from edgeser.distill.table import METHODS, find_method
+from edgeser.distill.registry import METHODS, find_method
 from edgeser.errors import EdgeserError, SettingsError
-from edgeser.pictures import budget_picture, check_picture, save
+from edgeser.evaluation.conditions import ROWS
+from edgeser.models.students import parse_student
+from edgeser.report.pictures import budget_picture, check_picture, save
 from edgeser.representation.logmel import LogMel
-from edgeser.rows import ROWS
-from edgeser.students import parse_student
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
-from edgeser_export.errors import choice_hint
-from edgeser_export.files import write_bytes, write_json
+from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.files import write_bytes, write_json
 
 CELLS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start")
 """Settings that are dimensions of the table, so that --settings cannot give them."""

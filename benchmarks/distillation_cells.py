@@ -30,11 +30,11 @@ from distillation_runs import (
 from edgeser.config.settings import SETTINGS, Settings, value_of
 from edgeser.config.values import changed, values_of
 from edgeser.errors import SettingsError
-from edgeser.evaluate import Shelf, evaluate_each, open_bench, summary
-from edgeser.rows import BANKS, Bench, bank_bytes, ensemble_score, measure
+from edgeser.evaluation.conditions import BANKS, Bench, bank_bytes, ensemble_score, measure
+from edgeser.evaluation.evaluate import Shelf, evaluate_each, open_bench, summary
 from edgeser.run import Run
 from edgeser_device.machine import describe_machine
-from edgeser_export.files import write_json
+from edgeser_export.utilities.files import write_json
 
 CORPUS_ROWS = ("full", "full_best", "full_soft")
 """Rows that are the same for every budget."""

@@ -16,10 +16,10 @@ from typing import Any
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import owner, settings_of, to_toml, values_of
 from edgeser.errors import RunError
-from edgeser.evaluate import Plan
+from edgeser.evaluation.evaluate import Plan
 from edgeser.run import Run
 from edgeser.workers import Workers
-from edgeser_export.files import write_bytes, write_json
+from edgeser_export.utilities.files import write_bytes, write_json
 
 OF_EXPERTS = ("corpus", "split", "batch", "experts.arch", "experts.width", "experts.steps")
 """Settings that decide how a label expert is trained."""

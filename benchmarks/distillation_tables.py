@@ -14,8 +14,8 @@ from distillation_cells import CORPUS_ROWS, Group
 from distillation_runs import Request
 from rich.table import Table
 
-from edgeser.intervals import FEWEST, deviation, standard_error, with_deviation
-from edgeser.tables import FULL_ROWS
+from edgeser.evaluation.intervals import FEWEST, deviation, standard_error, with_deviation
+from edgeser.report.tables import FULL_ROWS
 
 CONFOUNDED = ("urdu",)
 """Corpora in which a few speakers say most of an emotion, so that who speaks gives it away. They have a table of their
@@ -261,7 +261,7 @@ def baseline_cells(head: tuple[str, str], same: Sequence[Mapping[str, Any]]) -> 
 
 
 def panels_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What :func:`edgeser.pictures.budget_picture` draws: a panel for each corpus and student."""
+    """What :func:`edgeser.report.pictures.budget_picture` draws: a panel for each corpus and student."""
     panels: dict[str, dict[str, Any]] = {}
     for mine in grouped(result["lines"], panel_title):
         lines: dict[str, list[dict[str, Any]]] = {}

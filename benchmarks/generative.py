@@ -28,11 +28,11 @@ from rich.console import Console
 
 from edgeser.config.settings import STEPS, Settings
 from edgeser.errors import EdgeserError, SettingsError
-from edgeser.intervals import deviation, with_deviation
-from edgeser.pictures import check_picture, save
+from edgeser.evaluation.intervals import deviation, with_deviation
+from edgeser.report.pictures import check_picture, save
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores, describe_machine
-from edgeser_export.files import write_json
+from edgeser_export.utilities.files import write_json
 
 ROWS = ("full", "full_best", "random", "random_soft", "random_bank")
 SHARES = ("0.056", "0.112")

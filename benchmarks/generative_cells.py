@@ -32,22 +32,22 @@ from distillation_runs import (
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed, values_of
 from edgeser.distill.budget import resolve
-from edgeser.distill.gan import items as generated_items
-from edgeser.distill.gan_targets import BASES_OF_A_CLASS, INVERTED
 from edgeser.distill.label_bank import build_set
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.method import Assignment, State
-from edgeser.evaluate import Shelf, open_bench, summary
-from edgeser.rows import BEST_STEPS, Bench, measure
+from edgeser.distill.methods.gan import items as generated_items
+from edgeser.distill.methods.generator_targets import BASES_OF_A_CLASS, INVERTED
+from edgeser.evaluation.conditions import BEST_STEPS, Bench, measure
+from edgeser.evaluation.evaluate import Shelf, open_bench, summary
+from edgeser.evaluation.scoring import score
+from edgeser.models.training import Batch, train, with_statistics
 from edgeser.run import Run
-from edgeser.scoring import score
-from edgeser.training import Batch, train, with_statistics
-from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Drawing, Drawn, Points, labeller_name
+from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, Drawing, Drawn, Points, labeller_name
+from edgeser_device.data.schedule import batch_indices, statistics_batches
+from edgeser_device.data.views import render
 from edgeser_device.machine import describe_machine
-from edgeser_device.schedule import batch_indices, statistics_batches
-from edgeser_device.views import render
-from edgeser_export.files import write_json
-from edgeser_export.generator import SHARPNESS
+from edgeser_export.utilities.files import write_json
+from edgeser_export.writers.onnx_generator import SHARPNESS
 
 LOSSES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

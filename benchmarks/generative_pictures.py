@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.sounds import sound_of, wav_bytes
+from edgeser.privacy.item_sounds import sound_of, wav_bytes
 from edgeser_device.frontend import FrontendSpec
-from edgeser_export.files import write_bytes
+from edgeser_export.utilities.files import write_bytes
 
 
 def samples_picture(

@@ -20,13 +20,13 @@ import torch
 from generative_cells import Draw, Opened, assignment_of
 from numpy.typing import NDArray
 
-from edgeser.distill.gan import items as generated_items
-from edgeser.network import infer
+from edgeser.distill.methods.gan import items as generated_items
+from edgeser.evaluation.conditions import REAL_CLIPS
+from edgeser.models.network import infer
+from edgeser.models.students import build, initial_weights
+from edgeser.models.training import Arrays, train_on_clips
 from edgeser.representation.base import Augmentation
-from edgeser.rows import REAL_CLIPS
-from edgeser.students import build, initial_weights
-from edgeser.training import Arrays, train_on_clips
-from edgeser_export.graph import Graph
+from edgeser_export.graph.op_graph import Graph
 
 
 def speaker_row(opened: Opened, draw: Draw, steps: int) -> dict[str, Any]:

@@ -31,11 +31,11 @@ import soundfile
 from virtual_microphone import VirtualMicrophone, virtual_microphone
 
 from edgeser_device.listen.gate import choose_gate, open_gate
-from edgeser_device.listen.loop import Listener, ListenSettings
+from edgeser_device.listen.live import Listener, ListenSettings
 from edgeser_device.machine import describe_machine
-from edgeser_device.model import load_model
-from edgeser_device.runtime import Recogniser
-from edgeser_device.score import unweighted_average_recall
+from edgeser_device.model.calibration import unweighted_average_recall
+from edgeser_device.model.model import load_model
+from edgeser_device.model.predict import Recogniser
 
 RATE = 16000
 PAUSE = 1.5

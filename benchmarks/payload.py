@@ -24,20 +24,20 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from edgeser.distill.label_bank import LABELS
-from edgeser.evaluate import Shelf, open_bench
-from edgeser.intervals import deviation
-from edgeser.payload import FILE
-from edgeser.rows import Bench
+from edgeser.evaluation.conditions import Bench
+from edgeser.evaluation.evaluate import Shelf, open_bench
+from edgeser.evaluation.intervals import deviation
+from edgeser.evaluation.scoring import Clips, average_by_clip, probabilities, score_of
+from edgeser.models.training import train_on_set
+from edgeser.packaging.pack import FILE
 from edgeser.run import Run
-from edgeser.scoring import Clips, average_by_clip, probabilities, score_of
-from edgeser.training import train_on_set
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.formations import quantise
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.sample_storage import quantise
+from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.views import Recipes
 from edgeser_device.machine import describe_machine
-from edgeser_device.schedule import Schedule
-from edgeser_device.views import Recipes
-from edgeser_export.files import write_json
+from edgeser_export.utilities.files import write_json
 
 
 @dataclass(frozen=True)

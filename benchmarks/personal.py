@@ -23,21 +23,18 @@ import numpy as np
 
 from edgeser.corpora import load_corpus
 from edgeser.corpora.splits import make_split
-from edgeser.intervals import standard_error
+from edgeser.evaluation.intervals import standard_error
 from edgeser.representation.base import Part
 from edgeser.representation.logmel import extract
 from edgeser.workers import Workers
-from edgeser_device.kit import Kit, read_kit
+from edgeser_device.kit.kit import Kit, read_kit
 from edgeser_device.machine import describe_machine
-from edgeser_device.model import load_model
-from edgeser_device.personal.clips import OwnClips
-from edgeser_device.personal.fine_tune import FOLDS, PersonalSettings, base_weights, is_of
-from edgeser_device.personal.lessons import prepare
-from edgeser_device.personal.settings import PARTS, AdaptSettings
-from edgeser_device.personal.student import CutStudent
-from edgeser_device.personal.trial import forgetting, leave_out, uar
-from edgeser_device.train import Settings, train
-from edgeser_export.graph import Weights
+from edgeser_device.model.model import load_model
+from edgeser_device.personal.fine_tune import FOLDS, PersonalSettings, base_weights, forgetting, is_of, leave_out, uar
+from edgeser_device.personal.own_clips import OwnClips
+from edgeser_device.personal.student_parts import PARTS, AdaptSettings, CutStudent, prepare
+from edgeser_device.train.train import Settings, train
+from edgeser_export.graph.op_graph import Weights
 
 CLIPS = 2
 """Own clips of each emotion."""

@@ -15,9 +15,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from edgeser_device.kit import read_kit
+from edgeser_device.kit.kit import read_kit
 from edgeser_device.machine import seconds_since_start
-from edgeser_export.files import write_bytes
+from edgeser_export.utilities.files import write_bytes
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def train(path: Path, out: Path, steps: int | None, threads: int) -> dict[str, f
     """Train and write the weights; seconds of steps and statistics, and from the start to the first step's end."""
     import torch
 
-    from edgeser.training import train_on_set
+    from edgeser.models.training import train_on_set
 
     torch.set_num_threads(threads)
     kit, first, began = read_kit(path), [], time.monotonic()

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeser.students import build, initial_weights
-from edgeser_export.graph import Conv, Graph
-from edgeser_export.stepstate import next_state, scalars, weight_names, zero_state
+from edgeser.models.students import build, initial_weights
+from edgeser_export.graph.op_graph import Conv, Graph
+from edgeser_export.trainstep.step_graph import next_state, scalars, weight_names, zero_state
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = (("edgenet", 1.0), ("cnn6", 0.25), ("resnet9", 0.25), ("vgg15", 0.25))
@@ -98,7 +98,8 @@ def serve(step: Callable[[], None]) -> None:
 def onnxruntime_side(graph: Graph, trained: str) -> Callable[[], None]:
     """Steps of the file. It is written in another process: a board that trains does not load the writer."""
     program = (
-        "import sys, json; from edgeser_export.graph import Graph; from edgeser_export.trainstep import training_step;"
+        "import sys, json; from edgeser_export.graph.op_graph import Graph;"
+        "from edgeser_export.trainstep.step_graph import training_step;"
         "graph, (batch, trained) = Graph.from_json(json.load(sys.stdin)), sys.argv[1:];"
         "sys.stdout.buffer.write(training_step(graph, int(batch), 'adamw', trained))"
     )
@@ -150,8 +151,8 @@ SIDES: Mapping[str, Callable[[Graph, str], Callable[[], None]]] = {
 
 def kernel_times(repeats: int = 7) -> list[dict[str, Any]]:
     """Milliseconds of every way to each different convolution of the students: its gradients, and all three at once."""
-    from edgeser_export import kernels
-    from edgeser_export.nodes import Nodes
+    from edgeser_export.kernels import convolutions as kernels
+    from edgeser_export.writers.onnx_nodes import Nodes
 
     rows, random = [], np.random.default_rng(0)
     for geometry in geometries():
@@ -184,7 +185,7 @@ def kernel_times(repeats: int = 7) -> list[dict[str, Any]]:
 
 def directly(nodes: Any, geometry: Any) -> tuple[str, ...]:
     """A convolution and both gradients, each by the fastest way of its own."""
-    from edgeser_export import kernels
+    from edgeser_export.kernels import convolutions as kernels
 
     conv = geometry.conv
     window = {"kernel_shape": (conv.kernel,) * 2, "strides": (conv.stride,) * 2, "pads": (conv.padding,) * 4}
@@ -197,7 +198,7 @@ def directly(nodes: Any, geometry: Any) -> tuple[str, ...]:
 
 def by_tiles(nodes: Any, geometry: Any) -> tuple[str, ...]:
     """The same by tiles, which share what they transform."""
-    from edgeser_export import winograd
+    from edgeser_export.kernels import winograd
 
     output, transformed = winograd.convolution(nodes, geometry, "source", "weight")
     return (output, *winograd.gradients(nodes, geometry, transformed, "weight", "gradient"))
@@ -207,7 +208,7 @@ WHOLE: Mapping[str, Callable[[Any, Any], tuple[str, ...]]] = {"direct": directly
 
 
 def geometries() -> list[Any]:
-    from edgeser_export.kernels import Geometry
+    from edgeser_export.kernels.convolutions import Geometry
 
     found = {}
     for name, width in STUDENTS:
@@ -222,7 +223,7 @@ def geometries() -> list[Any]:
 def model_of(nodes: Any, feeds: Mapping[str, np.ndarray], names: tuple[str, ...]) -> bytes:
     from onnx import TensorProto, helper
 
-    from edgeser_export.nodes import IR_VERSION, OPSET
+    from edgeser_export.writers.onnx_nodes import IR_VERSION, OPSET
 
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in feeds.items()]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]

@@ -117,7 +117,7 @@ def serve(side: str, steps: int) -> None:
     """Make an iteration for every line on stdin."""
     import torch
 
-    from edgeser.distill import mtt
+    from edgeser.distill.methods import mtt
 
     torch.set_num_threads(1)
     assignment = make_assignment(steps)
@@ -135,10 +135,10 @@ def make_assignment(steps: int) -> Any:
     """Items of noise and trajectories between random weights: neither time nor memory depends on what they are."""
     from edgeser.config.settings import Mtt, Settings
     from edgeser.distill.method import Assignment
-    from edgeser.distill.table import find_method
-    from edgeser.experts import Ensemble, Task, Trajectory
+    from edgeser.distill.registry import find_method
+    from edgeser.models.experts import Ensemble, Task, Trajectory
+    from edgeser.models.students import build, initial_weights
     from edgeser.representation.logmel import LogMel
-    from edgeser.students import build, initial_weights
 
     graph = build(STUDENT, CLASSES)
     clips = np.random.default_rng(0).standard_normal((ITEMS, *graph.input_shape), dtype=np.float32)
@@ -156,8 +156,8 @@ def plain_side(assignment: Any, state: Any, match: Any) -> float:
     import torch
     from torch.nn import functional
 
-    from edgeser.network import batch_norm, forward
-    from edgeser.training import roll_each, soft_cross_entropy
+    from edgeser.models.network import batch_norm, forward
+    from edgeser.models.training import roll_each, soft_cross_entropy
 
     graph = assignment.task.graph
     shapes = dict(sorted(graph.parameters.items()))
@@ -186,7 +186,7 @@ def our_side(memory: str) -> Callable[[Any, Any, Any], float]:
     """The loss of a match, once its gradients are there, with a row of ``MEMORY``."""
 
     def side(assignment: Any, state: Any, match: Any) -> float:
-        from edgeser.distill import mtt
+        from edgeser.distill.methods import mtt
 
         settings = assignment.settings
         chosen = replace(assignment, settings=replace(settings, mtt=replace(settings.mtt, memory=memory)))

@@ -20,12 +20,12 @@ from distillation_tables import Sheet, student_words, uar_words
 from rich.console import Console
 
 from edgeser.errors import EdgeserError, SettingsError
-from edgeser.evaluate import Plan, evaluate
-from edgeser.pictures import check_picture, save, transfer_picture
+from edgeser.evaluation.evaluate import Plan, evaluate
+from edgeser.report.pictures import check_picture, save, transfer_picture
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
-from edgeser_export.files import write_bytes
+from edgeser_export.utilities.files import write_bytes
 
 ALIKE = ("corpus", "split", "ipc")
 """What the runs of one matrix must have in common."""

@@ -28,13 +28,13 @@ from edgeser.corpora.splits import make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.distill.pipeline import distill
 from edgeser.errors import EdgeserError
-from edgeser.evaluate import Plan, evaluate
-from edgeser.intervals import deviation, with_deviation
+from edgeser.evaluation.evaluate import Plan, evaluate
+from edgeser.evaluation.intervals import deviation, with_deviation
 from edgeser.representation.logmel import LogMelPart, extract
 from edgeser.representation.vector_file import CORPUS
 from edgeser.workers import Workers
 from edgeser_device.frontend import FrontendSpec
-from edgeser_export.files import write_json
+from edgeser_export.utilities.files import write_json
 
 SHARES = (0.056, 0.112)
 """The paper's shares of the training items."""

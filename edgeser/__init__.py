@@ -1,8 +1,9 @@
 """edgeser: from a corpus of emotional speech to a kit from which a small board trains its own emotion recogniser.
 
 This package is the host side and the command line. Importing it loads nothing heavy; the subpackages do the work:
-``edgeser.corpora`` (recordings to features), ``edgeser.distill`` (features to a distilled set), ``edgeser.pack`` (a set
-to a kit). What runs on the board is in ``edgeser_device``, what writes model files in ``edgeser_export``.
+``edgeser.corpora`` (recordings), ``edgeser.representation`` (what a student reads), ``edgeser.distill`` (a distilled
+set), ``edgeser.packaging`` (a kit). What runs on the board is in ``edgeser_device``, what writes model files in
+``edgeser_export``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeser.cli import main
+from edgeser.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -17,11 +17,11 @@ from rich.console import Group
 
 from edgeser.corpora import load_corpus, make_split
 from edgeser.errors import RunError
+from edgeser.report.tables import Sheet
 from edgeser.run import Run
-from edgeser.sheet import Sheet
 from edgeser_device.machine import machine_words
-from edgeser_device.progress import note
-from edgeser_export.words import counted
+from edgeser_export.utilities.progress import note
+from edgeser_export.utilities.words import counted
 
 DISTIL = ("--method", "invert", "--ipc", "6", "--set", "experts.steps=500", "--steps", "300")
 """Smaller than the defaults: the corpus has 192 training clips, and a first look should not take long."""

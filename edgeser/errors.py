@@ -14,6 +14,7 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │   └── ParityError             the written file computes something else; exit code 1
     ├── AudioError                  (ValueError) a recording is unreadable, empty or not finite
     ├── FrontendError               (ValueError) a front-end that cannot be computed
+    ├── EncoderError                (ValueError) an encoder is unknown, damaged, or not what its card says
     ├── KitError                    (ValueError) a kit cannot be trusted or understood
     │   ├── KitDamaged              truncated, or a member has another hash
     │   ├── KitSchemaError          made for another version of the format
@@ -75,6 +76,7 @@ from edgeser_device.errors import (
     ClipsError,
     DeviceError,
     DistilledSetError,
+    EncoderError,
     FrontendError,
     GateFailed,
     KeyFileError,
@@ -88,7 +90,7 @@ from edgeser_device.errors import (
     PortInUse,
     TrainingError,
 )
-from edgeser_export.errors import (
+from edgeser_export.utilities.errors import (
     EdgeserError,
     ExportError,
     GraphError,
@@ -147,6 +149,7 @@ __all__ = [
     "DownloadInterrupted",
     "EdgeserError",
     "EmptyCorpus",
+    "EncoderError",
     "ExportError",
     "FolderInUse",
     "FrontendError",

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeser.representation.base import StoredSet
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, labeller_name
-from edgeser_export.files import append_line, hold, write_bytes, write_json
-from edgeser_export.graph import Graph, Weights
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, labeller_name
+from edgeser_export.graph.op_graph import Graph, Weights
+from edgeser_export.utilities.files import append_line, hold, write_bytes, write_json
 
 
 @dataclass(frozen=True)

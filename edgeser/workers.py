@@ -10,6 +10,8 @@ Every worker computes with one thread, so that a result does not depend on how m
 
 from __future__ import annotations
 
+import ctypes
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +19,25 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from edgeser.allocator import keep_freed_memory
 from edgeser.errors import MissingExtra, SettingsError, WorkerError
-from edgeser_device.machine import available_cores
-from edgeser_export.errors import choice_hint
+from edgeser_device.machine import available_cores, family_peak_rss_mb
+from edgeser_export.utilities.errors import choice_hint
 
 Result = TypeVar("Result")
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in glibc's malloc.h."""
+LARGEST_BLOCK = 32 * 2**20
+"""Bytes; the largest threshold that glibc takes. Larger blocks still go back at once."""
+KEPT = 512 * 2**20
+"""Bytes of free memory at the end of the heap that a process keeps at most."""
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep what is freed; False where it has no such switch."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
 
 
 def _local() -> dict[str, Any]:
@@ -115,3 +130,35 @@ def one_thread() -> Iterator[None]:
 def _alone(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
     with one_thread():
         return function(*arguments)
+
+
+class Stopwatch:
+    """Seconds by phase and memory; a phase may be entered again, and inside another one, which then stands still."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak_rss_mb: float | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the block as a part of the phase ``name``."""
+        begun, inner = time.monotonic(), sum(self.seconds.values())
+        try:
+            yield
+        finally:
+            inner = sum(self.seconds.values()) - inner
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun - inner
+            self.peak_rss_mb = max(family_peak_rss_mb() or 0.0, self.peak_rss_mb or 0.0) or None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain JSON values.
+
+        Returns:
+            ``seconds`` by phase, ``total_seconds``, and ``peak_rss_mb``: the most memory that this process and those
+            that it had started held at the end of a phase, each at its most. It is None where the system does not tell.
+        """
+        return {
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            "total_seconds": round(sum(self.seconds.values()), 2),
+            "peak_rss_mb": self.peak_rss_mb,
+        }

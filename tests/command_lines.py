@@ -12,11 +12,11 @@ import numpy as np
 import soundfile
 from device.kits import write_kit
 
-from edgeser.commands.app import command as program
-from edgeser.commands.arguments import READERS
-from edgeser_device.kit import read_kit
-from edgeser_device.signature import write_pair
-from edgeser_device.train import Settings, train
+from edgeser.cli.app import command as program
+from edgeser.cli.options import READERS
+from edgeser_device.kit.kit import read_kit
+from edgeser_device.kit.signature import write_pair
+from edgeser_device.train.train import Settings, train
 
 NUMBERS = (
     "nan", "inf", "-inf", "1e999", "", " ", "1,5", "\uff10", "1_0", "0x10", "1e", "--", "½", "9" * 400, "-1", "0",

@@ -59,7 +59,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
         information = {
             name.rpartition("/")[2]: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name
         }
-    assert "edgeser = edgeser.cli:main" in information["entry_points.txt"]
+    assert "edgeser = edgeser.cli.entry:main" in information["entry_points.txt"]
     assert "License-Expression: Apache-2.0" in information["METADATA"]
     assert "Apache License" in information["LICENSE"]
 
@@ -71,7 +71,7 @@ def test_the_wheel_imports_without_the_sources(wheel: Path, tmp_path: Path) -> N
         f"import {package}; assert {package}.__file__.startswith({str(tmp_path)!r}), {package}.__file__"
         for package in PACKAGES
     )
-    program += "\nimport edgeser.cli, edgeser.errors\nassert edgeser.__version__ != '0+unknown'"
+    program += "\nimport edgeser.cli.entry, edgeser.errors\nassert edgeser.__version__ != '0+unknown'"
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from edgeser_export.errors import EdgeserError
+from edgeser_export.utilities.errors import EdgeserError
 
 
 class AudioError(EdgeserError, ValueError):
     """A recording cannot be used: unreadable, empty, or not finite."""
+
+
+class EncoderError(EdgeserError, ValueError):
+    """An encoder is unknown or damaged, cannot be fetched, or is not what its card says."""
 
 
 class FrontendError(EdgeserError, ValueError):

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.audio import trim_silence
+from edgeser_device.data.audio import trim_silence
 from edgeser_device.errors import FrontendError
-from edgeser_device.manifest import Check, number, whole
+from edgeser_device.kit.manifest import Check, number, whole
 
 _WHOLE = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}
 _LARGEST = 1e300

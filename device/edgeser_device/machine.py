@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeser_export.children import process_mb
-from edgeser_export.errors import MissingRuntime
-from edgeser_export.words import counted
+from edgeser_export.utilities.children import process_mb
+from edgeser_export.utilities.errors import MissingRuntime
+from edgeser_export.utilities.words import counted
 
 PACKAGES = ("edgeser", "numpy", "onnxruntime", "ai-edge-litert", "onnx", "soxr", "soundfile")
 """Packages whose version changes a number."""
@@ -110,7 +110,7 @@ def throttled() -> int | None:
 
 
 def peak_rss_mb() -> float | None:
-    """The most memory that this process has held by itself, in MB; see :mod:`edgeser_export.children` for more."""
+    """The most memory that this process has held by itself, without its children, in MB."""
     return process_mb("VmHWM")
 
 

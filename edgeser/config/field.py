@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from edgeser.errors import SettingsError
-from edgeser_export.errors import choice_hint
+from edgeser_export.utilities.errors import choice_hint
 
 Value = int | float | str
 KINDS: dict[str, tuple[type[Value], str, str]] = {

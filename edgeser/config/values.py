@@ -14,7 +14,7 @@ from typing import Any
 from edgeser.config.renamed import modern
 from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings, value_of
 from edgeser.errors import SettingsError
-from edgeser_export.home import expand
+from edgeser_export.utilities.outside import expand
 
 GIVEN = "given"
 """The table of a run's config.toml that holds what the user gave; the rest of the file is what that came to."""

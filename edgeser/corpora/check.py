@@ -17,11 +17,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeser.corpora.corpus import Corpus, conflicts_of
-from edgeser.corpora.splits import Split
-from edgeser_export.errors import EdgeserError, MissingExtra
+from edgeser.corpora.splits import PARTS, Split
+from edgeser.report.tables import Sheet
+from edgeser_export.utilities.errors import EdgeserError, MissingExtra
+from edgeser_export.utilities.words import counted
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
 
 SILENT_DBFS = -60.0
 """A recording whose largest sample lies under this level is silent."""
@@ -148,7 +154,7 @@ def inspect(path: Path) -> Facts:
     """Read one recording; one that the reader refuses becomes facts with a problem, never an error."""
     import numpy as np
 
-    from edgeser_device.audio import decode, recording_bytes
+    from edgeser_device.data.audio import decode, recording_bytes
     from edgeser_device.errors import AudioError
 
     try:
@@ -284,3 +290,48 @@ def _offsets(corpus: Corpus, decoded: list[Facts]) -> list[Finding]:
     most = max(abs(found.offset) for found in shifted)
     paths = tuple(corpus.below(found.path) for found in shifted)
     return [Finding("offset", "warning", paths, f"a constant of up to {most:.2%} of full scale is subtracted")]
+
+
+SHOWN_FINDINGS, SHOWN_PATHS = 30, 5
+"""Findings that are listed, and recordings of each; the rest is counted."""
+
+
+def render_check(report: CheckReport) -> Group:
+    """Return tables that ``rich.console.Console().print`` shows.
+
+    Raises:
+        MissingExtra: rich is not installed.
+    """
+    try:
+        from rich.console import Group
+        from rich.text import Text
+    except ImportError as error:
+        raise MissingExtra("rich", "host") from error
+    counts = (counted(report.utterances, "utterance"), counted(len(report.speakers), "speaker"))
+    columns = [f">{part}" for part in PARTS] if report.split else []
+    overview = Sheet("emotion", ">all", *columns, title=f"{report.corpus}: {', '.join(counts)}")
+    for emotion, count in report.classes.items():
+        parts = [str(report.split[part]["classes"].get(emotion, 0)) for part in PARTS] if report.split else []
+        overview.add(emotion, str(count), *parts)
+    recordings = Sheet("", "", title="recordings")
+    seconds = report.durations_s
+    if seconds:
+        recordings.add("duration", "{min} to {max} s, median {median} s, {total} s in all".format(**seconds))
+    for name, found in (("rate in Hz", report.rates), ("channels", report.channels), ("format", report.subtypes)):
+        recordings.add(name, _listed(found))
+    if report.ignored:
+        recordings.add("left out", _listed(report.ignored))
+    findings = Sheet("", "kind", "what", "where", title=f"findings: {len(report.findings)}")
+    for finding in report.findings[:SHOWN_FINDINGS]:
+        others = [f"and {len(finding.paths) - SHOWN_PATHS} more"] if len(finding.paths) > SHOWN_PATHS else []
+        findings.add(finding.severity, finding.kind, finding.detail, "\n".join([*finding.paths[:SHOWN_PATHS], *others]))
+    rest = len(report.findings) - SHOWN_FINDINGS
+    kinds = Counter(f"{finding.kind} ({finding.severity})" for finding in report.findings)
+    numbers = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    more = f"and {rest} more: " if rest > 0 else ""
+    last = Text(f"{more}{numbers} in all" if kinds else "nothing wrong was found")
+    return Group(Text(report.headline), overview, recordings, *([findings] if report.findings else []), last)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())

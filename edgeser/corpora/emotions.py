@@ -6,7 +6,7 @@ import re
 import unicodedata
 from types import MappingProxyType
 
-from edgeser_export.text import require_label, tidy
+from edgeser_export.utilities.outside import require_label, tidy
 
 EMOTIONS = (
     "amusement",

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgeser_export.errors import EdgeserError
-from edgeser_export.words import counted
+from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.words import counted
 
 
 def _listed(names: Iterable[str]) -> str:

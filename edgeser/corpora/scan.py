@@ -20,9 +20,8 @@ from edgeser.corpora.corpus import (
     sorted_labels,
 )
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
-from edgeser_device.recordings import find_audio
-from edgeser_export.home import expand
-from edgeser_export.text import is_path, require_path, spelling
+from edgeser_device.data.audio import find_audio
+from edgeser_export.utilities.outside import expand, is_path, require_path, spelling
 
 
 def find_path(folder: Path, written: str) -> Path | None:

@@ -26,7 +26,7 @@ from edgeser.corpora.errors import (
     TooManyClasses,
     UnknownSplit,
 )
-from edgeser_device.manifest import MOST_CLASSES
+from edgeser_device.kit.manifest import MOST_CLASSES
 
 PARTS = ("train", "dev", "test")
 FEWEST_SPEAKERS = 3

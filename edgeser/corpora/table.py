@@ -11,23 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora import (
-    audformat,
-    cremad,
-    demo,
-    demos,
-    emodb,
-    folder_per_class,
-    iemocap,
-    manifest,
-    ravdess,
-    urdu,
-)
 from edgeser.corpora.corpus import Corpus, CorpusFormat, Skipped
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, UnclearLayout, UnknownCorpus, WrongCorpus
-from edgeser_device.recordings import OTHER_ENDINGS, ending, find_audio
-from edgeser_export.home import expand
-from edgeser_export.text import require_path
+from edgeser.corpora.formats import audformat, cremad, demos, emodb, folder_per_class, iemocap, ravdess, urdu
+from edgeser.corpora.formats import demo_corpus as demo
+from edgeser.corpora.formats import listed as manifest
+from edgeser_device.data.audio import OTHER_ENDINGS, ending, find_audio
+from edgeser_export.utilities.outside import expand, require_path
 
 _FORMATS = (demo, demos, iemocap, emodb, ravdess, cremad, urdu, folder_per_class, manifest, audformat)
 

@@ -12,7 +12,7 @@ from edgeser.config import settings as usual
 from edgeser.config.field import shown
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed, values_of
-from edgeser.distill.table import as_many_as_clips, find_method
+from edgeser.distill.registry import as_many_as_clips, find_method
 from edgeser.representation import representation_of
 
 

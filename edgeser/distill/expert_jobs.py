@@ -12,8 +12,8 @@ from pathlib import Path
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed, usual_of
 from edgeser.distill.method import Method
-from edgeser.distill.windows import epochs_used
-from edgeser.experts import (
+from edgeser.distill.methods.mtt import epochs_used
+from edgeser.models.experts import (
     Ensemble,
     ExpertRecipe,
     Task,
@@ -23,12 +23,12 @@ from edgeser.experts import (
     steps_per_epoch,
     train_expert,
 )
+from edgeser.models.students import build, initial_weights
+from edgeser.models.training import advising
 from edgeser.run import Run
-from edgeser.students import build, initial_weights
-from edgeser.training import advising
 from edgeser.workers import Workers
-from edgeser_device.progress import note, progress_bar
-from edgeser_export.graph import Graph, Weights
+from edgeser_export.graph.op_graph import Graph, Weights
+from edgeser_export.utilities.progress import note, progress_bar
 
 LABEL_EXPERT_SEED = 1000
 """Label experts have starts of their own, so that their errors differ; trajectories share the fixed start."""

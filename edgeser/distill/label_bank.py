@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from edgeser.config.settings import Settings
 from edgeser.distill.method import Assignment, State
-from edgeser.experts import Ensemble
+from edgeser.models.experts import Ensemble
 from edgeser.representation.base import Maps, StoredSet
-from edgeser_device.schedule import Schedule
-from edgeser_device.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, plain_recipes, render
+from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, plain_recipes, render
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,16 @@ from typing import TypeAlias
 import numpy as np
 
 from edgeser.config.settings import Settings, value_of
+from edgeser.distill.label_bank import assemble
 from edgeser.distill.method import Assignment, Improve, Method, State
 from edgeser.errors import DivergedError, RunError
+from edgeser.evaluation.scoring import Clips, score
+from edgeser.models.training import train_on_set
+from edgeser.representation.base import Features, StoredSet
 from edgeser.run import Run, safetensors_bytes
-from edgeser_device.formations import blur
-from edgeser_device.progress import Advance
-from edgeser_export.files import write_bytes
+from edgeser_device.data.sample_storage import blur
+from edgeser_export.utilities.files import write_bytes
+from edgeser_export.utilities.progress import Advance
 
 CHECKPOINT_SECONDS = 10.0
 """Time from one checkpoint to the next; a killed run loses no more than this."""
@@ -193,3 +197,33 @@ def load_checkpoint(path: Path) -> Position:
         raise RunError(f"the checkpoint {path} is damaged: {error}", hint) from error
     best = {name.removeprefix(_BEST): arrays.pop(name) for name in list(arrays) if name.startswith(_BEST)}
     return Position(arrays, best=best or None, **numbers)
+
+
+SHARE = 1 / 3
+"""Share of the student's steps in a check: enough to rank sets, at a third of the time."""
+
+
+def dev_check(assignment: Assignment, features: Features) -> Check:
+    """A check of states of this assignment; it reads no clip of the test speakers."""
+    dev = Clips.of(features.dev, assignment.task.classes)
+
+    def check(state: State) -> float:
+        return dev_uar(assignment, assemble(assignment, state), dev)
+
+    return check
+
+
+def dev_uar(assignment: Assignment, distilled: StoredSet, dev: Clips) -> float:
+    """UAR on ``dev`` of one student, trained from the fixed initialisation for a share of its steps.
+
+    Raises:
+        DivergedError: The student's training diverges.
+    """
+    short = replace(distilled, schedule=replace(distilled.schedule, steps=check_steps(distilled.schedule.steps)))
+    graph, seed = assignment.task.graph, assignment.settings.seed
+    return score(graph, train_on_set(graph, assignment.init, short, seed), dev).uar
+
+
+def check_steps(steps: int) -> int:
+    """Steps of the student in a check, of ``steps`` in all."""
+    return max(1, round(SHARE * steps))

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.config.settings import Settings
-from edgeser.experts import Ensemble, Task, Trajectory
+from edgeser.models.experts import Ensemble, Task, Trajectory
 from edgeser.representation.base import Representation
-from edgeser_device.generated import class_counts
-from edgeser_device.schedule import Schedule
-from edgeser_export.graph import Weights
+from edgeser_device.data.generated import class_counts
+from edgeser_device.data.schedule import Schedule
+from edgeser_export.graph.op_graph import Weights
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
 """Always ``items``, float32 (items x formations, rows, columns), unless the method's row makes them from the state; a

@@ -21,29 +21,27 @@ from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.splits import Split, make_split
 from edgeser.distill.budget import in_words, resolve
-from edgeser.distill.dev_check import dev_check
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
-from edgeser.distill.guarantee import guarantee, require_guarantee
 from edgeser.distill.label_bank import assemble
-from edgeser.distill.loop import iterations_done, number_of_checks, run_method
+from edgeser.distill.loop import dev_check, iterations_done, number_of_checks, run_method
 from edgeser.distill.method import Assignment, Method, State
-from edgeser.distill.table import find_method, require_possible
+from edgeser.distill.methods.noisy_match import guarantee, require_guarantee
+from edgeser.distill.registry import find_method, require_possible
 from edgeser.errors import RunError, SettingsError
-from edgeser.experts import Task, Trajectory
+from edgeser.evaluation.scoring import Clips, score
+from edgeser.models.experts import Task, Trajectory
+from edgeser.models.students import build, initial_weights
+from edgeser.models.training import Arrays, train_on_set
 from edgeser.representation import representation_of
 from edgeser.representation.base import Features, StoredSet
 from edgeser.representation.logmel import extract
 from edgeser.run import Run, only_writer, open_run, require_usable
-from edgeser.scoring import Clips, score
-from edgeser.stopwatch import Stopwatch
-from edgeser.students import build, initial_weights
-from edgeser.training import Arrays, train_on_set
-from edgeser.workers import Workers, one_thread
+from edgeser.workers import Stopwatch, Workers, one_thread
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.progress import note, progress_bar
-from edgeser_export.errors import EdgeserError
-from edgeser_export.files import write_bytes, write_json
-from edgeser_export.graph import Graph, Weights
+from edgeser_export.graph.op_graph import Graph, Weights
+from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.files import write_bytes, write_json
+from edgeser_export.utilities.progress import note, progress_bar
 
 BOARD_SEED = 0
 """Seed of the order of the views with which a board trains unless it is told otherwise."""

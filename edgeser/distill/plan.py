@@ -17,15 +17,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from edgeser.distill.dev_check import check_steps
 from edgeser.distill.expert_jobs import ExpertJob, needed_experts
 from edgeser.distill.label_bank import bank_plan, build_set
-from edgeser.distill.loop import number_of_checks
+from edgeser.distill.loop import check_steps, number_of_checks
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import Material, with_experts
 from edgeser.errors import DivergedError
-from edgeser.experts import Task, Trajectory, train_expert
-from edgeser.training import train_on_set
+from edgeser.models.experts import Task, Trajectory, train_expert
+from edgeser.models.training import train_on_set
 from edgeser.workers import Workers, one_thread
 from edgeser_device.machine import family_peak_rss_mb
 

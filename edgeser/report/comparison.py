@@ -13,12 +13,11 @@ from typing import Any
 from edgeser.errors import SettingsError
 from edgeser.report import charts
 from edgeser.report.evidence import Audit, read_audit
-from edgeser.report.page import confusion_shares, evaluated
+from edgeser.report.page import confusion_shares, evaluated, render, require_page
+from edgeser.report.page_rows import Row, rows_of
 from edgeser.report.repeat import distill_command
-from edgeser.report.rows import Row, rows_of
-from edgeser.report.template import render, require_page
 from edgeser.run import Run
-from edgeser_export.files import write_bytes
+from edgeser_export.utilities.files import write_bytes
 
 ENDINGS = (".html", ".htm")
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeser.audit.digest import largest_area
 from edgeser.errors import RunError
+from edgeser.privacy.audit_summary import largest_area
 from edgeser.report.charts import figure_chart
 from edgeser.run import Run
 

@@ -20,18 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.audit.copies import shifted_distances
-from edgeser.audit.inversion import spread_over
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.pipeline import prepare, require_same_corpus
 from edgeser.errors import RunError
+from edgeser.privacy.copies import shifted_distances
+from edgeser.privacy.item_sounds import sound_of, spread_over, wav_bytes
 from edgeser.representation.base import Part
 from edgeser.run import Run
-from edgeser.sounds import sound_of, wav_bytes
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
+from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.progress import progress_bar
+from edgeser_export.utilities.progress import progress_bar
 
 MOST_REFERENCES = 300
 """Recordings whose distance to the nearest one of another speaker is measured, spread over the corpus."""

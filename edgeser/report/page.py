@@ -11,31 +11,93 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeser.card import SYNTHETIC, origin
+from edgeser import __version__
 from edgeser.config.values import values_of
+from edgeser.corpora.fingerprint import is_own
 from edgeser.errors import RunError
-from edgeser.fingerprint import is_own
-from edgeser.pack import pack_kit, without_paths
+from edgeser.packaging.card import SYNTHETIC, origin
+from edgeser.packaging.pack import pack_kit, without_paths
 from edgeser.report import charts
 from edgeser.report.evidence import read_audit
 from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
+from edgeser.report.page_rows import compared, rows_of, sentences, single_rows
 from edgeser.report.repeat import RUN, TARGET, commands
-from edgeser.report.rows import compared, rows_of, single_rows
-from edgeser.report.summary import sentences
-from edgeser.report.template import render, require_page
+from edgeser.report.tables import convergence_words
 from edgeser.run import Run
-from edgeser.tables import convergence_words
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
+from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.machine import machine_words
-from edgeser_device.progress import note
-from edgeser_export.errors import EdgeserError
-from edgeser_export.files import write_bytes
+from edgeser_export.outputs import holds, require_output
+from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.files import write_bytes
+from edgeser_export.utilities.progress import note
+
+MARK = b'<meta name="generator" content="edgeser'
+"""What base.html says of itself."""
+
+
+def render(name: str, context: Mapping[str, Any]) -> str:
+    """A page of ``templates``.
+
+    Args:
+        name: File of the template.
+        context: What it shows.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("edgeser.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": figure,
+        "spread": spread,
+        "interval": interval,
+        "percent": percent,
+        "kb": kilobytes,
+    }
+    style = files("edgeser.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
+    return environment.get_template(name).render(**context, style=style, version=__version__)
+
+
+def require_page(path: Path) -> None:
+    """Check that a page may be written; OutputTaken where something else than one of ours is there."""
+    require_output(path, "page", lambda place: holds(place, MARK))
+
+
+def figure(value: float | None) -> str:
+    """Three decimals, or nothing."""
+    return "" if value is None else f"{value:.3f}"
+
+
+def spread(value: float | None) -> str:
+    """A standard deviation behind a mean, or nothing."""
+    return "" if value is None else f"± {value:.3f}"
+
+
+def interval(found: Mapping[str, float] | None) -> str:
+    """From low to high, or a dash where there is none."""
+    return "-" if found is None else f"{found['low']:.3f} to {found['high']:.3f}"
+
+
+def percent(value: float) -> str:
+    """A share in whole percents."""
+    return f"{value:.0%}"
+
+
+def kilobytes(count: float) -> str:
+    """Bytes as kB."""
+    return f"{count / 1000:,.0f} kB"
+
 
 MOST_ITEMS = 16
 """Items that are shown where nothing else is asked for."""

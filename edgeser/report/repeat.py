@@ -13,9 +13,9 @@ from typing import Any
 from edgeser.config.renamed import spelled
 from edgeser.config.settings import Settings
 from edgeser.config.values import given_in
+from edgeser.evaluation.conditions import BASELINES
 from edgeser.representation import representation_of
 from edgeser.representation.vector_file import CORPUS
-from edgeser.rows import BASELINES
 
 RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
 """Stand for the run's folder, the corpus's and a file of vectors, which lie elsewhere on another machine."""

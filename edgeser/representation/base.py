@@ -1,7 +1,7 @@
 """The interface of a representation; :mod:`edgeser.representation` lists them.
 
 An item is a map, float32 (rows, columns): a log-mel has its mel bands and frames, a vector its numbers and one column.
-A student reads the same numbers in its own shape, see :func:`edgeser.network.as_input`. Items are in standard
+A student reads the same numbers in its own shape, see :func:`edgeser.models.network.as_input`. Items are in standard
 deviations of the training part.
 """
 
@@ -20,9 +20,9 @@ from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.splits import Split
 from edgeser.representation.vector_set import VectorSet
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.schedule import Schedule
-from edgeser_device.views import Mixing, Recipes
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.views import Mixing, Recipes
 
 Maps: TypeAlias = NDArray[np.float32]
 """Items, float32 (items, rows, columns)."""
@@ -105,7 +105,7 @@ class Features:
 
 
 class Content(TypedDict):
-    """The parts of a distilled set besides its items; :class:`edgeser_device.distilled.DistilledSet` explains them."""
+    """The parts of a distilled set besides its items; :mod:`edgeser_device.data.distilled` explains them."""
 
     classes: NDArray[np.uint8]
     recipes: Recipes

@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 from edgeser.config.settings import STARTS, Settings
 from edgeser.corpora.corpus import Corpus, Utterance, conflicts_of
 from edgeser.corpora.errors import ConflictingCopies, CorpusError
+from edgeser.corpora.fingerprint import corpus_fingerprint
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.fingerprint import corpus_fingerprint
 from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored
 from edgeser.workers import Workers
-from edgeser_device.audio import read_audio, recording_bytes
-from edgeser_device.distilled import DistilledSet
+from edgeser_device.data.audio import read_audio, recording_bytes
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.sample_storage import fold, unfold
+from edgeser_device.data.views import Mixing
 from edgeser_device.errors import AudioError
-from edgeser_device.formations import fold, unfold
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
-from edgeser_device.progress import progress_bar
-from edgeser_device.views import Mixing
-from edgeser_export.home import home
+from edgeser_export.utilities.outside import home
+from edgeser_export.utilities.progress import progress_bar
 
 PIECE = 64
 """Recordings that a worker reads at once."""
@@ -97,7 +97,7 @@ class LogMel(Representation):
         return alike(at_once(sources, weights, float(self.frontend.std)), sources)
 
     def quantise(self, items: Maps, formations: int) -> Stored:
-        """Items as bytes, see :mod:`edgeser_device.formations`."""
+        """Items as bytes, see :mod:`edgeser_device.data.sample_storage`."""
         levels, scale, offset = fold(items, formations)
         return {"levels": levels, "scale": scale, "offset": offset}
 

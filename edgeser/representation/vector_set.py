@@ -3,7 +3,7 @@
     found = VectorSet.from_bytes(path.read_bytes())
     items = found.items()                           # float32 (items, numbers, 1), in standard deviations
 
-It answers as :class:`edgeser_device.distilled.DistilledSet` does. Vectors are stored in single precision.
+It answers as :class:`edgeser_device.data.distilled.DistilledSet` does. Vectors are stored in single precision.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.representation.scale import Scale
-from edgeser_device.distilled import metadata_of
+from edgeser.representation.vector_file import Scale
+from edgeser_device.data.distilled import metadata_of
+from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.views import DTYPES, Recipes
 from edgeser_device.errors import DistilledSetError
-from edgeser_device.schedule import Schedule
-from edgeser_device.views import DTYPES, Recipes
 
 _AGAIN = "distil it again with this version of edgeser"
 _ARRAYS = ("items", "classes", "soft_labels", "mean", "spread", "constant")

@@ -17,11 +17,10 @@ from edgeser.config.settings import Settings
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.splits import PARTS, make_split
 from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored
-from edgeser.representation.scale import Scale, scale_of
-from edgeser.representation.vector_file import VectorFile, read_vectors
+from edgeser.representation.vector_file import Scale, VectorFile, read_vectors, scale_of
 from edgeser.representation.vector_set import VectorSet
 from edgeser.workers import Workers
-from edgeser_device.views import Mixing
+from edgeser_device.data.views import Mixing
 
 
 @dataclass(frozen=True)

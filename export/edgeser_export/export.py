@@ -11,7 +11,7 @@ crashes on a processor takes the child with it and not the program. The child's 
 
 where the folder holds ``student.json``, ``weights.safetensors``, ``items.npy`` and ``metadata.json`` and receives
 ``student.onnx``, ``student.tflite`` and ``parity.json``. It exits with 0, 1 (a file does not compute what it should) or
-2; see :mod:`edgeser_export.children`.
+2; see :mod:`edgeser_export.utilities.children`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgeser_export.children import SECONDS, Told, answer, ignore_phase, run_child, tell
-from edgeser_export.errors import EdgeserError, ExportError, StorageError
-from edgeser_export.files import write_bytes, write_json
-from edgeser_export.formats import FORMATS, find_format
-from edgeser_export.graph import FILE_OPS, Graph, Weights
+from edgeser_export.graph.op_graph import FILE_OPS, Graph, Weights
+from edgeser_export.graph.reference import run_reference
 from edgeser_export.parity import ParityReport, compare
-from edgeser_export.reference import run_reference
+from edgeser_export.utilities.children import SECONDS, Told, answer, ignore_phase, run_child, tell
+from edgeser_export.utilities.errors import EdgeserError, ExportError, StorageError
+from edgeser_export.utilities.files import write_bytes, write_json
+from edgeser_export.writers.formats import FORMATS, find_format
 
 REPORT = "parity.json"
 STUDENT, WEIGHTS, ITEMS, METADATA = "student.json", "weights.safetensors", "items.npy", "metadata.json"
@@ -59,7 +59,7 @@ def export_student(
     """Write a recogniser in each format into ``folder``, load each file again, and compare.
 
     Args:
-        graph: A student, with its batch normalisations, within :func:`edgeser_export.lowering.recogniser`.
+        graph: A student, with its batch normalisations, within :func:`edgeser_export.graph.transform.recogniser`.
         weights: Its parameters and running statistics.
         folder: Receives ``student.onnx`` and so on, and ``parity.json``, even where a file fails. Give a draft folder.
         items: float32 (items, channels, height, width): what the files are compared on.

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeser_export.errors import EdgeserError, OutputTaken
+from edgeser_export.utilities.errors import EdgeserError, OutputTaken
 
 
 def require_output(path: Path, noun: str, is_ours: Callable[[Path], bool]) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, ParityError
-from edgeser_export.formats import Format, find_format, format_of
 from edgeser_export.runtimes import RUNTIMES, load, read_model
+from edgeser_export.utilities.errors import ExportError, ParityError
+from edgeser_export.writers.formats import Format, find_format, format_of
 
 LEAST = 1e-30
 """Probabilities below this count as this: runtimes round them to 0 at different places."""
@@ -131,7 +131,7 @@ def compare(
         files: Row of ``FORMATS`` -> file, or its content.
         items: float32 (items, channels, height, width), at least one.
         reference: The probabilities that a correct file computes, (items, classes); see
-            :func:`edgeser_export.reference.run_reference`.
+            :func:`edgeser_export.graph.reference.run_reference`.
         threads: Threads of the runtimes.
 
     Raises:

@@ -19,9 +19,16 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.errors import ExportError, MissingRuntime, ModelFileError, StorageError, choice_hint, require_module
-from edgeser_export.graph import INPUT
-from edgeser_export.quiet import silenced
+from edgeser_export.graph.op_graph import INPUT
+from edgeser_export.utilities.children import silenced
+from edgeser_export.utilities.errors import (
+    ExportError,
+    MissingRuntime,
+    ModelFileError,
+    StorageError,
+    choice_hint,
+    require_module,
+)
 
 Kind: TypeAlias = Literal["onnx", "tflite"]
 Items: TypeAlias = NDArray[np.float32]

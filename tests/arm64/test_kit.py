@@ -15,16 +15,16 @@ import pytest
 from arm64.root import install, run
 from device.kits import synthetic_set, write_keys, write_run
 
-from edgeser.pack import pack_kit
-from edgeser.targets import find_target
-from edgeser.wheels import REQUIREMENTS, collect
-from edgeser_device.archive import open_archive
-from edgeser_device.distilled import first_levels
-from edgeser_device.kit import MANIFEST, WHEELS, read_kit
-from edgeser_device.model import load_model
-from edgeser_device.train import Settings, train
-from edgeser_export.formats import FORMATS
+from edgeser.packaging.pack import pack_kit
+from edgeser.packaging.targets import find_target
+from edgeser.packaging.wheels import REQUIREMENTS, collect
+from edgeser_device.data.distilled import first_levels
+from edgeser_device.kit.archive import open_archive
+from edgeser_device.kit.kit import MANIFEST, WHEELS, read_kit
+from edgeser_device.model.model import load_model
+from edgeser_device.train.train import Settings, train
 from edgeser_export.runtimes import load
+from edgeser_export.writers.formats import FORMATS
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
@@ -40,10 +40,10 @@ EXPORT = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from edgeser_device.distilled import first_levels
-from edgeser_device.model import load_model
-from edgeser_device.reexport import export_model
-from edgeser_export.formats import FORMATS
+from edgeser_device.data.distilled import first_levels
+from edgeser_device.model.model import load_model
+from edgeser_device.model.reexport import export_model
+from edgeser_export.writers.formats import FORMATS
 from edgeser_export.runtimes import load
 model, out = load_model(Path(sys.argv[1])), Path(sys.argv[2])
 levels, found = first_levels(model.distilled, 1), {}

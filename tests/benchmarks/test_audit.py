@@ -89,7 +89,7 @@ def test_a_missed_leak_is_told(made: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_what_one_audit_could_not_ask_is_said_and_the_others_keep_their_lines() -> None:
-    example = json.loads((Path(__file__).parents[1] / "edgeser" / "audit" / "example.json").read_text())
+    example = json.loads((Path(__file__).parents[1] / "edgeser" / "privacy" / "example.json").read_text())
     without = {**example, "speakers": None, "sex": None, "left_out": ["speakers were not asked about: too few"]}
     methods = {"invert:samples_per_item=8": without, "invert": example}
     result = {"corpus": "demo", "shadows": 4, "settings": {}, "command": "it", "methods": methods}

@@ -15,7 +15,7 @@ from edgeser.distill.pipeline import distill
 from edgeser.errors import RunError, SettingsError
 from edgeser.run import Run
 from edgeser.workers import Workers
-from edgeser_export.files import write_json
+from edgeser_export.utilities.files import write_json
 
 TINY = settings_of(
     {

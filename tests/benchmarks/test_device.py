@@ -27,10 +27,10 @@ from device_training import (
 )
 from safetensors.numpy import load_file
 
-from edgeser_device.distilled import first_views
-from edgeser_device.kit import Kit, read_kit
-from edgeser_device.model import load_model
-from edgeser_export.formats import FORMATS
+from edgeser_device.data.distilled import first_views
+from edgeser_device.kit.kit import Kit, read_kit
+from edgeser_device.model.model import load_model
+from edgeser_export.writers.formats import FORMATS
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "device.py"
 

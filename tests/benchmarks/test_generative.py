@@ -13,10 +13,10 @@ from generative import illustrate, speakers, together
 from generative_cells import Cell, Draw, Opened, bench_of, measure_draw, measure_generator, open_cell, shipped_bytes
 from generative_speakers import halves, parts_of
 
-from edgeser.sounds import sound_of
+from edgeser.privacy.item_sounds import sound_of
 from edgeser.workers import Workers
+from edgeser_device.data.generated import GENERATOR, PROBE
 from edgeser_device.frontend import log_mel
-from edgeser_device.generated import GENERATOR, PROBE
 
 SMALL = {"experts": 1, "expert_steps": 4, "label_width": 0.25, "steps": 3, "iterations": 2, "latent": 4}
 

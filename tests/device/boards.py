@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgeser.wheels import own_wheel
+from edgeser.packaging.wheels import own_wheel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "device" / "edgeser_device" / "install.sh"
 

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from device.kits import synthetic_set, write_kit
 
-from edgeser_device.kit import Kit, read_kit
-from edgeser_device.model import Model, load_model
-from edgeser_device.train import Settings, train
+from edgeser_device.kit.kit import Kit, read_kit
+from edgeser_device.model.model import Model, load_model
+from edgeser_device.train.train import Settings, train
 
 
 @pytest.fixture(scope="session")

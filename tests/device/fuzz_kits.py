@@ -43,7 +43,7 @@ def prepare(folder: Path, corpus: Path) -> None:
     """A small signed kit, and what it consists of as the first inputs."""
     from device.kits import synthetic_set, write_keys, write_kit
 
-    from edgeser_device.kit import MANIFEST, read_kit
+    from edgeser_device.kit.kit import MANIFEST, read_kit
 
     made = write_kit(folder, synthetic_set(per_class=1, steps=2, batch=2, views=1), key=write_keys(folder / "lab")).path
     made.rename(folder / KIT)
@@ -55,7 +55,7 @@ def prepare(folder: Path, corpus: Path) -> None:
 
 def kinds(members: Mapping[str, bytes]) -> list[str]:
     """What an input's first byte stands for."""
-    from edgeser_device.kit import MANIFEST
+    from edgeser_device.kit.kit import MANIFEST
 
     return [WHOLE, MANIFEST_ONLY, *sorted(name for name in members if name != MANIFEST)]
 
@@ -64,8 +64,8 @@ def forger(data: bytes) -> Callable[[bytes], bytes]:
     """A function from inputs to kits; all but what an input replaces is packed once."""
     from device.mutants import parts
 
-    from edgeser_device.archive import join, pack, write_json_bytes
-    from edgeser_device.kit import MANIFEST, SIGNATURE
+    from edgeser_device.kit.archive import join, pack, write_json_bytes
+    from edgeser_device.kit.kit import MANIFEST, SIGNATURE
 
     members, stored = parts(data)
     packed = {entry.filename: (entry, content) for entry, content in stored}
@@ -94,8 +94,8 @@ def forger(data: bytes) -> Callable[[bytes], bytes]:
 
 def read(given: bytes, forge: Callable[[bytes], bytes], original: bytes, place: Any, keys: tuple[Any, ...]) -> None:
     """Read what an input makes, with a key and without."""
-    from edgeser_device.kit import read_kit
-    from edgeser_export.errors import EdgeserError
+    from edgeser_device.kit.kit import read_kit
+    from edgeser_export.utilities.errors import EdgeserError
 
     data = forge(given)
     place.seek(0)
@@ -123,8 +123,8 @@ def fuzz(folder: Path, corpus: Path, seconds: int) -> None:
     with atheris.instrument_imports(include=["edgeser_device", "edgeser_export"]):
         from device.mutants import forbid_everything
 
-        from edgeser_device.kit import read_kit
-        from edgeser_device.signature import read_public
+        from edgeser_device.kit.kit import read_kit
+        from edgeser_device.kit.signature import read_public
 
     keys = (read_public(folder / KEY),)
     original = (folder / KIT).read_bytes()

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from device.kits import LABELS, synthetic_set, write_run
 
-from edgeser.pack import pack_kit
-from edgeser.students import build, initial_weights
-from edgeser_device.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name
-from edgeser_export.generator import GeneratorShape, write_generator
-from edgeser_export.onnx import write_onnx
+from edgeser.models.students import build, initial_weights
+from edgeser.packaging.pack import pack_kit
+from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name
+from edgeser_export.writers.onnx_files import write_onnx
+from edgeser_export.writers.onnx_generator import GeneratorShape, write_generator
 
 LABELLERS = 2
 

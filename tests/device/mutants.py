@@ -18,11 +18,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from edgeser_device.archive import Packed, entry_of, join, open_archive, pack, write_json_bytes
-from edgeser_device.kit import MANIFEST, SIGNATURE, read_kit
+from edgeser_device.kit.archive import Packed, entry_of, join, open_archive, pack, write_json_bytes
+from edgeser_device.kit.kit import MANIFEST, SIGNATURE, read_kit
+from edgeser_device.kit.signature import read_public
 from edgeser_device.machine import peak_rss_mb
-from edgeser_device.signature import read_public
-from edgeser_export.errors import EdgeserError
+from edgeser_export.utilities.errors import EdgeserError
 
 Random = random.Random
 Members = dict[str, bytes]

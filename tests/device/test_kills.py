@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from device.kits import synthetic_set, write_kit
 
-from edgeser_device.model import load_model, previous_path
-from edgeser_device.trainer import checkpoint_path, load_checkpoint
+from edgeser_device.model.model import load_model, previous_path
+from edgeser_device.train.trainer import checkpoint_path, load_checkpoint
 
 KILLS = 50
 STEPS = 300
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from edgeser_device.kit import read_kit
-from edgeser_device.train import Settings, train
+from edgeser_device.kit.kit import read_kit
+from edgeser_device.train.train import Settings, train
 settings = Settings(steps={STEPS}, threads=1, checkpoint_seconds=0, resume=True)
 train(read_kit(Path(sys.argv[1])), Path(sys.argv[2]), settings)
 """

@@ -12,7 +12,7 @@ import pytest
 from device import fuzz_kits, mutants
 from device.kits import write_keys, write_kit
 
-from edgeser_device.signature import read_public
+from edgeser_device.kit.signature import read_public
 
 PROGRAM = Path(mutants.__file__)
 KINDS = [change.__name__ for change in (*mutants.ACCIDENTS, *mutants.ATTACKS)]

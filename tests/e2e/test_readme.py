@@ -14,7 +14,7 @@ import pytest
 import typer
 from sources import ROOT
 
-from edgeser.commands.app import app
+from edgeser.cli.app import app
 
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.is_file()]
 BLOCK = re.compile(r"(?P<mark><!-- run -->\s*\n)?^```(?:bash|sh|console)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)

@@ -14,16 +14,15 @@ from edgeser.config.settings import Settings
 from edgeser.config.values import changed, settings_of
 from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill
-from edgeser.distill.table import METHODS
-from edgeser.experts import Ensemble, ExpertRecipe, Task, train_expert
+from edgeser.distill.registry import METHODS
+from edgeser.models.experts import Ensemble, ExpertRecipe, Task, train_expert
+from edgeser.models.students import build, initial_weights
 from edgeser.representation.logmel import LogMel
-from edgeser.representation.scale import scale_of
-from edgeser.representation.vector_file import CORPUS
+from edgeser.representation.vector_file import CORPUS, scale_of
 from edgeser.representation.vectors import Vectors
 from edgeser.run import Run
-from edgeser.students import build, initial_weights
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
+from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.frontend import FrontendSpec
 
 TINY = settings_of(

@@ -19,22 +19,22 @@ from edgeser.config.values import changed, owner
 from edgeser.config.values import settings_of as settings_from
 from edgeser.distill.label_bank import LABELS
 from edgeser.distill.pipeline import distill, prepare
+from edgeser.distill.registry import METHODS, require_possible
 from edgeser.distill.starts import STARTS
-from edgeser.distill.table import METHODS, require_possible
 from edgeser.errors import RunError, SettingsError
-from edgeser.evaluate import Plan, evaluate
-from edgeser.pack import pack_kit
+from edgeser.evaluation.conditions import BASELINES
+from edgeser.evaluation.evaluate import Plan, evaluate
+from edgeser.models.students import STUDENTS, VECTOR_STUDENTS
+from edgeser.packaging.pack import pack_kit
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.representation import REPRESENTATIONS
 from edgeser.representation.vector_file import CORPUS
-from edgeser.rows import BASELINES
 from edgeser.run import Run
-from edgeser.students import STUDENTS, VECTOR_STUDENTS
 from edgeser.workers import Workers
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.kit import read_kit
-from edgeser_device.train import Settings as BoardSettings
-from edgeser_device.train import train
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.kit.kit import read_kit
+from edgeser_device.train.train import Settings as BoardSettings
+from edgeser_device.train.train import train
 
 ALONE = Workers(1)
 SHIPPED = SETTINGS["gan.ship"].choices

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from edgeser import stopwatch
-from edgeser.stopwatch import Stopwatch
+from edgeser import workers as stopwatch
+from edgeser.workers import Stopwatch
 from edgeser_device.machine import family_peak_rss_mb, peak_rss_mb
 
 

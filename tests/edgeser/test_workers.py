@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from edgeser.errors import DivergedError, EdgeserError, MissingExtra, SettingsError
-from edgeser.experts import ExpertRecipe, Task, train_expert
-from edgeser.students import initial_weights
+from edgeser.models.experts import ExpertRecipe, Task, train_expert
+from edgeser.models.students import initial_weights
 from edgeser.workers import Workers
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeser import students
-from edgeser_export.graph import (
+from edgeser.models import students
+from edgeser_export.graph.op_graph import (
     Add,
     BatchNorm,
     Concat,
@@ -24,7 +24,7 @@ from edgeser_export.graph import (
     Softmax,
     sources,
 )
-from edgeser_export.lowering import recogniser
+from edgeser_export.graph.transform import recogniser
 
 Weights = dict[str, NDArray[np.float32]]
 

@@ -11,10 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from edgeser import students
-from edgeser_export import export, tflite
-from edgeser_export.children import child_error
-from edgeser_export.errors import (
+from edgeser.models import students
+from edgeser_export import export
+from edgeser_export.export import export_in_child, export_student
+from edgeser_export.graph.op_graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu
+from edgeser_export.graph.reference import run_reference
+from edgeser_export.graph.transform import recogniser
+from edgeser_export.parity import ParityReport, compare
+from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
+from edgeser_export.utilities.children import child_error
+from edgeser_export.utilities.errors import (
     ExportError,
     GraphError,
     MissingRuntime,
@@ -22,13 +28,8 @@ from edgeser_export.errors import (
     ParityError,
     StorageError,
 )
-from edgeser_export.export import export_in_child, export_student
-from edgeser_export.formats import FORMATS, find_format
-from edgeser_export.graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu
-from edgeser_export.lowering import recogniser
-from edgeser_export.parity import ParityReport, compare
-from edgeser_export.reference import run_reference
-from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
+from edgeser_export.writers import tflite_files as tflite
+from edgeser_export.writers.formats import FORMATS, find_format
 
 FLOATS = {name: row for name, row in FORMATS.items() if row.precision == "float32"}
 
@@ -175,7 +176,7 @@ def test_padding_on_the_wrong_side_is_seen(exported, whole, monkeypatch):
 
 def test_a_forgotten_epsilon_is_seen(exported, whole, monkeypatch):
     _, weights, items, _ = exported
-    monkeypatch.setattr("edgeser_export.lowering.NORM_EPSILON", 0.0)
+    monkeypatch.setattr("edgeser_export.graph.transform.NORM_EPSILON", 0.0)
     quiet = weights | {"norm1.running_var": np.full(4, 1e-2, dtype=np.float32)}
     data = FORMATS["onnx"].write(whole, quiet, {}, items)
     assert not compare({"onnx": data}, items, run_reference(whole, quiet, items)).passed

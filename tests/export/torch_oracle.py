@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeser_export.graph import (
+from edgeser_export.graph.op_graph import (
     INPUT,
     NORM_EPSILON,
     Add,

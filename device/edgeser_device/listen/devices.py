@@ -11,9 +11,9 @@ import numpy as np
 
 from edgeser_device.listen.capture.backends import load_sounddevice
 from edgeser_device.listen.gate import level_db
-from edgeser_export.errors import EdgeserError
-from edgeser_export.quiet import silenced
-from edgeser_export.words import counted
+from edgeser_export.utilities.children import silenced
+from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.words import counted
 
 RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 METER_SECONDS = 0.5

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import ListenError
-from edgeser_export.errors import MissingExtra, choice_hint
+from edgeser_export.utilities.errors import MissingExtra, choice_hint
 
 CHUNK_SECONDS = 0.032
 """What a gate judges at a time: 512 samples at 16 kHz, which Silero's network asks for."""

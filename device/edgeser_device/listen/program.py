@@ -20,15 +20,15 @@ from pathlib import Path
 from types import FrameType
 
 from edgeser_device.listen.capture.sources import Recording, Source
-from edgeser_device.listen.clips import ClipFolder
 from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.gate import choose_gate, open_gate
-from edgeser_device.listen.loop import Listener, ListenSettings
+from edgeser_device.listen.live import Listener, ListenSettings
+from edgeser_device.listen.saved_clips import ClipFolder
 from edgeser_device.listen.sinks.sink import Sink, Sinks
 from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line
-from edgeser_device.model import load_model
-from edgeser_device.progress import note
-from edgeser_device.runtime import Recogniser
+from edgeser_device.model.model import load_model
+from edgeser_device.model.predict import Recogniser
+from edgeser_export.utilities.progress import note
 
 STATUS_SECONDS = 2.0
 """Seconds from one status to the next where nothing changes; also how often the watchdog is fed."""

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import AudioError, ClipsError
 from edgeser_device.listen.capture.sources import Microphone, Recording, Source
-from edgeser_device.listen.clips import clip_name, wav_bytes
 from edgeser_device.listen.events import Counters
 from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, open_gate
+from edgeser_device.listen.saved_clips import clip_name, wav_bytes
 from edgeser_device.listen.speech import Begin, Boundaries, End, SpeechSettings
-from edgeser_export.errors import choice_hint
-from edgeser_export.files import write_bytes
-from edgeser_export.text import require_label
+from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.files import write_bytes
+from edgeser_export.utilities.outside import require_label
 
 RATE = 16000
 """Hz of the files: what the corpora and the models have."""

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from edgeser_device.errors import ListenError
 from edgeser_device.listen.capture.backends import load_sounddevice
-from edgeser_export.errors import EdgeserError
-from edgeser_export.files import write_bytes
+from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.files import write_bytes
 
 NAME = "edgeser-listen.service"
 """The unit; beside this module lies a file of that name, in which what differs stands as names in braces. Python and

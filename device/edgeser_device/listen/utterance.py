@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.frontend import FrontendStream, clip_log_mel, windows, wrap
-from edgeser_device.runtime import Recogniser
+from edgeser_device.model.predict import Recogniser
 
 
 class Utterance:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pytest
 
-from edgeser_device.audio import OFFSET_BLOCKS
+from edgeser_device.data.audio import OFFSET_BLOCKS
 from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture import sources as microphone
 from edgeser_device.listen.capture.backends import Attempt, attempts, open_first

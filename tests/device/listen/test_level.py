@@ -12,10 +12,10 @@ import pytest
 from device.kits import SPEC
 from hypothesis import given
 
-from edgeser_device.calibration import fit_temperature, log_softmax
 from edgeser_device.errors import ModelError
-from edgeser_device.listen.loop import Loudness
-from edgeser_device.model import Model, load_model
+from edgeser_device.listen.live import Loudness
+from edgeser_device.model.calibration import fit_temperature, log_softmax
+from edgeser_device.model.model import Model, load_model
 
 
 def utterance(level: float) -> np.ndarray:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from edgeser.commands.listening import BACKEND_NAMES, GATE_NAMES
-from edgeser_device.audio import read_audio
+from edgeser.cli.listening import BACKEND_NAMES, GATE_NAMES
+from edgeser_device.data.audio import read_audio
 from edgeser_device.errors import ListenError
 from edgeser_device.listen.capture.sources import BACKENDS
 from edgeser_device.listen.gate import GATES, LevelGate, SileroGate, level_db, open_gate

@@ -15,8 +15,8 @@ from edgeser_device.errors import ListenError, PortInUse
 from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.sink import Sink
 from edgeser_device.listen.sinks.web import WAITING, Address, Feed, page_url, parse_address, web_page
-from edgeser_device.model import Model
-from edgeser_device.runtime import Recogniser
+from edgeser_device.model.model import Model
+from edgeser_device.model.predict import Recogniser
 
 EVENT = Event(1.0, "anger", {"anger": 0.9, "neutral": 0.1}, True, -20.0, 5.0, "sure", 0.9, True, 0.2, 0.9)
 STATUS = Status("listening", "listening to vmic", "vmic", None, Counters().to_json())

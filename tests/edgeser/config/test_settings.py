@@ -13,7 +13,7 @@ from edgeser.config.field import Setting
 from edgeser.config.settings import METHODS, SETTINGS, Mtt, Settings
 from edgeser.config.values import changed, owner
 from edgeser.errors import SettingsError
-from edgeser.students import STUDENTS
+from edgeser.models.students import STUDENTS
 
 GOOD = Settings(corpus="demo", ipc=6)
 NUMBERS = [each for each in SETTINGS.values() if each.kind != "str" and not each.choices and each.key != "share"]

@@ -12,7 +12,7 @@ import pytest
 
 from edgeser.corpora import CORPORA, load_corpus
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, UnknownCorpus, WrongCorpus
-from edgeser_device.recordings import ENDINGS
+from edgeser_device.data.audio import ENDINGS
 
 Touch = Callable[[Iterable[str]], Path]
 NAMED = [name for name, form in CORPORA.items() if form.parse_name is not None]
@@ -142,7 +142,7 @@ def test_a_tilde_is_the_home_folder(touch: Touch, monkeypatch: pytest.MonkeyPatc
 def test_reading_names_loads_nothing_heavy(touch: Touch) -> None:
     folder = touch(["wav/03a01Fa.wav"])
     program = (
-        "import sys, edgeser.corpora.check, edgeser.corpora.download, edgeser.corpora.check_table\n"
+        "import sys, edgeser.corpora.check, edgeser.corpora.downloads, edgeser.corpora.check\n"
         f"edgeser.corpora.load_corpus('emodb', {str(folder)!r})\n"
         "print({'numpy', 'soundfile', 'joblib', 'rich', 'audformat', 'pandas'} & set(sys.modules))"
     )

@@ -12,8 +12,7 @@ import pytest
 import soundfile
 
 from edgeser.corpora import Corpus, load_corpus, make_split
-from edgeser.corpora.check import CheckReport, Finding, check_corpus
-from edgeser.corpora.check_table import render_check
+from edgeser.corpora.check import CheckReport, Finding, check_corpus, render_check
 from edgeser.corpora.errors import SpeakerLeak
 from edgeser.distill.pipeline import refusal
 from edgeser.workers import Workers

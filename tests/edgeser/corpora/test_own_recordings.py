@@ -21,7 +21,7 @@ from edgeser.corpora.errors import (
     UnreadableLabels,
     WrongCorpus,
 )
-from edgeser_export.errors import MissingExtra, TextError
+from edgeser_export.utilities.errors import MissingExtra, TextError
 
 Touch = Callable[[Iterable[str]], Path]
 

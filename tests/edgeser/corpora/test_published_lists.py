@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeser.corpora import cremad, demos, load_corpus, make_split
+from edgeser.corpora import load_corpus, make_split
+from edgeser.corpora.formats import cremad, demos
 
 Touch = Callable[[Iterable[str]], Path]
 

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeser.corpora import Corpus, SpeakerParts, Utterance, load_corpus, make_split, split_names
-from edgeser.corpora.cards import UNSTATED
-from edgeser.corpora.corpus import sorted_labels
+from edgeser.corpora.corpus import UNSTATED, sorted_labels
 from edgeser.corpora.errors import (
     MissingClass,
     OneClassOnly,

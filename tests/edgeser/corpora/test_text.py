@@ -15,15 +15,15 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from edgeser.across import label_map
 from edgeser.corpora import load_corpus
 from edgeser.corpora.emotions import ALIASES, EMOTIONS, is_emotion, plain_name
 from edgeser.errors import EdgeserError
-from edgeser.vectors.corpus import read_vectors
+from edgeser.evaluation.cross_corpus import label_map
+from edgeser.representation.vector_file import read_vectors
 from edgeser_device.errors import AudioError
-from edgeser_device.listen.record import record_clips
+from edgeser_device.listen.record import find_label, record_clips
 from edgeser_device.listen.speech import SpeechSettings
-from edgeser_export.text import is_label, is_text, require_label, require_text, tidy
+from edgeser_export.utilities.outside import is_label, is_text, require_label, require_text, tidy
 
 texts = st.one_of(
     st.text(st.characters(exclude_categories=()), max_size=50),
@@ -71,10 +71,11 @@ def from_vectors(folder: Path, text: str) -> str:
 
 
 def from_record(folder: Path, text: str) -> str:
+    label, _ = find_label(text, folder, ())
     try:
-        record_clips(text, folder, 1, folder / "a.wav", None, None, "level", SpeechSettings(), lambda _: None)
+        record_clips(label, folder, 1, folder / "a.wav", None, None, "level", SpeechSettings(), lambda _: None)
     except AudioError:  # the label is one, and there is no recording
-        return plain_name(text)
+        return plain_name(label)
     raise AssertionError
 
 

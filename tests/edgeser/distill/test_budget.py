@@ -11,7 +11,7 @@ from edgeser.config.settings import METHODS as NAMES
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed, settings_of
 from edgeser.distill.budget import in_words, resolve, with_start
-from edgeser.distill.table import METHODS, find_method
+from edgeser.distill.registry import METHODS, find_method
 
 GOOD = Settings(corpus="demo", ipc=6)
 

@@ -10,7 +10,7 @@ import pytest
 from edgeser.distill.label_bank import LABELS, BankPlan, build_set, make_bank
 from edgeser.distill.method import Assignment
 from edgeser.representation.logmel import LogMel
-from edgeser_device.views import CUT, GAIN_UNIT, MIX, PLAIN, render
+from edgeser_device.data.views import CUT, GAIN_UNIT, MIX, PLAIN, render
 
 HALF = 2.0**-10
 """What float16 loses of a number below 1."""

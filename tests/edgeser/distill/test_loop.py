@@ -15,10 +15,10 @@ from safetensors.numpy import save
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import changed
 from edgeser.distill import loop
-from edgeser.distill.dev_check import dev_check
 from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import (
     Position,
+    dev_check,
     iterations_done,
     load_checkpoint,
     number_of_checks,
@@ -27,13 +27,13 @@ from edgeser.distill.loop import (
 )
 from edgeser.distill.method import Assignment, Method, State
 from edgeser.distill.pipeline import Material, assign, prepare
-from edgeser.distill.table import METHODS
+from edgeser.distill.registry import METHODS
 from edgeser.errors import DivergedError, RunError, StorageError
+from edgeser.evaluation.scoring import Clips, score
+from edgeser.models.training import train_on_set
 from edgeser.run import Run, open_run
-from edgeser.scoring import Clips, score
-from edgeser.training import train_on_set
 from edgeser.workers import Workers
-from edgeser_device.progress import ignore_progress
+from edgeser_export.utilities.progress import ignore_progress
 
 MTT = METHODS["mtt"]
 

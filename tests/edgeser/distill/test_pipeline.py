@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeser import training
 from edgeser.config.settings import Settings, value_of
 from edgeser.config.values import changed, given_in, owner, settings_of, to_toml
 from edgeser.distill.expert_jobs import label_jobs, trajectory_jobs
 from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import load_checkpoint
 from edgeser.distill.pipeline import assign, describe, distill, fixed_init, prepare
-from edgeser.distill.table import METHODS
+from edgeser.distill.registry import METHODS
 from edgeser.errors import DivergedError, RunError, SettingsError
-from edgeser.experts import load_trajectory
+from edgeser.models import training
+from edgeser.models.experts import load_trajectory
+from edgeser.models.students import initial_weights
 from edgeser.run import Run
-from edgeser.students import initial_weights
 from edgeser.workers import Workers
 
 ALONE = Workers(1)
@@ -323,7 +323,7 @@ KILLED = """
 import sys
 from edgeser.distill import loop
 loop.CHECKPOINT_SECONDS = 0.0
-from edgeser.cli import main
+from edgeser.cli.entry import main
 main(sys.argv[1:])
 """
 """The program with a checkpoint after every iteration: what it was killed after is what it goes on from."""

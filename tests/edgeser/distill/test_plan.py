@@ -14,7 +14,7 @@ from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import changed
 from edgeser.distill.pipeline import prepare
 from edgeser.distill.plan import in_words, make_plan, plan_text
-from edgeser.distill.table import METHODS
+from edgeser.distill.registry import METHODS
 from edgeser.workers import Workers
 
 ALONE = Workers(1)

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from hypothesis.strategies import floats, integers
 
 from edgeser.distill.method import Assignment
-from edgeser.distill.voices import NEIGHBOURS, draws, fitting_shift, pairs, traits
-from edgeser.experts import Ensemble
+from edgeser.distill.starts import NEIGHBOURS, draws, fitting_shift, pairs, traits
+from edgeser.models.experts import Ensemble
 from edgeser.representation.logmel import at_once
 
 

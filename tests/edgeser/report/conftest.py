@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeser.evaluate import Plan, evaluate
+from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.run import Run
 from edgeser.workers import Workers
 
-AUDIT = Path(__file__).parents[1] / "audit" / "example.json"
+AUDIT = Path(__file__).parents[1] / "privacy" / "example.json"
 ELSEWHERE = {
     "corpus": "emodb",
     "labels": {"anger": "anger", "happiness": "joy"},

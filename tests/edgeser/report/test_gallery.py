@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from edgeser.report.gallery import best_shifts, make_gallery, picture_uri
-from edgeser_device.distilled import DistilledSet
-from edgeser_device.formations import fold
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.sample_storage import fold
 
 
 def picture_of(uri: str) -> Image.Image:

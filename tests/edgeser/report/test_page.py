@@ -17,11 +17,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from edgeser.audit.copies import shifted_distances
-from edgeser.audit.digest import largest_area
 from edgeser.distill.pipeline import prepare
 from edgeser.errors import RunError
-from edgeser.pack import read_parts
+from edgeser.packaging.pack import read_parts
+from edgeser.privacy.audit_summary import largest_area
+from edgeser.privacy.copies import shifted_distances
 from edgeser.report.evidence import read_audit
 from edgeser.report.page import ReportPlan, write_report
 from edgeser.run import Run

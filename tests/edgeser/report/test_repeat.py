@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from edgeser.across import label_map
-from edgeser.commands.app import app
-from edgeser.commands.flags import texts_in
-from edgeser.commands.host import _settings
+from edgeser.cli.app import app
+from edgeser.cli.host import _settings
+from edgeser.cli.options import texts_in
 from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
-from edgeser.distill.table import METHODS
+from edgeser.distill.registry import METHODS
+from edgeser.evaluation.cross_corpus import label_map
 from edgeser.report.repeat import commands, distill_command, evaluate_command
-from edgeser_device.kit import read_kit
+from edgeser_device.kit.kit import read_kit
 
 DEMO = Path(str(files("edgeser.corpora").joinpath("demo_data")))
 

@@ -15,7 +15,7 @@ from edgeser.errors import ConflictingCopies, CorpusError
 from edgeser.representation.base import Features
 from edgeser.representation.logmel import cache_folder, extract, log_mels
 from edgeser.workers import Workers
-from edgeser_device.audio import read_audio
+from edgeser_device.data.audio import read_audio
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, windows
 
 SPEC = FrontendSpec()

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeser.cli import main
+from edgeser.cli.entry import main
 from edgeser.config.values import settings_of
 from edgeser.distill.loop import run_method
 from edgeser.distill.pipeline import assign, distill, prepare
-from edgeser.distill.table import METHODS
+from edgeser.distill.registry import METHODS
 from edgeser.errors import SettingsError
-from edgeser.evaluate import Plan, evaluate
+from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.representation.vector_file import CORPUS
 from edgeser.run import open_run
 from edgeser.workers import Workers

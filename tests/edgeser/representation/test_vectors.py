@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from device.kits import synthetic_set
 
-from edgeser.cli import main
+from edgeser.cli.entry import main
 from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
 from edgeser.corpora.errors import UnreadableLabels
-from edgeser.distill import gan_targets
+from edgeser.distill.methods import generator_targets as gan_targets
 from edgeser.distill.pipeline import Material, assign, distill, prepare
 from edgeser.errors import DistilledSetError, RunError, SettingsError
-from edgeser.evaluate import Plan, evaluate
+from edgeser.evaluation.conditions import BASELINES
+from edgeser.evaluation.evaluate import Plan, evaluate
+from edgeser.models.students import build
 from edgeser.representation.vector_file import CORPUS
 from edgeser.representation.vector_set import VectorSet
-from edgeser.rows import BASELINES
 from edgeser.run import Run, open_run
-from edgeser.students import build
 from edgeser.workers import Workers
 
 ALONE = Workers(1)

@@ -19,8 +19,8 @@ import numpy as np
 
 from edgeser_device.errors import MicrophoneError
 from edgeser_device.listen.capture.blocks import BLOCK_SECONDS, BlockQueue
-from edgeser_export.errors import MissingExtra
-from edgeser_export.quiet import silenced
+from edgeser_export.utilities.children import silenced
+from edgeser_export.utilities.errors import MissingExtra
 
 USUAL_RATES = (48_000, 44_100, 32_000, 96_000)
 """Hz that nearly every device knows, tried after its own."""

@@ -21,12 +21,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.audio import OFFSET_BLOCKS, Mixdown, read_blocks
+from edgeser_device.data.audio import OFFSET_BLOCKS, Mixdown, read_blocks
 from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture.backends import Open, Stream, load_sounddevice, open_arecord, open_portaudio
 from edgeser_device.listen.capture.blocks import Block, BlockQueue
 from edgeser_device.listen.events import Condition, Counters
-from edgeser_export.errors import EdgeserError, choice_hint
+from edgeser_export.utilities.errors import EdgeserError, choice_hint
 
 
 class Recording:
@@ -54,7 +54,7 @@ class Recording:
         self.words = f"listening to {path}"
 
     def sounds(self) -> Iterator[Sound | None]:
-        """The whole file; errors as :func:`edgeser_device.audio.read_blocks`."""
+        """The whole file; errors as :func:`edgeser_device.data.audio.read_blocks`."""
         while True:
             for samples in read_blocks(self._path, self._rate, self._realtime):
                 yield Sound(samples, time.monotonic(), behind=False)

@@ -24,8 +24,8 @@ from urllib.parse import unquote, urlsplit
 from edgeser_device.errors import BrokerError, ListenError
 from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.sink import Sink
-from edgeser_export.digest import sha256
-from edgeser_export.errors import MissingExtra
+from edgeser_export.utilities.errors import MissingExtra
+from edgeser_export.utilities.files import sha256
 
 PASSWORD = "EDGESER_MQTT_PASSWORD"  # noqa: S105  the name of a variable
 DISCOVERY = "homeassistant"

@@ -38,7 +38,7 @@ from edgeser_device.frontend import FrontendSpec, FrontendStream
 from edgeser_device.listen.events import Counters, Event, Status, prometheus_text
 from edgeser_device.listen.gate import level_db
 from edgeser_device.listen.sinks.sink import Sink
-from edgeser_device.runtime import Recogniser
+from edgeser_device.model.predict import Recogniser
 
 DEFAULT_ADDRESS = "127.0.0.1:8765"
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})

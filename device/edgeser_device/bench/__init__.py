@@ -1,0 +1,1 @@
+"""Latency, memory and size of a model on this machine."""

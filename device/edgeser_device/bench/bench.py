@@ -1,0 +1,158 @@
+"""Latency, memory and size of a model: each file in each runtime with each number of threads, in a fresh process.
+
+bench = run_bench(load_model(Path("model")), runtime=None, threads=(1, 4), repeat=200)
+bench.to_json()         # {"results": [...], "skipped": [...], "machine": {...}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgeser_device.errors import GateFailed, ModelError
+from edgeser_device.machine import describe_machine
+from edgeser_device.model.model import Model
+from edgeser_device.model.reexport import agreement
+from edgeser_export.runtimes import RUNTIMES, Runtime, choose_runtime
+from edgeser_export.utilities.children import run_child
+from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.progress import Advance, ignore_progress
+from edgeser_export.utilities.words import counted
+from edgeser_export.writers.formats import FORMATS, format_of
+
+MAX_DROP = 0.02
+"""UAR, or agreement, that a recommended file may lose to the best one."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured.
+
+    Attributes:
+        results: One row a measurement, see :func:`edgeser_device.bench.bench_child.measure`.
+        skipped: What could not be measured: format, precision, runtime, threads, reason.
+        machine: What it was measured on.
+        conditions: Governor, temperature, throttling and load "before" and "after".
+        recommended: The row to use, see :func:`with_recommendation`.
+    """
+
+    results: tuple[dict[str, Any], ...]
+    skipped: tuple[dict[str, Any], ...]
+    machine: dict[str, Any]
+    conditions: dict[str, Any] = field(default_factory=dict)
+    recommended: dict[str, Any] | None = None
+
+    def files(self) -> list[tuple[str, str]]:
+        """Every file that was measured with its runtime, see :func:`file_of`."""
+        return sorted({file_of(row) for row in self.results})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**vars(self), "results": list(self.results), "skipped": list(self.skipped)}
+
+
+def run_bench(
+    model: Model, runtime: str | None, threads: Sequence[int], repeat: int, advance: Advance = ignore_progress
+) -> Bench:
+    """Measure a model.
+
+    Args:
+        model: The model folder.
+        runtime: Only this row of the table of runtimes; None for all that are installed.
+        threads: Numbers of threads.
+        repeat: Measured calls.
+        advance: Told the measurements done.
+
+    Raises:
+        ModelError: Nothing could be measured.
+        ExportError: There is no such runtime.
+    """
+    if runtime is not None and runtime not in RUNTIMES:
+        choose_runtime("onnx", runtime)
+    wanted = [row for row in RUNTIMES.values() if runtime in (None, row.name)]
+    before = _conditions()
+    results, skipped = list[dict[str, Any]](), list[dict[str, Any]]()
+    pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
+    plan = [(name, row, count) for name, row in pairs for count in threads]
+    for done, (name, row, count) in enumerate(plan, start=1):
+        key = {"format": row.kind, "precision": FORMATS[name].precision, "runtime": row.name, "threads": count}
+        found = _measure(model, name, row, count, repeat)
+        if "error" in found:
+            skipped.append({**key, "reason": found["error"]})
+        else:
+            size = len(model.file(name))
+            results.append({**key, "runtime_version": row.version, **found, "bytes": size, "uar": None})
+        advance(done, f"{name} in {row.name}, {counted(count, 'thread')}")
+    if not results:
+        reasons = "; ".join(sorted({row["reason"] for row in skipped})) or "it has no file for this runtime"
+        raise ModelError(f"nothing of {model.folder} could be measured: {reasons}", "run edgeser doctor")
+    conditions = {"before": before, "after": _conditions()}
+    return Bench(tuple(results), tuple(skipped), describe_machine(), conditions)
+
+
+def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) -> Bench:
+    """Name the fastest row that loses no more than ``max_drop`` to the best.
+
+    Compared is UAR where every row has one; else how often a file names the class that the model's own file names on
+    views of the distilled set, which becomes the rows' "agreement".
+    """
+    rows = bench.results
+    if not all(row["uar"] is not None for row in rows):
+        shares = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in bench.files()}
+        rows = tuple({**row, "agreement": shares[file_of(row)]} for row in rows)
+    measure = "agreement" if "agreement" in rows[0] else "uar"
+    best = max(row[measure] for row in rows)
+    good = [row for row in rows if row[measure] >= best - max_drop]
+    chosen = min(good, key=lambda row: (row["frontend_ms_p50"] + row["model_ms_p50"], row["threads"]))
+    keys = ("format", "precision", "runtime", "threads", "model_ms_p50", measure)
+    return replace(bench, results=rows, recommended={key: chosen[key] for key in keys})
+
+
+def file_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Which file a row was measured on, a row of the table of formats, and in which runtime."""
+    return format_of(row["format"], row["precision"]).name, row["runtime"]
+
+
+def _conditions() -> dict[str, Any]:
+    """What makes a machine slower than it was, or busier."""
+    found = describe_machine()
+    kept = {key: found[key] for key in ("governor", "temperature_c", "throttled")}
+    return {**kept, "load_average": round(os.getloadavg()[0], 2)}
+
+
+def check_budget(bench: Bench, budget_ms: float | None, budget_mb: float | None) -> None:
+    """Compare the best row with the budgets: one file that keeps both is enough, for one file is what will run.
+
+    Raises:
+        GateFailed: No row keeps the budgets.
+    """
+
+    def keeps(row: dict[str, Any]) -> bool:
+        in_time = budget_ms is None or row["p95"] <= budget_ms
+        return in_time and (budget_mb is None or (row["peak_rss_mb"] is not None and row["peak_rss_mb"] <= budget_mb))
+
+    if any(keeps(row) for row in bench.results):
+        return
+    best_ms = min(row["p95"] for row in bench.results)
+    best_mb = min(row["peak_rss_mb"] or float("inf") for row in bench.results)
+    asked = [f"{budget_ms:g} ms" if budget_ms is not None else "", f"{budget_mb:g} MB" if budget_mb is not None else ""]
+    budget = " and ".join(filter(None, asked))
+    raise GateFailed(
+        f"no file keeps the budget of {budget}: the best are {best_ms:g} ms (p95) and {best_mb:g} MB",
+        "pack a smaller student (--width), or allow more",
+    )
+
+
+def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:
+    if not row.installed:
+        return {"error": f"{row.name} is not installed"}
+    words = [str(model.folder), name, row.name, str(threads), str(repeat)]
+    try:
+        said = run_child(("-m", "edgeser_device.bench.bench_child", *words), "the measurement")
+        found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    except (EdgeserError, ValueError, IndexError) as error:
+        return {"error": str(error)}
+    return found

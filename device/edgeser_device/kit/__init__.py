@@ -1,0 +1,1 @@
+"""Kits: reading archives without trust, the manifest, golden values and signatures."""

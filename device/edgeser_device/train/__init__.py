@@ -1,0 +1,1 @@
+"""Training from a kit with onnxruntime alone."""

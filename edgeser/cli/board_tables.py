@@ -1,0 +1,203 @@
+"""What the board's verbs show to people: tables and lines; programs get JSON instead."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgeser.report.tables import Sheet
+from edgeser_export.utilities.words import counted
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from edgeser.packaging.pack import PackReport
+    from edgeser_device.bench.bench import Bench
+    from edgeser_device.install.doctor import Diagnosis
+    from edgeser_device.kit.kit import Kit
+    from edgeser_device.model.predict import Prediction
+
+
+def pack_lines(report: PackReport) -> str:
+    """Where the kit is and what to do with it."""
+    found = report.to_json()
+    ratio = f", 1/{found['ratio']:g} of the recordings that it replaces" if found["ratio"] else ""
+    cost = ""
+    if report.payload is not None:
+        seeds = counted(len(report.payload["seeds"]), "seed")
+        cost = (
+            f"items as bytes cost {100 * report.payload['uar_difference']:+.2f} points of UAR over"
+            f" {seeds}, {report.payload['agreement']:.1%} of the answers agree\n"
+        )
+    members = counted(len(report.members), "member")
+    return (
+        f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n{cost}"
+        + (f"signed with key {report.signer}\n" if report.signer else "")
+        + f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
+        f"next, on the board: edgeser train-on-device {report.path.name} --out model"
+    )
+
+
+def kit_json(kit: Kit) -> dict[str, Any]:
+    """A kit as JSON: the manifest, the size and hash of the file, and the card."""
+    return {
+        **kit.manifest,
+        "file": str(kit.path),
+        "sha256": kit.sha256,
+        "bytes": kit.path.stat().st_size,
+        "card": kit.card,
+    }
+
+
+def kit_table(kit: Kit, signature: str) -> Group:
+    """Members, labels, student, budgets, provenance, signature, card."""
+    from rich.console import Group
+    from rich.markdown import Markdown
+
+    members = Sheet("member", ">bytes", ">packed", title=f"{kit.path.name}  {kit.path.stat().st_size:,} bytes")
+    members.add("manifest.json", *[f"{len(kit.members['manifest.json']):,}"] * 2)
+    for name, entry in kit.manifest["members"].items():
+        members.add(name, f"{entry['bytes']:,}", f"{entry['packed_bytes']:,}")
+    about = Sheet("", "")
+    manifest = kit.manifest
+    for name, value in (
+        ("labels", ", ".join(kit.labels)),
+        ("target", manifest["target"].get("title")),
+        ("student", _words(manifest["student"])),
+        ("budgets", _words(manifest["budgets"])),
+        ("method", manifest["provenance"].get("method")),
+        ("seed", manifest["provenance"].get("seed")),
+        ("corpus", _words(manifest["provenance"].get("corpus", {}), ("name", "title", "licence", "kind"))),
+        ("edgeser", manifest.get("edgeser")),
+        ("sha256", kit.sha256),
+        ("signed", signature),
+    ):
+        about.add(name, str(value))
+    return Group(members, about, Markdown(kit.card))
+
+
+def training_lines(result: Mapping[str, Any], model: str) -> str:
+    """How long a training took, how much memory, how good, and which ``model`` is there now."""
+    uar = ""
+    if result["uar"] is not None:
+        uar = f", UAR {result['uar']:.3f} on {counted(result['test']['utterances'], 'recording')}"
+    memory = "" if result["peak_rss_mb"] is None else f", at most {result['peak_rss_mb']:.0f} MB"
+    packed = result["uar_packed"]
+    expected = "" if packed is None else f"the kit's maker measured UAR {packed:.3f} on unseen speakers\n"
+    return (
+        f"{result['model']}: {counted(result['steps'], 'step')} in {result['seconds']:.1f} s,"
+        f" {result['total_seconds']:.1f} s in all{memory}{uar}\n{expected}{model}\n"
+        f"{_personal_lines(result['personal'])}"
+        f"next: edgeser predict {result['model']} FILE, edgeser bench {result['model']}"
+    )
+
+
+def _personal_lines(personal: Mapping[str, Any] | None) -> str:
+    """What training on own clips changed; nothing where there were none."""
+    if personal is None:
+        return ""
+    trial, forgot = personal["trial"], personal["forgetting"]
+    left_out = f" ({len(personal['left_out'])} left out)" if personal["left_out"] else ""
+    verdict = "installed, the model before it is kept" if personal["installed"] else "the old model stays"
+    return (
+        f"your {personal['clips']} clips{left_out}, each left out of a training in turn: loss"
+        f" {trial['before_loss']:.2f} before, {trial['after_loss']:.2f} after; UAR on the distilled set"
+        f" {forgot['before']:.3f} before, {forgot['after']:.3f} after; {verdict} ({personal['seconds']:.1f} s)\n"
+        + _emotion_lines(trial["emotions"])
+    )
+
+
+def _emotion_lines(emotions: Mapping[str, Mapping[str, int]]) -> str:
+    """How many clips of each emotion were right, each judged by a training without it."""
+    width = max(map(len, emotions))
+    return "".join(
+        f"  {label:<{width}}  right before {right['before']} of {right['clips']}, after {right['after']}\n"
+        for label, right in emotions.items()
+    )
+
+
+def print_predictions(rows: Sequence[Prediction], labels: Sequence[str], as_csv: bool) -> None:
+    """A table, or comma-separated values on stdout."""
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["file", "emotion", *labels])
+        writer.writerows([row.file, row.emotion, *(row.probabilities[name] for name in labels)] for row in rows)
+        return
+    from edgeser.cli.options import print_rich
+
+    table = Sheet("file", "emotion", *(f">{name}" for name in labels))
+    for row in rows:
+        table.add(str(row.file), row.emotion, *(f"{row.probabilities[name]:.2f}" for name in labels))
+    print_rich(table)
+
+
+def bench_table(bench: Bench) -> Group:
+    """The machine, then one row a measurement."""
+    from rich.console import Group
+
+    from edgeser_device.machine import machine_words
+
+    machine = bench.machine
+    columns = ("file", "runtime", ">threads", ">front-end", ">p50", ">p95", ">load", ">MB", ">bytes", ">UAR")
+    table = Sheet(*columns, title=f"{machine_words(machine)}, {machine['system']}, Python {machine['python']}")
+    for row in bench.results:
+        times = (f"{row[key]:.2f}" for key in ("frontend_ms_p50", "model_ms_p50", "p95"))
+        uar = "-" if row["uar"] is None else f"{row['uar']:.3f}"
+        memory = "-" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.0f}"
+        size, load = f"{row['bytes']:,}", f"{row['rtf']:.2%}"
+        file = f"{row['format']} {row['precision']}"
+        table.add(file, row["runtime"], str(row["threads"]), *times, load, memory, size, uar)
+    missing = [
+        f"not measured: {row['format']} {row['precision']} in {row['runtime']}: {row['reason']}"
+        for row in bench.skipped
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    legend = "ms: front-end for a second of sound, model for a window of three; load: share of one second of sound"
+    chosen, advice = bench.recommended, ""
+    if chosen is not None:
+        file = f"{chosen['format']} {chosen['precision']}"
+        advice = f"use {file} in {chosen['runtime']}, {counted(chosen['threads'], 'thread')}"
+    return Group(table, legend, versions, *missing, *([advice] if advice else []))
+
+
+def status_table(state: Mapping[str, Any]) -> Sheet:
+    """What is installed on this board, a line each."""
+    table = Sheet("", "", title=str(state["folder"]))
+    rows = {name: state.get(name) for name in ("slot", "kit", "target", "trained", "steps")}
+    rows |= {"UAR": _uar_words(state)} | {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
+    for name, value in rows.items():
+        table.add(name, "-" if value is None else str(value))
+    for name, version in state["packages"].items():
+        table.add(name, version)
+    return table
+
+
+def _uar_words(state: Mapping[str, Any]) -> str | None:
+    """What was measured here, else what the kit says; each named as such."""
+    if state["uar"] is not None:
+        on, many = state["uar_on"], counted(state["uar_on"]["utterances"], "recording")
+        return f"{state['uar']:.3f}, measured here: {on['corpus']} ({on['part']}), {many}"
+    packed = state["uar_packed"]
+    return None if packed is None else f"{packed:.3f} when packed, on the host; not measured here"
+
+
+def doctor_table(diagnosis: Diagnosis) -> Sheet:
+    """A tick or a cross a check, and what to do."""
+    from rich.text import Text
+
+    table = Sheet("", "check", "found", "what to do")
+    for check in diagnosis.checks:
+        sign, style = ("✓", "green") if check.ok else ("✗", "red") if check.required else ("!", "yellow")
+        mark = Text(sign, style)
+        table.add(mark, check.name, check.found, check.hint)
+    return table
+
+
+def _words(values: Mapping[str, Any], keys: Sequence[str] = ()) -> str:
+    """Names and values in one line; only ``keys`` where they are given."""
+    chosen = {key: value for key, value in values.items() if value is not None and (not keys or key in keys)}
+    return ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in chosen.items()
+    )

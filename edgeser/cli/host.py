@@ -1,0 +1,345 @@
+"""The host's verbs: from a corpus to a distilled set and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from edgeser.cli import host as across
+from edgeser.cli import options as flags
+from edgeser.cli.options import Json, option, print_json, print_rich, say, whole_path
+from edgeser.config.settings import INPUT, SETTINGS
+
+if TYPE_CHECKING:
+    from edgeser.config.settings import Settings
+    from edgeser.evaluation.cross_corpus import Other
+    from edgeser.evaluation.evaluate import Plan
+    from edgeser.run import Run
+    from edgeser.workers import Workers
+
+
+FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
+CONFIG = "TOML file with settings; options come before it."
+DRY_RUN = "Check everything, and print about how long it takes."
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the host's verbs to the command line."""
+    examples: dict[Callable[..., None], str] = {
+        demo: "edgeser demo",
+        distill: "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
+        evaluate: "edgeser evaluate runs/ravdess --full --baselines --seeds 5",
+        compare: "edgeser compare runs/a runs/b --picture runs.svg",
+    }
+    for verb, example in examples.items():
+        kind = flags.SettingsVerb if verb is distill else None
+        app.command(verb.__name__, cls=kind, epilog=f"Example: {example}")(verb)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")] = Path("demo"),
+    as_json: Json = False,
+) -> None:
+    """Run the whole chain on the built-in corpus, which takes some minutes on two cores.
+
+    The corpus is synthetic speech that shows the tool, not human emotion.
+    """
+    require_host()
+    from edgeser.demo import run_demo, summary_table
+
+    summary = run_demo(out)
+    print_json(summary.to_json()) if as_json else print_rich(summary_table(summary))
+
+
+@flags.with_settings
+def distill(
+    given: dict[str, str],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help=SETTINGS["folder"].help, show_default=False)
+    ] = None,
+    features: Annotated[Path | None, option("--features", FEATURES, "FILE", rich_help_panel=INPUT)] = None,
+    out: Annotated[Path, option("--out", "Folder of the run.", "RUN", rich_help_panel=flags.RUN)] = Path("run"),
+    config: Annotated[Path | None, option("--config", CONFIG, "FILE", rich_help_panel=flags.RUN)] = None,
+    resume: Annotated[bool, option("--resume", "Go on with an interrupted run.", rich_help_panel=flags.RUN)] = False,
+    dry_run: Annotated[bool, option("--dry-run", DRY_RUN, rich_help_panel=flags.RUN)] = False,
+    jobs: flags.Jobs = None,
+    backend: flags.Backend = "local",
+    as_json: Json = False,
+) -> None:
+    """Distil a corpus to a few items with soft labels, and a fixed initialisation."""
+    require_host()
+    from edgeser.distill.budget import in_words
+    from edgeser.distill.pipeline import describe, left_out, prepare
+    from edgeser.distill.pipeline import distill as run_distillation
+    from edgeser.distill.plan import make_plan, plan_text
+
+    begun = out / "config.toml"
+    settings = _settings(given, folder, features, begun if resume and not config and begun.is_file() else config)
+    workers = workers_of(jobs, backend)
+    if dry_run:
+        material = prepare(settings, workers)
+        for line in left_out(material):
+            say(line)
+        description, plan = describe(material), make_plan(material, workers)
+        say(in_words(settings, material.settings))
+        if as_json:
+            print_json({**description, "plan": plan})
+        else:
+            typer.echo(f"{_plan_text(description)}\n{plan_text(plan)}\nno run was written")
+        return
+    run = run_distillation(settings, out, workers, resume, say)
+    result, description = _outcome(run), run.description()
+    if "dp" in description:
+        result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
+    print_json(result) if as_json else _print_outcome(result)
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    """What distill says of a finished run."""
+    description = run.description()
+    size = (run.folder / "distilled.safetensors").stat().st_size
+    own = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
+    return own | run.took()
+
+
+def evaluate(
+    run: RunFolder,
+    arch: Annotated[
+        list[str] | None, option("--arch", "Train another architecture too; may be repeated.", "NAME[:WIDTH]")
+    ] = None,
+    transfer: Annotated[
+        bool, option("--transfer", "Train all architectures on the same set, at the run's width.")
+    ] = False,
+    seeds: Annotated[int, option("--seeds", "Trainings of each row.", "N", min=1, max=100)] = 5,
+    full: Annotated[bool, option("--full", "Also on all real clips; gives the ratio.")] = False,
+    full_best: Annotated[bool, option("--full-best", "Also on all real clips with as many steps as help.")] = False,
+    full_soft: Annotated[bool, option("--full-soft", "Also on all real clips with the experts' soft labels.")] = False,
+    baselines: Annotated[
+        bool, option("--baselines", "Also on random, random_soft, random_bank and random_bank_bytes.")
+    ] = False,
+    convergence: Annotated[
+        bool, option("--convergence", "Also for shorter trainings, against all real clips.")
+    ] = False,
+    picture: flags.Picture = None,
+    folder: flags.Moved = None,
+    on: across.On = None,
+    corpus: across.OnCorpus = None,
+    labels: across.Maps = None,
+    jobs: flags.Jobs = None,
+    backend: flags.Backend = "local",
+    as_json: Json = False,
+) -> None:
+    """Measure what a distilled set is worth on the test speakers, or on another corpus."""
+    require_host()
+    from edgeser.evaluation.conditions import BASELINES
+    from edgeser.evaluation.convergence import SHARES
+    from edgeser.evaluation.evaluate import Plan, other_students
+    from edgeser.models.students import students_for
+    from edgeser.report import pictures
+    from edgeser.report.tables import evaluation_tables
+    from edgeser.run import Run
+
+    if picture is not None:
+        pictures.check_picture(picture)
+    place = whole_path(folder)
+    asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
+    rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
+    every = students_for(Run(run).graph().input_shape) if transfer else ()
+    students = other_students(Run(run), [*(arch or ()), *every])
+    plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
+    elsewhere = (on, corpus, labels or ())
+    result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
+    if picture is not None:
+        pictures.save(pictures.evaluation_picture(result), picture)
+    print_json(result) if as_json else print_rich(evaluation_tables(result))
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
+    picture: flags.Picture = None,
+    html: Annotated[Path | None, option("--html", "Write the comparison as one HTML file.", "FILE")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the figures of several runs in one table."""
+    from edgeser.report import pictures
+    from edgeser.report.tables import comparison, comparison_table
+
+    if picture is not None:
+        pictures.check_picture(picture)
+    if html is not None:
+        require_host("matplotlib", "jinja2")
+        from edgeser.report.comparison import check_page, write_comparison
+
+        check_page(html)
+    rows = comparison(runs)
+    if picture is not None:
+        pictures.save(pictures.comparison_picture(rows), picture)
+    if html is not None:
+        write_comparison(runs, html)
+    print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
+
+
+def _settings(given: dict[str, str], folder: Path | None, features: Path | None, config: Path | None) -> Settings:
+    """The settings that the options and a file give; old names are told on stderr."""
+    from edgeser.config.values import read_settings
+    from edgeser.errors import SettingsError
+    from edgeser.representation.vector_file import CORPUS
+
+    if features is not None:
+        if folder is not None or "corpus" in given:
+            raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
+        given = {**given, "corpus": CORPUS, "folder": str(features)}
+    elif folder is not None:
+        given = {**given, "folder": str(folder)}
+    settings, notes = read_settings(config, given, _require_place)
+    for note in notes:
+        say(f"note: {note}")
+    return settings
+
+
+def _require_place(corpus: str, folder: str) -> None:
+    """Check that a corpus and its place exist, or the file of vectors.
+
+    Raises:
+        CorpusError: One does not.
+    """
+    from edgeser.corpora.table import find_corpus
+    from edgeser.representation.vector_file import CORPUS, require_file
+
+    require_file(Path(folder)) if corpus == CORPUS else find_corpus(corpus, folder or None)
+
+
+def _plan_text(plan: Mapping[str, Any]) -> str:
+    budget, student, split = plan["budget"], plan["student"], plan["split"]
+    parts = ", ".join(f"{split[part]['utterances']} {part}" for part in ("train", "dev", "test"))
+    items = f"{budget['items']} items, {budget['ipc']} a class ({budget['share']:.1%}); {budget['views']} views"
+    return "\n".join(
+        (
+            f"corpus   {plan['corpus']['title']}, classes: {', '.join(plan['labels'])}",
+            f"split    {split['name']}: {parts}",
+            f"student  {_student_text(student)}",
+            f"budget   {items}",
+        )
+    )
+
+
+def _student_text(student: Mapping[str, Any]) -> str:
+    return (
+        f"{student['architecture']}, {student['parameters']:,} parameters, "
+        f"{student['multiply_accumulates']:,} multiply-accumulates a window"
+    )
+
+
+def _print_outcome(result: Mapping[str, Any]) -> None:
+    typer.echo(
+        f"{result['run']}: {result['items']} items ({result['share']:.1%} of {result['train_items']} training items), "
+        f"{result['bytes'] / 1000:.0f} kB; {_student_text(result['student'])}"
+    )
+    if "dp" in result:
+        promise = result["dp"]
+        typer.echo(f"dp       epsilon {promise['epsilon']:g}, delta {promise['delta']:g}, unit: {promise['unit']}")
+        typer.echo(f"         noise of {promise['noise_multiplier']:.3f} sensitivities on the classes' statistics")
+        typer.echo(f"         covers {'; '.join(promise['covered'])}")
+        for line in promise["not_covered"]:
+            typer.echo(f"         does not cover {line}")
+        typer.echo(f"utility  UAR {result['dev_uar']:.3f} on the dev speakers, one student")
+    say(f"next: edgeser evaluate {result['run']} --full --baselines")
+
+
+def workers_of(jobs: int | None, backend: str) -> Workers:
+    """As many processes as asked for, or as there are cores."""
+    from edgeser.workers import Workers
+
+    return Workers(jobs, backend) if jobs else Workers.all_cores(backend)
+
+
+def require_host(*more: str) -> None:
+    """Check that the packages of the extra ``host`` are installed, ``more`` among them.
+
+    Raises:
+        MissingExtra: One is not.
+    """
+    from importlib.util import find_spec
+
+    from edgeser.errors import MissingExtra
+
+    for package in ("torch", "joblib", "tomli_w", *more):
+        if find_spec(package) is None:
+            raise MissingExtra(package, "host")
+
+
+On: TypeAlias = Annotated[
+    Path | None, typer.Option("--on", metavar="DIR", help="Also on all speakers of another corpus, against full.")
+]
+OnCorpus: TypeAlias = Annotated[
+    str | None, typer.Option("--corpus", metavar="NAME", help="What the corpus of --on is; see edgeser data list.")
+]
+Maps: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OURS=THEIRS",
+        help="Emotions that mean the same there, beside those of equal name; may be repeated. OURS= leaves one out.",
+    ),
+]
+
+
+def open_elsewhere(
+    run: Run, folder: Path | None, corpus: str | None, labels: Sequence[str], workers: Workers
+) -> Other | None:
+    """The corpus of ``--on``, or None where there is none; what of it is left out is said.
+
+    Raises:
+        EdgeserError: Flags that need others, or as :func:`edgeser.evaluation.cross_corpus.open_other`.
+    """
+    from edgeser.errors import SettingsError
+    from edgeser.evaluation.cross_corpus import FEWEST_SPEAKERS, open_other
+
+    if corpus is None and folder is not None:
+        raise SettingsError(f"--on {folder} does not say which corpus that is", "add --corpus NAME")
+    if corpus is None:
+        if labels:
+            raise SettingsError("--map says which emotions of another corpus count", "add --on DIR --corpus NAME")
+        return None
+    other = open_other(run, corpus, folder, labels, workers)
+    for reason in other.unreadable:
+        say(f"left out: {reason}")
+    speakers = int(other.speakers.max()) + 1
+    if speakers < FEWEST_SPEAKERS:
+        say(f"{corpus} has {speakers} speakers of shared emotions, too few for an interval, so there is none")
+        say(f"hint: give a corpus of at least {FEWEST_SPEAKERS} speakers")
+    return other
+
+
+def measure_there(
+    run: Run,
+    plan: Plan,
+    elsewhere: tuple[Path | None, str | None, Sequence[str]],
+    workers: Workers,
+    folder: str,
+) -> dict[str, Any]:
+    """The run's metrics: of its own test speakers, or of them where nothing is known yet and of the corpus elsewhere.
+
+    Args:
+        run: A finished run.
+        plan: What to measure.
+        elsewhere: What ``--on``, ``--corpus`` and ``--map`` say.
+        workers: Where students are trained.
+        folder: Where the run's own corpus is now, if it was moved.
+
+    Raises:
+        EdgeserError: What is wrong with the other corpus shows before anything is trained.
+    """
+    from edgeser.evaluation.cross_corpus import keep_entries, measure_across
+    from edgeser.evaluation.evaluate import evaluate
+
+    other = open_elsewhere(run, *elsewhere, workers)
+    if other is None:
+        return evaluate(run, plan, workers, folder)
+    if run.metrics() is None or len(plan.rows) > 1 or plan.transfer or plan.convergence:
+        evaluate(run, plan, workers, folder)
+    return keep_entries(run, measure_across(run, [other], plan.seeds, workers, folder))

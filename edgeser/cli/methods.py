@@ -1,0 +1,50 @@
+"""The verb ``methods``: how items can be made, and what ``--set`` can change for each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from edgeser.cli.options import Json, print_json, print_rich
+from edgeser.config.settings import METHODS, SETTINGS
+from edgeser.config.values import owner
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("methods", epilog="Example: edgeser methods mtt")(methods)
+
+
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Method whose settings are shown.", show_default="all methods"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the methods, or with NAME what --set can change for one: default, allowed values, meaning.
+
+    The settings that have an option of their own are in edgeser distill --help.
+    """
+    from edgeser.report.tables import Sheet
+
+    if name is None:
+        table = Sheet("method", "what it makes")
+        for method, summary in METHODS.items():
+            table.add(method, summary)
+        print_json({"schema": 1, "methods": dict(METHODS)}) if as_json else print_rich(table)
+        return
+    SETTINGS["method"].check(name)
+    rows = [
+        each for each in SETTINGS.values() if owner(each.key) in (name, "") and not each.flag and each.key != "folder"
+    ]
+    rows.sort(key=lambda each: owner(each.key) != name)
+    if as_json:
+        print_json({"schema": 1, "method": name, "summary": METHODS[name], "settings": [asdict(row) for row in rows]})
+        return
+    table = Sheet("setting", "default", "allowed", "meaning", title=METHODS[name])
+    for row in rows:
+        table.add(row.key, row.usual, row.allowed, row.help)
+    print_rich(table)

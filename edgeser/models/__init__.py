@@ -1,0 +1,1 @@
+"""Students and experts: their op graphs in torch, and how they are trained."""

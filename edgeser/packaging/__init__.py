@@ -1,0 +1,1 @@
+"""Kits for boards: packing, the card, targets, wheels, keys, and deployment over ssh."""

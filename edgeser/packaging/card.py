@@ -1,0 +1,240 @@
+"""The model card of a kit: on what data, how good, for what, and for what not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from edgeser.evaluation.intervals import FEWEST, around, with_deviation
+from edgeser.privacy.audit_summary import digest_lines
+from edgeser_device.machine import machine_words
+
+SYNTHETIC = "synthetic"
+"""The kind of a corpus in which nobody speaks."""
+CHOSEN = ("random", "herding", "kcenter")
+"""Methods whose items are clips as they are."""
+BEGAN_AS: Mapping[str, str] = MappingProxyType(
+    {
+        "real": "began as log-mels of recordings of the corpus and were then changed",
+        "mix": "began as sums of the powers of several recordings and were then changed",
+        "aligned": "began as sums of the powers of two recordings that were alike and were then changed",
+        "noise": "began as noise with the mean spectrum of their class and were then changed",
+        "centroids": "began as means of clusters of recordings of their class and were then changed",
+    }
+)
+"""By start, what the items of the other methods are made of."""
+HEARD = ("real", "aligned")
+"""Starts that are one voice, or two that are alike: an item may say what a recording said."""
+AUDIBLE = (*CHOSEN, "gan")
+"""Methods that read no start and whose items may say what a recording said."""
+MADE_BY: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(CHOSEN, "are log-mels of recordings of the corpus"),
+        "gan": "were drawn from a generator that learnt sums of a few recordings",
+        "centroids": "are means of clusters of recordings of their class",
+    }
+)
+"""By method that reads no start, what the items are made of: recordings, or sums that may say what one of them said."""
+FROM_RECORDINGS = (
+    " From a log-mel, speech can roughly be made audible again:"
+    " pass this kit on only as the licence lets you pass on the recordings."
+)
+FROM_GENERATOR = (
+    " From what it draws, speech can roughly be made audible; it was not compared with recordings, and experts can be"
+    " asked which recordings they learnt:"
+    " pass this kit on only as the licence lets you pass on the recordings."
+)
+
+USES = """\
+## Intended uses
+Research and teaching, prototypes on a small board, and tools that people run for themselves with their own voice.
+The output is a guess about how speech sounds to listeners, not about what somebody feels.
+
+## Prohibited and unsuitable uses
+- In the European Union, systems that infer emotions of people at work or in education from their voice are
+  prohibited, except for medical or safety reasons (Regulation (EU) 2024/1689, Article 5(1)(f)). Elsewhere emotion
+  recognition must be announced to the people concerned (Article 50(3)), and most of it counts as high risk.
+- Decisions about people: hiring, insurance, credit, policing, border control, diagnosis.
+- Listening to people who have not agreed to it.
+
+## Limits
+Accuracy falls with speakers, languages, microphones and rooms that the corpus does not have. Acted emotion is easier
+than real emotion. Measure on recordings of your own before relying on anything: `--test DIR --corpus folder`.
+"""
+
+
+BY_AUDIT = (
+    "which recordings the items were made of (membership): edgeser audit",
+    "how near single items are to single recordings: edgeser audit",
+)
+"""What ``edgeser audit`` measures of a run before it is packed."""
+OF_A_GENERATOR = (
+    "which recordings the generator and its label experts were made of (membership)",
+    "how near what the generator draws is to single recordings",
+)
+"""What nothing measures of a kit that draws its items."""
+NOT_AUDITED = (
+    "whether the student does better for women than for men, or for one accent than for another",
+    "the board itself: figures here are of the machine that is named",
+)
+"""What no program of this version measures."""
+
+
+def write_card(
+    manifest: Mapping[str, Any], payload_bytes: int | None = None, generator: Mapping[str, int] | None = None
+) -> str:
+    """The card in Markdown.
+
+    Args:
+        manifest: Without its list of members.
+        payload_bytes: Packed size of what training needs, to compare with the recordings.
+        generator: Of a kit that draws its items: ``labellers``, ``points`` a class where nothing else is asked for,
+            and ``bytes`` of generator and label experts.
+    """
+    parts = [f"# Speech emotion recogniser: {', '.join(manifest['labels'])}", ""]
+    if manifest["provenance"]["corpus"].get("kind") == SYNTHETIC:
+        parts += [
+            "> **Synthetic voices.** This kit was made of recordings in which a program speaks."
+            " It shows that everything works; it says nothing about people.",
+            "",
+        ]
+    made = _generator(manifest, generator) if generator else _items(manifest)
+    data = [*_data(manifest), *made, *_replaced(manifest, payload_bytes), ""]
+    audited = _audited(manifest, OF_A_GENERATOR if generator else BY_AUDIT)
+    return "\n".join([*parts, *data, *_student(manifest), *_results(manifest), *audited, USES])
+
+
+def _data(manifest: Mapping[str, Any]) -> list[str]:
+    provenance = manifest["provenance"]
+    corpus, split = provenance["corpus"], provenance["split"]
+    lines = ["## Data", f"- Corpus: {corpus.get('title') or corpus['name']} (`{corpus['name']}`)"]
+    licence = str(corpus.get("licence") or "not stated")
+    lines.append(f"- Licence: {licence}" + (f", {corpus['licence_url']}" if corpus.get("licence_url") else ""))
+    for title, key in (("Please cite", "citation"), ("Language", "language"), ("Emotion", "kind")):
+        if corpus.get(key):
+            lines.append(f"- {title}: {corpus[key]}")
+    for title, key in (("Consent", "consent"), ("Notes", "notes")):
+        if corpus.get(key):
+            lines.append(f"- {title}: {corpus[key]}")
+    speakers = {part: split.get(part, {}).get("speakers", 0) for part in ("train", "dev", "test")}
+    if any(speakers.values()):
+        counts = ", ".join(f"{count} {part}" for part, count in speakers.items())
+        lines.append(f"- Split `{split.get('name', 'unknown')}`, no speaker in two parts: {counts} speakers")
+    return lines
+
+
+def _items(manifest: Mapping[str, Any]) -> list[str]:
+    """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
+    provenance, budgets = manifest["provenance"], manifest["budgets"]
+    share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
+    method, start = provenance["method"], provenance["config"].get("start") or "real"
+    heard = method in AUDIBLE if method in MADE_BY else start in HEARD
+    unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
+    return [
+        f"- Distilled by `{method}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
+        f" {budgets['views']} views, {budgets['distilled_bytes']:,} bytes",
+        f"- **The items {origin(method, start)}.**{FROM_RECORDINGS if heard else unknown}",
+    ]
+
+
+def _generator(manifest: Mapping[str, Any], generator: Mapping[str, int]) -> list[str]:
+    """What a kit holds that draws its items."""
+    experts = f"{generator['labellers']} label experts"
+    return [
+        f"- Distilled by `{manifest['provenance']['method']}` to a generator and {experts},"
+        f" {generator['bytes']:,} bytes; a board draws {generator['points']} items a class where nothing else is"
+        " asked for",
+        "- **The kit holds no items of the run: it holds a generator that learnt sums of a few recordings, and"
+        f" label experts that were trained directly on the recordings.**{FROM_GENERATOR}",
+    ]
+
+
+def _replaced(manifest: Mapping[str, Any], payload_bytes: int | None) -> list[str]:
+    budgets = manifest["budgets"]
+    if not payload_bytes or not budgets.get("corpus_bytes"):
+        return []
+    count = f" ({budgets['train_items']:,} recordings)" if budgets.get("train_items") else ""
+    return [
+        f"- Stands for {budgets['corpus_bytes'] / 1e6:.1f} MB of training recordings{count} with"
+        f" {payload_bytes / 1e6:.2f} MB: 1/{budgets['corpus_bytes'] / payload_bytes:.1f} of them"
+    ]
+
+
+def origin(method: str, start: str) -> str:
+    """What the items of a method are made of, as the rest of a sentence about them."""
+    return MADE_BY[method] if method in MADE_BY else BEGAN_AS[start]
+
+
+def _student(manifest: Mapping[str, Any]) -> list[str]:
+    student = manifest["student"]
+    return [
+        "## Student",
+        f"- `{student['architecture']}` at width {student['width']:g}: {student['parameters']:,} parameters,"
+        f" {student['multiply_accumulates']:,} multiply-accumulates a window",
+        f"- Packed for {manifest['target']['title']} with edgeser {manifest['edgeser']}",
+        "",
+    ]
+
+
+def _results(manifest: Mapping[str, Any]) -> list[str]:
+    results = manifest["results"]
+    lines = [
+        "## Results",
+        f"Unweighted average recall (UAR) on the test speakers; chance is {1 / len(manifest['labels']):.2f}.",
+    ]
+    seeds = results.get("seeds") or []
+    baselines = results.get("baselines") or {}
+    rows = {name: results.get(name) for name in ("distilled", "full", "full_best")}
+    rows |= {name: baselines.get(name) for name in ("random", "random_soft", "random_bank")}
+    for name, row in (rows | {"init": results.get("init")}).items():
+        if row:
+            lines.append(f"- {name.replace('_', ', ')}: {_figure(row, len(seeds))}")
+    if len(lines) == 2:
+        return [*lines, "- not measured before packing: run `edgeser evaluate`", ""]
+    if seeds:
+        spread_of = (
+            "mean ± standard deviation, and the 95 % interval of the mean"
+            if len(seeds) >= FEWEST
+            else "too few trainings for a deviation"
+        )
+        varies = f"; they vary: {results['varies']}" if results.get("varies") else ""
+        lines += ["", f"Seeds {', '.join(map(str, seeds))} ({spread_of}){varies}."]
+    if results.get("machine"):
+        lines.append(f"Measured on {_machine(results['machine'])}.")
+    return [*lines, ""]
+
+
+def _figure(row: Mapping[str, Any], seeds: int) -> str:
+    """A mean, and with enough seeds how widely it varies."""
+    mean, spread = float(row.get("uar_mean", row.get("uar"))), row.get("uar_std")
+    if spread is None or seeds < FEWEST:
+        return f"{mean:.3f}"
+    found = around(mean, spread / seeds**0.5, seeds - 1)
+    return f"{with_deviation(mean, spread)}, {found['low']:.3f} to {found['high']:.3f}"
+
+
+def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> list[str]:
+    """What was measured of the kit besides its scores, and what was not."""
+    lines, cost = ["## Audited"], manifest["results"].get("payload")
+    lines.append("- Speakers: none stands in two parts of the split")
+    if cost:
+        lines.append(
+            f"- Items stored as bytes, labels in 16 bits: {100 * cost['uar_difference']:+.2f} points of UAR over"
+            f" {len(cost['seeds'])} seeds against 32 bits; both students give the same answer to"
+            f" {cost['agreement']:.1%} of the test clips"
+        )
+    found = manifest["results"].get("audit")
+    lines += [f"- {line}" for line in digest_lines(found)] if found else []
+    absent = [
+        *([] if cost else ["what storing the items as bytes costs"]),
+        *([] if found and found["shadows"] else unless_audited[: 1 if found else 2]),
+        *NOT_AUDITED,
+    ]
+    return [*lines, "", "Not audited:", *(f"- {what}" for what in absent), ""]
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    packages = machine.get("packages") or {}
+    versions = [f"{name} {packages[name]}" for name in ("edgeser", "numpy") if name in packages]
+    return ", ".join(part for part in (machine_words(machine), machine.get("system"), *versions) if part)

@@ -1,0 +1,382 @@
+"""From a run folder to a kit: one file that holds all that a board needs to train.
+
+    report = pack_kit(Path("run"), "rpi4", Path("emotions.edgeser"))
+
+The same run packed for the same target gives the same bytes: no date, no path and no host name is stored, and no name
+of a person: of a published corpus the test speakers' codes, of one's own recordings hashes of their names. The
+manifest's keys are schema, edgeser, target, labels, frontend, schedule, student, budgets, provenance, results, members,
+and where there are any wheels and signer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from edgeser.config.values import values_of
+from edgeser.corpora.corpus import UNSTATED
+from edgeser.corpora.fingerprint import is_own, speaker_hashes
+from edgeser.errors import RunError
+from edgeser.packaging.card import write_card
+from edgeser.packaging.targets import Target, find_target
+from edgeser.packaging.wheels import Wheels
+from edgeser.privacy.audit_summary import read_digest
+from edgeser.run import Run
+from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.generated import DESCRIPTION, PROBE, Description, views_of
+from edgeser_device.kit.archive import join, pack, write_arrays, write_json_bytes
+from edgeser_device.kit.golden import compute_golden
+from edgeser_device.kit.kit import (
+    FRONTEND,
+    GOLDEN,
+    INITIAL,
+    INSTALL,
+    MANIFEST,
+    SCHEMA,
+    SIGNATURE,
+    STUDENT,
+    WHEELS,
+    Kit,
+    frontend_arrays,
+    read_kit,
+    statistics_name,
+    step_name,
+)
+from edgeser_device.kit.signature import ALGORITHM, PrivateKey, sign
+from edgeser_device.model.model import CARD, DISTILLED
+from edgeser_device.train.steps import least_memory_mb
+from edgeser_device.train.trainer import TrainingSession
+from edgeser_export.graph.op_graph import Graph, Weights
+from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.files import write_bytes
+from edgeser_export.utilities.outside import tidy
+
+FILE = "payload.json"
+"""Stands in a run beside metrics.json."""
+KEYS = ("uar_float", "uar_stored", "uar_difference", "agreement", "seeds", "bytes_float", "bytes_stored", "machine")
+
+
+def read_cost(run: Path) -> Mapping[str, Any] | None:
+    """What was measured for a run; None where nothing was."""
+    try:
+        stored = json.loads((run / FILE).read_bytes())
+        return {key: stored[key] for key in KEYS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+Members = dict[str, bytes]
+RESULT_KEYS = (
+    "full", "full_best", "distilled", "init", "baselines", "seeds", "split", "varies", "student", "schedule", "machine",
+)  # fmt: skip
+"""What of an evaluation goes into a kit."""
+CORPUS_KEYS = (
+    "name", "title", "language", "licence", "licence_url", "citation", "kind", "consent", "notes", "fingerprint",
+)  # fmt: skip
+"""What of run.json's corpus goes into a kit: its card, without where it lies."""
+PARTS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was written.
+
+    Attributes:
+        path: The kit.
+        bytes: Its size.
+        sha256: Of the file, hexadecimal.
+        target: The board.
+        least_memory_mb: Below this no training from the kit fits; what it takes is more, and is measured on the board.
+        members: Bytes of each member before compression.
+        signer: Id of the key that signed it.
+        corpus_bytes: Size of the recordings that the run was distilled from, where it is known.
+        payload: What storing the items as bytes cost, where it was measured; see :mod:`edgeser.packaging.pack`.
+    """
+
+    path: Path
+    bytes: int
+    sha256: str
+    target: str
+    least_memory_mb: int
+    members: Mapping[str, int]
+    signer: str | None = None
+    corpus_bytes: int | None = None
+    payload: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; "ratio" is the recordings' size over the kit's without wheels."""
+        wheels = sum(size for name, size in self.members.items() if name.startswith(WHEELS))
+        ratio = round(self.corpus_bytes / (self.bytes - wheels), 1) if self.corpus_bytes else None
+        return {**asdict(self), "path": str(self.path), "members": dict(self.members), "ratio": ratio}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a kit is made of.
+
+    Attributes:
+        description: run.json.
+        config: config.toml, without paths.
+        results: The part of metrics.json that is kept; empty where the run was not evaluated.
+        graph: The student.
+        weights: Its fixed initial weights.
+        distilled: What it trains on; with a generator the probe.
+        generator: The files of a shipped generator by their names in the kit; empty without.
+    """
+
+    description: Mapping[str, Any]
+    config: Mapping[str, Any]
+    results: Mapping[str, Any]
+    graph: Graph
+    weights: Weights
+    distilled: DistilledSet
+    generator: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def pack_kit(
+    run_folder: Path,
+    target: str,
+    out: Path,
+    key: PrivateKey | None = None,
+    wheels: Wheels | None = None,
+) -> PackReport:
+    """Pack a run for a board; the kit is read back before it takes its name.
+
+    Args:
+        run_folder: What ``edgeser distill`` wrote.
+        target: A row of ``TARGETS``.
+        out: The file to write, atomically.
+        key: Signs the manifest.
+        wheels: Put in for an installation without a network; see :mod:`edgeser.packaging.wheels`.
+
+    Raises:
+        RunError: The run is missing, incomplete or damaged.
+        SettingsError: Unknown target, or a student that cannot be trained in its memory.
+        StorageError: ``out`` cannot be written.
+    """
+    row = find_target(target)
+    parts = read_parts(Path(run_folder))
+    student = parts.description["student"]
+    least = least_memory_mb(parts.graph, parts.distilled.schedule.batch)
+    row.require_memory(least, f"{student['architecture']} at width {student['width']:g}")
+    data = build_kit(parts, row, key, wheels)
+    read: list[Kit] = []
+    keys = () if key is None else (key.public,)
+    write_bytes(Path(out), data, lambda draft: read.append(read_kit(draft, keys)))
+    kit = read[0]
+    sizes = {MANIFEST: len(kit.members[MANIFEST])}
+    sizes |= {name: entry["bytes"] for name, entry in kit.manifest["members"].items()}
+    signer = None if key is None else key.public.id
+    corpus_bytes = kit.manifest["budgets"]["corpus_bytes"]
+    payload = kit.manifest["results"].get("payload")
+    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes, payload)
+
+
+def read_parts(folder: Path) -> Parts:
+    """The parts of a finished run.
+
+    Raises:
+        RunError: A part is missing or damaged.
+    """
+    run = Run(folder)
+    description = run.description()
+    missing = {"corpus", "labels", "split", "student", "method", "seed", "budget"} - set(description)
+    if missing:
+        raise RunError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}", "distil again with this version")
+    try:
+        graph, weights, distilled, generator = run.graph(), run.init(), run.distilled(), run.generator()
+        if generator:
+            distilled = DistilledSet.from_bytes(generator.pop(PROBE))
+        graph.check(weights)
+    except RunError:
+        raise
+    except EdgeserError as error:
+        raise RunError(
+            f"the run {folder} is damaged: {error.message}", "distil again with --resume, or from the start"
+        ) from error
+    if list(distilled.names) != description["labels"]:
+        raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
+    results = _measured(run, bool(generator))
+    return Parts(description, without_paths(values_of(run.settings())), results, graph, weights, distilled, generator)
+
+
+def _measured(run: Run, draws: bool) -> dict[str, Any]:
+    """What was measured of what the kit holds; of a kit that ``draws`` its items nothing that is of the run's own."""
+    evaluated = run.metrics() or {}
+    results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
+    if draws:
+        return results if "drawn" in results.get("distilled", {}) else {}
+    if (cost := read_cost(run.folder)) is not None:
+        results["payload"] = cost
+    if (audited := read_digest(run.folder)) is not None:
+        results["audit"] = audited
+    return results
+
+
+def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels: Wheels | None = None) -> bytes:
+    """The bytes of a kit."""
+    members = (
+        _student_members(run)
+        | dict(run.generator)
+        | {
+            DISTILLED: run.distilled.to_bytes(),
+            FRONTEND: write_arrays(frontend_arrays(run.distilled.frontend)),
+            INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
+        }
+    )
+    manifest = describe(run, target, members)
+    if key is not None:
+        manifest["signer"] = {"algorithm": ALGORITHM, "key": key.public.id}
+    if wheels is not None:
+        members |= {f"{WHEELS}{name}": data for name, data in wheels.files.items()}
+        manifest["wheels"] = wheels.to_json()
+    packed = {name: pack(name, data) for name, data in sorted(members.items())}
+    payload = sum(len(stored) for name, (_, stored) in packed.items() if not name.startswith(WHEELS))
+    members[CARD] = write_card(manifest, payload, _drawn(run.generator)).encode()
+    packed[CARD] = pack(CARD, members[CARD])
+    manifest["members"] = {name: _listed(members[name], stored) for name, (_, stored) in sorted(packed.items())}
+    content = write_json_bytes(manifest)
+    front = [pack(MANIFEST, content)]
+    if key is not None:
+        packed[SIGNATURE] = pack(SIGNATURE, sign(key, content))
+    return join([*front, *(packed[name] for name in sorted(packed))])
+
+
+def _listed(content: bytes, stored: bytes) -> dict[str, Any]:
+    return {
+        "bytes": len(content),
+        "sha256": sha256(content).hexdigest(),
+        "packed_bytes": len(stored),
+        "packed_sha256": sha256(stored).hexdigest(),
+    }
+
+
+def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[str, Any]:
+    """The manifest without its list of members."""
+    from edgeser import __version__
+
+    budget, distilled = run.description["budget"], run.distilled
+    corpus = describe_corpus(run.description["corpus"])
+    results = dict(run.results)
+    if "split" in results:
+        results["split"] = without_names(results["split"], corpus)
+    return {
+        "schema": SCHEMA,
+        "edgeser": __version__,
+        "target": target.to_json(),
+        "labels": list(distilled.names),
+        "frontend": distilled.frontend.to_json(),
+        "schedule": distilled.schedule.to_json(),
+        "student": {
+            **{key: run.description["student"][key] for key in ("architecture", "width")},
+            "parameters": run.graph.parameter_count,
+            "multiply_accumulates": run.graph.multiply_accumulates,
+        },
+        "budgets": {
+            "ipc": budget.get("ipc", distilled.per_class),
+            "share": budget.get("share"),
+            "train_items": budget.get("train_items"),
+            "corpus_bytes": run.description.get("corpus_bytes"),
+            **_stored(run, members),
+        },
+        "provenance": {
+            "edgeser": run.description.get("edgeser"),
+            "method": run.description["method"],
+            "seed": run.description["seed"],
+            "corpus": corpus,
+            "split": without_names(without_paths(run.description["split"]), corpus),
+            "config": _decided_start(run),
+        },
+        "results": results,
+    }
+
+
+def _decided_start(run: Parts) -> dict[str, Any]:
+    """The run's settings; where these leave the items' beginning to the budget, with what they began as."""
+    start = run.config["start"] or run.description.get("start")
+    return {**run.config, **({"start": start} if start else {})}
+
+
+def _stored(run: Parts, members: Mapping[str, bytes]) -> dict[str, int]:
+    """Items, views and bytes of what a board trains on; a generator draws these where nothing else is asked for."""
+    budget, distilled = run.description["budget"], run.distilled
+    if run.generator:
+        size, items = _drawn(run.generator)["bytes"], budget["items"]
+        return {"items": items, "views": views_of(items, distilled.schedule), "distilled_bytes": size}
+    return {"items": len(distilled), "views": len(distilled.recipes), "distilled_bytes": len(members[DISTILLED])}
+
+
+def _drawn(generator: Mapping[str, bytes]) -> dict[str, int]:
+    """What the card says of a generator; nothing where the kit holds items."""
+    if not generator:
+        return {}
+    known = Description.from_bytes(generator[DESCRIPTION])
+    return {
+        "points": known.points,
+        "labellers": known.labellers,
+        "bytes": sum(len(data) for data in generator.values()),
+    }
+
+
+def describe_corpus(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The corpus's card; one's own recordings without a title of their own are not named after their folder."""
+    found = {key: stored.get(key) for key in CORPUS_KEYS}
+    places = {PurePosixPath(str(stored.get("folder") or "")).name, PureWindowsPath(str(stored.get("folder"))).name}
+    if is_own(str(found["name"])) and (not found["title"] or found["title"] in map(tidy, places)):
+        found["title"] = UNSTATED.title
+    return found
+
+
+def without_names(split: Mapping[str, Any], corpus: Mapping[str, Any]) -> dict[str, Any]:
+    """A split with numbers of speakers instead of their names.
+
+    The board must find the test speakers in the corpus: a published one keeps their codes as "names"; one's own keeps
+    "hashes" of their names, which say nothing to those who do not have the recordings.
+    """
+    found = dict(split)
+    for part in PARTS:
+        row = split.get(part)
+        if isinstance(row, Mapping) and isinstance(row.get("speakers"), list):
+            found[part] = {**row, "speakers": len(row["speakers"])}
+            if part == "test" and not is_own(corpus["name"]):
+                found[part]["names"] = sorted(row["speakers"])
+            elif part == "test" and corpus["fingerprint"]:
+                found[part]["hashes"] = speaker_hashes(row["speakers"], corpus["fingerprint"])
+    return found
+
+
+def without_paths(value: Any) -> Any:
+    """JSON values without absolute paths: where a corpus lies on one machine is nobody else's business."""
+    if isinstance(value, Mapping):
+        return {key: without_paths(item) for key, item in value.items() if not _is_path(key, item)}
+    return [without_paths(item) for item in value if not _is_path("", item)] if isinstance(value, list) else value
+
+
+def _is_path(key: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    return key in ("folder", "out") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+
+
+def _student_members(run: Parts) -> Members:
+    from safetensors.numpy import save
+
+    from edgeser_export.trainstep.step_graph import statistics_step, training_step
+
+    schedule, graph = run.distilled.schedule, run.graph
+    step = training_step(graph, schedule.batch, schedule.optimiser)
+    golden = compute_golden(TrainingSession(step, threads=1), graph, run.weights, run.distilled)
+    members = {
+        step_name(schedule.optimiser, schedule.batch): step,
+        STUDENT: write_json_bytes(graph.to_json()),
+        INITIAL: save(dict(run.weights)),
+        GOLDEN: golden.to_bytes(),
+    }
+    if graph.statistics:
+        members[statistics_name(schedule.batch)] = statistics_step(graph, schedule.batch)
+    return members

@@ -1,0 +1,1 @@
+"""Convolutions and their gradients from operators that every runtime has."""

@@ -1,0 +1,1 @@
+"""A training step of a student as one ONNX file."""

@@ -1,0 +1,143 @@
+"""The formats a student can be written in: one table that help texts, checks, exports and benchmarks read.
+
+    data = find_format("tflite").write(graph, weights, {"labels": "[]"}, items)
+
+The packages that a writer needs are imported when it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeser_export.graph.op_graph import Graph, Weights
+from edgeser_export.graph.transform import InferenceGraph, lower
+from edgeser_export.runtimes import Kind
+from edgeser_export.utilities.errors import ExportError, choice_hint, require_module
+from edgeser_export.utilities.files import sha256
+
+Items: TypeAlias = NDArray[np.float32]
+Write: TypeAlias = Callable[[Graph, Weights, Mapping[str, str], Items], bytes]
+Precision: TypeAlias = Literal["float32", "int8"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table of formats.
+
+    Attributes:
+        name: What users write.
+        suffix: End of the file's name, after ``student``.
+        precision: Type of the weights, and of what is computed between normalisation and logits.
+        summary: One line for help texts.
+        write: (graph, weights, metadata, items to calibrate int8 on) -> content of the file.
+        kind: The kind of runtime that runs it; see :mod:`edgeser_export.runtimes`.
+        bound: Largest accepted difference of a probability's logarithm, as a share of the largest logarithm; see
+            :mod:`edgeser_export.parity`.
+    """
+
+    name: str
+    suffix: str
+    precision: Precision
+    summary: str
+    write: Write
+    kind: Kind
+    bound: float
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in a model's folder."""
+        return f"student{self.suffix}"
+
+
+def find_format(name: str) -> Format:
+    """The row ``name`` of ``FORMATS``.
+
+    Raises:
+        ExportError: There is no such format.
+    """
+    if name not in FORMATS:
+        raise ExportError(f"there is no format {name!r}", choice_hint(name, FORMATS))
+    return FORMATS[name]
+
+
+def format_of(kind: str, precision: str) -> Format:
+    """The row for a kind of file in a precision.
+
+    Raises:
+        ExportError: There is no such row.
+    """
+    for row in FORMATS.values():
+        if (row.kind, row.precision) == (kind, precision):
+            return row
+    return find_format(kind)
+
+
+def _onnx(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
+    return bytes(_writer("edgeser_export.writers.onnx_files", "onnx").write_onnx(graph, weights, metadata))
+
+
+def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
+    return bytes(
+        _writer("edgeser_export.writers.tflite_files", "ai-edge-litert").write_tflite(graph, weights, metadata)
+    )
+
+
+def _onnx_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
+    writer = _writer("edgeser_export.writers.onnx_files", "onnx")
+    lowered = lower(graph, weights)
+    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
+
+
+def _tflite_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
+    writer = _writer("edgeser_export.writers.tflite_files", "ai-edge-litert")
+    lowered = lower(graph, weights)
+    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
+
+
+def _plan(lowered: InferenceGraph, items: Items) -> Any:
+    """The plan of a student; the last one is kept, because a model has several int8 files."""
+    digest = sha256(items.tobytes())
+    for name in sorted(lowered.weights):
+        digest.update(lowered.weights[name].tobytes())
+    key = (lowered.graph, items.shape, digest.digest())
+    if key not in _PLANS:
+        found = _writer("edgeser_export.writers.rounding", "onnx").plan_int8(lowered, items)
+        _PLANS.clear()
+        _PLANS[key] = found
+    return _PLANS[key]
+
+
+_PLANS: dict[Any, Any] = {}
+
+
+def _writer(module: str, package: str) -> Any:
+    return require_module(module, package, "writing this format")
+
+
+FLOAT32_BOUND = 2e-5
+"""A share of the largest logarithm of a probability. Correct files of the students differ by up to 4e-7: float32 sums
+in another order. At temperatures up to 1, weights rounded to float16 differ by 4e-5 and more, a padding on the wrong
+side by 3e-3 and more. The bound leaves room for kernels of processors that were not measured, and not for those."""
+
+INT8_BOUND = 0.12
+"""A share of the largest logarithm of a probability. Files of trained students differ from float32 by up to 0.04, a
+runtime that cut off sums by 0.24. Finer mistakes than this shows are found by the tests, against
+the plan computed by numpy; what rounding costs is for ``--max-drop``."""
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Format("onnx", ".onnx", "float32", "ONNX, for onnxruntime", _onnx, "onnx", FLOAT32_BOUND),
+            Format("tflite", ".tflite", "float32", "TFLite, for LiteRT", _tflite, "tflite", FLOAT32_BOUND),
+            Format("onnx-int8", ".int8.onnx", "int8", "ONNX in int8 (QDQ)", _onnx_int8, "onnx", INT8_BOUND),
+            Format("tflite-int8", ".int8.tflite", "int8", "TFLite in int8", _tflite_int8, "tflite", INT8_BOUND),
+        )
+    }
+)
