@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeser.config.settings import SETTINGS
-from edgeser.config.values import changed
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import changed, usual_of
 from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment
 from edgeser.distill.methods.coresets import random_items
@@ -34,7 +34,7 @@ from edgeser_device.data.views import render
 from edgeser_export.graph.op_graph import Graph, Weights
 
 REAL_CLIPS = Schedule(steps=1000, batch=32, peak_rate=1e-2, weight_decay=0.1)
-"""How students are trained on real clips, whatever the distilled set's own rates are; the steps are the student's.
+"""How students are trained on real log-mels, whatever the distilled set's own rates are; the steps are the student's.
 Rate, decay and augmentation were chosen on the dev speakers of RAVDESS and EMO-DB, one recipe for both."""
 BEST_STEPS = 2500
 """Steps of full data at its best: more gain nothing on the dev speakers of RAVDESS."""
@@ -256,6 +256,11 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
+def real_schedule(settings: Settings) -> Schedule:
+    """How students are trained on real clips: at the usual rate of the representation, for the student's steps."""
+    return replace(REAL_CLIPS, steps=settings.steps, peak_rate=usual_of(settings, "peak_rate"))
+
+
 def _soft_labels(bench: Bench, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
     temperature = bench.assignment.settings.experts.temperature
     return bench.assignment.ensemble.soft_labels(bench.task.clips[chosen], temperature)
@@ -265,6 +270,6 @@ def _train_on_real(
     bench: Bench, graph: Graph, start: Weights, chosen: NDArray[np.int64], labels: NDArray[np.float32], seed: int
 ) -> Arrays:
     clips = torch.from_numpy(bench.task.clips[chosen])
-    schedule = replace(REAL_CLIPS, steps=bench.assignment.settings.steps)
+    schedule = real_schedule(bench.assignment.settings)
     augmentation = bench.task.representation.augmentation
     return train_on_clips(graph, start, clips, torch.from_numpy(labels), schedule, seed, augmentation)

@@ -20,15 +20,19 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
         "mix": "began as sums of the powers of several recordings and were then changed",
         "aligned": "began as sums of the powers of two recordings that were alike and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
+        "centroids": "began as means of clusters of recordings of their class and were then changed",
     }
 )
 """By start, what the items of the other methods are made of."""
 HEARD = ("real", "aligned")
 """Starts that are one voice, or two that are alike: an item may say what a recording said."""
+AUDIBLE = (*CHOSEN, "gan")
+"""Methods that read no start and whose items may say what a recording said."""
 MADE_BY: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(CHOSEN, "are log-mels of recordings of the corpus"),
         "gan": "were drawn from a generator that learnt sums of a few recordings",
+        "centroids": "are means of clusters of recordings of their class",
     }
 )
 """By method that reads no start, what the items are made of: recordings, or sums that may say what one of them said."""
@@ -125,7 +129,7 @@ def _items(manifest: Mapping[str, Any]) -> list[str]:
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
     method, start = provenance["method"], provenance["config"].get("start") or "real"
-    heard = method in MADE_BY or start in HEARD
+    heard = method in AUDIBLE if method in MADE_BY else start in HEARD
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
     return [
         f"- Distilled by `{method}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"

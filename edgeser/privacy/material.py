@@ -152,7 +152,7 @@ def _sources(opened: Opened, start: str) -> tuple[NDArray[np.int64], str]:
     """The clips that each item of the run's method is or began as, (items, sources), and the same in words."""
     assignment = opened.assignment
     method = assignment.method
-    if method.improve is None:
+    if method.improve is None and not method.of_vectors:
         nearest = shifted_distances(opened.distilled.items(), assignment.task.maps).argmin(1)
         return nearest[:, None], "the speaker of the clip that the item is"
     drawn = find_start(start).draws if method.has_starts else None
