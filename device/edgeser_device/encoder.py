@@ -36,15 +36,15 @@ FRAMES_PER_TOKEN = 2
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What is known of an encoder's file, stored as TOML beside it and as JSON in kits.
+    """The description of an encoder's file, stored as TOML beside it and as JSON in kits.
 
     Attributes:
         name: Name that users write.
-        title: What it is, in a few words.
+        title: The encoder in a few words.
         source: Package, version and file, or the file that it was added from.
         licence: Licences of code and weights.
         sha256: Hash of the ONNX file, hexadecimal.
-        input: What the file takes: "mel" (with the number of tokens), or "pcm" (a window of samples).
+        input: The kind of input: "mel" (with the number of tokens), or "pcm" (a window of samples).
         frames: Frames of 10 ms in one window.
         size: Numbers in one vector.
         multiply_accumulates: Operations for one window; 0 where it is not known.

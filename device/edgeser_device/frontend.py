@@ -28,7 +28,7 @@ from edgeser_device.kit.manifest import Check, number, whole
 
 _WHOLE = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}
 _LARGEST = 1e300
-"""What a number of a specification stays below: infinities, NaN and whole numbers beyond floats do not."""
+"""Largest size of a number in a specification: infinities, NaN and whole numbers beyond floats are refused."""
 _CHECKS: Mapping[str, tuple[Check, str]] = {
     **{name: (whole(1, most), f"a whole number from 1 to {most}") for name, most in _WHOLE.items()},
     **dict.fromkeys(("fmin", "fmax", "mean"), (number(-_LARGEST, _LARGEST), "a number")),
@@ -222,7 +222,7 @@ class FrontendStream:
 
 @dataclass(frozen=True)
 class _Scratch:
-    """Where some frames are computed, in two pieces of memory, each of which holds one thing after another.
+    """Memory in which some frames are computed: two pieces, each of which holds one thing after another.
 
     Attributes:
         overlapping: The frames as they lie in the waiting samples, (frames, n_fft).

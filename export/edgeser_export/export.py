@@ -66,7 +66,7 @@ def export_student(
         metadata: Stored in every file.
         formats: Rows of ``FORMATS``.
         threads: Threads of the runtimes.
-        calibration: What int8 is calibrated on, as ``items``, which stand in where there is nothing.
+        calibration: Items to calibrate int8 on, shaped as ``items``; None takes ``items`` themselves.
         optional: Formats whose file is removed, and no error, where it does not compute what it should.
         told: It is called with what is done.
 
@@ -112,11 +112,11 @@ def export_in_child(
         graph: See :func:`export_student`, also for the following ones.
         weights: Parameters and running statistics.
         folder: Receives the files.
-        items: What the files are compared on.
+        items: Items on which the files are compared.
         metadata: Stored in every file.
         formats: Rows of ``FORMATS``.
         threads: Threads of the runtimes.
-        calibration: What int8 is calibrated on.
+        calibration: Items to calibrate int8 on.
         optional: Formats that may fail.
         timeout: Seconds until the child is ended.
         told: It is called with what the child does.

@@ -67,9 +67,9 @@ class Runtime:
     """One row of the table of runtimes.
 
     Attributes:
-        name: What users write.
+        name: The name that users write.
         kind: The kind of files that it runs.
-        module: What is imported.
+        module: The module that is imported.
         packages: Names under which it is distributed, the usual one first.
         open: (content of a file, threads) -> model.
     """

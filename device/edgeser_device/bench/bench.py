@@ -29,12 +29,12 @@ MAX_DROP = 0.02
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured.
+    """The measurements of a model on this machine.
 
     Attributes:
         results: One row a measurement, see :func:`edgeser_device.bench.bench_child.measure`.
-        skipped: What could not be measured: format, precision, runtime, threads, reason.
-        machine: What it was measured on.
+        skipped: Measurements that failed: format, precision, runtime, threads, reason.
+        machine: See :func:`edgeser_device.machine.describe_machine`.
         conditions: Governor, temperature, throttling and load "before" and "after".
         recommended: The row to use, see :func:`with_recommendation`.
     """
@@ -112,12 +112,12 @@ def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) 
 
 
 def file_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Which file a row was measured on, a row of the table of formats, and in which runtime."""
+    """The file that a row was measured on, by its row of the table of formats, and the runtime."""
     return format_of(row["format"], row["precision"]).name, row["runtime"]
 
 
 def _conditions() -> dict[str, Any]:
-    """What makes a machine slower than it was, or busier."""
+    """The conditions that make a machine slower than it was, or busier."""
     found = describe_machine()
     kept = {key: found[key] for key in ("governor", "temperature_c", "throttled")}
     return {**kept, "load_average": round(os.getloadavg()[0], 2)}

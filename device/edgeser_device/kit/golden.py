@@ -119,7 +119,7 @@ def check_losses(
     """Make the first steps of the set's own schedule and compare their losses.
 
     Args:
-        golden: What the losses must be.
+        golden: The expected losses.
         session: The step, for the set's own batch.
         distilled: The set.
         start: The student's initial weights, seed ``SEED``.

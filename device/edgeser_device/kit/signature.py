@@ -35,7 +35,7 @@ MAKE = "make keys with edgeser keygen"
 
 @dataclass(frozen=True)
 class PublicKey:
-    """What kits are verified with.
+    """A key that kits are verified with.
 
     Attributes:
         raw: The key, 32 bytes.
@@ -66,11 +66,11 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """What kits are signed with; never leaves the host.
+    """A key that kits are signed with; it never leaves the host.
 
     Attributes:
         secret: The key, as ``cryptography`` holds it.
-        public: What others verify with.
+        public: The key that others verify with.
     """
 
     secret: Any
@@ -187,7 +187,7 @@ def require_successor(trusted: PublicKey, new: PublicKey) -> None:
 
 
 def trust_path() -> Path:
-    """Where this machine's trusted key lies, or would lie."""
+    """The file of this machine's trusted key, whether it exists or not."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named)

@@ -1,4 +1,4 @@
-"""What can be listened to on this machine, for ``edgeser doctor``: devices, their rates and how loud they are now."""
+"""Devices that record on this machine, for ``edgeser doctor``: their rates and how loud they are now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeser_export.utilities.words import counted
 
 RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 METER_SECONDS = 0.5
-"""How long each device is listened to."""
+"""Seconds for which each device is listened to."""
 WIDTH = 10
 MODEL_RATE = 16_000
 
@@ -27,10 +27,10 @@ class DeviceInfo:
     """A device that records.
 
     Attributes:
-        number: What ``--device`` takes.
-        name: What ``--device`` takes, too.
+        number: The number that ``--device`` takes.
+        name: The name that ``--device`` takes, too.
         rates: Hz that it accepts in mono.
-        level_db: How loud it is now, full scale 0; None where it could not be opened.
+        level_db: Its level now in dB, full scale 0; None where it could not be opened.
         default: Whether it is what one gets without ``--device``.
     """
 
@@ -50,7 +50,7 @@ class DeviceInfo:
         return f"{words} {rates} kHz [{'#' * filled}{'.' * (WIDTH - filled)}] {self.level_db:.0f} dB"
 
     def fault(self) -> str:
-        """What to do so that a model can listen to it; empty where it can."""
+        """Advice that lets a model listen to it; empty where one can already."""
         if self.level_db is None:
             return "end the program that holds it (fuser -v /dev/snd/*), or plug it in again"
         fast = max(self.rates, default=0) >= MODEL_RATE

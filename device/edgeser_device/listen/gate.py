@@ -22,7 +22,7 @@ from edgeser_device.errors import ListenError
 from edgeser_export.utilities.errors import MissingExtra, choice_hint
 
 CHUNK_SECONDS = 0.032
-"""What a gate judges at a time: 512 samples at 16 kHz, which Silero's network asks for."""
+"""Length of the sound that a gate judges at a time: 512 samples at 16 kHz, which Silero's network asks for."""
 SILERO_RATE = 16000
 SPEECH_LEVEL_DB = -45.0
 """Quieter sound is no speech for the level gate. Speech at arm's length from a usual microphone lies between -35 and

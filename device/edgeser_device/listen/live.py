@@ -46,7 +46,7 @@ Keep: TypeAlias = Callable[[NDArray[np.float32], str], str | None]
 
 @dataclass(frozen=True)
 class ListenSettings:
-    """How to listen.
+    """Settings of a listener.
 
     Attributes:
         speech: When somebody speaks.
@@ -83,7 +83,7 @@ class Listener:
         Args:
             recogniser: The model.
             gate: Tells speech from other sound.
-            settings: How to listen.
+            settings: Settings of the listener.
             clock: Seconds, of the same clock as ``arrived``.
             keep: Given the samples of everything that was said.
         """
@@ -106,7 +106,7 @@ class Listener:
 
     @property
     def correction_db(self) -> float:
-        """What is added to the level now; see :class:`edgeser_device.listen.live.Loudness`."""
+        """The correction added to every level now; see :class:`edgeser_device.listen.live.Loudness`."""
         return self._loudness.correction_db
 
     def push(self, samples: NDArray[np.float32], arrived: float | None = None, behind: bool = False) -> list[Event]:
@@ -215,7 +215,7 @@ class Listener:
         )
 
     def _sounding(self, samples: int) -> int:
-        """How many of the utterance's first samples are left when the digital silence after them is not counted."""
+        """The number of the utterance's first samples without the digital silence at their end."""
         kept = self._utterance.samples[:samples]
         sounds = np.flatnonzero(kept)
         end = int(sounds[-1]) + 1 if sounds.size else len(kept)
@@ -249,9 +249,9 @@ class Listener:
 
 
 GAIN_STD_DB = 15.0
-"""How differently loud microphones and distances are."""
+"""Standard deviation in dB of the levels of microphones and distances."""
 MANNER_STD_DB = 8.0
-"""How differently loud utterances are: 5 dB in the demo corpus, 11 dB in RAVDESS."""
+"""Standard deviation in dB of the levels of utterances: 5 dB in the demo corpus, 11 dB in RAVDESS."""
 MEMORY = 50
 """Utterances after which older ones begin to fade: somebody may move the microphone."""
 
@@ -272,7 +272,7 @@ class Loudness:
 
     @property
     def correction_db(self) -> float:
-        """What is added to every level."""
+        """The correction added to every level."""
         if self._fixed is not None:
             return self._fixed
         if not self._count:

@@ -1,4 +1,4 @@
-"""From what was asked for to a running listener: model, source, sinks, and the loop that runs for months.
+"""The program of ``edgeser listen``: it opens model, source and sinks, and runs the loop, for months if need be.
 
 listen_to(Plan(Path("model"), web=True))
 
@@ -44,15 +44,15 @@ class Plan:
         realtime: The recording at its own pace.
         loop: The recording again and again.
         device: The microphone; None for the default.
-        backend: What records; None for the first that is there.
-        gate: What tells speech from other sound; None for the first installed.
-        settings: How to listen.
+        backend: The program that records; None for the first that is there.
+        gate: The detector of speech; None for the first installed.
+        settings: Settings of the listener.
         as_json: JSON lines on stdout.
         web: Show a page.
         web_address: HOST:PORT of the page.
         mqtt: URL of a broker.
         mqtt_ca: Certificate authority of the broker.
-        save_clips: Where to store what is said.
+        save_clips: A folder for the utterances; None stores nothing.
         clips_mb: The most that is stored, in MB.
     """
 
@@ -178,10 +178,10 @@ def run(
     """Listen until the source ends.
 
     Args:
-        source: Where sound comes from; closed at the end.
+        source: The source of sound; closed at the end.
         listener: Turns it into events.
         sink: Told everything.
-        counters: What is counted.
+        counters: The numbers on /metrics and in every status.
         storing: The folder in which speech is stored, if it is.
         rate: The model's, in Hz.
         notify: Tells systemd.

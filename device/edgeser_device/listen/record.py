@@ -36,7 +36,7 @@ QUIET_DB, CLIPPED_SHARE = -45.0, 0.001
 
 @dataclass(frozen=True)
 class RecordReport:
-    """What was recorded.
+    """The clips that were recorded.
 
     Attributes:
         label: The one label of all clips.
@@ -137,7 +137,7 @@ def record_clips(
 
 
 def remarks(samples: NDArray[np.float32]) -> str:
-    """What should be better next time."""
+    """Remarks on a clip that is clipped or very quiet, as the rest of a line; empty where it is neither."""
     if float(np.mean(np.abs(samples) >= 1 - 2**-15)) > CLIPPED_SHARE:
         return "; too loud: it is clipped"
     level = level_db(samples)

@@ -27,7 +27,7 @@ SCRIPT = "service.sh"
 RECORDING_DEVICES = "/dev/snd", "pcmC*D*c"
 """A folder and a pattern: what ALSA names one, the sound system that a service may use."""
 START_SECONDS, CHECK_SECONDS = 120, 1200
-"""How long a start may take; with a check of the installation before it, on a slow card."""
+"""Seconds that a start may take: alone, and after a check of the installation on a slow card."""
 
 
 def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: str | None = None) -> str:
@@ -80,7 +80,7 @@ def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | N
 
 
 def waits_for() -> str | None:
-    """What the service lacks before it can hear, for people; it is tried every few seconds until that is there."""
+    """The part that the service lacks before it can hear, in words; it tries every few seconds until that is there."""
     folder, pattern = RECORDING_DEVICES
     if not any(Path(folder).glob(pattern)):
         return "no microphone is plugged in"

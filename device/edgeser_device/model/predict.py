@@ -42,7 +42,7 @@ class Recogniser:
             model: The model folder.
             format_name: A row of the table of formats; by default what :func:`choose_format` says.
             runtime: A row of the table of runtimes; by default the first installed one.
-            threads: Of one call.
+            threads: Threads of one call.
 
         Raises:
             ModelError: The model has no such file, or another number of classes.
@@ -101,13 +101,13 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one recording.
+    """The model's answer for one recording.
 
     Attributes:
         file: The recording.
         emotion: The most probable one.
-        probabilities: Of each emotion, averaged over the windows.
-        windows: How many windows were averaged.
+        probabilities: Probability of each emotion, averaged over the windows.
+        windows: The number of windows that were averaged.
         seconds: Length of the recording.
     """
 

@@ -42,7 +42,7 @@ FORWARD_BATCH = 32
 Source: TypeAlias = Callable[[int], tuple[DistilledSet, NDArray[np.float32]]]
 """Gives what a step, counted from 0, trains on: a set and its items, float32 (items, mels, frames)."""
 KEY = "edgeser"
-"""Where the safetensors file of a checkpoint keeps what is not an array."""
+"""Key of the safetensors metadata in which a checkpoint keeps all that is not an array."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training goes on from, and what it must agree with.
+    """The state that a training goes on from, and the values that it must agree with.
 
     Attributes:
         state: Parameters and the optimiser's state after the steps that were made.
@@ -68,7 +68,7 @@ class Checkpoint:
         seed: Decides the order of the views.
         steps: Steps of the whole training.
         threads: Threads of the training; with another number sums may be added in another order.
-        drawing: How points are drawn; empty where the kit holds items.
+        drawing: The way in which points are drawn, in words; empty where the kit holds items.
         seconds: Seconds of training so far.
         first_step_s: Seconds from the start of the program to the end of the first step.
         loss: Loss of the last step.
@@ -91,7 +91,7 @@ class Checkpoint:
 
 
 def checkpoint_path(model: Path) -> Path:
-    """Where the checkpoint of a model folder lies."""
+    """The file of a model folder's checkpoint."""
     return model.parent / f"{model.name}.checkpoint"
 
 
@@ -189,7 +189,7 @@ class TrainingSession:
         """Make one step.
 
         Args:
-            state: What came before.
+            state: The state before the step.
             distilled: Gives the views and labels.
             items: ``distilled.items()``, float32 (items, mels, frames).
             schedule: Gives the batch and the rates; may be longer or shorter than the set's own.
@@ -220,7 +220,7 @@ class TrainingSession:
 
 
 class ForwardPass:
-    """What a student, or a part of one, gives with any weights, in batches of a fixed size."""
+    """The outputs of a student, or of a part of one, with any weights, in batches of a fixed size."""
 
     def __init__(self, graph: Graph, model: bytes, threads: int) -> None:
         """Load the file that was written for :meth:`request`; errors as :func:`open_session`."""
@@ -229,7 +229,7 @@ class ForwardPass:
 
     @staticmethod
     def request(graph: Graph) -> Request:
-        """What :func:`edgeser_export.trainstep.step_writer.write_in_child` is asked for."""
+        """The request for :func:`edgeser_export.trainstep.step_writer.write_in_child`."""
         return Request("forward", graph, {"batch": FORWARD_BATCH})
 
     def __call__(self, items: NDArray[np.float32], weights: Weights) -> NDArray[np.float32]:
@@ -248,10 +248,10 @@ def make_steps(
 
     Args:
         session: The step.
-        made: Where to begin.
-        source: What each step trains on.
+        made: The state to begin with.
+        source: Gives what each step trains on.
         schedule: Gives the batch and the rates.
-        until: How many steps are made when the last one is.
+        until: The number of steps made in all after the last one.
     """
     began, before = time.monotonic(), made.seconds
     while made.state.done < until:

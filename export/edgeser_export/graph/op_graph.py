@@ -213,7 +213,7 @@ OPS: Mapping[str, type[Op]] = {
     "add": Add,
     "linear": Linear,
 }
-"""What a student may be made of."""
+"""Operations that a student may be made of, by their names in JSON."""
 FILE_OPS: Mapping[str, type[Op]] = {
     **OPS,
     "normalise": Normalise,
@@ -227,7 +227,7 @@ FILE_OPS: Mapping[str, type[Op]] = {
     "attention": Attention,
     "moments": Moments,
 }
-"""What a file may be made of: a student, what surrounds it, and an encoder."""
+"""Operations that a file may be made of: those of students and encoders, and what surrounds a student."""
 KINDS: Mapping[type[Op], str] = {op: kind for kind, op in FILE_OPS.items()}
 _SIZES = ("channels", "kernel", "stride", "padding", "size", "features", "heads")
 
@@ -295,7 +295,7 @@ class Graph:
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers training changes."""
+        """The number of trained weights."""
         return sum(prod(shape) for shape in self.parameters.values())
 
     @property

@@ -43,7 +43,7 @@ Array = NDArray[np.float64]
 
 
 def run_reference(graph: Graph, weights: Weights, items: NDArray[np.float32]) -> Array:
-    """What a graph gives for ``items``: the logits of a student, the probabilities of a recogniser.
+    """Compute a graph's output for ``items``: the logits of a student, the probabilities of a recogniser.
 
     Items are computed one by one, so that the memory does not grow with their number.
 

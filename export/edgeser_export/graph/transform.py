@@ -1,4 +1,4 @@
-"""What every writer needs before the first byte: a whole recogniser, without batch normalisation, and its constants."""
+"""Transformations of an op graph: a whole recogniser, batch normalisation folded, and the parts that are trained."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _folded(conv: Conv, norm: str, weights: Weights) -> tuple[NDArray[np.float32
     return weight.astype(np.float32), ((bias - wide["running_mean"]) * scale + wide["bias"]).astype(np.float32)
 
 
-def lower(graph: Graph, weights: Weights) -> InferenceGraph:
+def for_inference(graph: Graph, weights: Weights) -> InferenceGraph:
     """Fold the batch normalisations and name the constants.
 
     Raises:
@@ -169,7 +169,7 @@ def _require_shape(shape: Shape, rank: int, what: str) -> None:
 
 
 CUTS: Mapping[str, type[Conv | Linear] | None] = {"full": None, "tail": Conv, "head": Linear}
-"""What is trained further -> the kind of operation of which one must be above a cut: the whole student, the last
+"""The part to train further -> the kind of operation of which one must be above a cut: the whole student, the last
 convolution and what follows, or the last dense layer. The cut is made as far up as that allows."""
 
 

@@ -46,7 +46,7 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Optimiser:
-    """What an optimiser keeps for every trained parameter, and what it is told at every step.
+    """The state that an optimiser keeps for every trained parameter, and the numbers that it is given at every step.
 
     Attributes:
         slots: Prefixes of the state, one array of the parameter's shape each: "first" gives "first.conv1.weight".
@@ -275,7 +275,7 @@ def _adamw(nodes: Nodes, gradients: Mapping[str, str]) -> None:
 
 
 def _sgd(nodes: Nodes, gradients: Mapping[str, str]) -> None:
-    """What torch.optim.SGD does: u' = momentum u + g + wd p, p' = p - lr u'."""
+    """The update of torch.optim.SGD: u' = momentum u + g + wd p, p' = p - lr u'."""
     for name, gradient in gradients.items():
         decayed = nodes.add("Add", gradient, nodes.add("Mul", name, "weight_decay"))
         moved = nodes.add("Mul", f"velocity.{name}", nodes.number(MOMENTUM))

@@ -17,7 +17,7 @@ class EdgeserError(Exception):
     Attributes:
         message: One line: what was wrong, and where.
         hint: One line: what to do about it.
-        exit_code: What the command line exits with: 2 for wrong use or input, 1 when work was done and a gate failed.
+        exit_code: Exit code of the command line: 2 for wrong use or input, 1 when work was done and a gate failed.
     """
 
     exit_code = 2
@@ -62,7 +62,7 @@ class StorageError(EdgeserError, OSError):
 
 
 class OutputTaken(StorageError):
-    """What stands in an output's place is not edgeser's, or of another kind, and is not overwritten."""
+    """Something that edgeser did not write, or of another kind, stands in an output's place and is not overwritten."""
 
 
 class TextError(EdgeserError, ValueError):
@@ -92,7 +92,7 @@ def require_module(module: str, package: str, what: str) -> Any:
 
     Args:
         module: The module's dotted name; one of ours that imports the package will do.
-        package: What is installed with pip.
+        package: The package's name for pip.
         what: The work that needs it: "writing this format".
 
     Raises:

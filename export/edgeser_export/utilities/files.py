@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 PLACES = ("_sha2", "_sha256", "hashlib")
-"""Where it is: Python 3.12 and newer, 3.11, and a Python that was built without its own hashes."""
+"""Modules that hold sha256: in Python 3.12 and newer, in 3.11, and in a Python built without its own hashes."""
 
 
 def _find() -> Any:
@@ -48,7 +48,7 @@ __all__ = ["sha256"]
 
 
 _STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-"""What an OSError without a file name says when a disk is full, read-only or broken."""
+"""Codes of an OSError without a file name when a disk is full, read-only or broken."""
 
 
 def write_bytes(path: Path, data: bytes, check: Callable[[Path], object] | None = None) -> None:

@@ -34,8 +34,8 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
 
     Args:
         title: Stands before the bar.
-        total: Where it ends.
-        done: Where it begins: what was done before, which says nothing of how fast it goes on. The first call may say
+        total: The count at which the bar is full.
+        done: The count at which the bar begins: it says nothing of how fast the work goes on. The first call may say
             so, too: it is taken to be about one part at most.
     """
     if not sys.stderr.isatty():
@@ -66,7 +66,7 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 def time_left(seconds: float, done: int, left: int) -> str:
-    """How long ``left`` parts will take, in words, where ``done`` took ``seconds``.
+    """The time that ``left`` parts will take, in words, where ``done`` took ``seconds``.
 
     Empty before the first and after the last is done: what comes before and after the parts is not counted.
     """

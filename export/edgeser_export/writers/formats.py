@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.graph.op_graph import Graph, Weights
-from edgeser_export.graph.transform import InferenceGraph, lower
+from edgeser_export.graph.transform import InferenceGraph, for_inference
 from edgeser_export.runtimes import Kind
 from edgeser_export.utilities.errors import ExportError, choice_hint, require_module
 from edgeser_export.utilities.files import sha256
@@ -31,7 +31,7 @@ class Format:
     """One row of the table of formats.
 
     Attributes:
-        name: What users write.
+        name: The name that users write.
         suffix: End of the file's name, after ``student``.
         precision: Type of the weights, and of what is computed between normalisation and logits.
         summary: One line for help texts.
@@ -90,24 +90,24 @@ def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Item
 
 def _onnx_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
     writer = _writer("edgeser_export.writers.onnx_files", "onnx")
-    lowered = lower(graph, weights)
-    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
+    inference = for_inference(graph, weights)
+    return bytes(writer.write_plan(inference, _plan(inference, items), metadata))
 
 
 def _tflite_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
     writer = _writer("edgeser_export.writers.tflite_files", "ai-edge-litert")
-    lowered = lower(graph, weights)
-    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
+    inference = for_inference(graph, weights)
+    return bytes(writer.write_plan(inference, _plan(inference, items), metadata))
 
 
-def _plan(lowered: InferenceGraph, items: Items) -> Any:
+def _plan(inference: InferenceGraph, items: Items) -> Any:
     """The plan of a student; the last one is kept, because a model has several int8 files."""
     digest = sha256(items.tobytes())
-    for name in sorted(lowered.weights):
-        digest.update(lowered.weights[name].tobytes())
-    key = (lowered.graph, items.shape, digest.digest())
+    for name in sorted(inference.weights):
+        digest.update(inference.weights[name].tobytes())
+    key = (inference.graph, items.shape, digest.digest())
     if key not in _PLANS:
-        found = _writer("edgeser_export.writers.rounding", "onnx").plan_int8(lowered, items)
+        found = _writer("edgeser_export.writers.rounding", "onnx").plan_int8(inference, items)
         _PLANS.clear()
         _PLANS[key] = found
     return _PLANS[key]

@@ -46,7 +46,7 @@ MEL, TOKENS, VECTOR = "mel", "tokens", "vector"
 FRAMES_PER_TOKEN = 2
 """The second convolution has a stride of two."""
 MASKED = -1e9
-"""What attention adds where there is no token: its softmax is 0 there in float32."""
+"""The score that attention adds where there is no token: its softmax is 0 there in float32."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

@@ -33,13 +33,13 @@ from edgeser_export.graph.op_graph import (
     sources,
 )
 from edgeser_export.graph.op_graph import Graph as OpGraph
-from edgeser_export.graph.transform import InferenceGraph, lower, numbers_of
+from edgeser_export.graph.transform import InferenceGraph, for_inference, numbers_of
 from edgeser_export.writers.rounding import Affine, Int8Plan, is_wide
 
 OPSET = 17
 """The last opset in which reductions carry their axes as attributes; every onnxruntime since 1.12 runs it."""
 IR_VERSION = 8
-"""What belongs to opset 17; onnx writes its newest by default, which older runtimes refuse."""
+"""The IR version of opset 17; onnx writes its newest by default, which older runtimes refuse."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -57,21 +57,21 @@ def write_onnx(graph: OpGraph, weights: Weights, metadata: Mapping[str, str] = N
     Raises:
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
-    lowered = lower(graph, weights)
-    return inference_model(lowered, [*_nodes(lowered)], _constants(lowered), metadata)
+    inference = for_inference(graph, weights)
+    return inference_model(inference, [*_nodes(inference)], _constants(inference), metadata)
 
 
-def write_every_tensor(lowered: InferenceGraph) -> bytes:
+def write_every_tensor(inference: InferenceGraph) -> bytes:
     """A model that computes the output of every operation, by their names in the file; for calibration."""
-    model = onnx.load_from_string(inference_model(lowered, [*_nodes(lowered)], _constants(lowered), NOTHING))
-    for op in lowered.graph.ops[:-1]:
+    model = onnx.load_from_string(inference_model(inference, [*_nodes(inference)], _constants(inference), NOTHING))
+    for op in inference.graph.ops[:-1]:
         model.graph.output.append(helper.make_tensor_value_info(op.name, TensorProto.FLOAT, None))
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
 def inference_model(
-    lowered: InferenceGraph,
+    inference: InferenceGraph,
     nodes: Sequence[onnx.NodeProto],
     constants: Sequence[onnx.TensorProto],
     metadata: Mapping[str, str],
@@ -80,8 +80,10 @@ def inference_model(
     body = helper.make_graph(
         nodes=nodes,
         name="student",
-        inputs=[helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["items", *lowered.graph.input_shape])],
-        outputs=[helper.make_tensor_value_info(lowered.graph.output, TensorProto.FLOAT, ["items", lowered.classes])],
+        inputs=[helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["items", *inference.graph.input_shape])],
+        outputs=[
+            helper.make_tensor_value_info(inference.graph.output, TensorProto.FLOAT, ["items", inference.classes])
+        ],
         initializer=constants,
     )
     model = helper.make_model(
@@ -92,14 +94,14 @@ def inference_model(
     return data
 
 
-def _constants(lowered: InferenceGraph) -> list[onnx.TensorProto]:
-    return [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in lowered.weights.items()]
+def _constants(inference: InferenceGraph) -> list[onnx.TensorProto]:
+    return [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in inference.weights.items()]
 
 
-def _nodes(lowered: InferenceGraph) -> Iterator[onnx.NodeProto]:
-    for op in lowered.graph.ops:
+def _nodes(inference: InferenceGraph) -> Iterator[onnx.NodeProto]:
+    for op in inference.graph.ops:
         parts = [f"{op.name}.{part}" for part in ("weight", "bias")]
-        yield from nodes_of(op, [*sources(op), *(part for part in parts if part in lowered.weights)])
+        yield from nodes_of(op, [*sources(op), *(part for part in parts if part in inference.weights)])
 
 
 def nodes_of(op: Op, inputs: Sequence[str]) -> list[onnx.NodeProto]:
@@ -145,43 +147,43 @@ def attributes_of(op: Op) -> tuple[str, dict[str, Any]]:
             raise TypeError(f"no ONNX operator is written for {op}")
 
 
-def write_plan(lowered: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
+def write_plan(inference: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
     """Write a student as an int8 ONNX model.
 
     Args:
-        lowered: The student, without batch normalisation.
-        plan: How it is rounded.
+        inference: The student, without batch normalisation.
+        plan: The rounding of its tensors.
         metadata: Stored as the model's ``metadata_props``, sorted by key.
 
     Returns:
         The content of the file.
     """
-    return _Writer(lowered, plan).write(metadata)
+    return _Writer(inference, plan).write(metadata)
 
 
 class _Writer:
-    def __init__(self, lowered: InferenceGraph, plan: Int8Plan) -> None:
-        self.lowered, self.plan = lowered, plan
+    def __init__(self, inference: InferenceGraph, plan: Int8Plan) -> None:
+        self.inference, self.plan = inference, plan
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def write(self, metadata: Mapping[str, str]) -> bytes:
         self._round(INPUT)
-        for op in self.lowered.graph.ops:
+        for op in self.inference.graph.ops:
             self._operation(op)
             self._round(op.name)
-        return inference_model(self.lowered, self.nodes, list(self.constants.values()), metadata)
+        return inference_model(self.inference, self.nodes, list(self.constants.values()), metadata)
 
     def _operation(self, op: Op) -> None:
         inputs = [f"{name}.rounded" if self._is_rounded(name) else name for name in sources(op)]
         if isinstance(op, Conv | Linear):
             inputs += self._parameters(op)
         for part in numbers_of(op):
-            self._constant(f"{op.name}.{part}", self.lowered.weights[f"{op.name}.{part}"])
+            self._constant(f"{op.name}.{part}", self.inference.weights[f"{op.name}.{part}"])
         self.nodes += nodes_of(op, inputs)
 
     def _is_rounded(self, name: str) -> bool:
-        return name in self.plan.activations and not is_wide(self.lowered.graph.shapes[name])
+        return name in self.plan.activations and not is_wide(self.inference.graph.shapes[name])
 
     def _round(self, name: str) -> None:
         if self._is_rounded(name):

@@ -3,8 +3,9 @@
     shape = GeneratorShape(latent=16, classes=4, height=64, width=96)
     data = write_generator(shape, weights)
 
-Every class has as many bases, small maps of numbers, as there are random numbers. These say how much of each basis an
-item has: softmax(sharpness z), so that most items are nearly one basis and some lie between two. Of the sum
+Every class has a codebook: as many entries, small maps of numbers, as there are random numbers. These say how much of
+each entry an item has, softmax(sharpness z), so that most items are nearly one entry and some lie between two. The sum
+of the entries is decoded:
 
     item = patches(sum) + detail(sum)
 
@@ -14,7 +15,7 @@ layer; the last doubling is a sub-pixel convolution. After each of its layers bu
 division by the root mean square over the channels (Karras et al. 2018, arXiv 1710.10196): items are independent.
 
 Inputs ``z``: float32 (items, latent), standard normal; ``labels``: float32 (items, classes), one-hot. Output ``items``:
-float32 (items, height, width). Bases are stored as whole levels of eight bits, each basis with a scale of its own,
+float32 (items, height, width). Codebooks are stored as whole levels of eight bits, each entry with a scale of its own,
 other weights as float16. Equal arguments give equal bytes.
 """
 
@@ -37,17 +38,17 @@ from edgeser_export.writers.rounding import HIGHEST, nearest_weights
 
 LATENT, LABELS, ITEMS = "z", "labels", "items"
 CHANNELS = (32, 24, 16)
-"""Of the maps, the smallest map first: a thousand items of 64 x 96 take well under a second on one core of a PC."""
+"""Channels of the maps, the smallest first: a thousand items of 64 x 96 take well under a second on a PC's core."""
 SHARPNESS = 12.0
-"""Of the choice among the bases: the largest of 32 has 0.97 of an item in the middle case, seven eighths on average."""
+"""Inverse temperature of the softmax over a codebook: of 32 entries the strongest has 0.97 of an item in the median."""
 SLOPE = 0.2
-"""Of the leaky rectifiers below zero."""
+"""Slope of the leaky rectifiers below zero."""
 EPSILON = 1e-8
 """Added to the mean square over the channels, and the least size of a level."""
 SMALL = 16
-"""Weights of fewer numbers are stored as they are, except bases."""
+"""Weights of fewer numbers are stored as they are, except codebooks."""
 BASES = "bases"
-"""Name of the weight that has most of the numbers."""
+"""Name of the weight that holds the codebooks of all classes, most of the numbers; runs are stored with this name."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ class GeneratorShape:
     """Sizes of a generator.
 
     Attributes:
-        latent: Random numbers for one item, and bases of each class.
+        latent: Random numbers for one item, and entries in the codebook of each class.
         classes: Number of classes.
         height: Rows of an item.
         width: Columns of an item.
-        channels: Of the maps, the smallest map first.
-        sharpness: Of the choice among the bases.
+        channels: Channels of the maps, the smallest map first.
+        sharpness: Inverse temperature of the softmax over a class's codebook.
 
     Raises:
         ExportError: Height or width is no multiple of two to the number of maps.
@@ -106,7 +107,7 @@ class GeneratorShape:
 
 
 def as_stored(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    """The weights as the file holds them: bases in levels, others rounded to float16 where they are many."""
+    """The weights as the file holds them: codebooks in levels, others rounded to float16 where they are many."""
     levels, scale = in_levels(weights[BASES])
     rest = {name: array for name, array in weights.items() if name != BASES}
     halved = {name: array.astype(np.float16).astype(np.float32) for name, array in rest.items() if array.size >= SMALL}
@@ -114,7 +115,7 @@ def as_stored(weights: Weights) -> dict[str, NDArray[np.float32]]:
 
 
 def in_levels(bases: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Bases (bases, numbers) as int8 and the size of one level of each, float32 (bases,)."""
+    """Codebook entries (entries, numbers) as int8 and the size of one level of each, float32 (entries,)."""
     scale = np.maximum(np.abs(bases).max(1) / np.float32(HIGHEST), np.float32(EPSILON))
     return nearest_weights(bases, scale), scale
 

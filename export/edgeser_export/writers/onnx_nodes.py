@@ -38,7 +38,7 @@ class Nodes:
             kind: Name of the operator.
             inputs: Tensors; "" stands for an input left out.
             into: Name of the output, where it matters.
-            attributes: Of the operator.
+            attributes: Attributes of the operator.
         """
         name = into or f"{kind}.{len(self.written)}"
         self.written.append(helper.make_node(kind, inputs, [name], **attributes))

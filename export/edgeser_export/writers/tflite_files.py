@@ -37,7 +37,7 @@ from edgeser_export.graph.op_graph import (
     Weights,
     sources,
 )
-from edgeser_export.graph.transform import InferenceGraph, lower, merged_relus
+from edgeser_export.graph.transform import InferenceGraph, for_inference, merged_relus
 from edgeser_export.writers.rounding import Affine, Int8Plan, is_wide, keeps_scale
 from edgeser_export.writers.tflite_flatbuffer import Quantisation, TfliteFile, read_tflite_metadata
 
@@ -59,7 +59,7 @@ def write_tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str] = N
     Raises:
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
-    return write_lowered(lower(graph, weights), Float32(), metadata)
+    return write_inference(for_inference(graph, weights), Float32(), metadata)
 
 
 class Float32:
@@ -98,15 +98,15 @@ class Float32:
         return 1
 
 
-def write_lowered(lowered: InferenceGraph, numbers: Float32, metadata: Mapping[str, str]) -> bytes:
+def write_inference(inference: InferenceGraph, numbers: Float32, metadata: Mapping[str, str]) -> bytes:
     """The content of a file in the given numbers."""
-    return _Writer(lowered, numbers).write(metadata)
+    return _Writer(inference, numbers).write(metadata)
 
 
 class _Writer:
-    def __init__(self, lowered: InferenceGraph, numbers: Float32) -> None:
-        self.lowered, self.numbers, self.file = lowered, numbers, TfliteFile()
-        self.graph, self.weights = lowered.graph, lowered.weights
+    def __init__(self, inference: InferenceGraph, numbers: Float32) -> None:
+        self.inference, self.numbers, self.file = inference, numbers, TfliteFile()
+        self.graph, self.weights = inference.graph, inference.weights
         self.fused = merged_relus(self.graph)
         self.numbers_of: dict[str, int] = {}
 
@@ -118,7 +118,7 @@ class _Writer:
         for op in self.graph.ops:
             if op.name not in absorbed:
                 self._operation(op)
-        found = self.numbers.left(self.file, self.numbers_of[output], output, (1, self.lowered.classes))
+        found = self.numbers.left(self.file, self.numbers_of[output], output, (1, self.inference.classes))
         self.file.metadata(metadata)
         return self.file.finish([entrance], [found])
 
@@ -148,7 +148,7 @@ class _Writer:
             case Normalise():
                 self._normalisation(op, inputs[0])
             case Softmax():
-                output = self.numbers_of[op.name] = self.file.tensor(op.name, (1, self.lowered.classes))
+                output = self.numbers_of[op.name] = self.file.tensor(op.name, (1, self.inference.classes))
                 self.file.operator(BuiltinOperator.SOFTMAX, inputs, output, "SoftmaxOptions", beta=1 / op.temperature)
             case _:
                 raise TypeError(f"no TFLite operator is written for {op}")
@@ -236,29 +236,29 @@ VERSIONS: Mapping[int, int] = MappingProxyType({BuiltinOperator.CONV_2D: 3, Buil
 WIDE_VERSIONS: Mapping[int, int] = MappingProxyType({BuiltinOperator.FULLY_CONNECTED: 7})
 """First versions of the operators that take int16, with scales of any size; of all others it is 3."""
 POOL_STEP = 64
-"""What stands for one share of a mean in the weights of a pool; the unit is as much smaller."""
+"""The number that stands for one share of a mean in the weights of a pool; the unit is as much smaller."""
 
 
-def write_plan(lowered: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
+def write_plan(inference: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
     """Write a student as an int8 TFLite model.
 
     Args:
-        lowered: The student, without batch normalisation.
-        plan: How it is rounded.
+        inference: The student, without batch normalisation.
+        plan: The rounding of its tensors.
         metadata: Stored as one JSON object in the metadata entry ``edgeser``.
 
     Returns:
         The content of the file.
     """
-    return write_lowered(lowered, Int8(lowered, plan), metadata)
+    return write_inference(inference, Int8(inference, plan), metadata)
 
 
 class Int8(Float32):
     """Whole numbers, as a plan rounds them."""
 
-    def __init__(self, lowered: InferenceGraph, plan: Int8Plan) -> None:
+    def __init__(self, inference: InferenceGraph, plan: Int8Plan) -> None:
         """Join what is written with how it is rounded."""
-        self.plan, self.shapes = plan, lowered.graph.shapes
+        self.plan, self.shapes = plan, inference.graph.shapes
 
     def activation(self, file: TfliteFile, name: str, of: str, shape: Shape) -> int:
         """Add a tensor that the runtime computes."""

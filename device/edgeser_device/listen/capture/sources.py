@@ -1,4 +1,4 @@
-"""Where sound comes from: a recording, or a microphone that may come and go, behind the same few members.
+"""Sources of sound: a recording, or a microphone that may come and go, behind the same few members.
 
     for sound in Microphone(None, "portaudio", 16000, counters).sounds():
         if sound is not None:                       # None: nothing came for half a second
@@ -35,7 +35,7 @@ class Recording:
     Attributes:
         condition: Whether sound arrives.
         words: One line that says the same.
-        source: What it is.
+        source: The file's path as text.
     """
 
     condition: Condition = "listening"
@@ -152,7 +152,7 @@ class Microphone:
             device: Name, part of a name or number; None for the default.
             backend: A row of ``BACKENDS``; None for the first that works here.
             rate: The model's, in Hz.
-            counters: Where it counts.
+            counters: The numbers that it adds to.
 
         Raises:
             MicrophoneError: There is none, it cannot be opened, or does not record at ``rate`` or more.
