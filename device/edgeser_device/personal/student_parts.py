@@ -27,7 +27,7 @@ from edgeser_device.train.trainer import ForwardPass, compute, open_session
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.graph.reference import softmax
 from edgeser_export.graph.transform import cut_for, split, weights_of
-from edgeser_export.trainstep.step_graph import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+from edgeser_export.trainstep.step_state import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
 from edgeser_export.trainstep.step_writer import Request, write_in_child
 from edgeser_export.utilities.errors import GraphError, choice_hint
 

@@ -31,7 +31,7 @@ from edgeser_device.errors import KitError, TrainingError
 from edgeser_device.machine import seconds_since_start
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.runtimes import open_onnx
-from edgeser_export.trainstep.step_graph import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+from edgeser_export.trainstep.step_state import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
 from edgeser_export.trainstep.step_writer import Request
 from edgeser_export.utilities.errors import MissingRuntime
 from edgeser_export.utilities.files import write_bytes

@@ -7,7 +7,7 @@ The packages that a writer needs are imported when it writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -22,8 +22,12 @@ from edgeser_export.utilities.errors import ExportError, choice_hint, require_mo
 from edgeser_export.utilities.files import sha256
 
 Items: TypeAlias = NDArray[np.float32]
-Write: TypeAlias = Callable[[Graph, Weights, Mapping[str, str], Items], bytes]
 Precision: TypeAlias = Literal["float32", "int8"]
+WRITERS: Mapping[Kind, tuple[str, str]] = {
+    "onnx": ("edgeser_export.writers.onnx_files", "onnx"),
+    "tflite": ("edgeser_export.writers.tflite_files", "ai-edge-litert"),
+}
+"""The module that writes a kind of files, and the package that it needs."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,6 @@ class Format:
         suffix: End of the file's name, after ``student``.
         precision: Type of the weights, and of what is computed between normalisation and logits.
         summary: One line for help texts.
-        write: (graph, weights, metadata, items to calibrate int8 on) -> content of the file.
         kind: The kind of runtime that runs it; see :mod:`edgeser_export.runtimes`.
         bound: Largest accepted difference of a probability's logarithm, as a share of the largest logarithm; see
             :mod:`edgeser_export.parity`.
@@ -45,7 +48,6 @@ class Format:
     suffix: str
     precision: Precision
     summary: str
-    write: Write
     kind: Kind
     bound: float
 
@@ -53,6 +55,25 @@ class Format:
     def file_name(self) -> str:
         """Name of the file in a model's folder."""
         return f"student{self.suffix}"
+
+    def write(self, graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
+        """The content of a file.
+
+        Args:
+            graph: The op graph, with or without batch normalisation.
+            weights: Its parameters and running statistics.
+            metadata: Stored in the file.
+            items: Items to calibrate int8 on, float32 (items, channels, height, width).
+
+        Raises:
+            GraphError: The weights do not fit the graph, or the graph is none for inference.
+            MissingRuntime: A package that writes the format is missing.
+        """
+        writer = _writer(*WRITERS[self.kind])
+        if self.precision == "float32":
+            return bytes(getattr(writer, f"write_{self.kind}")(graph, weights, metadata))
+        inference = for_inference(graph, weights)
+        return bytes(writer.write_plan(inference, _plan(inference, items), metadata))
 
 
 def find_format(name: str) -> Format:
@@ -76,28 +97,6 @@ def format_of(kind: str, precision: str) -> Format:
         if (row.kind, row.precision) == (kind, precision):
             return row
     return find_format(kind)
-
-
-def _onnx(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
-    return bytes(_writer("edgeser_export.writers.onnx_files", "onnx").write_onnx(graph, weights, metadata))
-
-
-def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
-    return bytes(
-        _writer("edgeser_export.writers.tflite_files", "ai-edge-litert").write_tflite(graph, weights, metadata)
-    )
-
-
-def _onnx_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
-    writer = _writer("edgeser_export.writers.onnx_files", "onnx")
-    inference = for_inference(graph, weights)
-    return bytes(writer.write_plan(inference, _plan(inference, items), metadata))
-
-
-def _tflite_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
-    writer = _writer("edgeser_export.writers.tflite_files", "ai-edge-litert")
-    inference = for_inference(graph, weights)
-    return bytes(writer.write_plan(inference, _plan(inference, items), metadata))
 
 
 def _plan(inference: InferenceGraph, items: Items) -> Any:
@@ -134,10 +133,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         row.name: row
         for row in (
-            Format("onnx", ".onnx", "float32", "ONNX, for onnxruntime", _onnx, "onnx", FLOAT32_BOUND),
-            Format("tflite", ".tflite", "float32", "TFLite, for LiteRT", _tflite, "tflite", FLOAT32_BOUND),
-            Format("onnx-int8", ".int8.onnx", "int8", "ONNX in int8 (QDQ)", _onnx_int8, "onnx", INT8_BOUND),
-            Format("tflite-int8", ".int8.tflite", "int8", "TFLite in int8", _tflite_int8, "tflite", INT8_BOUND),
+            Format("onnx", ".onnx", "float32", "ONNX, for onnxruntime", "onnx", FLOAT32_BOUND),
+            Format("tflite", ".tflite", "float32", "TFLite, for LiteRT", "tflite", FLOAT32_BOUND),
+            Format("onnx-int8", ".int8.onnx", "int8", "ONNX in int8 (QDQ)", "onnx", INT8_BOUND),
+            Format("tflite-int8", ".int8.tflite", "int8", "TFLite in int8", "tflite", INT8_BOUND),
         )
     }
 )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgeser_export.graph.op_graph import (
     INPUT,
@@ -39,7 +39,7 @@ from edgeser_export.graph.op_graph import (
 )
 from edgeser_export.graph.reference import compute
 from edgeser_export.utilities.errors import GraphError
-from edgeser_export.writers.onnx_files import IR_VERSION, OPSET
+from edgeser_export.writers.onnx_nodes import INFERENCE_OPSET, floats, model_bytes, weight_constants
 
 MEL, TOKENS, VECTOR = "mel", "tokens", "vector"
 """Names of the file's inputs and of its output."""
@@ -138,21 +138,10 @@ def write_encoder(graph: Graph, weights: Weights, metadata: Mapping[str, str] = 
     constants: dict[str, NDArray[np.generic]] = {}
     _Writer(graph, weights, nodes, constants).write()
     mels, frames = graph.input_shape
-    body = helper.make_graph(
-        nodes,
-        "encoder",
-        [
-            helper.make_tensor_value_info(MEL, TensorProto.FLOAT, ["windows", mels, frames]),
-            helper.make_tensor_value_info(TOKENS, TensorProto.INT64, ["windows"]),
-        ],
-        [helper.make_tensor_value_info(VECTOR, TensorProto.FLOAT, ["windows", graph.shapes[graph.output][0]])],
-        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
-    )
-    imports = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=imports)
-    helper.set_model_props(model, dict(sorted(metadata.items())))
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    tokens = helper.make_tensor_value_info(TOKENS, TensorProto.INT64, ["windows"])
+    inputs = [*floats([(MEL, ["windows", mels, frames])]), tokens]
+    outputs = floats([(VECTOR, ["windows", *graph.shapes[graph.output]])])
+    return model_bytes("encoder", nodes, inputs, outputs, weight_constants(constants), metadata, INFERENCE_OPSET)
 
 
 class _Writer:

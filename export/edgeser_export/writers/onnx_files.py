@@ -8,7 +8,7 @@ operation: float32 (items, classes). Batch normalisation is folded. Equal argume
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -34,12 +34,9 @@ from edgeser_export.graph.op_graph import (
 )
 from edgeser_export.graph.op_graph import Graph as OpGraph
 from edgeser_export.graph.transform import InferenceGraph, for_inference, numbers_of
+from edgeser_export.writers.onnx_nodes import INFERENCE_OPSET, floats, model_bytes, weight_constants
 from edgeser_export.writers.rounding import Affine, Int8Plan, is_wide
 
-OPSET = 17
-"""The last opset in which reductions carry their axes as attributes; every onnxruntime since 1.12 runs it."""
-IR_VERSION = 8
-"""The IR version of opset 17; onnx writes its newest by default, which older runtimes refuse."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -57,51 +54,38 @@ def write_onnx(graph: OpGraph, weights: Weights, metadata: Mapping[str, str] = N
     Raises:
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
-    inference = for_inference(graph, weights)
-    return inference_model(inference, [*_nodes(inference)], _constants(inference), metadata)
+    return _float32_model(for_inference(graph, weights), metadata)
 
 
 def write_every_tensor(inference: InferenceGraph) -> bytes:
     """A model that computes the output of every operation, by their names in the file; for calibration."""
-    model = onnx.load_from_string(inference_model(inference, [*_nodes(inference)], _constants(inference), NOTHING))
+    model = onnx.load_from_string(_float32_model(inference, NOTHING))
     for op in inference.graph.ops[:-1]:
         model.graph.output.append(helper.make_tensor_value_info(op.name, TensorProto.FLOAT, None))
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def inference_model(
     inference: InferenceGraph,
-    nodes: Sequence[onnx.NodeProto],
-    constants: Sequence[onnx.TensorProto],
+    nodes: Iterable[onnx.NodeProto],
+    constants: Iterable[onnx.TensorProto],
     metadata: Mapping[str, str],
 ) -> bytes:
     """The content of a file: one input "x", one output with a row of classes an item, both float32."""
-    body = helper.make_graph(
-        nodes=nodes,
-        name="student",
-        inputs=[helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["items", *inference.graph.input_shape])],
-        outputs=[
-            helper.make_tensor_value_info(inference.graph.output, TensorProto.FLOAT, ["items", inference.classes])
-        ],
-        initializer=constants,
+    graph = inference.graph
+    inputs, outputs = (
+        floats([(INPUT, ("items", *graph.input_shape))]),
+        floats([(graph.output, ("items", inference.classes))]),
     )
-    model = helper.make_model(
-        body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-    )
-    helper.set_model_props(model, dict(sorted(metadata.items())))
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return model_bytes("student", nodes, inputs, outputs, constants, metadata, INFERENCE_OPSET)
 
 
-def _constants(inference: InferenceGraph) -> list[onnx.TensorProto]:
-    return [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in inference.weights.items()]
-
-
-def _nodes(inference: InferenceGraph) -> Iterator[onnx.NodeProto]:
+def _float32_model(inference: InferenceGraph, metadata: Mapping[str, str]) -> bytes:
+    nodes: list[onnx.NodeProto] = []
     for op in inference.graph.ops:
         parts = [f"{op.name}.{part}" for part in ("weight", "bias")]
-        yield from nodes_of(op, [*sources(op), *(part for part in parts if part in inference.weights)])
+        nodes += nodes_of(op, [*sources(op), *(part for part in parts if part in inference.weights)])
+    return inference_model(inference, nodes, weight_constants(inference.weights), metadata)
 
 
 def nodes_of(op: Op, inputs: Sequence[str]) -> list[onnx.NodeProto]:

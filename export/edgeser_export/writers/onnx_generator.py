@@ -21,7 +21,7 @@ other weights as float16. Equal arguments give equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -33,7 +33,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeser_export.graph.op_graph import Weights
 from edgeser_export.utilities.errors import ExportError, GraphError
-from edgeser_export.writers.onnx_nodes import IR_VERSION, OPSET, Nodes
+from edgeser_export.writers.onnx_nodes import Nodes, floats, model_bytes, weight_constants
 from edgeser_export.writers.rounding import HIGHEST, nearest_weights
 
 LATENT, LABELS, ITEMS = "z", "labels", "items"
@@ -120,13 +120,12 @@ def in_levels(bases: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     return nearest_weights(bases, scale), scale
 
 
-def write_generator(shape: GeneratorShape, weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
+def write_generator(shape: GeneratorShape, weights: Weights) -> bytes:
     """Write a generator.
 
     Args:
         shape: Its sizes.
-        weights: By the names in ``shape.weights``, float32.
-        metadata: Stored as the model's ``metadata_props``.
+        weights: Weights by the names in ``shape.weights``, float32.
 
     Raises:
         GraphError: The weights do not fit the shape.
@@ -151,33 +150,15 @@ def write_generator(shape: GeneratorShape, weights: Weights, metadata: Mapping[s
     detail = nodes.add("DepthToSpace", _convolved(nodes, x, "last"), blocksize=2, mode="CRD")
     x = nodes.add("Add", coarse, detail)
     nodes.add("Reshape", x, nodes.integers((-1, shape.height, shape.width)), into=ITEMS)
-    body = helper.make_graph(
-        nodes=nodes.written,
-        name="generator",
-        inputs=[
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["items", size])
-            for name, size in ((LATENT, shape.latent), (LABELS, shape.classes))
-        ],
-        outputs=[helper.make_tensor_value_info(ITEMS, TensorProto.FLOAT, ["items", shape.height, shape.width])],
-        initializer=[
-            *(numpy_helper.from_array(np.ascontiguousarray(weights[name]), name) for name in rest),
-            *nodes.constants,
-        ],
-    )
-    model = helper.make_model(
-        body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-    )
-    helper.set_model_props(model, dict(sorted((metadata or {}).items())))
-    return with_halved_weights(model, rest)
+    inputs = floats([(LATENT, ["items", shape.latent]), (LABELS, ["items", shape.classes])])
+    outputs = floats([(ITEMS, ["items", shape.height, shape.width])])
+    constants = [*weight_constants({name: weights[name] for name in rest}), *nodes.constants]
+    return halve(model_bytes("generator", nodes.written, inputs, outputs, constants, {}), rest)
 
 
 def halve(data: bytes, names: Iterable[str]) -> bytes:
     """An ONNX file whose float32 weights ``names`` are stored as float16 and cast when it is loaded."""
-    return with_halved_weights(onnx.load_from_string(data), names)
-
-
-def with_halved_weights(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
-    """As :func:`halve`, of a model."""
+    model = onnx.load_from_string(data)
     wanted, casts = set(names), []
     for tensor in model.graph.initializer:
         if tensor.name not in wanted or tensor.data_type != TensorProto.FLOAT or prod(tensor.dims) < SMALL:
@@ -188,8 +169,7 @@ def with_halved_weights(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     written = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(written)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _convolved(nodes: Nodes, x: str, name: str) -> str:
