@@ -12,22 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import cos, isfinite, pi
+from math import cos, pi
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, render
-from edgeser_device.errors import TrainingError
 from edgeser_device.personal.own_clips import OwnClips
-from edgeser_device.train.trainer import ForwardPass, compute, open_session
+from edgeser_device.train.trainer import ForwardPass, TrainingSession
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.graph.reference import softmax
 from edgeser_export.graph.transform import cut_for, split, weights_of
-from edgeser_export.trainstep.step_state import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+from edgeser_export.trainstep.step_state import ITEMS, LABELS, scalars, weight_names, zero_state
 from edgeser_export.trainstep.step_writer import Request, write_in_child
 from edgeser_export.utilities.errors import GraphError, choice_hint
 
@@ -118,8 +116,7 @@ class CutStudent:
         self._lower = None if lower is None else ForwardPass(lower, files["lower"], threads)
         self._lower_weights = {} if lower is None else weights_of(lower, weights)
         self._upper = ForwardPass(upper, files["upper"], threads)
-        self._step = open_session(files["step"], threads)
-        self._outputs = [output.name for output in self._step.get_outputs()]
+        self._step = TrainingSession(files["step"], threads)
 
     @classmethod
     def open(cls, graph: Graph, weights: Weights, part: str, threads: int) -> CutStudent:
@@ -175,21 +172,11 @@ class CutStudent:
                 LABELS: np.concatenate([data.own_labels[own], data.rehearsal_labels[rehearsed]]),
                 **scalars(OPTIMISER, step + 1, rate_of(step, settings)),
             }
-            state = self._advance(feeds, step)
+            hint = "the model itself may be broken: train it again without --clips"
+            state, _ = self._step.advance(feeds, f"step {step + 1} of training on own clips", hint)
         share = np.float32(settings.share)
         moved = {name: old + share * (state[name] - old) for name, old in parameters.items()}
         return {name: (moved | statistics)[name] for name in weight_names(self.upper, "frozen")}
-
-    def _advance(self, feeds: Mapping[str, Any], step: int) -> dict[str, Floats]:
-        read = {entry.name for entry in self._step.get_inputs()}
-        given = {name: value for name, value in feeds.items() if name in read}
-        outputs = dict(zip(self._outputs, compute(self._step, self._outputs, given), strict=True))
-        if not isfinite(float(outputs[LOSS])):
-            raise TrainingError(
-                f"the loss is {float(outputs[LOSS])} in step {step + 1} of training on own clips",
-                "the model itself may be broken: train it again without --clips",
-            )
-        return next_state(outputs)
 
 
 def rate_of(step: int, settings: AdaptSettings) -> float:

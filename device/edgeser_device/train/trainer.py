@@ -182,6 +182,30 @@ class TrainingSession:
         """Load an ONNX training step; errors as :func:`open_session`."""
         self._session = open_session(model, threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._read = [entry.name for entry in self._session.get_inputs()]
+
+    def advance(
+        self, feeds: Mapping[str, NDArray[Any]], where: str, hint: str
+    ) -> tuple[dict[str, NDArray[np.float32]], float]:
+        """Compute a step from its inputs.
+
+        Args:
+            feeds: Inputs by name; those that the step does not read are left out.
+            where: The step in words, for an error: "step 3 of 600".
+            hint: Advice where the loss is not finite.
+
+        Returns:
+            The next parameters and optimiser's state by name, and the mean loss of the batch before the update.
+
+        Raises:
+            TrainingError: The loss is not finite, or the step could not be computed.
+        """
+        given = {name: feeds[name] for name in self._read}
+        outputs = dict(zip(self._outputs, compute(self._session, self._outputs, given), strict=True))
+        loss = float(outputs[LOSS])
+        if not isfinite(loss):
+            raise TrainingError(f"the loss is {loss} in {where}", hint)
+        return next_state(outputs), loss
 
     def step(
         self, state: TrainingState, distilled: DistilledSet, items: NDArray[np.float32], schedule: Schedule, seed: int
@@ -209,14 +233,9 @@ class TrainingSession:
             LABELS: distilled.labels_of(indices),
             **scalars(schedule.optimiser, state.done + 1, rate, schedule.weight_decay),
         }
-        outputs = dict(zip(self._outputs, compute(self._session, self._outputs, feeds), strict=True))
-        loss = float(outputs[LOSS])
-        if not isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} in step {state.done + 1} of {schedule.steps}",
-                "the kit's learning rate does not suit its student: distil again with a smaller one",
-            )
-        return TrainingState(state.done + 1, next_state(outputs)), loss
+        hint = "the kit's learning rate does not suit its student: distil again with a smaller one"
+        values, loss = self.advance(feeds, f"step {state.done + 1} of {schedule.steps}", hint)
+        return TrainingState(state.done + 1, values), loss
 
 
 class ForwardPass:

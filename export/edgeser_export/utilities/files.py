@@ -18,31 +18,22 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeser_export.utilities.errors import EdgeserError, StorageError
 
+# Python's own code: hashlib would load OpenSSL, 4 MB that a board's processes need for nothing else.
 if TYPE_CHECKING:
     from hashlib import sha256
-
-
-PLACES = ("_sha2", "_sha256", "hashlib")
-"""Modules that hold sha256: in Python 3.12 and newer, in 3.11, and in a Python built without its own hashes."""
-
-
-def _find() -> Any:
-    for name in PLACES[:-1]:
+else:
+    try:
+        from _sha2 import sha256
+    except ImportError:  # before Python 3.12
         try:
-            return import_module(name).sha256
-        except ImportError:
-            continue
-    return import_module(PLACES[-1]).sha256
-
-
-if not TYPE_CHECKING:
-    sha256 = _find()
+            from _sha256 import sha256
+        except ImportError:  # a Python that was built without its own hashes
+            from hashlib import sha256
 
 __all__ = ["sha256"]
 
