@@ -57,7 +57,7 @@ class DeviceInfo:
         return "" if fast else f"the models need {MODEL_RATE} Hz: use another microphone"
 
 
-def list_devices(seconds: float = METER_SECONDS) -> tuple[DeviceInfo, ...]:
+def list_devices() -> tuple[DeviceInfo, ...]:
     """Every device that records, by PortAudio.
 
     Raises:
@@ -68,12 +68,12 @@ def list_devices(seconds: float = METER_SECONDS) -> tuple[DeviceInfo, ...]:
     with silenced():
         rows = [row for row in sounddevice.query_devices() if row["max_input_channels"] > 0]
         default = sounddevice.default.device[0]
-        return tuple(_look_at(sounddevice, row, row["index"] == default, seconds) for row in rows)
+        return tuple(_look_at(sounddevice, row, row["index"] == default) for row in rows)
 
 
-def _look_at(sounddevice: Any, row: Any, default: bool, seconds: float) -> DeviceInfo:
+def _look_at(sounddevice: Any, row: Any, default: bool) -> DeviceInfo:
     rates = tuple(rate for rate in RATES if _accepts(sounddevice, row["index"], rate))
-    return DeviceInfo(row["index"], row["name"], rates, _level(sounddevice, row["index"], rates, seconds), default)
+    return DeviceInfo(row["index"], row["name"], rates, _level(sounddevice, row["index"], rates), default)
 
 
 def _accepts(sounddevice: Any, device: int, rate: int) -> bool:
@@ -84,7 +84,7 @@ def _accepts(sounddevice: Any, device: int, rate: int) -> bool:
     return True
 
 
-def _level(sounddevice: Any, device: int, rates: tuple[int, ...], seconds: float) -> float | None:
+def _level(sounddevice: Any, device: int, rates: tuple[int, ...]) -> float | None:
     heard: list[Any] = []
     rate = MODEL_RATE if MODEL_RATE in rates else max(rates, default=0)
     if not rate:
@@ -92,7 +92,7 @@ def _level(sounddevice: Any, device: int, rates: tuple[int, ...], seconds: float
     try:
         settings = {"device": device, "samplerate": rate, "channels": 1, "dtype": "float32"}
         with sounddevice.InputStream(**settings, callback=lambda data, *_: heard.append(data.copy())):
-            time.sleep(seconds)
+            time.sleep(METER_SECONDS)
     except sounddevice.PortAudioError:
         return None
     return round(level_db(np.concatenate(heard)[:, 0]), 1) if heard else None

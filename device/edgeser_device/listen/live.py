@@ -75,7 +75,6 @@ class Listener:
         recogniser: Recogniser,
         gate: Gate,
         settings: ListenSettings = ListenSettings(),
-        clock: Callable[[], float] = time.monotonic,
         keep: Keep | None = None,
     ) -> None:
         """Start with nothing heard.
@@ -84,10 +83,9 @@ class Listener:
             recogniser: The model.
             gate: Tells speech from other sound.
             settings: Settings of the listener.
-            clock: Seconds, of the same clock as ``arrived``.
             keep: Given the samples of everything that was said.
         """
-        self._settings, self._clock, self._keep = settings, clock, keep
+        self._settings, self._keep = settings, keep
         self._spec, self._labels, self._gate = recogniser.frontend, recogniser.labels, gate
         self._chunk = np.empty(round(CHUNK_SECONDS * self._spec.rate), np.float32)
         self._filled = 0
@@ -114,10 +112,10 @@ class Listener:
 
         Args:
             samples: Float32 (n,), full scale 1.0, at the model's rate; n may be 0.
-            arrived: When the last of them came; now, if it is not known.
+            arrived: Time by ``time.monotonic`` at which the last of them came; now, if it is not known.
             behind: Sound has piled up: answers that a newer one would replace at once are not computed.
         """
-        self._arrived = self._clock() if arrived is None else arrived
+        self._arrived = time.monotonic() if arrived is None else arrived
         events: list[Event] = []
         place = 0
         while place < len(samples):
@@ -135,7 +133,7 @@ class Listener:
 
     def finish(self) -> list[Event]:
         """The answer to what was being said when the sound ended; if nothing was told at all, one event."""
-        self._arrived = self._clock()
+        self._arrived = time.monotonic()
         events: list[Event] = []
         if self._filled:
             self._hear(self._chunk[: self._filled], events, skip=True)
@@ -238,7 +236,7 @@ class Listener:
             probabilities=dict(named),
             speech=speech,
             level_db=round(power_db(power), 1),
-            latency_ms=round(1000 * (self._clock() - self._arrived), 2),
+            latency_ms=round(1000 * (time.monotonic() - self._arrived), 2),
             state=state,
             confidence=confidence,
             **more,

@@ -147,9 +147,9 @@ def remarks(samples: NDArray[np.float32]) -> str:
 class Cutter:
     """Pieces of sound in, whole utterances out."""
 
-    def __init__(self, gate: Gate, settings: SpeechSettings, rate: int, below_peak_db: float = 40.0) -> None:
-        """Start with nothing heard; ``rate`` in Hz, ``below_peak_db`` as the front-end's ``trim_db``."""
-        self._gate, self._boundaries = gate, Boundaries(settings, below_peak_db)
+    def __init__(self, gate: Gate, settings: SpeechSettings, rate: int) -> None:
+        """Start with nothing heard; ``rate`` in Hz."""
+        self._gate, self._boundaries = gate, Boundaries(settings)
         self._length = round(CHUNK_SECONDS * rate)
         self._before: deque[NDArray[np.float32]] = deque(maxlen=self._boundaries.kept_before)
         self._speech: list[NDArray[np.float32]] = []

@@ -27,7 +27,7 @@ from edgeser_export.graph.reference import softmax
 from edgeser_export.graph.transform import cut_for, split, weights_of
 from edgeser_export.trainstep.step_state import ITEMS, LABELS, scalars, weight_names, zero_state
 from edgeser_export.trainstep.step_writer import Request, write_in_child
-from edgeser_export.utilities.errors import GraphError, choice_hint
+from edgeser_export.utilities.errors import GraphError, find_row
 
 Floats = NDArray[np.float32]
 GENTLE = Mixing(beta=0.1, cut_share=0.0, stretch=0.1, mel_shift=1)
@@ -77,9 +77,7 @@ PARTS: Mapping[str, AdaptSettings] = MappingProxyType(
 
 def settings_for(part: str) -> AdaptSettings:
     """A row of ``PARTS``; GraphError for an unknown part."""
-    if part not in PARTS:
-        raise GraphError(f"there is no part {part!r} of a student", choice_hint(part, PARTS))
-    return PARTS[part]
+    return find_row(PARTS, part, "part of a student", GraphError)
 
 
 BATCH = 32

@@ -25,7 +25,7 @@ from edgeser_export.graph.op_graph import (
     reading,
     sources,
 )
-from edgeser_export.utilities.errors import GraphError
+from edgeser_export.utilities.errors import GraphError, find_row
 
 NORMALISED, PROBABILITIES = "normalised", "probabilities"
 """The names of what :func:`recogniser` adds to a student: what the student then reads, and the output."""
@@ -183,9 +183,7 @@ def cut_for(graph: Graph, part: str) -> str:
     Raises:
         GraphError: There is no such part.
     """
-    if part not in CUTS:
-        raise GraphError(f"there is no part {part!r} of a student", f"choose one of: {', '.join(CUTS)}")
-    kind, found = CUTS[part], INPUT
+    kind, found = find_row(CUTS, part, "part of a student", GraphError), INPUT
     for index, op in enumerate(graph.ops[:-1]):
         above = graph.ops[index + 1 :]
         known = {op.name, *(other.name for other in above)}

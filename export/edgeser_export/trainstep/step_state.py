@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.graph.op_graph import Graph, Shape
-from edgeser_export.utilities.errors import GraphError
+from edgeser_export.utilities.errors import GraphError, find_row
 
 ITEMS = "x"
 """Input of a step: float32 [batch, channels, height, width]."""
@@ -58,16 +58,12 @@ TRAINED: Mapping[str, bool] = {"full": True, "frozen": False}
 
 def optimiser_of(name: str) -> Optimiser:
     """The row of ``OPTIMISERS``; GraphError for an unknown name."""
-    if name not in OPTIMISERS:
-        raise GraphError(f"there is no optimiser {name!r}", f"choose one of: {', '.join(OPTIMISERS)}")
-    return OPTIMISERS[name]
+    return find_row(OPTIMISERS, name, "optimiser", GraphError)
 
 
 def uses_batch_statistics(trained: str) -> bool:
     """The row of ``TRAINED``; GraphError for an unknown name."""
-    if trained not in TRAINED:
-        raise GraphError(f"there is no way of training {trained!r}", f"choose one of: {', '.join(TRAINED)}")
-    return TRAINED[trained]
+    return find_row(TRAINED, trained, "way of training", GraphError)
 
 
 def weight_names(graph: Graph, trained: str = "full") -> tuple[str, ...]:

@@ -6,9 +6,11 @@ The whole tree is drawn in :mod:`edgeser.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
+
+Row = TypeVar("Row")
 
 
 class EdgeserError(Exception):
@@ -114,3 +116,17 @@ def choice_hint(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(name.lower(), names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"
+
+
+def find_row(table: Mapping[str, Row], name: str, what: str, error: type[EdgeserError]) -> Row:
+    """The row ``name`` of a table.
+
+    Args:
+        table: Rows by name.
+        name: The name as a user wrote it.
+        what: A row in words: "format".
+        error: The kind of error that is raised where there is no such row, with the nearest name as its hint.
+    """
+    if name not in table:
+        raise error(f"there is no {what} {name!r}", choice_hint(name, table))
+    return table[name]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.graph.transform import InferenceGraph, for_inference
 from edgeser_export.runtimes import Kind
-from edgeser_export.utilities.errors import ExportError, choice_hint, require_module
+from edgeser_export.utilities.errors import ExportError, find_row, require_module
 from edgeser_export.utilities.files import sha256
 
 Items: TypeAlias = NDArray[np.float32]
@@ -82,9 +82,7 @@ def find_format(name: str) -> Format:
     Raises:
         ExportError: There is no such format.
     """
-    if name not in FORMATS:
-        raise ExportError(f"there is no format {name!r}", choice_hint(name, FORMATS))
-    return FORMATS[name]
+    return find_row(FORMATS, name, "format", ExportError)
 
 
 def format_of(kind: str, precision: str) -> Format:

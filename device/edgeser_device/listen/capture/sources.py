@@ -26,7 +26,7 @@ from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture.backends import Open, Stream, load_sounddevice, open_arecord, open_portaudio
 from edgeser_device.listen.capture.blocks import Block, BlockQueue
 from edgeser_device.listen.events import Condition, Counters
-from edgeser_export.utilities.errors import EdgeserError, choice_hint
+from edgeser_export.utilities.errors import EdgeserError, find_row
 
 
 class Recording:
@@ -159,10 +159,8 @@ class Microphone:
             ListenError: There is no such backend.
             MissingExtra: The backend's package is not installed.
         """
-        name = backend or choose_backend()
-        if name not in BACKENDS:
-            raise ListenError(f"there is no backend {name!r}", choice_hint(name, BACKENDS))
-        self._open, self._device, self._rate = BACKENDS[name], device, rate
+        self._open = find_row(BACKENDS, backend or choose_backend(), "backend", ListenError)
+        self._device, self._rate = device, rate
         self._counters = counters
         self._queue = BlockQueue(counters)
         self._wrong: frozenset[int] = frozenset()
