@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -185,12 +186,10 @@ def open_checked(
     try:
         return _open_plan(kit, plan, threads, start, advance)
     except (TrainingError, KitError) as error:
-        first = error
-    note(f"{first.message}; trying plain operators")
-    try:
-        return _open_plan(kit, replace(plan, plain=True), threads, start, advance)
-    except (TrainingError, KitError):
-        raise first from None
+        note(f"{error.message}; trying plain operators")
+        with suppress(TrainingError, KitError):
+            return _open_plan(kit, replace(plan, plain=True), threads, start, advance)
+        raise
 
 
 def _open_plan(kit: Kit, plan: StepPlan, threads: int, start: Checkpoint, advance: Advance) -> Opened:

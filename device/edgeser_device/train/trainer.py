@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.distilled import DistilledSet, metadata_of
 from edgeser_device.data.schedule import Schedule, batch_indices, learning_rate, statistics_batches
 from edgeser_device.data.views import render
 from edgeser_device.errors import KitError, TrainingError
@@ -113,8 +113,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     try:
         data = path.read_bytes()
-        stored: Any = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        header = json.loads(stored["__metadata__"][KEY])
+        header = json.loads(metadata_of(data)[KEY])
         return Checkpoint(TrainingState(header.pop("done"), load(data)), **header)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
