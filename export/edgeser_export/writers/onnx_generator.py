@@ -4,8 +4,8 @@
     data = write_generator(shape, weights)
 
 Every class has a codebook: as many entries, small maps of numbers, as there are random numbers. These say how much of
-each entry an item has, softmax(sharpness z), so that most items are nearly one entry and some lie between two. The sum
-of the entries is decoded:
+each entry an item has: softmax(z / temperature), so that most items are nearly one entry and some lie between two. The
+sum of the entries is decoded:
 
     item = patches(sum) + detail(sum)
 
@@ -39,7 +39,7 @@ from edgeser_export.writers.rounding import HIGHEST, nearest_weights
 LATENT, LABELS, ITEMS = "z", "labels", "items"
 CHANNELS = (32, 24, 16)
 """Channels of the maps, the smallest first: a thousand items of 64 x 96 take well under a second on a PC's core."""
-SHARPNESS = 12.0
+INVERSE_TEMPERATURE = 12.0
 """Inverse temperature of the softmax over a codebook: of 32 entries the strongest has 0.97 of an item in the median."""
 SLOPE = 0.2
 """Slope of the leaky rectifiers below zero."""
@@ -47,7 +47,7 @@ EPSILON = 1e-8
 """Added to the mean square over the channels, and the least size of a level."""
 SMALL = 16
 """Weights of fewer numbers are stored as they are, except codebooks."""
-BASES = "bases"
+CODEBOOK = "bases"
 """Name of the weight that holds the codebooks of all classes, most of the numbers; runs are stored with this name."""
 
 
@@ -61,7 +61,7 @@ class GeneratorShape:
         height: Rows of an item.
         width: Columns of an item.
         channels: Channels of the maps, the smallest map first.
-        sharpness: Inverse temperature of the softmax over a class's codebook.
+        inverse_temperature: Inverse temperature of the softmax over a class's codebook.
 
     Raises:
         ExportError: Height or width is no multiple of two to the number of maps.
@@ -72,7 +72,7 @@ class GeneratorShape:
     height: int
     width: int
     channels: tuple[int, ...] = CHANNELS
-    sharpness: float = SHARPNESS
+    inverse_temperature: float = INVERSE_TEMPERATURE
 
     def __post_init__(self) -> None:
         factor = 2 ** len(self.channels)
@@ -91,7 +91,7 @@ class GeneratorShape:
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all weights by name."""
-        shapes: dict[str, tuple[int, ...]] = {BASES: (self.classes * self.latent, prod(self.first_map))}
+        shapes: dict[str, tuple[int, ...]] = {CODEBOOK: (self.classes * self.latent, prod(self.first_map))}
         for number, (before, after) in enumerate(pairwise(self.channels), start=1):
             shapes |= {f"conv{number}.weight": (after, before, 3, 3), f"conv{number}.bias": (after,)}
         patch = 4 ** len(self.channels)
@@ -108,16 +108,16 @@ class GeneratorShape:
 
 def as_stored(weights: Weights) -> dict[str, NDArray[np.float32]]:
     """The weights as the file holds them: codebooks in levels, others rounded to float16 where they are many."""
-    levels, scale = in_levels(weights[BASES])
-    rest = {name: array for name, array in weights.items() if name != BASES}
+    levels, scale = in_levels(weights[CODEBOOK])
+    rest = {name: array for name, array in weights.items() if name != CODEBOOK}
     halved = {name: array.astype(np.float16).astype(np.float32) for name, array in rest.items() if array.size >= SMALL}
-    return {**rest, **halved, BASES: levels * scale[:, None]}
+    return {**rest, **halved, CODEBOOK: levels * scale[:, None]}
 
 
-def in_levels(bases: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def in_levels(entries: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Codebook entries (entries, numbers) as int8 and the size of one level of each, float32 (entries,)."""
-    scale = np.maximum(np.abs(bases).max(1) / np.float32(HIGHEST), np.float32(EPSILON))
-    return nearest_weights(bases, scale), scale
+    scale = np.maximum(np.abs(entries).max(1) / np.float32(HIGHEST), np.float32(EPSILON))
+    return nearest_weights(entries, scale), scale
 
 
 def write_generator(shape: GeneratorShape, weights: Weights) -> bytes:
@@ -131,13 +131,13 @@ def write_generator(shape: GeneratorShape, weights: Weights) -> bytes:
         GraphError: The weights do not fit the shape.
     """
     shape.check(weights)
-    nodes, rest = Nodes(), [name for name in shape.weights if name != BASES]
-    shares = nodes.add("Softmax", nodes.add("Mul", LATENT, nodes.number(shape.sharpness)), axis=1)
+    nodes, rest = Nodes(), [name for name in shape.weights if name != CODEBOOK]
+    shares = nodes.add("Softmax", nodes.add("Mul", LATENT, nodes.number(shape.inverse_temperature)), axis=1)
     of_class = nodes.add("Unsqueeze", LABELS, nodes.integers([2]))
     chosen = nodes.add("Mul", of_class, nodes.add("Unsqueeze", shares, nodes.integers([1])))
-    levels, scale = (nodes.constant(array) for array in in_levels(weights[BASES]))
-    bases = nodes.add("DequantizeLinear", levels, scale, axis=0)
-    x = nodes.add("MatMul", nodes.reshape(chosen, (-1, shape.classes * shape.latent)), bases)
+    levels, scale = (nodes.constant(array) for array in in_levels(weights[CODEBOOK]))
+    codebook = nodes.add("DequantizeLinear", levels, scale, axis=0)
+    x = nodes.add("MatMul", nodes.reshape(chosen, (-1, shape.classes * shape.latent)), codebook)
     x = nodes.reshape(x, (-1, *shape.first_map))
     patches = nodes.add("Conv", x, "patches.weight", "patches.bias", kernel_shape=[1, 1])
     coarse = nodes.add("DepthToSpace", patches, blocksize=2 ** len(shape.channels), mode="CRD")
