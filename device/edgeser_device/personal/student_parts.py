@@ -77,7 +77,7 @@ PARTS: Mapping[str, AdaptSettings] = MappingProxyType(
 
 def settings_for(part: str) -> AdaptSettings:
     """A row of ``PARTS``; GraphError for an unknown part."""
-    return find_row(PARTS, part, "part of a student", GraphError)
+    return find_row(PARTS, part, "part", GraphError)
 
 
 BATCH = 32

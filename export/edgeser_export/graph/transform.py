@@ -183,7 +183,7 @@ def cut_for(graph: Graph, part: str) -> str:
     Raises:
         GraphError: There is no such part.
     """
-    kind, found = find_row(CUTS, part, "part of a student", GraphError), INPUT
+    kind, found = find_row(CUTS, part, "part", GraphError), INPUT
     for index, op in enumerate(graph.ops[:-1]):
         above = graph.ops[index + 1 :]
         known = {op.name, *(other.name for other in above)}

@@ -18,22 +18,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeser_export.utilities.errors import EdgeserError, StorageError
 
-# Python's own code: hashlib would load OpenSSL, 4 MB that a board's processes need for nothing else.
+SHA256_MODULES = ("_sha2", "_sha256", "hashlib")
+"""Modules that hold sha256: in Python 3.12 and newer, in 3.11, and in a Python built without its own hashes. The first
+that is there is taken: hashlib would load OpenSSL, 4 MB that a board's processes need for nothing else."""
 if TYPE_CHECKING:
     from hashlib import sha256
 else:
-    try:
-        from _sha2 import sha256
-    except ImportError:  # before Python 3.12
-        try:
-            from _sha256 import sha256
-        except ImportError:  # a Python that was built without its own hashes
-            from hashlib import sha256
+    sha256 = import_module(next(name for name in SHA256_MODULES if find_spec(name))).sha256
 
 __all__ = ["sha256"]
 
