@@ -47,7 +47,7 @@ from edgeser_device.data.schedule import batch_indices, statistics_batches
 from edgeser_device.data.views import render
 from edgeser_device.machine import describe_machine
 from edgeser_export.utilities.files import write_json
-from edgeser_export.writers.onnx_generator import SHARPNESS
+from edgeser_export.writers.onnx_generator import INVERSE_TEMPERATURE
 
 LOSSES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -112,7 +112,7 @@ class Cell:
     def folder(self, request: Request) -> Path:
         """Where it is kept; the end of the name tells other settings apart."""
         name = f"{self.corpus}-{self.loss.replace(' ', '-')}-seed{self.seed}"
-        recipe = {"bases": BASES_OF_A_CLASS, "sharpness": SHARPNESS, "inverted": INVERTED, "drawn": "in turn"}
+        recipe = {"bases": BASES_OF_A_CLASS, "sharpness": INVERSE_TEMPERATURE, "inverted": INVERTED, "drawn": "in turn"}
         of_settings = fingerprint(values_of(self.settings(request)))
         return request.out / "generators" / f"{name}-{digest({'settings': of_settings, **recipe})}"
 

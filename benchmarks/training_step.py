@@ -25,7 +25,7 @@ import numpy as np
 
 from edgeser.models.students import build, initial_weights
 from edgeser_export.graph.op_graph import Conv, Graph
-from edgeser_export.trainstep.step_graph import next_state, scalars, weight_names, zero_state
+from edgeser_export.trainstep.step_state import next_state, scalars, weight_names, zero_state
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = (("edgenet", 1.0), ("cnn6", 0.25), ("resnet9", 0.25), ("vgg15", 0.25))

@@ -139,8 +139,8 @@ def make_gallery(distilled: DistilledSet, recordings: Recordings | None, most: i
     pairs: list[tuple[Shown, Shown | None]] = []
     with progress_bar("sounds", len(chosen)) as advance:
         for done, place in enumerate(chosen, start=1):
-            item, part = divmod(int(place), distilled.formations)
-            notes = (f"log-mel {part + 1} of {distilled.formations}",) if distilled.formations > 1 else ()
+            item, part = divmod(int(place), distilled.samples_per_item)
+            notes = (f"log-mel {part + 1} of {distilled.samples_per_item}",) if distilled.samples_per_item > 1 else ()
             own = _shown(f"item {item}, {classes[place]}", notes, items[place], spec, bounds)
             other = None
             if recordings is not None:

@@ -359,8 +359,8 @@ def _figure_of(kit: Kit) -> Figure:
     corpus = kit.manifest["provenance"]["corpus"].get("title")
     edges = f"{spec.fmin:g} to {spec.fmax:g} Hz from bottom to top"
     words = f"{len(distilled)} items"
-    if distilled.formations > 1:
-        words += f", each with {distilled.formations} log-mels,"
+    if distilled.samples_per_item > 1:
+        words += f", each with {distilled.samples_per_item} log-mels,"
     figure.suptitle(
         f"{words} of {corpus}: {seconds:.1f} s from left to right, {edges}",
         fontsize="small",

@@ -107,7 +107,7 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
 
 @dataclass(frozen=True)
 class Mixing:
-    """How widely the recipes of a label bank are drawn; the defaults are the ones measured best.
+    """The ranges in which the recipes of a label bank are drawn; the defaults are the ones measured best.
 
     Attributes:
         beta: Both parameters of the Beta distribution of the weight; below 1 most views are nearly one item.
@@ -145,7 +145,7 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
         views: Number of views in all.
         frames: Frames in one item.
         seed: Decides the draw; the drawn integers are what is stored.
-        mixing: How widely to draw.
+        mixing: The ranges to draw in.
     """
     random = np.random.default_rng([seed, 0xB14])
     draw = {name: np.zeros(views, dtype) for name, dtype in DTYPES.items()}
@@ -172,7 +172,7 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
     Args:
         items: Normalised log-mels, shape (items, mels, frames), float32.
         recipes: Recipes over these items.
-        indices: Which views, shape (batch,).
+        indices: The views' places among the recipes, shape (batch,).
 
     Returns:
         Shape (batch, 1, mels, frames), float32.

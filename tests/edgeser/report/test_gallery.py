@@ -37,7 +37,7 @@ def test_a_recording_is_shifted_to_where_it_is_nearest() -> None:
 def test_items_are_counted_and_not_their_log_mels(distilled: DistilledSet) -> None:
     levels, scale, offset = fold(np.resize(distilled.items(), (24, 64, 96)), 8)
     classes = np.arange(3, dtype=np.uint8)
-    several = replace(distilled, levels=levels, scale=scale, offset=offset, classes=classes, formations=8)
+    several = replace(distilled, levels=levels, scale=scale, offset=offset, classes=classes, samples_per_item=8)
     gallery = make_gallery(several, None, most=3)
     assert gallery.total == 24
     assert gallery.distances == {}
