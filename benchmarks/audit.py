@@ -37,13 +37,14 @@ from rich.console import Console
 
 from edgeser.config.settings import SETTINGS, Settings, value_of
 from edgeser.config.values import changed, values_of
-from edgeser.errors import EdgeserError, SettingsError
+from edgeser.errors import SettingsError
 from edgeser.privacy.attack_lines import control_lines
 from edgeser.privacy.audit import AuditPlan, audit, prepare_audit
 from edgeser.privacy.shadows import ShadowPlan
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
+from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes, write_json
 
 SHARED_CELLS = ("random_bank", "noise")

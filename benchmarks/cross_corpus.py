@@ -22,14 +22,14 @@ from distillation_tables import CONFOUNDED, Sheet
 from rich.console import Console
 
 from edgeser.corpora.emotions import plain_name
-from edgeser.errors import EdgeserError, RunError, SettingsError
+from edgeser.errors import RunError, SettingsError
 from edgeser.evaluation.cross_corpus import Other, keep_entries, label_map, measure_across, open_other
 from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.report.tables import map_words, with_interval
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
-from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.errors import EdgeserError, choice_hint
 from edgeser_export.utilities.files import write_bytes
 
 

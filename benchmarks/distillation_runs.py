@@ -35,7 +35,7 @@ class Request:
         seeds: Trainings of each row.
         trainings: Trainings of each distillation.
         rows: Rows besides the distilled sets.
-        overrides: Settings of all cells by their keys; those of a method are of its cells alone.
+        overrides: Settings of all trials by their keys; those of a method are of its trials alone.
         workers: Where is computed.
     """
 

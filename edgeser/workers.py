@@ -19,9 +19,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from edgeser.errors import MissingExtra, SettingsError, WorkerError
+from edgeser.errors import SettingsError, WorkerError
 from edgeser_device.machine import available_cores, family_peak_rss_mb
-from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.errors import MissingExtra, choice_hint
 
 Result = TypeVar("Result")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3

@@ -24,16 +24,9 @@ def pack_lines(report: PackReport) -> str:
     """Where the kit is and what to do with it."""
     found = report.to_json()
     ratio = f", 1/{found['ratio']:g} of the recordings that it replaces" if found["ratio"] else ""
-    cost = ""
-    if report.payload is not None:
-        seeds = counted(len(report.payload["seeds"]), "seed")
-        cost = (
-            f"items as bytes cost {100 * report.payload['uar_difference']:+.2f} points of UAR over"
-            f" {seeds}, {report.payload['agreement']:.1%} of the answers agree\n"
-        )
     members = counted(len(report.members), "member")
     return (
-        f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n{cost}"
+        f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n"
         + (f"signed with key {report.signer}\n" if report.signer else "")
         + f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
         f"next, on the board: edgeser train-on-device {report.path.name} --out model"

@@ -265,7 +265,7 @@ def require_host(*more: str) -> None:
     """
     from importlib.util import find_spec
 
-    from edgeser.errors import MissingExtra
+    from edgeser_export.utilities.errors import MissingExtra
 
     for package in ("torch", "joblib", "tomli_w", *more):
         if find_spec(package) is None:

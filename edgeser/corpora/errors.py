@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeser_export.utilities.errors import EdgeserError
-from edgeser_export.utilities.words import counted
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -128,25 +127,6 @@ class UnclearLayout(CorpusError):
         )
 
 
-class TooManyClasses(CorpusError):
-    """A corpus has more classes than a kit can have."""
-
-    def __init__(self, corpus: str, count: int, most: int) -> None:
-        super().__init__(
-            f"corpus {corpus!r} has {count} classes, more than {most}",
-            "check that the labels are emotions, and not names of people or recordings",
-        )
-
-
-class OneClassOnly(CorpusError):
-    """All utterances carry the same label, so there is nothing to tell apart."""
-
-    def __init__(self, corpus: str, label: str) -> None:
-        super().__init__(
-            f"corpus {corpus!r} has one class only ({label})", "add recordings of at least one other emotion"
-        )
-
-
 class ConflictingCopies(CorpusError):
     """One recording occurs with two emotions or two speakers, or in two parts of a split."""
 
@@ -159,7 +139,7 @@ class ConflictingCopies(CorpusError):
 
 
 class SplitError(CorpusError):
-    """A corpus cannot be split as asked."""
+    """A corpus cannot be split as asked: it has too few speakers or classes, or a part would lack a class."""
 
 
 class UnknownSplit(SplitError):
@@ -169,29 +149,6 @@ class UnknownSplit(SplitError):
         names = list(known)
         super().__init__(
             f"corpus {corpus!r} has no split {name!r}", f"{_did_you_mean(name, names)}it has: {_listed(names)}"
-        )
-
-
-class TooFewSpeakers(SplitError):
-    """Training, dev and test need a speaker each."""
-
-    def __init__(self, corpus: str, speakers: Iterable[str], needed: int) -> None:
-        names = list(speakers)
-        number = "one speaker only" if len(names) == 1 else f"only {len(names)} speakers"
-        super().__init__(
-            f"corpus {corpus!r} has {number} ({_listed(names)}); a split that keeps speakers apart needs {needed}",
-            "add recordings of other people, or correct the speaker names",
-        )
-
-
-class MissingClass(SplitError):
-    """A part of a split has no utterance of a class."""
-
-    def __init__(self, corpus: str, split: str, part: str, label: str, speakers: int) -> None:
-        super().__init__(
-            f"split {split!r} of corpus {corpus!r} has no {label} in its {part} part "
-            f"({label} is said by {counted(speakers, 'speaker')} in all)",
-            f"choose another --split, or give {label} at least three speakers",
         )
 
 
@@ -206,14 +163,7 @@ class SpeakerLeak(SplitError):
 
 
 class DownloadError(CorpusError, OSError):
-    """A corpus could not be downloaded."""
-
-
-class NotDownloadable(DownloadError):
-    """A corpus must be asked for, or comes in a form that is fetched by other means."""
-
-    def __init__(self, name: str, access: str) -> None:
-        super().__init__(f"corpus {name!r} cannot be downloaded for you", access)
+    """A corpus could not be downloaded: it is not open, or what came is not what was published."""
 
 
 class DownloadInterrupted(DownloadError):
@@ -223,35 +173,8 @@ class DownloadInterrupted(DownloadError):
         super().__init__(f"{address}: {what}", "run the same command again: it goes on where it stopped")
 
 
-class ChecksumMismatch(DownloadError):
-    """The downloaded file is not the file that was published."""
-
-    def __init__(self, address: str, algorithm: str, expected: str, found: str) -> None:
-        super().__init__(
-            f"{address}: {algorithm} is {found}, expected {expected}",
-            "the damaged file was removed; run the command again, and report it if it happens twice",
-        )
-
-
 class UnsafeArchive(DownloadError):
     """An archive is damaged, would write outside its folder, or would fill the disk."""
 
     def __init__(self, archive: str, what: str) -> None:
         super().__init__(f"{archive}: {what}", "nothing was unpacked; get the archive from its publisher")
-
-
-class IncompleteCorpus(DownloadError):
-    """What was unpacked is not the whole corpus."""
-
-    def __init__(self, name: str, found: int, expected: int) -> None:
-        super().__init__(
-            f"corpus {name!r} has {found} utterances after unpacking, expected {expected}",
-            "nothing was put in place; the published archive may have changed",
-        )
-
-
-class FolderInUse(DownloadError):
-    """The target of a download already holds something else."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder} is not empty and is not the complete corpus", "name a new or an empty folder")

@@ -22,7 +22,7 @@ from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.emotions import plain_name
 from edgeser.corpora.fingerprint import corpus_fingerprint
 from edgeser.corpora.table import load_corpus
-from edgeser.errors import AudioError, SettingsError
+from edgeser.errors import SettingsError
 from edgeser.evaluation.conditions import ROWS, Bench
 from edgeser.evaluation.evaluate import Shelf, open_bench
 from edgeser.evaluation.intervals import deviation, of_draws
@@ -30,6 +30,7 @@ from edgeser.evaluation.scoring import average_by_clip, probabilities
 from edgeser.representation.logmel import LogMelPart, log_mels
 from edgeser.run import Run
 from edgeser.workers import Workers
+from edgeser_device.errors import AudioError
 from edgeser_device.machine import describe_machine
 from edgeser_export.utilities.errors import choice_hint
 from edgeser_export.utilities.files import write_json

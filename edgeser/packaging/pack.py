@@ -10,7 +10,6 @@ and where there are any wheels and signer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -56,20 +55,6 @@ from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes
 from edgeser_export.utilities.outside import tidy
 
-FILE = "payload.json"
-"""Stands in a run beside metrics.json."""
-KEYS = ("uar_float", "uar_stored", "uar_difference", "agreement", "seeds", "bytes_float", "bytes_stored", "machine")
-
-
-def read_cost(run: Path) -> Mapping[str, Any] | None:
-    """What was measured for a run; None where nothing was."""
-    try:
-        stored = json.loads((run / FILE).read_bytes())
-        return {key: stored[key] for key in KEYS}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 Members = dict[str, bytes]
 RESULT_KEYS = (
     "full", "full_best", "distilled", "init", "baselines", "seeds", "split", "varies", "student", "schedule", "machine",
@@ -95,7 +80,6 @@ class PackReport:
         members: Bytes of each member before compression.
         signer: Id of the key that signed it.
         corpus_bytes: Size of the recordings that the run was distilled from, where it is known.
-        payload: What storing the items as bytes cost, where it was measured; see :mod:`edgeser.packaging.pack`.
     """
 
     path: Path
@@ -106,7 +90,6 @@ class PackReport:
     members: Mapping[str, int]
     signer: str | None = None
     corpus_bytes: int | None = None
-    payload: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; "ratio" is the recordings' size over the kit's without wheels."""
@@ -173,8 +156,7 @@ def pack_kit(
     sizes |= {name: entry["bytes"] for name, entry in kit.manifest["members"].items()}
     signer = None if key is None else key.public.id
     corpus_bytes = kit.manifest["budgets"]["corpus_bytes"]
-    payload = kit.manifest["results"].get("payload")
-    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes, payload)
+    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes)
 
 
 def read_parts(folder: Path) -> Parts:
@@ -211,8 +193,6 @@ def _measured(run: Run, draws: bool) -> dict[str, Any]:
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
     if draws:
         return results if "drawn" in results.get("distilled", {}) else {}
-    if (cost := read_cost(run.folder)) is not None:
-        results["payload"] = cost
     if (audited := read_digest(run.folder)) is not None:
         results["audit"] = audited
     return results

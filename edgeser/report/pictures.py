@@ -1,4 +1,4 @@
-"""Pictures of results: rows of an evaluation, convergence, transfer, budgets; the same file for the same figures.
+"""Pictures of results: rows of an evaluation, convergence, runs, budgets; the same file for the same figures.
 
     check_picture(Path("rows.svg"))                  # before minutes of training
     save(evaluation_picture(result), Path("rows.svg"))
@@ -13,16 +13,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from math import nan
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from edgeser.errors import MissingExtra, SettingsError
+from edgeser.errors import SettingsError
 from edgeser.evaluation.intervals import bar
 from edgeser.report.tables import FULL_ROWS
 from edgeser_device.kit.kit import Kit
 from edgeser_export.outputs import holds, require_output
+from edgeser_export.utilities.errors import MissingExtra
 from edgeser_export.utilities.files import write_bytes
 from edgeser_export.utilities.words import counted
 
@@ -104,14 +104,6 @@ def evaluation_picture(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def convergence_picture(curves: Mapping[str, Any]) -> Figure:
-    """UAR against steps, and against seconds of training."""
-    with drawing():
-        figure, axes = _figure(2)
-        draw_convergence(axes[0], axes[1], curves)
-    return figure
-
-
 def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A bar a run with its standard deviation, and marks for full data and the label bank on random items."""
     compared = (("full", FULL, "D", -0.2), ("random_bank", "#333333", "^", 0.2))
@@ -147,31 +139,6 @@ def budget_picture(panels: Mapping[str, Mapping[str, Any]]) -> Figure:
             drawn |= {label: handle for handle, label in zip(*each.get_legend_handles_labels(), strict=True)}
         names = dict.fromkeys(name for kind in ("lines", "levels") for panel in panels.values() for name in panel[kind])
         figure.legend([drawn[name] for name in names], list(names), loc="outside lower center", ncols=2 * len(panels))
-    return figure
-
-
-def transfer_picture(matrix: Mapping[str, Mapping[str, float | None]]) -> Figure:
-    """A heat map of UAR: a row for what the set was distilled with, a column for what was trained on it."""
-    names = list(next(iter(matrix.values())))
-    values = [[row[name] for name in names] for row in matrix.values()]
-    known = [value for row in values for value in row if value is not None]
-    low, high = min(known), max(known)
-    with drawing():
-        figure, (axes,) = _figure(1, width=2.4 + 1.1 * len(names), height=1.7 + 0.75 * len(matrix))
-        axes.set_facecolor("#EEEEEE")  # shows where nothing was measured
-        filled = [[nan if value is None else value for value in row] for row in values]
-        image = axes.imshow(filled, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-        for y, row in enumerate(values):
-            for x, value in enumerate(row):
-                if value is not None:
-                    colour = "white" if value < (low + high) / 2 else "black"
-                    axes.text(x, y, f"{value:.3f}", ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(names)), names)
-        axes.set_yticks(range(len(matrix)), list(matrix))
-        axes.set_xlabel("trained on the set")
-        axes.set_ylabel("distilled with")
-        axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, label=UAR_WORDS)
     return figure
 
 

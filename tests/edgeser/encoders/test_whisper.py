@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from edgeser.encoders.whisper import NAMES, from_safetensors
-from edgeser.errors import EncoderError
+from edgeser_device.errors import EncoderError
 from edgeser_export.writers.onnx_encoder import encode_reference, whisper_graph
 
 WIDTH, HIDDEN, MELS, TOKENS = 8, 12, 6, 10

@@ -19,11 +19,9 @@ from edgeser.report.pictures import (
     budget_picture,
     check_picture,
     comparison_picture,
-    convergence_picture,
     drawing,
     evaluation_picture,
     save,
-    transfer_picture,
 )
 
 LENGTHS = (25, 50, 100)
@@ -52,16 +50,13 @@ RESULT = {
 RUN = {"run": "runs/a", "corpus": "demo", "method": "mtt", "ipc": 6, **row(0.5)}
 LINE = [{"share": share, "uar_mean": mean, "uar_std": 0.01} for share, mean in ((0.015, 0.4), (0.056, 0.5))]
 PANEL = {"lines": {"mtt": LINE, "random bank": LINE[:1]}, "levels": {"full": row(0.6)}}
-MATRIX = {"edgenet": {"edgenet": 0.5, "cnn6": 0.4}, "cnn6": {"edgenet": None, "cnn6": 0.45}}
 
 
 def every_picture() -> dict[str, Figure]:
     return {
         "evaluation": evaluation_picture(RESULT),
-        "convergence": convergence_picture(CURVES),
         "comparison": comparison_picture([{**RUN, "others": {"full": row(0.6)}}, {**RUN, "others": {}}]),
         "budget": budget_picture({"demo": PANEL, "other": PANEL}),
-        "transfer": transfer_picture(MATRIX),
     }
 
 
@@ -70,7 +65,7 @@ def words(figure: Figure) -> set[str]:
     return {text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))}
 
 
-@pytest.mark.parametrize("name", ["evaluation", "convergence", "comparison", "budget", "transfer"])
+@pytest.mark.parametrize("name", ["evaluation", "comparison", "budget"])
 def test_a_picture_repeats_byte_for_byte_and_names_no_time(name: str, tmp_path: Path) -> None:
     for place in ("a.svg", "b.svg"):
         save(every_picture()[name], tmp_path / place)
@@ -83,19 +78,18 @@ def test_a_picture_repeats_byte_for_byte_and_names_no_time(name: str, tmp_path: 
 @pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".svg"])
 def test_other_formats_repeat_too(suffix: str, tmp_path: Path) -> None:
     for place in ("a", "b"):
-        save(transfer_picture(MATRIX), (tmp_path / place).with_suffix(suffix))
+        save(evaluation_picture(RESULT), (tmp_path / place).with_suffix(suffix))
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
 def test_axes_say_what_they_show() -> None:
     pictures = every_picture()
     assert {"UAR on the test speakers", "steps of the training", "seconds of the training (one core)"} <= words(
-        pictures["convergence"]
+        pictures["evaluation"]
     )
     assert {"budget (% of the training items)", "mtt", "random bank", "full", "demo", "5.6"} <= words(
         pictures["budget"]
     )
-    assert {"distilled with", "trained on the set", "0.500", "0.400", "0.450"} <= words(pictures["transfer"])
     seen = words(pictures["evaluation"])
     assert {
         "full",

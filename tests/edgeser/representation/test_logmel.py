@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from edgeser.corpora import load_corpus, make_split
-from edgeser.errors import ConflictingCopies, CorpusError
+from edgeser.corpora.errors import ConflictingCopies, CorpusError
 from edgeser.representation.base import Features
 from edgeser.representation.logmel import cache_folder, extract, log_mels
 from edgeser.workers import Workers
