@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
         demo: "edgeser demo",
         distill: "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
         evaluate: "edgeser evaluate runs/ravdess --full --baselines --seeds 5",
-        compare: "edgeser compare runs/a runs/b --picture runs.svg",
+        compare: "edgeser compare runs/a runs/b --html runs.html",
     }
     for verb, example in examples.items():
         kind = flags.SettingsVerb if verb is distill else None
@@ -124,7 +124,6 @@ def evaluate(
     convergence: Annotated[
         bool, option("--convergence", "Also for shorter trainings, against all real clips.")
     ] = False,
-    picture: flags.Picture = None,
     folder: flags.Moved = None,
     on: across.On = None,
     corpus: across.OnCorpus = None,
@@ -139,12 +138,9 @@ def evaluate(
     from edgeser.evaluation.convergence import SHARES
     from edgeser.evaluation.evaluate import Plan, other_students
     from edgeser.models.students import students_for
-    from edgeser.report import pictures
     from edgeser.report.tables import evaluation_tables
     from edgeser.run import Run
 
-    if picture is not None:
-        pictures.check_picture(picture)
     place = whole_path(folder)
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
@@ -153,31 +149,23 @@ def evaluate(
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     elsewhere = (on, corpus, labels or ())
     result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
-    if picture is not None:
-        pictures.save(pictures.evaluation_picture(result), picture)
     print_json(result) if as_json else print_rich(evaluation_tables(result))
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
-    picture: flags.Picture = None,
     html: Annotated[Path | None, option("--html", "Write the comparison as one HTML file.", "FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""
-    from edgeser.report import pictures
     from edgeser.report.tables import comparison, comparison_table
 
-    if picture is not None:
-        pictures.check_picture(picture)
     if html is not None:
         require_host("matplotlib", "jinja2")
         from edgeser.report.comparison import check_page, write_comparison
 
         check_page(html)
     rows = comparison(runs)
-    if picture is not None:
-        pictures.save(pictures.comparison_picture(rows), picture)
     if html is not None:
         write_comparison(runs, html)
     print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))

@@ -94,9 +94,6 @@ def inspect(
     verify: Annotated[
         Path | None, typer.Option("--verify", metavar="KEY", help="Check the signature with this public key.")
     ] = None,
-    png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="Draw the distilled items; needs the host's packages.")
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a kit holds, after checking every hash."""
@@ -106,10 +103,6 @@ def inspect(
 
     key = None if verify is None else read_public(verify)
     found = read_kit(kit, () if key is None else (key,))
-    if png is not None:
-        from edgeser.report.pictures import save_items
-
-        save_items(found, png)
     signed = "no" if not found.is_signed else f"with key {found.manifest['signer']['key']}"
     signature = f"{signed}, verified" if key is not None else signed + (", not verified" if found.is_signed else "")
     if as_json:

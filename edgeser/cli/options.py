@@ -155,7 +155,6 @@ def _strict(usual: Any, reader: Callable[[str], Any]) -> Any:
 RUN, MACHINE = "Run", "Machine"
 """Headings of the options that are no settings."""
 Moved: TypeAlias = Annotated[Path | None, option("--folder", "Where the corpus is now, if it was moved.", "DIR")]
-Picture: TypeAlias = Annotated[Path | None, option("--picture", "Draw what is measured, as SVG, PNG or PDF.", "FILE")]
 Backend: TypeAlias = Annotated[
     str, option("--backend", "Where jobs run: local, or ray for a cluster.", "NAME", rich_help_panel=MACHINE)
 ]

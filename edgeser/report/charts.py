@@ -77,21 +77,9 @@ def uar_chart(rows: Sequence[Row], classes: int) -> str:
     with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.75 + 0.43 * len(rows))
         for place, row in enumerate(rows):
-            if row.over_speakers:
-                ends = [row.over_speakers["low"], row.over_speakers["high"]]
-                axes.plot(ends, [place, place], color=row.colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
-            axes.plot(
-                row.values, [place] * len(row.values), "o", color=row.colour, markersize=3, alpha=0.6, clip_on=False
-            )
-            axes.plot([row.mean], [place], "D", color=row.colour, markersize=7, clip_on=False)
-            axes.text(row.mean, place - 0.27, f"{row.mean:.3f}", ha="center", va="bottom", fontsize=9)
+            _draw_row(axes, place, row, row.colour)
         axes.axvline(1 / classes, color=INK, linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(rows)), [_two_lines(row.words) for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.75)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("UAR; dotted: chance")
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
+        _label_lines(axes, [_two_lines(row.words) for row in rows], "UAR; dotted: chance")
     words = "; ".join(f"{row.words} {row.mean:.3f}" for row in rows)
     return inline_svg(figure, "uar", f"UAR by row: {words}")
 
@@ -118,8 +106,6 @@ def convergence_chart(curves: Mapping[str, Any]) -> str:
     with drawing(PAGE_STYLE):
         figure, axes = _panels(2, 6.6)
         draw_convergence(axes[1], axes[0], curves)
-        if legend := axes[1].get_legend():
-            legend.remove()
         handles, labels = axes[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", fontsize=9, ncols=2)
     return inline_svg(figure, "convergence", "UAR against seconds and steps of training")
@@ -143,12 +129,7 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
             axes.plot([found["value"]], [place], "D", color=colour, markersize=6, clip_on=False)
         if chance is not None:
             axes.axvline(chance, color=INK, linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel(words)
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
+        _label_lines(axes, [label for label, _ in rows], words)
     return inline_svg(figure, name, words)
 
 
@@ -157,22 +138,10 @@ def run_chart(rows: Sequence[tuple[str, Row, Row | None]]) -> str:
     with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.9 + 0.5 * len(rows))
         for place, (_, own, full) in enumerate(rows):
-            if own.over_speakers:
-                ends = [own.over_speakers["low"], own.over_speakers["high"]]
-                axes.plot(ends, [place, place], color=DISTILLED, linewidth=7, alpha=0.3, solid_capstyle="butt")
-            axes.plot(
-                own.values, [place] * len(own.values), "o", color=DISTILLED, markersize=3, alpha=0.6, clip_on=False
-            )
-            axes.plot([own.mean], [place], "D", color=DISTILLED, markersize=7, clip_on=False)
-            axes.text(own.mean, place - 0.25, f"{own.mean:.3f}", ha="center", va="bottom", fontsize=9)
+            _draw_row(axes, place, own, DISTILLED)
             if full:
                 axes.plot([full.mean], [place], "s", color=FULL, markersize=6)
-        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.75)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("UAR; square: all real clips")
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
+        _label_lines(axes, [label for label, _, _ in rows], "UAR; square: all real clips")
     words = "; ".join(f"{label} {own.mean:.3f}" for label, own, _ in rows)
     return inline_svg(figure, "runs", f"UAR by run: {words}")
 
@@ -183,6 +152,26 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(count, 1, squeeze=False).flat)
+
+
+def _draw_row(axes: Axes, place: int, row: Row, colour: str) -> None:
+    """Mean, seeds and interval of a row in the line at ``place``."""
+    if row.over_speakers:
+        ends = [row.over_speakers["low"], row.over_speakers["high"]]
+        axes.plot(ends, [place, place], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
+    axes.plot(row.values, [place] * len(row.values), "o", color=colour, markersize=3, alpha=0.6, clip_on=False)
+    axes.plot([row.mean], [place], "D", color=colour, markersize=7, clip_on=False)
+    axes.text(row.mean, place - 0.27, f"{row.mean:.3f}", ha="center", va="bottom", fontsize=9)
+
+
+def _label_lines(axes: Axes, names: Sequence[str], unit: str) -> None:
+    """Names of the lines from top to bottom, and an axis from 0 to 1 below them."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.75)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(unit)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
 
 
 def _dots(
@@ -200,14 +189,10 @@ def _dots(
             nudge = 0.18 * (number - (len(rows) - 1) / 2)
             axes.plot(
                 [value for value, _ in there], [place + nudge for _, place in there], MARKERS[number],
-                color=SHADES.get(row.name, BASELINE), markersize=6, label=row.words,
+                color=SHADES.get(row.name, BASELINE), markersize=6, label=row.words, clip_on=False,
             )  # fmt: skip
-        axes.set_yticks(range(len(lines)), lines)
-        axes.set_ylim(len(lines) - 0.4, -0.6)
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel(unit)
+        _label_lines(axes, lines, unit)
         axes.grid()
-        axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper left", ncols=2, fontsize=9)
     return inline_svg(figure, name, words)
 

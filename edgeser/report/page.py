@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -58,13 +58,7 @@ def render(name: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "figure": figure,
-        "spread": spread,
-        "interval": interval,
-        "percent": percent,
-        "kb": kilobytes,
-    }
+    environment.filters |= FILTERS
     style = files("edgeser.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
     return environment.get_template(name).render(**context, style=style, version=__version__)
 
@@ -74,31 +68,14 @@ def require_page(path: Path) -> None:
     require_output(path, "page", lambda place: holds(place, MARK))
 
 
-def figure(value: float | None) -> str:
-    """Three decimals, or nothing."""
-    return "" if value is None else f"{value:.3f}"
-
-
-def spread(value: float | None) -> str:
-    """A standard deviation behind a mean, or nothing."""
-    return "" if value is None else f"± {value:.3f}"
-
-
-def interval(found: Mapping[str, float] | None) -> str:
-    """From low to high, or a dash where there is none."""
-    return "-" if found is None else f"{found['low']:.3f} to {found['high']:.3f}"
-
-
-def percent(value: float) -> str:
-    """A share in whole percents."""
-    return f"{value:.0%}"
-
-
-def kilobytes(count: float) -> str:
-    """Bytes as kB."""
-    return f"{count / 1000:,.0f} kB"
-
-
+FILTERS: Mapping[str, Callable[[Any], str]] = {
+    "figure": lambda value: "" if value is None else f"{value:.3f}",
+    "spread": lambda deviation: "" if deviation is None else f"± {deviation:.3f}",
+    "interval": lambda found: "-" if found is None else f"{found['low']:.3f} to {found['high']:.3f}",
+    "percent": lambda share: f"{share:.0%}",
+    "kb": lambda count: f"{count / 1000:,.0f} kB",
+}
+"""Functions of templates that write a number, or nothing where there is none."""
 MOST_ITEMS = 16
 """Items that are shown where nothing else is asked for."""
 

@@ -7,7 +7,7 @@ rows[0].words, rows[0].mean, rows[0].interval
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeser.evaluation.intervals import FEWEST, Interval, deviation, mean_interval, with_deviation
@@ -56,14 +56,14 @@ class Row:
     words: str
     colour: str
     mean: float
-    std: float | None
-    values: Sequence[float]
-    dev: float | None
-    ratio: float | None
-    recalls: Mapping[str, float]
-    over_seeds: Interval | None
-    over_speakers: Interval | None
-    details: Mapping[str, Any]
+    std: float | None = None
+    values: Sequence[float] = ()
+    dev: float | None = None
+    ratio: float | None = None
+    recalls: Mapping[str, float] = field(default_factory=dict)
+    over_seeds: Interval | None = None
+    over_speakers: Interval | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def figure(self) -> str:
@@ -83,22 +83,8 @@ def single_rows(metrics: Mapping[str, Any]) -> list[Row]:
     """What has no seeds: the untrained start, and the experts."""
     details = metrics.get("details") or {}
     return [
-        Row(
-            name,
-            WORDS[name],
-            BASELINE,
-            metrics[name]["uar"],
-            None,
-            (),
-            None,
-            None,
-            {},
-            None,
-            details.get(name, {}).get("interval"),
-            details.get(name, {}),
-        )
-        for name in ("experts", "init")
-        if metrics.get(name)
+        Row(name, WORDS[name], BASELINE, metrics[name]["uar"], over_speakers=own.get("interval"), details=own)
+        for name, own in ((name, details.get(name, {})) for name in ("experts", "init") if metrics.get(name))
     ]
 
 

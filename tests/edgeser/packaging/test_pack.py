@@ -97,15 +97,6 @@ def test_keys_are_made_used_and_shown(
     assert not (tmp_path / "m").exists()
 
 
-def test_the_items_as_pictures(
-    packed: PackReport, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    run_edgeser("inspect", packed.path, "--png", "items.png", check=True)
-    assert (tmp_path / "items.png").read_bytes()[:4] == b"\x89PNG"
-    done = run_edgeser("inspect", packed.path, "--png", "items.doc")
-    assert (done.returncode, done.stderr.startswith("error: items.doc names no format")) == (2, True)
-
-
 def test_the_card_names_baselines_intervals_and_what_was_not_audited(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())
