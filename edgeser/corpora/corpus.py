@@ -127,8 +127,11 @@ class CorpusFormat:
     emotions: tuple[str, ...]
     """The emotions the full corpus has, in alphabetical order; empty where the user's data decide."""
     card: Card
-    load: Callable[[Path], Corpus]
-    parse_name: NameParser | None = None
+    load: Callable[[Path], Corpus] | None = None
+    """A function that reads a corpus from its place; None where file names say everything."""
+    parse_name: NameParser = lambda _stem: None
+    splits: Mapping[str, SpeakerParts] = field(default_factory=lambda: MappingProxyType({}))
+    """Named splits of a corpus whose file names say everything."""
     wanted: str = "folder"
     """What `load` is given: a folder, or a manifest."""
     built_in: Path | None = None
