@@ -8,8 +8,9 @@ import typer
 
 from edgeser.cli import options as flags
 from edgeser.cli.host import RunFolder, require_host, workers_of
-from edgeser.cli.options import Json, option, print_json, print_rich, say, whole_path
+from edgeser.cli.options import Json, option, say, show, whole_path
 from edgeser.config.renamed import modern
+from edgeser.errors import SettingsError
 
 if TYPE_CHECKING:
     from edgeser.privacy.audit import AuditPlan
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STARTED = "Also the method from real, mix, aligned or noise; may be repeated."
 RUNS = "the run's"
+SHADOWS = "Shadow runs of the whole distillation, an even number; 0 skips membership."
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,22 +28,15 @@ def add_to(app: typer.Typer) -> None:
 
 def audit(
     run: RunFolder,
-    shadows: Annotated[
-        int,
-        typer.Option(min=0, max=512, help="Shadow runs of the whole distillation, an even number; 0 skips membership."),
-    ] = 16,
+    shadows: Annotated[int, option("--shadows", SHADOWS, min=0, max=512)] = 16,
     start: Annotated[list[str] | None, option("--from", STARTED, "START")] = None,
     experts: Annotated[int | None, option("--experts", "Experts of a shadow.", "N", RUNS, min=1, max=64)] = None,
     expert_steps: Annotated[int | None, option("--expert-steps", "Training steps of each.", "N", RUNS, min=1)] = None,
     iterations: Annotated[int | None, option("--iterations", "Updates of a shadow's items.", "N", RUNS, min=1)] = None,
     folder: flags.Moved = None,
-    sounds: Annotated[bool, typer.Option("--sounds/--no-sounds", help="Write items as WAV files.")] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Use the shadows that are there, and make what is missing.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, and print how long it will take.")
-    ] = False,
+    sounds: Annotated[bool, option("--sounds/--no-sounds", "Write items as WAV files.")] = True,
+    resume: Annotated[bool, option("--resume", "Use the shadows that are there, and make what is missing.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", "Check everything, and print how long it will take.")] = False,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
@@ -51,7 +46,6 @@ def audit(
     The figures are of these attacks; a stronger one may find more.
     """
     require_host("sklearn", "scipy", "librosa")
-    from edgeser.errors import SettingsError
     from edgeser.privacy.attack_lines import audit_table
     from edgeser.privacy.audit import AuditPlan
     from edgeser.privacy.audit import audit as make_audit
@@ -72,10 +66,7 @@ def audit(
         _foretell(Run(run), plan, jobs, backend, as_json)
         return
     found = make_audit(Run(run), plan, workers_of(jobs, backend))
-    if as_json:
-        print_json(found)
-        return
-    print_rich(audit_table(found))
+    show(found, lambda: audit_table(found), as_json)
     places = [run / "audit.json", run / found["inversion"]["picture"], *([run / "audit" / "sounds"] if sounds else [])]
     say(f"wrote {', '.join(map(str, places))}")
 
@@ -85,12 +76,10 @@ def _foretell(run: Run, plan: AuditPlan, jobs: int | None, backend: str, as_json
     from edgeser.privacy.cost import foretell
 
     cost = foretell(run, plan, workers_of(jobs, backend))
-    if as_json:
-        print_json(cost)
-        return
-    typer.echo(
+    words = (
         f"{cost['missing']} of {plan.shadows} shadows to make, {in_words(cost['shadow_seconds'])} each, "
         f"{cost['jobs']} side by side: {in_words(cost['total_seconds'])}"
     )
+    show(cost, lambda: words, as_json)
     for line in cost["left_out"]:
         say(line)

@@ -20,19 +20,16 @@ from edgeser.config.settings import SETTINGS
 from edgeser.errors import SettingsError
 from edgeser_export.utilities.outside import expand, read_number, read_whole
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-
 NONE: Mapping[str, str] = MappingProxyType({})
-
-Trust = Annotated[
-    Path | None,
-    typer.Option("--trust", metavar="KEY", help="Refuse kits that are not signed with this public key."),
-]
 
 
 def option(flag: str, text: str, value: str | None = None, usual: str | bool = True, **more: Any) -> Any:
     """An option: flag, help, what stands for its value there, and its default in words; ``more`` is typer's."""
     return typer.Option(flag, help=text, metavar=value, show_default=usual, **more)
+
+
+Json = Annotated[bool, option("--json", "Print one JSON object on stdout and nothing else there.")]
+Trust = Annotated[Path | None, option("--trust", "Refuse kits that are not signed with this public key.", "KEY")]
 
 
 class Verb(TyperCommand):
@@ -59,8 +56,6 @@ def refuse_ignored(context: typer.Context, needs: Mapping[str, str] = NONE, excl
     Raises:
         SettingsError: Such a flag was given.
     """
-    from edgeser.errors import SettingsError
-
     flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     given = {name for name in flags if getattr(context.get_parameter_source(str(name)), "name", "") == "COMMANDLINE"}
     for name, other in needs.items():
@@ -88,6 +83,27 @@ def print_json(value: Mapping[str, Any]) -> None:
     It is ASCII: names of files may be in any encoding, and so may be the terminal.
     """
     typer.echo(json.dumps(value, allow_nan=False))
+
+
+def show(value: Mapping[str, Any], words: Callable[[], object], as_json: bool) -> None:
+    """Print a result.
+
+    Args:
+        value: The result as JSON.
+        words: A function that makes of it what people read: a text, or what rich prints.
+        as_json: Whether programs read it.
+    """
+    if as_json:
+        print_json(value)
+        return
+    found = words()
+    typer.echo(found) if isinstance(found, str) else print_rich(found)
+
+
+def add_verbs(app: typer.Typer, *verbs: tuple[str, Callable[..., None], str]) -> None:
+    """Add verbs to a command line, each with its name and an example."""
+    for name, verb, example in verbs:
+        app.command(name, epilog=f"Example: {example}")(verb)
 
 
 def say(text: str) -> None:

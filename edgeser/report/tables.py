@@ -86,6 +86,21 @@ class Sheet:
                 yield Padding(line, (0, 0, 0, 2))
 
 
+def sheet_of(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str = "") -> Sheet:
+    """A table of rows of values by name.
+
+    Args:
+        rows: The rows.
+        columns: The names of the values that are shown, each with the title of its column.
+        title: Stands above the table.
+    """
+    table = Sheet(*columns.values(), title=title)
+    for row in rows:
+        values = [row[name] for name in columns]
+        table.add(*({True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value) for value in values))
+    return table
+
+
 FULL_ROWS = {"full_best": "full, at its best", "full_soft": "full, experts' labels", "full": "full"}
 """Rows on all real clips, and what people call them."""
 
