@@ -59,7 +59,7 @@ def demo(
     from edgeser.demo import run_demo, summary_table
 
     summary = run_demo(out)
-    show(summary.to_json(), lambda: summary_table(summary), as_json)
+    show(summary, lambda: summary_table(summary), as_json)
 
 
 @flags.with_settings

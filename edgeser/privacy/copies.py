@@ -56,6 +56,22 @@ def shifted_distances(first: NDArray[np.float32], second: NDArray[np.float32]) -
     return np.asarray(np.sqrt(np.maximum(np.concatenate(rows), 0) / size), dtype=np.float64)
 
 
+def best_shifts(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Frames by which each of the ``second`` is shifted to be nearest to the first at its place, int64 (n,).
+
+    Args:
+        first: (n, mels, frames).
+        second: Of the same shape.
+    """
+    waves = np.fft.rfft(first) * np.conj(np.fft.rfft(second))
+    return np.asarray(np.fft.irfft(waves, n=first.shape[2]).sum(1).argmax(1))
+
+
+def shifted(clips: NDArray[np.float32], shifts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Each clip, (n, mels, frames), shifted circularly by its own number of frames, (n,)."""
+    return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
+
+
 @dataclass(frozen=True)
 class Bands:
     """How loud each band is and how much it varies in a corpus: what patterns are measured against.

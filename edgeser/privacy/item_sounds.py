@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.privacy.copies import Bands
+from edgeser.privacy.copies import Bands, best_shifts, shifted
 from edgeser.report.pictures import drawing, save
 from edgeser_device.frontend import FrontendSpec, mel_filters
 from edgeser_export.utilities.files import write_bytes
@@ -92,9 +92,7 @@ def write_picture(
 
 def aligned(items: NDArray[np.float32], clips: NDArray[np.float32], bands: Bands) -> NDArray[np.float32]:
     """Each clip, (items, mels, frames), shifted circularly to where its patterns correlate most with its item's."""
-    waves = np.fft.rfft(bands.patterns(items)) * np.conj(np.fft.rfft(bands.patterns(clips)))
-    shifts = np.fft.irfft(waves, n=items.shape[2]).sum(1).argmax(1)
-    return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
+    return shifted(clips, best_shifts(bands.patterns(items), bands.patterns(clips)))
 
 
 def spread_over(count: int, most: int) -> NDArray[np.int64]:

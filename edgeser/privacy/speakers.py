@@ -89,7 +89,7 @@ def linkage_figures(voices: Voices, sets: dict[str, Linked]) -> dict[str, Any]:
     sources = [linked.sources.ravel() for linked in sets.values()]
     learnt, asked = _halves(voices.speakers, np.unique(np.concatenate(sources)))
     features = voice_features(voices.clips)
-    known = _probabilities(features[learnt], _one_hot(voices.speakers[learnt], voices.count))
+    known = _Judge(features[learnt], _one_hot(voices.speakers[learnt], voices.count))
     own = voices.speakers[asked][:, None]
     return {
         "words": "logistic regression on the mean and spread of every band over time; the attacker has recordings of "
@@ -108,7 +108,7 @@ def sex_figures(voices: Voices, sets: dict[str, Linked]) -> dict[str, Any] | Non
     sources = [linked.sources.ravel() for linked in sets.values()]
     learnt, asked = _halves(voices.speakers, np.unique(np.concatenate(sources)))
     features = voice_features(voices.clips)
-    known = _probabilities(features[learnt], _one_hot(voices.females[learnt].astype(np.int64), 2))
+    known = _Judge(features[learnt], _one_hot(voices.females[learnt].astype(np.int64), 2))
     found = {}
     for name, linked in sets.items():
         females = voices.females[linked.sources].mean(1)
@@ -135,12 +135,15 @@ def _of_set(voices: Voices, linked: Linked, known: _Judge, asked: Floats, own: N
         "sources": targets.shape[1],
         "chance": float((shares > 0).sum(1).mean() / voices.count),
         "applied": _figures(known(features), targets),
-        "retrained": _figures(_probabilities(features, shares)(asked), own),
+        "retrained": _figures(_Judge(features, shares)(asked), own),
     }
 
 
 class _Judge:
-    """A classifier: features (n, features) to probabilities (n, classes)."""
+    """A classifier: features (n, features) to probabilities (n, classes).
+
+    It learns rows that belong to several classes by ``shares`` (rows, classes).
+    """
 
     def __init__(self, features: Floats, shares: Floats) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -158,11 +161,6 @@ class _Judge:
         found = np.full((len(features), self.classes), FLOOR)
         found[:, self.labels] = self.model.predict_proba(features) if len(self.labels) > 1 else 1.0
         return np.asarray(np.maximum(found, FLOOR), dtype=np.float64)
-
-
-def _probabilities(features: Floats, shares: Floats) -> _Judge:
-    """A classifier of rows that belong to several classes by ``shares`` (rows, classes)."""
-    return _Judge(features, shares)
 
 
 def _figures(probabilities: Floats, targets: NDArray[np.int64]) -> dict[str, Any]:

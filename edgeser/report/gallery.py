@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
 from edgeser.distill.pipeline import prepare, require_same_corpus
 from edgeser.errors import RunError
-from edgeser.privacy.copies import shifted_distances
+from edgeser.privacy.copies import best_shifts, shifted, shifted_distances
 from edgeser.privacy.item_sounds import sound_of, spread_over, wav_bytes
 from edgeser.representation.base import Part
 from edgeser.run import Run
@@ -133,7 +133,7 @@ def make_gallery(distilled: DistilledSet, recordings: Recordings | None, most: i
     chosen = spread_over(len(items), most)
     nearest, near = _nearest(items, recordings, spec)
     clips = recordings.part.crops[:, 0] if recordings else items
-    shifted = best_shifts(items[chosen], clips[nearest[chosen]])
+    near_clips = shifted(clips[nearest[chosen]], best_shifts(items[chosen], clips[nearest[chosen]]))
     low, high = np.percentile(items, (LIGHTEST, STRONGEST))
     bounds = float(low), float(high)
     pairs: list[tuple[Shown, Shown | None]] = []
@@ -147,7 +147,7 @@ def make_gallery(distilled: DistilledSet, recordings: Recordings | None, most: i
                 number = int(nearest[place])
                 utterance = recordings.part.utterances[number]
                 where = (f"{utterance.emotion}, speaker {utterance.speaker}", recordings.name(number))
-                other = _shown(f"nearest, {near[place]:.1f} dB away", where, shifted[done - 1], spec, bounds)
+                other = _shown(f"nearest, {near[place]:.1f} dB away", where, near_clips[done - 1], spec, bounds)
             pairs.append((own, other))
             advance(done, "")
     return Gallery(
@@ -167,13 +167,6 @@ def _nearest(
         return np.arange(len(items)), np.zeros(len(items))
     found = float(spec.std) * shifted_distances(items, recordings.part.crops[:, 0])
     return found.argmin(1), found.min(1)
-
-
-def best_shifts(items: NDArray[np.float32], clips: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each clip, (items, mels, frames), shifted circularly to where its distance to its item is least."""
-    waves = np.fft.rfft(items) * np.conj(np.fft.rfft(clips))
-    shifts = np.fft.irfft(waves, n=items.shape[2]).sum(1).argmax(1)
-    return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
 
 
 def _distances(
