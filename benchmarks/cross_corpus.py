@@ -62,7 +62,7 @@ def measure(
         seeds: Trainings of each row.
         maps: CORPUS:OURS=THEIRS, changes of the label maps of the run of that corpus.
         corpora: Folder with one folder a corpus; None where the runs found theirs.
-        workers: Where students are trained.
+        workers: The processes that train the students.
 
     Raises:
         SettingsError: Two runs are of one corpus, or a change of a label map fits no pair of them.
@@ -124,7 +124,7 @@ def pair_map(source: Run, changes: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def known(run: Run, source: Run, given: Sequence[str], seeds: int) -> dict[str, Any]:
-    """What was measured of a run on the corpus of another by this label map with these seeds; empty if nothing was."""
+    """The figures of a run on the corpus of another by this label map with these seeds; empty if there are none."""
     description = source.description()
     wanted = {
         "fingerprint": description["corpus"]["fingerprint"],

@@ -74,7 +74,7 @@ def measure(groups: list[Group], request: Request, command: str) -> dict[str, An
 
 
 def request_of(arguments: argparse.Namespace) -> Request:
-    """What was asked of the whole table.
+    """The request that the command line makes for the whole table.
 
     Raises:
         SettingsError: A row or a setting does not exist.

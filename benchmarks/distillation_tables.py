@@ -39,7 +39,7 @@ class Sheet:
         title: Above it.
         columns: Their titles.
         lines: As many cells each as there are columns.
-        words: How many columns at the left hold words; the others hold numbers.
+        words: Number of columns at the left that hold words; the others hold numbers.
     """
 
     title: str
@@ -68,10 +68,10 @@ def row_of(
     """One line: the group's trials together, beside the rows of real clips.
 
     Args:
-        group: What the trials are.
+        group: The group of the trials.
         trials: One for each seed of distillation.
-        common: What :func:`distillation_trials.measure_common` gives.
-        request: How many trainings of each row and each distillation count.
+        common: The rows of :func:`distillation_trials.measure_common`.
+        request: The request, for the number of trainings that count of each row and each distillation.
     """
     seeds = request.seeds
     by_distillation = [trial["uar"][: request.trainings] for trial in trials]
@@ -261,7 +261,7 @@ def baseline_cells(head: tuple[str, str], same: Sequence[Mapping[str, Any]]) -> 
 
 
 def panels_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What :func:`edgeser.report.pictures.budget_picture` draws: a panel for each corpus and student."""
+    """The input of :func:`edgeser.report.pictures.budget_picture`: a panel for each corpus and student."""
     panels: dict[str, dict[str, Any]] = {}
     for mine in grouped(result["lines"], panel_title):
         lines: dict[str, list[dict[str, Any]]] = {}

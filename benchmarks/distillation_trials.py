@@ -47,7 +47,7 @@ COMMON = (
 )  # fmt: skip
 """Settings that common rows depend on; a method with other ones has common rows of its own."""
 PATH = ("mtt.trajectory_rate", "mtt.trajectory_momentum", "mtt.sam")
-"""How the trajectory is trained from which ``init_epoch`` takes the initialisation; they matter where it does."""
+"""Settings of the trajectory from which ``init_epoch`` takes the initialisation; they matter where it does."""
 OF_BUDGET = ("ipc", "share", "views", "labels", "peak_rate", "weight_decay")
 """Settings that ``CORPUS_ROWS`` do not depend on."""
 NAMES = tuple(key for key in SETTINGS if key != "folder")
@@ -63,7 +63,7 @@ class Group:
         corpus: Name of the corpus format.
         budget: Items per class, "6", or a share of the training items, "0.056".
         method: Name of the method.
-        start: What items begin as; empty for the method's own, or where it makes no difference.
+        start: The start of items; empty for the method's own, or where it makes no difference.
         arch: Architecture of the student.
         width: Factor on its channels.
         distillations: Seeds of distillation.
@@ -83,7 +83,7 @@ class Group:
         return f"{self.method} from {self.start}" if self.start else self.method
 
     def settings(self, seed: int, request: Request) -> Settings:
-        """What one trial is distilled with.
+        """The settings that one trial is distilled with.
 
         Raises:
             SettingsError: They do not fit.
@@ -155,7 +155,7 @@ def measure_common(settings: Settings, request: Request) -> dict[str, Any]:
 
 
 def common_files(base: Settings, request: Request) -> tuple[Path, Path]:
-    """Where the rows of a corpus and student are kept, and those that depend on the budget too."""
+    """The files of the rows of a corpus and student, and of those that depend on the budget too."""
     values, folder = values_of(base), request.out / "common"
     student = f"{base.corpus}-{base.arch}x{base.width:g}"
     budget = f"{base.ipc or base.share:g}"
@@ -215,7 +215,7 @@ def measure_group(group: Group, request: Request) -> list[dict[str, Any]]:
 
 
 def trial_of(run: Run, settings: Settings, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of one distillation."""
+    """The figures that are kept of one distillation."""
     took, distilled, budget = run.took(), result["distilled"], run.description()["budget"]
     seconds = sum(value for name, value in (took["seconds"] or {}).items() if name not in NOT_DISTILLING)
     whole = took["seconds"] and not (run.folder / "interrupted").exists()
@@ -254,7 +254,7 @@ def measure_bank_of_same_bytes(folder: Path, kept: Path, request: Request) -> No
 
 
 def trial_folder(group: Group, settings: Settings, request: Request) -> Path:
-    """Where a trial is kept; the name says what it is, and its end tells other settings apart."""
+    """The folder of a trial; the name says what it is, and its end tells other settings apart."""
     start = f"-{group.start}" if group.start else ""
     name = f"{group.corpus}-{group.budget}-{group.method}{start}-{group.arch}x{group.width:g}-seed{settings.seed}"
     return request.out / "trials" / f"{name}-{fingerprint(values_of(settings))}"

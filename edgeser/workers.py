@@ -52,12 +52,12 @@ def _ray() -> dict[str, Any]:
 
 
 BACKENDS: Mapping[str, Callable[[], dict[str, Any]]] = {"local": _local, "ray": _ray}
-"""Where jobs run, processes on this machine or a Ray cluster, and what joblib is told then."""
+"""The places where jobs run, processes on this machine or a Ray cluster, each with the options that joblib gets."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How many processes, and where.
+    """A number of processes, and the place where they run.
 
     Attributes:
         jobs: Processes at once, at least 1; 1 computes in this process.

@@ -314,11 +314,11 @@ def _tested(
 
 @dataclass(frozen=True)
 class Asked:
-    """What --clips asks for.
+    """The training that --clips asks for.
 
     Attributes:
         own: The clips.
-        settings: How to train on them.
+        settings: The settings of the training on them.
         train_first: Whether there is no model of this kit yet.
     """
 

@@ -106,7 +106,7 @@ def distill(
 
 
 def _outcome(run: Run) -> dict[str, Any]:
-    """What distill says of a finished run."""
+    """The JSON that distill prints of a finished run."""
     description = run.description()
     size = (run.folder / "distilled.safetensors").stat().st_size
     own = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
@@ -300,13 +300,13 @@ def measure_there(
 
     Args:
         run: A finished run.
-        plan: What to measure.
-        elsewhere: What ``--on``, ``--corpus`` and ``--map`` say.
-        workers: Where students are trained.
-        folder: Where the run's own corpus is now, if it was moved.
+        plan: The rows, students and seeds to measure.
+        elsewhere: The values of ``--on``, ``--corpus`` and ``--map``.
+        workers: The processes that train the students.
+        folder: The present folder of the run's own corpus, if it was moved.
 
     Raises:
-        EdgeserError: What is wrong with the other corpus shows before anything is trained.
+        EdgeserError: The other corpus cannot be used; this shows before anything is trained.
     """
     from edgeser.evaluation.cross_corpus import keep_entries, measure_across
     from edgeser.evaluation.evaluate import evaluate

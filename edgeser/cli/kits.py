@@ -145,7 +145,7 @@ def deploy(
 
 
 def _works(state: Mapping[str, Any], again: str = "") -> str:
-    """What works in an installation, for people."""
+    """A sentence about the kit that works in an installation."""
     return f"kit {state['kit'][:12]} works{again} in slot {state['slot']}"
 
 

@@ -1,4 +1,4 @@
-"""What every verb shares: options with one spelling, and results printed for people or for programs."""
+"""Helpers that all verbs share: options with one spelling, and results printed for people or for programs."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "integer": read_whole,  # before typer 0.26
     "path": _read_path,
 }
-"""How the words for a type of click are read first, by the beginning of the type's name."""
+"""The reader that a word is given to before click's own type, by the beginning of the type's name."""
 
 
 def read_strictly(command: Any) -> Any:
@@ -170,9 +170,9 @@ def _strict(usual: Any, reader: Callable[[str], Any]) -> Any:
 
 RUN, MACHINE = "Run", "Machine"
 """Headings of the options that are no settings."""
-Moved: TypeAlias = Annotated[Path | None, option("--folder", "Where the corpus is now, if it was moved.", "DIR")]
+Moved: TypeAlias = Annotated[Path | None, option("--folder", "Present folder of the corpus, if it was moved.", "DIR")]
 Backend: TypeAlias = Annotated[
-    str, option("--backend", "Where jobs run: local, or ray for a cluster.", "NAME", rich_help_panel=MACHINE)
+    str, option("--backend", "Place where jobs run: local, or ray for a cluster.", "NAME", rich_help_panel=MACHINE)
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
@@ -213,7 +213,7 @@ def texts_in(context: typer.Context) -> dict[str, str]:
     """The texts of the settings that were given on the command line, by their keys.
 
     Raises:
-        SettingsError: What follows ``--set`` names no value.
+        SettingsError: The text after ``--set`` names no value.
     """
     sources = {name: context.get_parameter_source(name) for name in OPTIONS}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]

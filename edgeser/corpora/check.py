@@ -44,7 +44,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found in one recording."""
+    """The facts that were found in one recording."""
 
     path: Path
     problem: str | None = None
@@ -64,7 +64,7 @@ class Facts:
     offset: float = 0.0
     """The constant that the reader subtracts, full scale 1.0."""
     cut: str | None = None
-    """What the file lacks of what its header states."""
+    """A remark about samples that the header states and the file lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a corpus holds and what is wrong with it."""
+    """The contents of a corpus, and the defects that were found."""
 
     corpus: str
     folder: str

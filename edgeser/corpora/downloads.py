@@ -52,7 +52,7 @@ def fetch_file(
 
     Args:
         address: http or https.
-        path: Where the file goes, by rename, once it is whole.
+        path: The name that the file gets, by rename, once it is whole.
         progress: Called with the bytes so far and in all.
         pause_s: Seconds before the second attempt; doubled each time.
 
@@ -129,7 +129,7 @@ def _read(response: Any) -> bytes:
 
 
 def _read_header(response: Any) -> tuple[int, int | None]:
-    """Where the server's bytes begin in the file, and how long the whole file is, if the server says."""
+    """The place in the file where the server's bytes begin, and the length of the whole file, if the server says."""
     start, total = 0, response.headers.get("Content-Length")
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -153,11 +153,11 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a corpus is published and how the archive is verified."""
+    """The address at which a corpus is published, and the facts that verify its archive."""
 
     address: str
     utterances: int
-    """How many utterances the corpus has after unpacking."""
+    """Number of utterances that the corpus has after unpacking."""
     size: int | None
     """Bytes of the archive, where its publisher states them."""
     algorithm: str | None
@@ -243,7 +243,7 @@ def _access(name: str) -> str:
 
 
 def _utterances(name: str, folder: Path) -> int:
-    """How many utterances of a corpus a folder holds; 0 for a folder that is none."""
+    """Number of utterances of a corpus that a folder holds; 0 for a folder that is none."""
     try:
         return len(load_corpus(name, folder).utterances)
     except CorpusError:

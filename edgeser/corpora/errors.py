@@ -65,7 +65,7 @@ class WrongCorpus(CorpusError):
 
     Attributes:
         name: The corpus format that was asked for.
-        folder: Where the recordings are.
+        folder: The folder of the recordings.
         layout: The layout that the format expects.
         example: A recording that does not fit.
     """

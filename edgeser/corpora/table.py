@@ -31,7 +31,7 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
 
     Args:
         name: A key of `CORPORA`.
-        folder: Where it lies; a folder above it will do. The built-in ``demo`` needs none.
+        folder: The folder of the corpus, or one above it. The built-in ``demo`` needs none.
 
     Raises:
         UnknownCorpus: No format has that name.

@@ -39,9 +39,9 @@ from edgeser_export.utilities.progress import progress_bar
 COMPARED = ("distilled", "full")
 """The rows: the set, and all real clips for as many steps."""
 FEWEST_SPEAKERS = 4
-"""Of the other corpus: with fewer an interval over speakers means nothing."""
+"""Fewest speakers of the other corpus with which an interval over speakers means anything."""
 DRAWS = 2000
-"""Of the bootstrap over speakers."""
+"""Number of draws of the bootstrap over speakers."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Other:
 
     Attributes:
         corpus: Its name.
-        fingerprint: Of the whole corpus.
+        fingerprint: The fingerprint of the whole corpus.
         labels: Its emotion for each of ours that it shares.
         ours: The run's emotions in the order of the classes.
         x: Windows normalised as the run's, float32 (windows, 1, mels, frames).
         owners: Clip of each window, int64 (windows,).
         truth: Place of each clip's emotion in :attr:`theirs`, int64 (clips,).
-        speakers: Of each clip, int64 (clips,), from 0.
+        speakers: Speaker of each clip, int64 (clips,), from 0.
         unreadable: Recordings that were left out, in words.
     """
 
@@ -77,7 +77,7 @@ class Other:
 
     @property
     def groups(self) -> NDArray[np.float64]:
-        """What each of our probabilities counts for, float64 (ours, theirs), 0 or 1."""
+        """The share of our probabilities that counts for each of their emotions, float64 (ours, theirs), 0 or 1."""
         found = np.zeros((len(self.ours), len(self.theirs)))
         for own, their in self.labels.items():
             found[self.ours.index(own), self.theirs.index(their)] = 1
@@ -121,9 +121,9 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
     Args:
         run: A finished run.
         corpus: Name of the other corpus's format.
-        folder: Where it lies; the built-in one needs none.
+        folder: The folder of the corpus; the built-in one needs none.
         given: Changes of the label map, see :func:`label_map`.
-        workers: Where recordings are read.
+        workers: The processes that read recordings.
 
     Raises:
         CorpusError: It cannot be used; a leaf says why.
@@ -169,10 +169,10 @@ def measure_across(
 
     Args:
         run: A finished run.
-        others: What :func:`open_other` gave.
+        others: Corpora from :func:`open_other`.
         seeds: One training for each, of each row.
-        workers: Where students are trained.
-        folder: Where the run's own corpus is now, if it was moved.
+        workers: The processes that train the students.
+        folder: The present folder of the run's own corpus, if it was moved.
 
     Returns:
         An entry of ``cross_corpus`` for each of the others.
@@ -214,9 +214,9 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
     """One entry of ``cross_corpus``: UAR of each row with its interval over speakers, and what distillation costs.
 
     Args:
-        other: What was scored.
-        answers: Of each row, int64 (seeds, clips).
-        seeds: Of the trainings.
+        other: The corpus that was scored.
+        answers: Answers of each row, int64 (seeds, clips).
+        seeds: Seeds of the trainings.
     """
     recalls = {row: _recalls(other, found) for row, found in answers.items()}
     drawn = {row: _drawn_uar(other, found) for row, found in answers.items()}

@@ -105,7 +105,7 @@ def train(
         schedule: Optimiser, steps and learning rates.
         advance: Told about progress.
         after: Called after each step with the number of steps done and the parameters (to copy, not to keep).
-        slope: Where the gradient of a step is taken.
+        slope: The function that takes the gradient of a step.
 
     Raises:
         DivergedError: The loss is not finite, or above ``LARGEST_LOSS``.
@@ -218,11 +218,11 @@ def train_on_clips(
         clips: Normalised clips as the student reads them, float32 (clips, channels, rows, columns).
         labels: Hard or soft labels, float32 (clips, classes).
         schedule: Optimiser, steps and learning rates.
-        seed: Of the order and the augmentation.
-        augmentation: How widely clips are varied.
+        seed: Seed of the order and the augmentation.
+        augmentation: The widths within which clips are varied.
         advance: Told about progress.
         after: Called after each step with the number of steps done and the parameters.
-        slope: Where the gradient of a step is taken.
+        slope: The function that takes the gradient of a step.
     """
     batch_of = augmented_batches(clips, labels, schedule.batch, seed, augmentation)
     parameters = train(graph, start, batch_of, schedule, advance, after, slope)

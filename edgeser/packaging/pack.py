@@ -59,22 +59,22 @@ Members = dict[str, bytes]
 RESULT_KEYS = (
     "full", "full_best", "distilled", "init", "baselines", "seeds", "split", "varies", "student", "schedule", "machine",
 )  # fmt: skip
-"""What of an evaluation goes into a kit."""
+"""Keys of an evaluation that go into a kit."""
 CORPUS_KEYS = (
     "name", "title", "language", "licence", "licence_url", "citation", "kind", "consent", "notes", "fingerprint",
 )  # fmt: skip
-"""What of run.json's corpus goes into a kit: its card, without where it lies."""
+"""Keys of run.json's corpus that go into a kit: its card, without its place."""
 PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class PackReport:
-    """What was written.
+    """A report of the kit that was written.
 
     Attributes:
         path: The kit.
         bytes: Its size.
-        sha256: Of the file, hexadecimal.
+        sha256: Hash of the file, hexadecimal.
         target: The board.
         least_memory_mb: Below this no training from the kit fits; what it takes is more, and is measured on the board.
         members: Bytes of each member before compression.
@@ -100,7 +100,7 @@ class PackReport:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a kit is made of.
+    """The parts that a kit is made of.
 
     Attributes:
         description: run.json.
@@ -108,7 +108,7 @@ class Parts:
         results: The part of metrics.json that is kept; empty where the run was not evaluated.
         graph: The student.
         weights: Its fixed initial weights.
-        distilled: What it trains on; with a generator the probe.
+        distilled: The set that the student trains on; with a generator the probe.
         generator: The files of a shipped generator by their names in the kit; empty without.
     """
 
@@ -131,7 +131,7 @@ def pack_kit(
     """Pack a run for a board; the kit is read back before it takes its name.
 
     Args:
-        run_folder: What ``edgeser distill`` wrote.
+        run_folder: The folder that ``edgeser distill`` wrote.
         target: A row of ``TARGETS``.
         out: The file to write, atomically.
         key: Signs the manifest.
@@ -188,7 +188,7 @@ def read_parts(folder: Path) -> Parts:
 
 
 def _measured(run: Run, draws: bool) -> dict[str, Any]:
-    """What was measured of what the kit holds; of a kit that ``draws`` its items nothing that is of the run's own."""
+    """The figures that hold for the kit's contents; of a kit that ``draws`` its items none of the run's own items."""
     evaluated = run.metrics() or {}
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
     if draws:
@@ -292,7 +292,7 @@ def _stored(run: Parts, members: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def _drawn(generator: Mapping[str, bytes]) -> dict[str, int]:
-    """What the card says of a generator; nothing where the kit holds items."""
+    """The facts of a generator for the card; empty where the kit holds items."""
     if not generator:
         return {}
     known = Description.from_bytes(generator[DESCRIPTION])

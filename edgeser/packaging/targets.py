@@ -18,7 +18,7 @@ AARCH64 = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_a
 X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 SYSTEM_MB = 96
-"""What firmware and system take of a board's memory in any case: the firmware of a Raspberry Pi keeps 64 MB by
+"""Memory that firmware and system take in any case: the firmware of a Raspberry Pi keeps 64 MB by
 default, an idle system without a desktop takes some tens. The bound refuses only what surely does not fit."""
 
 
@@ -27,8 +27,8 @@ class Target:
     """One row of the table of boards.
 
     Attributes:
-        name: What users write.
-        title: What is printed on the box.
+        name: The name that users write.
+        title: The name that is printed on the box.
         memory_mb: Memory of the smallest variant in MB.
         threads: Processor cores, and so the threads that training uses.
         runtime: The runtime to start with; a row of the exporters' table.
@@ -51,7 +51,7 @@ class Target:
 
         Args:
             needed_mb: Least memory of the training process.
-            student: What is printed of it.
+            student: The words for the student in the message.
 
         Raises:
             SettingsError: Its training takes more than the board has beside its system.

@@ -26,7 +26,7 @@ def read_digest(folder: Path) -> dict[str, Any] | None:
 
 
 def read_found(folder: Path, understood: Callable[[Found], Result]) -> Result | None:
-    """What a function makes of a run's audit; None where there is none.
+    """The result of a function of a run's audit; None where there is none.
 
     Raises:
         RunError: audit.json is damaged, or of another version.

@@ -1,4 +1,4 @@
-"""What one hears and sees of an item: its sound, and its log-mel beside that of the nearest recording.
+"""The sound of an item, and the picture of its log-mel beside that of the nearest recording.
 
 Nothing is learnt here: a log-mel without its phases is made a sound by Griffin and Lim, as anyone can.
 """
@@ -35,9 +35,9 @@ def write_sounds(
 
     Args:
         items: Normalised log-mels, float32 (items, mels, frames).
-        nearest: Of the nearest recordings, of the same shape.
+        nearest: Log-mels of the nearest recordings, of the same shape.
         classes: Emotion of each item.
-        frontend: What they are log-mels of.
+        frontend: The front-end of these log-mels.
         folder: The run's folder; the files go to ``audit/sounds`` below it.
 
     Returns:
@@ -106,7 +106,7 @@ def _file_name(text: str) -> str:
 
 
 ITERATIONS = 60
-"""Of Griffin and Lim's; more are not heard."""
+"""Iterations of Griffin and Lim's algorithm; more are not heard."""
 PEAK = 0.8
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeser.privacy.figures import Decisions, Floats, area, equal_error, mean_over
 
 INVERSE_PENALTY = 1.0
-"""Of the logistic regression (C): the best of 0.01, 0.1 and 1 on clips that it did not learn."""
+"""Parameter C of the logistic regression: the best of 0.01, 0.1 and 1 on clips that it did not learn."""
 FEWEST_FREE = 4
 """Clips of every speaker that no item is or began as: two to learn from, and two to ask about."""
 FLOOR = 1e-9
@@ -30,7 +30,7 @@ class Linked:
     Attributes:
         items: Log-mels, float32 (items, mels, frames).
         sources: Clips that each is or began as, int64 (items, sources).
-        link: In words.
+        link: The link between item and voice, in words.
     """
 
     items: NDArray[np.float32]
@@ -44,7 +44,7 @@ class Voices:
 
     Attributes:
         clips: Log-mels, float32 (clips, mels, frames).
-        speakers: Of each, int64 (clips,), from 0.
+        speakers: Speaker of each clip, int64 (clips,), from 0.
         females: Whether the speaker of each is a woman, bool (clips,); None where the corpus does not tell.
     """
 
@@ -68,7 +68,7 @@ def too_few_clips(speakers: NDArray[np.int64], sources: NDArray[np.int64]) -> st
     """Why speakers cannot be asked about; empty where every one has clips enough.
 
     Args:
-        speakers: Of each clip, (clips,), from 0.
+        speakers: Speaker of each clip, (clips,), from 0.
         sources: Clips that items are or began as, in any order.
     """
     free = np.bincount(np.delete(speakers, np.unique(sources)), minlength=int(speakers.max()) + 1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 INK, LINE = "#010101", "#dededf"
-"""What figures are drawn with where the page's text colour and the colour of its thin lines are meant."""
+"""The colours of a figure that stand for the page's text colour and for the colour of its thin lines."""
 VARIABLES = {
     INK: "var(--ink)",
     "#000000": "var(--ink)",
@@ -44,7 +44,7 @@ def inline_svg(figure: Figure, name: str, words: str) -> str:
     Args:
         figure: Drawn within ``PAGE_STYLE``, with colours of ``VARIABLES``.
         name: Begins the ids, so that no two figures of a page share one.
-        words: What it shows, for those who do not see it.
+        words: A description of the figure, for those who do not see it.
     """
     data = io.StringIO()
     with drawing(PAGE_STYLE):
@@ -68,7 +68,7 @@ def inline_svg(figure: Figure, name: str, words: str) -> str:
 WIDTH = 4.4
 """Inches: letters of 10 points are then as large on a phone as the page's small print."""
 MARKERS = ("o", "s", "^")
-"""Of rows beside each other, so that they are told apart without colours."""
+"""Markers of rows beside each other, so that they are told apart without colours."""
 SHADES = {"distilled": DISTILLED, "full": FULL, "full_best": FULL}
 
 
@@ -117,8 +117,8 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
     Args:
         name: Begins the ids of the picture.
         rows: Words, and ``value``, ``low``, ``high`` of each.
-        chance: Where a line is drawn.
-        words: What the figures are.
+        chance: The value at which a line is drawn.
+        words: The name of the figures.
     """
     with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.75 + 0.34 * len(rows))

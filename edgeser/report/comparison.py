@@ -63,7 +63,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
 
 
 def _compared(run: Run) -> dict[str, Any]:
-    """What the page shows of a run; shares of its confusion are None where an earlier version evaluated."""
+    """The values that the page shows of a run; ``shares`` of confusion are None where an earlier version evaluated."""
     metrics, description = evaluated(run), run.description()
     rows = {row.name: row for row in rows_of(metrics)}
     own = rows["distilled"]

@@ -1,4 +1,4 @@
-"""What an audit and tests on other corpora found, as tables and figures of the page.
+"""The findings of an audit, as tables and figures of the page.
 
 audit = read_audit(run)
 audit.worst, audit.attacks
@@ -23,7 +23,7 @@ class Audit:
     """The audit of a run.
 
     Attributes:
-        found: What audit.json holds.
+        found: The contents of audit.json.
         sets: Names of the sets that were attacked, with what each is.
         attacks: Lines of the table: "words" of the attack, what it "knows", the "cells" with what it found in each set,
             and what guessing finds, "chance"; texts that are empty where there is no figure.

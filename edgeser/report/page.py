@@ -39,7 +39,7 @@ from edgeser_export.utilities.files import write_bytes
 from edgeser_export.utilities.progress import note
 
 MARK = b'<meta name="generator" content="edgeser'
-"""What base.html says of itself."""
+"""The mark in base.html by which a page of ours is known."""
 
 
 def render(name: str, context: Mapping[str, Any]) -> str:
@@ -47,7 +47,7 @@ def render(name: str, context: Mapping[str, Any]) -> str:
 
     Args:
         name: File of the template.
-        context: What it shows.
+        context: The values that it shows.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -82,11 +82,11 @@ MOST_ITEMS = 16
 
 @dataclass(frozen=True)
 class ReportPlan:
-    """What the page holds.
+    """The contents that a page is asked to hold.
 
     Attributes:
-        out: Where it is written; None is report.html in the run.
-        folder: Where the corpus is now, if it was moved.
+        out: The file to write; None is report.html in the run.
+        folder: The present folder of the corpus, if it was moved.
         items: Items that are shown at most.
         recordings: Whether pictures and sounds of recordings are in it, and the names of speakers of own corpora.
     """
@@ -102,8 +102,8 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
 
     Args:
         run: A run that was evaluated.
-        plan: What the page holds.
-        workers: Where log-mels are computed, if they are not cached.
+        plan: The contents of the page.
+        workers: The processes that compute log-mels, if they are not cached.
 
     Returns:
         ``report``: the file. ``bytes``. ``missing``: for each thing that was not measured the command that does it.
@@ -148,7 +148,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
 
 
 def evaluated(run: Run) -> dict[str, Any]:
-    """What evaluate measured of a run.
+    """The figures that evaluate measured of a run.
 
     Raises:
         RunError: It was not evaluated, or by another version.
@@ -165,7 +165,7 @@ def evaluated(run: Run) -> dict[str, Any]:
 
 
 def missing(metrics: Mapping[str, Any], audited: bool, of_log_mels: bool, folder: str) -> dict[str, str]:
-    """What the page could show and was not measured, with the command that measures it of the run in ``folder``.
+    """The parts of the page that were not measured, each with the command that measures it of the run in ``folder``.
 
     Audits and other corpora are of log-mels.
     """
@@ -244,7 +244,7 @@ def _kit(run: Run) -> dict[str, Any]:
 
 
 def _provenance(run: Run, description: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
-    """What was made of what, with what, on what; without folders of this machine."""
+    """The origin of a run: corpus, settings, versions and machines, without folders of this machine."""
     corpus, student, machine = description["corpus"], description["student"], metrics["machine"]
     took = run.took()
     parts = {

@@ -1,4 +1,4 @@
-"""What an evaluation measured, as rows for tables and figures of the page.
+"""The figures of an evaluation, as rows for tables and figures of the page.
 
 rows = rows_of(metrics)
 rows[0].words, rows[0].mean, rows[0].interval
@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         name: As in metrics.json.
-        words: What people call it.
+        words: The name that people read.
         colour: In figures.
         mean: UAR on the test speakers.
         std: Standard deviation over the seeds; None with too few.
@@ -49,7 +49,7 @@ class Row:
         recalls: Mean recall by class.
         over_seeds: Interval of 95 % of the mean over seeds, or None.
         over_speakers: Interval of 95 % over speakers, or None.
-        details: What :mod:`edgeser.evaluation.scoring` stored; empty where an earlier version evaluated.
+        details: Details from :mod:`edgeser.evaluation.scoring`; empty where an earlier version evaluated.
     """
 
     name: str
@@ -80,7 +80,7 @@ def rows_of(metrics: Mapping[str, Any]) -> list[Row]:
 
 
 def single_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """What has no seeds: the untrained start, and the experts."""
+    """The rows that have no seeds: the untrained start, and the experts."""
     details = metrics.get("details") or {}
     return [
         Row(name, WORDS[name], BASELINE, metrics[name]["uar"], over_speakers=own.get("interval"), details=own)
@@ -114,12 +114,12 @@ def _row(name: str, found: Mapping[str, Any], full: Mapping[str, Any] | None, me
 
 
 def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
-    """How good the set is, beside all clips and beside random ones.
+    """Sentences on how good the set is, beside all clips and beside random ones.
 
     Args:
-        rows: Of the evaluation, the distilled set first.
-        description: What run.json holds.
-        metrics: What metrics.json holds.
+        rows: Rows of the evaluation, the distilled set first.
+        description: The contents of run.json.
+        metrics: The contents of metrics.json.
     """
     budget, by_name = description["budget"], {row.name: row for row in rows}
     own, classes = by_name["distilled"], len(description["labels"])

@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 
 COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of methods; told apart with every kind of colour blindness (Okabe and Ito 2008), and none is that of full data."""
+"""Colours of methods, told apart with every kind of colour blindness (Okabe and Ito 2008); none is full data's."""
 DISTILLED, FULL, BASELINE = COLOURS[0], "#0072B2", "#8A8A8A"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-"""So that lines are told apart without colours too."""
+"""Markers, so that lines are told apart without colours too."""
 MARK = "a picture by edgeser"
 FORMATS: Mapping[str, Mapping[str, str | None]] = {
     ".svg": {"Date": None, "Creator": MARK},
     ".png": {"Software": MARK},
     ".pdf": {"CreationDate": None, "ModDate": None, "Creator": MARK},
 }
-"""What a picture can be written as, and how it is described: by what made it, without the time, so that it repeats."""
+"""The formats of pictures, each with its metadata: the program that made it and no time, so that it repeats."""
 STYLE = {
     "svg.hashsalt": "edgeser",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere

@@ -171,7 +171,7 @@ def convergence_table(curves: Mapping[str, Any]) -> Sheet:
 
 
 def convergence_words(curves: Mapping[str, Any]) -> str:
-    """What :func:`edgeser.evaluation.convergence.reached` found, in a sentence."""
+    """The findings of :func:`edgeser.evaluation.convergence.reached` in a sentence."""
     own, full = curves["to_target"]["distilled"], curves["to_target"]["full"]
     goal = f"to {curves['target']:.3f}, a point below the distilled set's last"
     start = f"{goal}: distilled {counted(own['steps'], 'step')}, {own['seconds']:.1f} s; "
