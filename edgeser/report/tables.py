@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
-
 from edgeser.errors import RunError
-from edgeser.run import Run
 from edgeser_export.utilities.words import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, Group, RenderResult
     from rich.table import Table
     from rich.text import Text
+
+    from edgeser.run import Run
 
 
 GAPS = (2, 1)
@@ -107,6 +106,8 @@ FULL_ROWS = {"full_best": "full, at its best", "full_soft": "full, experts' labe
 
 def evaluation_tables(result: Mapping[str, Any]) -> Group:
     """Everything that ``edgeser evaluate`` measured: rows, and if asked for, other students and convergence."""
+    from rich.console import Group
+
     tables = [evaluation_table(result)]
     if result["transfer"]:
         tables.append(transfer_table(result))
@@ -214,6 +215,8 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         RunError: A run was not evaluated, or by another version.
     """
+    from edgeser.run import Run
+
     return [_compared(Run(folder)) for folder in folders]
 
 
