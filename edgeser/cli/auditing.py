@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,6 @@ from edgeser.cli.host import RunFolder, require_host, workers_of
 from edgeser.cli.options import Json, option, say, show, whole_path
 from edgeser.config.renamed import modern
 from edgeser.errors import SettingsError
-
-if TYPE_CHECKING:
-    from edgeser.privacy.audit import AuditPlan
-    from edgeser.run import Run
 
 STARTED = "Also the method from real, mix, aligned or noise; may be repeated."
 RUNS = "the run's"
@@ -46,9 +42,11 @@ def audit(
     The figures are of these attacks; a stronger one may find more.
     """
     require_host("sklearn", "scipy", "librosa")
+    from edgeser.distill.plan import in_words
     from edgeser.privacy.attack_lines import audit_table
     from edgeser.privacy.audit import AuditPlan
     from edgeser.privacy.audit import audit as make_audit
+    from edgeser.privacy.cost import foretell
     from edgeser.run import Run
 
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
@@ -63,23 +61,17 @@ def audit(
     starts, place = tuple(values["start"] for values, _ in renamed), whole_path(folder)
     plan = AuditPlan(shadows, starts, resume or dry_run, chosen, place, sounds)
     if dry_run:
-        _foretell(Run(run), plan, jobs, backend, as_json)
+        cost = foretell(Run(run), plan, workers_of(jobs, backend))
+        words = (
+            f"{cost['missing']} of {plan.shadows} shadows to make, {in_words(cost['shadow_seconds'])} each, "
+            f"{cost['jobs']} side by side: {in_words(cost['total_seconds'])}"
+        )
+        show(cost, lambda: words, as_json)
+        for line in () if as_json else cost["left_out"]:
+            say(line)
         return
     found = make_audit(Run(run), plan, workers_of(jobs, backend))
     show(found, lambda: audit_table(found), as_json)
     places = [run / "audit.json", run / found["inversion"]["picture"], *([run / "audit" / "sounds"] if sounds else [])]
-    say(f"wrote {', '.join(map(str, places))}")
-
-
-def _foretell(run: Run, plan: AuditPlan, jobs: int | None, backend: str, as_json: bool) -> None:
-    from edgeser.distill.plan import in_words
-    from edgeser.privacy.cost import foretell
-
-    cost = foretell(run, plan, workers_of(jobs, backend))
-    words = (
-        f"{cost['missing']} of {plan.shadows} shadows to make, {in_words(cost['shadow_seconds'])} each, "
-        f"{cost['jobs']} side by side: {in_words(cost['total_seconds'])}"
-    )
-    show(cost, lambda: words, as_json)
-    for line in cost["left_out"]:
-        say(line)
+    if not as_json:
+        say(f"wrote {', '.join(map(str, places))}")

@@ -13,10 +13,6 @@ from pathlib import Path
 from edgeser_export.utilities.errors import EdgeserError
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
     return f"did you mean {close[0]!r}? " if close else ""
@@ -32,7 +28,7 @@ class UnknownCorpus(CorpusError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         names = list(known)
         super().__init__(
-            f"there is no corpus format named {name!r}", f"{_did_you_mean(name, names)}known: {_listed(names)}"
+            f"there is no corpus format named {name!r}", f"{_did_you_mean(name, names)}known: {', '.join(names)}"
         )
 
 
@@ -92,8 +88,8 @@ class MissingColumns(UnreadableLabels):
     """A table lacks columns that are needed."""
 
     def __init__(self, path: Path, missing: Iterable[str], found: Iterable[str]) -> None:
-        absent = _listed(missing)
-        super().__init__(path, f"column {absent} is missing; found: {_listed(found) or 'nothing'}")
+        absent = ", ".join(missing)
+        super().__init__(path, f"column {absent} is missing; found: {', '.join(found) or 'nothing'}")
         self.hint = f"add or rename the column {absent} in the first line of that file"
 
 
@@ -105,7 +101,7 @@ class UnknownLabel(CorpusError):
         problem = f"{label!r} is not a known label" if label else "the label is empty"
         super().__init__(
             f"{where}: {problem}",
-            f"{_did_you_mean(label, names)}known: {_listed(names)}; declare others in {declared_in}, one a line",
+            f"{_did_you_mean(label, names)}known: {', '.join(names)}; declare others in {declared_in}, one a line",
         )
 
 
@@ -133,7 +129,7 @@ class ConflictingCopies(CorpusError):
     def __init__(self, paths: Iterable[str], conflicts: Iterable[str], others: int) -> None:
         more = f", and so are {others} other groups of recordings" if others else ""
         super().__init__(
-            f"one recording with different {' and '.join(conflicts)}: {_listed(paths)}{more}",
+            f"one recording with different {' and '.join(conflicts)}: {', '.join(paths)}{more}",
             "remove the wrong copies, or give all copies one emotion and one speaker",
         )
 
@@ -148,7 +144,7 @@ class UnknownSplit(SplitError):
     def __init__(self, name: str, corpus: str, known: Iterable[str]) -> None:
         names = list(known)
         super().__init__(
-            f"corpus {corpus!r} has no split {name!r}", f"{_did_you_mean(name, names)}it has: {_listed(names)}"
+            f"corpus {corpus!r} has no split {name!r}", f"{_did_you_mean(name, names)}it has: {', '.join(names)}"
         )
 
 
@@ -157,7 +153,7 @@ class SpeakerLeak(SplitError):
 
     def __init__(self, split: str, first: str, second: str, speakers: Iterable[str]) -> None:
         super().__init__(
-            f"split {split!r} has speakers in both {first} and {second}: {_listed(speakers)}",
+            f"split {split!r} has speakers in both {first} and {second}: {', '.join(speakers)}",
             "give each speaker to one part only: a score on voices seen in training says nothing",
         )
 

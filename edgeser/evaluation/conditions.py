@@ -169,12 +169,7 @@ def measure(row: str, bench: Bench, graph: Graph, start: Weights, seed: int) -> 
 def same_number(bench: Bench) -> BankSize:
     """The size with as many items as the distilled set has, and as many views of each, or ``FEWEST_VIEWS``."""
     own = bench.assignment.settings
-    return BankSize(min(own.ipc, _rarest(bench)), max(FEWEST_VIEWS, own.views))
-
-
-def _rarest(bench: Bench) -> int:
-    """Clips of the rarest class: no bank over real items has more of each."""
-    return bench.task.fewest_clips
+    return BankSize(min(own.ipc, bench.task.fewest_clips), max(FEWEST_VIEWS, own.views))
 
 
 def same_bytes(bench: Bench) -> BankSize:
@@ -188,7 +183,7 @@ def same_bytes(bench: Bench) -> BankSize:
     equal = same_number(bench)
     if abs(bank_bytes(bench, equal) / room - 1) <= SAME_BYTES:
         return equal
-    ipc = _largest(_rarest(bench), lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
+    ipc = _largest(bench.task.fewest_clips, lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
     most_views = int(SETTINGS["views"].high)
     return BankSize(ipc, _largest(most_views, lambda views: bank_bytes(bench, BankSize(ipc, views)) <= room))
 

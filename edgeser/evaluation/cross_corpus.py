@@ -229,6 +229,8 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
         for row, found in recalls.items()
     }
     reached, full = rows["distilled"]["uar_mean"], rows["full"]["uar_mean"]
+    ours, theirs = drawn["distilled"], drawn["full"]
+    cost = None if ours is None or theirs is None else ours - theirs
     return {
         "corpus": other.corpus,
         "fingerprint": other.fingerprint,
@@ -240,7 +242,7 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
         "ratio": reached / full,
         "difference": {
             "value": reached - full,
-            **_interval(reached - full, _minus(drawn["distilled"], drawn["full"])),
+            **_interval(reached - full, cost),
         },
         "seeds": list(seeds),
         "varies": "order of training; intervals of 95 % are over speakers of the other corpus",
@@ -290,10 +292,6 @@ def _drawn_uar(other: Other, answers: NDArray[np.int64]) -> NDArray[np.float64] 
     weights = np.random.default_rng(0).multinomial(speakers, np.full(speakers, 1 / speakers), DRAWS).astype(float)
     with np.errstate(invalid="ignore"):
         return np.asarray((weights @ right.mean(0) / (weights @ clips)).mean(1))
-
-
-def _minus(first: NDArray[np.float64] | None, second: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    return None if first is None or second is None else first - second
 
 
 def _interval(value: float, drawn: NDArray[np.float64] | None) -> Mapping[str, float | None]:

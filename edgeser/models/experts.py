@@ -95,16 +95,9 @@ class ExpertRecipe:
 
     def schedule(self, clips: int) -> Schedule:
         """The training schedule over ``clips`` clips."""
-        return Schedule(
-            optimiser=self.optimiser,
-            steps=self.epochs * steps_per_epoch(clips, self.batch),
-            batch=self.batch,
-            peak_rate=self.peak_rate,
-            weight_decay=self.weight_decay,
-            warm_share=self.warm_share,
-            start_divisor=self.start_divisor,
-            end_divisor=self.end_divisor,
-        )
+        shared = ("optimiser", "batch", "peak_rate", "weight_decay", "warm_share", "start_divisor", "end_divisor")
+        own = {name: getattr(self, name) for name in shared}
+        return Schedule(steps=self.epochs * steps_per_epoch(clips, self.batch), **own)
 
 
 def steps_per_epoch(clips: int, batch: int) -> int:

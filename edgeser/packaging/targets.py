@@ -6,7 +6,7 @@ target = find_target("rpi4")
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -41,10 +41,10 @@ class Target:
     title: str
     memory_mb: int
     threads: int
-    runtime: str
-    precision: str
-    platforms: tuple[str, ...]
-    known_bad: Mapping[str, str]
+    runtime: str = "onnxruntime"
+    precision: str = "float32"
+    platforms: tuple[str, ...] = AARCH64
+    known_bad: Mapping[str, str] = field(default_factory=lambda: KNOWN_BAD_AARCH64)
 
     def require_memory(self, needed_mb: int, student: str) -> None:
         """Refuse a student whose training surely does not fit.
@@ -73,24 +73,13 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
         for target in (
-            Target("rpi5", "Raspberry Pi 5", 2048, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target("rpi4", "Raspberry Pi 4", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target("rpi3", "Raspberry Pi 3", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target("rpi-zero2w", "Raspberry Pi Zero 2 W", 512, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target(
-                "jetson-orin-nano",
-                "NVIDIA Jetson Orin Nano",
-                4096,
-                6,
-                "onnxruntime",
-                "float32",
-                AARCH64,
-                KNOWN_BAD_AARCH64,
-            ),
-            Target(
-                "generic-aarch64", "64-bit ARM board", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64
-            ),
-            Target("x86-64", "PC", 2048, 2, "onnxruntime", "float32", X86_64, NOTHING),
+            Target("rpi5", "Raspberry Pi 5", 2048, 4),
+            Target("rpi4", "Raspberry Pi 4", 1024, 4),
+            Target("rpi3", "Raspberry Pi 3", 1024, 4),
+            Target("rpi-zero2w", "Raspberry Pi Zero 2 W", 512, 4),
+            Target("jetson-orin-nano", "NVIDIA Jetson Orin Nano", 4096, 6),
+            Target("generic-aarch64", "64-bit ARM board", 1024, 4),
+            Target("x86-64", "PC", 2048, 2, platforms=X86_64, known_bad=NOTHING),
         )
     }
 )

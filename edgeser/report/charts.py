@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from edgeser.report.page_rows import Row
@@ -69,7 +70,6 @@ WIDTH = 4.4
 """Inches: letters of 10 points are then as large on a phone as the page's small print."""
 MARKERS = ("o", "s", "^")
 """Markers of rows beside each other, so that they are told apart without colours."""
-SHADES = {"distilled": DISTILLED, "full": FULL, "full_best": FULL}
 
 
 def uar_chart(rows: Sequence[Row], classes: int) -> str:
@@ -79,7 +79,7 @@ def uar_chart(rows: Sequence[Row], classes: int) -> str:
         for place, row in enumerate(rows):
             _draw_row(axes, place, row, row.colour)
         axes.axvline(1 / classes, color=INK, linewidth=0.8, linestyle=":")
-        _label_lines(axes, [_two_lines(row.words) for row in rows], "UAR; dotted: chance")
+        _label_lines(axes, [row.words.replace(", ", ",\n", 1) for row in rows], "UAR; dotted: chance")
     words = "; ".join(f"{row.words} {row.mean:.3f}" for row in rows)
     return inline_svg(figure, "uar", f"UAR by row: {words}")
 
@@ -94,7 +94,7 @@ def speaker_chart(rows: Sequence[Row]) -> str:
     """UAR of each test speaker, the rows beside each other."""
     speakers = list(rows[0].details["speakers"])
     values = {
-        row.name: [_mean(row.details["speakers"][speaker]["uar"]) for speaker in speakers]
+        row.name: [fmean(row.details["speakers"][speaker]["uar"]) for speaker in speakers]
         for row in rows
         if row.details
     }
@@ -189,18 +189,9 @@ def _dots(
             nudge = 0.18 * (number - (len(rows) - 1) / 2)
             axes.plot(
                 [value for value, _ in there], [place + nudge for _, place in there], MARKERS[number],
-                color=SHADES.get(row.name, BASELINE), markersize=6, label=row.words, clip_on=False,
+                color=row.colour, markersize=6, label=row.words, clip_on=False,
             )  # fmt: skip
         _label_lines(axes, lines, unit)
         axes.grid()
         figure.legend(loc="outside upper left", ncols=2, fontsize=9)
     return inline_svg(figure, name, words)
-
-
-def _two_lines(words: str) -> str:
-    """Broken after a comma, so that labels leave room for what they label."""
-    return words.replace(", ", ",\n", 1)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -131,7 +131,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Sheet:
     )
     full = result["full"]
     rows = {words: result[row] for row, words in FULL_ROWS.items()} | {"distilled": distilled}
-    rows |= {_with_twin(name, row): row for name, row in result["baselines"].items()}
+    for name, row in result["baselines"].items():
+        rows[f"{name} (= {row['same_as']})" if "same_as" in row else name] = row
     for name, row in rows.items():
         if row is not None:
             table.add(name, *_figures(row), _ratio(row, full))
@@ -259,10 +260,6 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _ratio(row: Mapping[str, Any], full: Mapping[str, Any] | None) -> str:
     return f"{row['uar_mean'] / full['uar_mean']:.3f}" if full else ""
-
-
-def _with_twin(name: str, row: Mapping[str, Any]) -> str:
-    return f"{name} (= {row['same_as']})" if "same_as" in row else name
 
 
 def _number(value: float | None) -> str:
