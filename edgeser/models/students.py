@@ -151,7 +151,7 @@ def parse_student(text: str, width: float = 1.0) -> tuple[str, float]:
     """Architecture and width of NAME or NAME:WIDTH, ``width`` where none is named; :func:`build` checks both.
 
     Raises:
-        SettingsError: What follows the colon is no number.
+        SettingsError: The text after the colon is no number.
     """
     name, _, factor = text.partition(":")
     try:
