@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,11 @@ def diverge(number: int) -> int:
     return number
 
 
+def interrupted(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return number
+
+
 def fill(array: np.ndarray) -> float:
     array[0] = 5.0
     return float(array.sum())
@@ -46,6 +52,14 @@ def test_results_come_in_the_order_of_the_jobs_each_with_one_thread(jobs: int) -
 
 def test_one_job_needs_no_other_process() -> None:
     assert next(Workers(2).each(late, [(3,)]))[1] == os.getpid()
+
+
+def test_control_c_is_for_the_process_that_began_the_others() -> None:
+    """A terminal sends it to all; this one keeps its handler."""
+    before = signal.getsignal(signal.SIGINT)
+    Workers(2).release()
+    assert list(Workers(2).each(interrupted, [(1,), (2,)])) == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_no_job_is_no_result() -> None:
