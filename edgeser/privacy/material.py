@@ -85,7 +85,7 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
         material = prepare(settings, workers)
     except (CorpusNotFound, EmptyCorpus, WrongCorpus) as error:
         raise AuditError(
-            f"the clips of {run.folder} cannot be read again: {error.message}",
+            f"the features of {run.folder} cannot be computed again: {error.message}",
             f"run: edgeser audit {run.folder} --folder DIR, with the folder of the recordings; "
             "edgeser data download gets corpora that are open",
         ) from error
