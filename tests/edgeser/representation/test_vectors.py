@@ -26,7 +26,7 @@ from edgeser.workers import Workers
 
 ALONE = Workers(1)
 SIZE, SPEAKERS, EACH = 12, 9, 8
-FAST = {"experts.steps": 40, "steps": 60, "experts.count": 2}
+FAST = {"experts.steps": 120, "steps": 200, "experts.count": 2}
 OF_GAN = {"gan.iterations": 60, "gan.codebook": 6}
 
 
