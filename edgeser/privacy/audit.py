@@ -220,11 +220,11 @@ def _copies(
     mels = {name: decibels * shifted_distances(linked.items, clips) for name, linked in sets.items()}
     bands, own_features = Bands.of(clips), features / spread
     patterns = {name: pattern_distances(linked.items, clips, bands) for name, linked in sets.items()}
-    looks = {name: plain_distances(seen(linked.items), own_features) for name, linked in sets.items()}
+    penultimate = {name: plain_distances(seen(linked.items), own_features) for name, linked in sets.items()}
     measured = {
         "log_mel": ("dB", decibels * shifted_distances(clips, clips), mels),
         "patterns": ("1 - correlation", pattern_distances(clips, clips, bands), patterns),
-        "features": ("standard deviations", plain_distances(own_features, own_features), looks),
+        "features": ("standard deviations", plain_distances(own_features, own_features), penultimate),
     }
     sources = {name: linked.sources for name, linked in sets.items()}
     spaces = {
@@ -236,7 +236,7 @@ def _copies(
         "1 - correlation, at the best shift, of what stands out of its surroundings in time and frequency; features: "
         "the last hidden layer of the first label expert"
     )
-    own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": looks["distilled"]}
+    own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": penultimate["distilled"]}
     return {"words": words, "spaces": spaces}, own["patterns"].argmin(1).tolist(), own
 
 
