@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from edgeser.errors import SettingsError, WorkerError
-from edgeser_device.machine import available_cores, family_peak_rss_mb
+from edgeser_device.machine import family_peak_rss_mb
 from edgeser_export.utilities.errors import MissingExtra, choice_hint
 
 Result = TypeVar("Result")
@@ -78,11 +78,6 @@ class Workers:
             raise SettingsError(f"there is no backend {self.backend!r}", choice_hint(self.backend, BACKENDS))
         if self.backend == "ray" and find_spec("ray") is None:
             raise MissingExtra("ray", "ray")
-
-    @classmethod
-    def all_cores(cls, backend: str = "local") -> Workers:
-        """One process for each core that this process may use."""
-        return cls(available_cores(), backend)
 
     def each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Result]:
         """Results of ``function(*arguments)`` in the order of ``arguments``, as soon as those before it are done.

@@ -82,7 +82,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a kit holds, after checking every hash."""
-    from edgeser.cli.board_tables import kit_json, kit_table
+    from edgeser.cli.board_tables import kit_table
     from edgeser_device.kit.kit import read_kit
     from edgeser_device.kit.signature import read_public
 
@@ -90,8 +90,9 @@ def inspect(
     found = read_kit(kit, () if key is None else (key,))
     signed = "no" if not found.is_signed else f"with key {found.manifest['signer']['key']}"
     signature = f"{signed}, verified" if key is not None else signed + (", not verified" if found.is_signed else "")
+    about = {"file": str(found.path), "sha256": found.sha256, "bytes": found.path.stat().st_size, "card": found.card}
     stated = {"signature": {"signed": found.is_signed, "verified": key is not None}}
-    show({**kit_json(found), **stated}, lambda: kit_table(found, signature), as_json)
+    show({**found.manifest, **about, **stated}, lambda: kit_table(found, signature), as_json)
 
 
 def keygen(

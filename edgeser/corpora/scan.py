@@ -16,6 +16,7 @@ from edgeser.corpora.corpus import (
     CorpusFormat,
     Skipped,
     SpeakerParts,
+    Spoken,
     Utterance,
     sorted_labels,
 )
@@ -73,8 +74,8 @@ def load_by_name(form: CorpusFormat, folder: Path) -> Corpus:
     skipped: list[Skipped] = []
     for path in recordings:
         spoken = form.parse_name(path.stem)
-        if spoken is None:
-            skipped.append(Skipped(path, "the name does not fit"))
+        if not isinstance(spoken, Spoken):
+            skipped.append(Skipped(path, spoken or "the name does not fit"))
         elif path.stem in utterances:
             skipped.append(Skipped(path, "another copy of an utterance"))
         else:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeser.cli.host import workers_of
 from edgeser.errors import DivergedError, SettingsError
 from edgeser.models.experts import ExpertRecipe, Task, train_expert
 from edgeser.models.students import initial_weights
@@ -88,7 +89,7 @@ def test_a_large_array_reaches_a_worker_whole_and_is_its_own() -> None:
 
 
 def test_all_cores_are_those_this_process_may_use() -> None:
-    assert Workers.all_cores().jobs == len(os.sched_getaffinity(0))
+    assert workers_of(None, "local").jobs == len(os.sched_getaffinity(0))
 
 
 def test_an_unknown_backend_is_met_with_a_suggestion() -> None:
