@@ -21,7 +21,7 @@ from edgeser.corpora.corpus import (
     sorted_labels,
 )
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
-from edgeser_device.data.audio import find_audio
+from edgeser_device.data.recordings import find_audio
 from edgeser_export.utilities.outside import expand, is_path, require_path, spelling
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, SpeakerParts, Spoken
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.corpora.scan import load_by_name, need_folder
-from edgeser_device.data.audio import find_files
+from edgeser_device.data.recordings import find_files
 
 NAME = re.compile(r"Ses0([1-5])[FM]_(?:impro|script)\w*_([FM])\d{3}")
 LABEL_FILE = re.compile(r"Ses0[1-5]\w*\.txt")
