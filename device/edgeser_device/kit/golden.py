@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import DistilledSet
-from edgeser_device.data.views import render
+from edgeser_device.data.distilled import DistilledSet, first_views
 from edgeser_device.errors import KitDamaged, TrainingError
 from edgeser_device.kit.archive import read_arrays, write_arrays
 from edgeser_device.train.trainer import Checkpoint, TrainingSession, begin, make_steps
@@ -71,17 +70,15 @@ class Golden:
         return cls(**{name: arrays[name] for name in expected})
 
 
-def views_digest(distilled: DistilledSet, count: int = VIEWS) -> NDArray[np.uint8]:
+def views_digest(distilled: DistilledSet) -> NDArray[np.uint8]:
     """SHA-256 of the first rendered views, uint8 (32,)."""
-    indices = np.arange(min(count, len(distilled.recipes)))
-    rendered = render(distilled.items(), distilled.recipes, indices)
-    return np.frombuffer(sha256(rendered.astype("<f4").tobytes()).digest(), np.uint8)
+    rendered = first_views(distilled, VIEWS).astype("<f4")
+    return np.frombuffer(sha256(rendered.tobytes()).digest(), np.uint8)
 
 
 def first_logits(graph: Graph, weights: Weights, distilled: DistilledSet, count: int = ITEMS) -> NDArray[np.float32]:
     """Outputs of the untrained student in evaluation for the first views, float32 (count, classes)."""
-    indices = np.arange(min(count, len(distilled.recipes)))
-    return run_reference(graph, weights, render(distilled.items(), distilled.recipes, indices)).astype(np.float32)
+    return run_reference(graph, weights, first_views(distilled, count)).astype(np.float32)
 
 
 def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet) -> Golden:
@@ -119,7 +116,7 @@ def check_losses(
     """Make the first steps of the set's own schedule and compare their losses.
 
     Args:
-        golden: What the losses must be.
+        golden: The expected losses.
         session: The step, for the set's own batch.
         distilled: The set.
         start: The student's initial weights, seed ``SEED``.

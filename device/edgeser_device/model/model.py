@@ -37,7 +37,7 @@ SCHEMA = 2
 """Version of the folder's format; in 1 normalisation, temperature and softmax were not in the files."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 DISTILLED, CARD = "distilled.safetensors", "card.md"
-"""What the student is trained on, and what a person reads about it: files that the kit holds, too."""
+"""The set that the student is trained on, and the model card for people: files that the kit holds, too."""
 TESTED = "tested"
 """Key of the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
@@ -50,10 +50,10 @@ class Model:
     """A model folder that was checked.
 
     Attributes:
-        folder: Where it lies.
+        folder: The folder.
         description: model.json.
         labels: The emotions in the order of the classes.
-        frontend: What the student reads.
+        frontend: The front-end whose log-mels the student reads.
         graph: The student.
     """
 
@@ -75,12 +75,12 @@ class Model:
 
     @property
     def recogniser(self) -> Graph:
-        """What the files compute: the student, and what stands before and behind it."""
+        """The graph that the files compute: the student, with normalisation, temperature and softmax around it."""
         return recogniser(self.graph, self.frontend.mean, self.frontend.std, self.temperature)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells it from other models, as plain JSON values.
+        """The values that tell it from other models, as plain JSON values.
 
         "kit" is the name of the kit's file, "steps" are those of the training from it, "own_clips" is how many clips it
         learnt after that, and "made" when it was written. Name and time are None in models of older versions.
@@ -109,7 +109,7 @@ class Model:
 
     @cached_property
     def distilled(self) -> DistilledSet:
-        """What the student was trained on."""
+        """The set that the student was trained on."""
         from edgeser_device.data.distilled import DistilledSet
 
         return DistilledSet.from_bytes(self.read(DISTILLED))
@@ -196,7 +196,7 @@ def record_test(folder: Path, score: Mapping[str, Any]) -> None:
 
 
 def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, temperature: float, kit_sha256: str) -> dict[str, str]:
-    """What every file for a runtime says of itself, so that it can be used without this program."""
+    """The metadata of every file for a runtime, so that it can be used without this program."""
     return {
         "labels": ",".join(labels),
         "frontend": json.dumps(spec.to_json(), sort_keys=True),
@@ -235,7 +235,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def previous_path(folder: Path) -> Path:
-    """Where the model before the present one is kept."""
+    """The folder in which the model before the present one is kept."""
     return folder.parent / f"{folder.name}.previous"
 
 

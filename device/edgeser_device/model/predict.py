@@ -18,7 +18,7 @@ from edgeser_device.data.audio import ENDINGS, OTHER_ENDINGS, find_audio, read_a
 from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec, clip_log_mel, windows
 from edgeser_device.model.model import Model
-from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
+from edgeser_export.runtimes import RUNTIMES, choose_runtime, find_runtime, load
 from edgeser_export.runtimes import Model as LoadedModel
 from edgeser_export.writers.formats import FORMATS
 
@@ -42,7 +42,7 @@ class Recogniser:
             model: The model folder.
             format_name: A row of the table of formats; by default what :func:`choose_format` says.
             runtime: A row of the table of runtimes; by default the first installed one.
-            threads: Of one call.
+            threads: Threads of one call.
 
         Raises:
             ModelError: The model has no such file, or another number of classes.
@@ -86,7 +86,7 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
     if not model.formats:
         raise ModelError(f"{model.folder} holds no file for a runtime", "train it again")
     if runtime is not None:
-        kind = RUNTIMES[runtime].kind if runtime in RUNTIMES else "onnx"
+        kind = find_runtime(runtime).kind
         choose_runtime(kind, runtime)
         fitting = [name for name in model.formats if FORMATS[name].kind == kind]
         if not fitting:
@@ -101,13 +101,13 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one recording.
+    """The model's answer for one recording.
 
     Attributes:
         file: The recording.
         emotion: The most probable one.
-        probabilities: Of each emotion, averaged over the windows.
-        windows: How many windows were averaged.
+        probabilities: Probability of each emotion, averaged over the windows.
+        windows: The number of windows that were averaged.
         seconds: Length of the recording.
     """
 

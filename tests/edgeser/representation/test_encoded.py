@@ -26,7 +26,7 @@ from edgeser.evaluation.cross_corpus import measure_across, open_other
 from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.privacy.audit import AuditPlan, audit
 from edgeser.representation import representation_of
-from edgeser.representation.encoder import EncoderReader
+from edgeser.representation.encoded import EncoderReader
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio, trim_silence
