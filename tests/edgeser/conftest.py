@@ -19,11 +19,12 @@ from edgeser.distill.registry import METHODS
 from edgeser.models.experts import Ensemble, ExpertRecipe, Task, train_expert
 from edgeser.models.students import build, initial_weights
 from edgeser.representation.logmel import LogMel
-from edgeser.representation.vector_file import CORPUS, scale_of
+from edgeser.representation.vector_file import CORPUS
 from edgeser.representation.vectors import Vectors
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.vector_set import scale_of
 from edgeser_device.frontend import FrontendSpec
 
 TINY = settings_of(
