@@ -78,11 +78,11 @@ PIPE_WIDTH = 240
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout; numbers that are not finite are refused rather than printed.
+    """Print one JSON object on stdout, with the number of its ``schema``; numbers that are not finite are refused.
 
     It is ASCII: names of files may be in any encoding, and so may be the terminal.
     """
-    typer.echo(json.dumps(value, allow_nan=False))
+    typer.echo(json.dumps({"schema": 1, **value}, allow_nan=False))
 
 
 def show(value: Mapping[str, Any], words: Callable[[], object], as_json: bool) -> None:

@@ -21,7 +21,7 @@ from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.fingerprint import corpus_fingerprint
 from edgeser.corpora.splits import Split
 from edgeser.errors import SettingsError
-from edgeser.representation.recordings import ReadSplit
+from edgeser.representation.split_reading import ReadSplit
 from edgeser.workers import Workers
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.schedule import Schedule

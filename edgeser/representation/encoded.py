@@ -26,7 +26,7 @@ from edgeser.corpora.splits import make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.encoders.store import find_card, open_encoder
 from edgeser.representation.base import Features, Maps, Part, Stored, StoredSet, features_of
-from edgeser.representation.recordings import read_split
+from edgeser.representation.split_reading import read_split
 from edgeser.representation.vectors import Vectors
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio, trim_silence

@@ -31,7 +31,7 @@ from edgeser.representation.base import (
     StoredSet,
     features_of,
 )
-from edgeser.representation.recordings import read_split
+from edgeser.representation.split_reading import read_split
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio
 from edgeser_device.data.distilled import DistilledSet
