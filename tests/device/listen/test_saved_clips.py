@@ -263,7 +263,7 @@ def test_an_installation_gets_a_service_and_a_script(tmp_path: Path, run_edgeser
     done = run_edgeser("device", "service", "--folder", folder, "--json", check=True, **path)
     found = json.loads(done.stdout)
     assert found.pop("waits_for") == waits_for()
-    assert found == {"script": str(folder / "service"), "started": True, "problem": None}
+    assert found == {"schema": 1, "script": str(folder / "service"), "started": True, "problem": None}
     assert ("it cannot hear yet" in done.stderr) == (waits_for() is not None)
     text = (folder / NAME).read_text()
     assert f"ExecStart={folder}/current/software/bin/edgeser listen {folder}/current/model --web\n" in text
