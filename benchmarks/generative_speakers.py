@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from edgeser.distill.methods.gan import items as generated_items
 from edgeser.evaluation.conditions import REAL_CLIPS
 from edgeser.models.network import infer
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.models.training import Arrays, train_on_clips
 from edgeser.representation.base import Augmentation
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph
 
 

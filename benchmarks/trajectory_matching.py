@@ -137,8 +137,9 @@ def make_assignment(steps: int) -> Any:
     from edgeser.distill.method import Assignment
     from edgeser.distill.registry import find_method
     from edgeser.models.experts import Ensemble, Task, Trajectory
-    from edgeser.models.students import build, initial_weights
+    from edgeser.models.students import build
     from edgeser.representation.logmel import LogMel
+    from edgeser_export.graph.initial import initial_weights
 
     graph = build(STUDENT, CLASSES)
     clips = np.random.default_rng(0).standard_normal((ITEMS, *graph.input_shape), dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,14 @@ Folder = Annotated[
     Path, typer.Option("--folder", metavar="DIR", help="The installation: what install.sh was given, or made.")
 ]
 HOME = Path("~/edgeser")
+
+
+class EncoderFile(StrEnum):
+    """Where the file of an encoder is: in the kit, or already on the board."""
+
+    embed = "embed"
+    separate = "separate"
+
 
 device_app = typer.Typer(
     name="device",
@@ -66,6 +75,10 @@ def pack(
     python: Annotated[
         str, typer.Option("--python", metavar="VERSION", help="The board's Python, for --wheels: 3.11, 3.12 or 3.13.")
     ] = "3.11",
+    encoder_file: Annotated[
+        EncoderFile | None,
+        option("--encoder-file", "With an encoder: its file in the kit, or only its card.", "HOW", "embed"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack a run into a kit: one file from which a board trains."""
@@ -82,7 +95,8 @@ def pack(
     row = find_target(target)
     if wheels:
         say(f"collecting wheels for Python {python} on {row.title}")
-    report = pack_kit(run, target, out, key, collect(python, row) if wheels else None)
+    embed = encoder_file is not EncoderFile.separate
+    report = pack_kit(run, target, out, key, collect(python, row) if wheels else None, embed)
     if as_json:
         print_json(report.to_json())
     else:

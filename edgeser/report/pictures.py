@@ -337,7 +337,7 @@ def save_items(kit: Kit, path: Path) -> None:
 def _figure_of(kit: Kit) -> Figure:
     from matplotlib.figure import Figure
 
-    distilled = kit.distilled
+    distilled = kit.log_mels("items are drawn")
     items, classes, spec = distilled.items(), distilled.item_classes(), distilled.frontend
     rows = [[at for at in range(len(items)) if classes[at] == number] for number in range(len(kit.labels))]
     columns = min(MOST_A_ROW, max(len(row) for row in rows))

@@ -14,8 +14,8 @@ import torch
 
 from edgeser.errors import DivergedError, EdgeserError, MissingExtra, SettingsError
 from edgeser.models.experts import ExpertRecipe, Task, train_expert
-from edgeser.models.students import initial_weights
 from edgeser.workers import Workers
+from edgeser_export.graph.initial import initial_weights
 
 
 def late(number: int) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, SpeakerParts, Spoken
 from edgeser.corpora.scan import load_by_name
 
-FOLDER = Path(__file__).parent / "demo_data"
+FOLDER = Path(__file__).parents[1] / "demo_data"
 EMOTIONS = ("anger", "happiness", "neutral", "sadness")
 NAME = re.compile(rf"([fm]\d)_({'|'.join(EMOTIONS)})_(\d\d)")
 LAYOUT = "files such as m1_anger_03.ogg"
