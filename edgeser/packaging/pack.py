@@ -210,7 +210,7 @@ def read_parts(folder: Path) -> Parts:
         graph, weights, generator, encoder = run.graph(), run.init(), run.generator(), _encoder_of(run)
         distilled: StoredSet = _probe(generator) if generator else run.stored_set()
         graph.check(weights)
-    except RunError:
+    except (RunError, EncoderError):
         raise
     except EdgeserError as error:
         raise RunError(

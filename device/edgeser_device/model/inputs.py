@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 
 from edgeser_device.data.audio import trim_silence
 from edgeser_device.data.vector_set import Scale, VectorSet
-from edgeser_device.encoder import EDGE, Encoder, EncoderCard, hop_energies, mel_windows, pcm_windows
-from edgeser_device.errors import AudioError, EncoderError, FrontendError
+from edgeser_device.encoder import (
+    EDGE,
+    FRAMES_PER_TOKEN,
+    FRONTEND,
+    Encoder,
+    EncoderCard,
+    hop_energies,
+    mel_windows,
+    pcm_windows,
+)
+from edgeser_device.errors import EncoderError
 from edgeser_device.frontend import FrontendSpec, clip_log_mel, windows, wrap
 from edgeser_device.kit.kit import Kit
 from edgeser_device.model.model import Model
@@ -26,6 +35,8 @@ from edgeser_export.utilities.outside import cache_folder
 from edgeser_export.utilities.progress import note
 
 Floats = NDArray[np.float32]
+SHORTEST = 2 * FRAMES_PER_TOKEN * FRONTEND.hop
+"""Samples of two tokens: a standard deviation over time takes as many."""
 
 
 class ModelInput(ABC):
@@ -52,9 +63,6 @@ class ModelInput(ABC):
         Returns:
             The windows, and the levels of the frames in dB as they were heard, float32 (mels, frames); None where the
             loudness of a recording does not matter.
-
-        Raises:
-            AudioError: The recording is too short.
         """
 
     @abstractmethod
@@ -98,12 +106,10 @@ class EncoderInput(ModelInput):
         self.shape = (encoder.card.size, 1, 1)
 
     def clip(self, samples: Floats, gain_db: float = 0.0) -> tuple[Floats, Floats | None]:  # noqa: ARG002
-        """The vectors of all windows of a recording."""
-        try:
-            vectors = self._encoder(trim_silence(samples, self.frontend.trim_db))
-        except FrontendError as error:
-            raise AudioError(error.message, error.hint) from error
-        return self._standardised(vectors), None
+        """The vectors of all windows of a recording; zeros follow one that is shorter than two tokens."""
+        part = trim_silence(samples, self.frontend.trim_db)
+        missing = max(0, SHORTEST - len(part))
+        return self._standardised(self._encoder(np.pad(part, (0, missing)))), None
 
     def window(self, frames: Floats, samples: Floats, gain_db: float = 0.0) -> Floats:  # noqa: ARG002
         """The vector of one window."""

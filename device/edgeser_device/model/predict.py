@@ -165,11 +165,7 @@ def find_recordings(path: Path) -> tuple[Path, ...]:
 
 
 def clip_probabilities(recogniser: Recogniser, samples: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
-    """Mean probabilities of a clip, float64 (classes,), and the number of its windows.
-
-    Raises:
-        AudioError: It is too short for an encoder.
-    """
+    """Mean probabilities of a clip, float64 (classes,), and the number of its windows."""
     each = recogniser(recogniser.reads.clip(samples)[0])
     return each.mean(axis=0, dtype=np.float64), len(each)
 
