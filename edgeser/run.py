@@ -110,7 +110,7 @@ class Run:
         from edgeser.representation import representation_of
 
         if not representation_of(self.settings()).has_time:
-            hint = "evaluate, report and compare read it; kits and audits are of log-mels"
+            hint = "evaluate, report, compare and audit read it; kits are of log-mels"
             raise RunError(f"the run {self.folder} holds vectors, not log-mels", hint)
         return DistilledSet.from_bytes(self._require("distilled.safetensors").read_bytes())
 

@@ -76,7 +76,8 @@ def audit(
         print_json(found)
         return
     print_rich(audit_table(found))
-    places = [run / "audit.json", run / found["inversion"]["picture"], *([run / "audit" / "sounds"] if sounds else [])]
+    picture, heard = found["inversion"]["picture"], found["inversion"]["sounds"]
+    places = [run / "audit.json", *([run / picture] if picture else []), *([run / "audit" / "sounds"] if heard else [])]
     say(f"wrote {', '.join(map(str, places))}")
 
 

@@ -203,7 +203,7 @@ class Settings:
     encoder: str = setting("", decides="none: log-mels are learnt", panel=INPUT)
     """Name of a pretrained speech encoder, or its file; edgeser encoder list shows them."""
     split: str = setting("", decides="by the corpus", panel=INPUT)
-    """Division into training, dev and test speakers: quick, official, fold:K or seed:N."""
+    """Division into training, dev and test speakers: quick, official, fold:K, emobox:K or seed:N."""
     method: str = setting("invert", choices=tuple(METHODS), panel=SET)
     """Method that makes the items: mtt, gan, invert, match, unroll, random, herding or kcenter."""
     ipc: int = setting(0, 0, 10_000, decides="none: give it or --share", panel=SET)

@@ -1,6 +1,6 @@
 """Splits that keep speakers apart.
 
-    split = make_split(corpus, "quick")      # quick | official | fold:K | seed:N
+    split = make_split(corpus, "quick")      # quick | official | fold:K | emobox:K | seed:N
 
 ``quick`` and ``official`` are the corpus's own speaker lists; where it has no quick list, ``quick`` is ``seed:0``.
 ``fold:K`` counts from 1: the corpus's own folds, or up to five folds over the speakers. ``seed:N`` draws speakers at
@@ -34,6 +34,8 @@ FOLDS = 5
 """Folds of a corpus that brings none of its own."""
 HELD_OUT = 0.2
 """Share of the speakers in dev, and again in test, of a random split."""
+PUBLISHED = {"emobox": "a fold of EmoBox, whose dev speakers are taken from its training speakers"}
+"""Folds by which others publish figures, and what differs."""
 ATTEMPTS = 200
 """Orders of the speakers that a random split tries before it gives up on having each emotion in each part."""
 
@@ -63,8 +65,13 @@ class Split:
         return {"train": self.train, "dev": self.dev, "test": self.test}[name]
 
     def describe(self) -> dict[str, Any]:
-        """Return name, and for each part its speakers and its number of utterances in all and by class; JSON-able."""
-        return {"name": self.name, **{part: _describe(self.part(part)) for part in PARTS}}
+        """Return name, and for each part its speakers and its number of utterances in all and by class; JSON-able.
+
+        The name of a published fold has a remark beside it.
+        """
+        remark = PUBLISHED.get(self.name.partition(":")[0])
+        parts = {part: _describe(self.part(part)) for part in PARTS}
+        return {"name": self.name, **({"remark": remark} if remark else {}), **parts}
 
 
 def _speakers(utterances: Iterable[Utterance]) -> set[str]:
@@ -83,7 +90,8 @@ def _describe(utterances: tuple[Utterance, ...]) -> dict[str, Any]:
 def split_names(corpus: Corpus) -> tuple[str, ...]:
     """Return the names that `make_split` takes for this corpus; ``seed:N`` stands for every number N."""
     own = [name for name in ("quick", "official") if name in corpus.splits or name == "quick"]
-    return (*own, *(f"fold:{number + 1}" for number in range(_fold_count(corpus))), "seed:N")
+    published = [name for name in corpus.splits if name.partition(":")[0] in PUBLISHED]
+    return (*own, *(f"fold:{number + 1}" for number in range(_fold_count(corpus))), *published, "seed:N")
 
 
 def make_split(corpus: Corpus, name: str | None = None) -> Split:
@@ -91,8 +99,8 @@ def make_split(corpus: Corpus, name: str | None = None) -> Split:
 
     Args:
         corpus: At least two classes and three speakers.
-        name: ``quick``, ``official``, ``fold:K`` or ``seed:N``; None is the corpus's quick list, else its official
-            one, else ``seed:0``.
+        name: ``quick``, ``official``, ``fold:K``, ``emobox:K`` or ``seed:N``; None is the corpus's quick list, else
+            its official one, else ``seed:0``.
 
     Raises:
         OneClassOnly: The corpus has one class.

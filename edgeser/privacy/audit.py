@@ -18,7 +18,7 @@ from edgeser import __version__
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import changed, given_in
 from edgeser.errors import AuditError, SettingsError
-from edgeser.models.network import infer
+from edgeser.models.network import as_input, infer
 from edgeser.packaging.card import MADE_BY
 from edgeser.privacy.attack_lines import CONTROL, LEAK, control_lines, summary_lines
 from edgeser.privacy.copies import Bands, copy_figures, pattern_distances, plain_distances, shifted_distances
@@ -29,6 +29,7 @@ from edgeser.privacy.shadows import FROM, THREATS, ShadowPlan, attack_shadow, ob
 from edgeser.privacy.speakers import Linked, linkage_figures, sex_figures
 from edgeser.run import Run
 from edgeser.workers import Workers
+from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.machine import describe_machine
 from edgeser_export.graph.op_graph import Linear
 from edgeser_export.utilities.files import write_json
@@ -36,6 +37,14 @@ from edgeser_export.utilities.progress import note, progress_bar
 
 FEWEST_SHADOWS = 4
 """With fewer no shadow is left that tells how a statistic is distributed with a clip and without."""
+LAST_LAYER = "features: the last hidden layer of the first label expert"
+LOG_MEL_WORDS = (
+    "root mean square difference of log-mels at the same mean level and at the best circular shift; patterns: "
+    f"1 - correlation, at the best shift, of what stands out of its surroundings in time and frequency; {LAST_LAYER}"
+)
+VECTOR_WORDS = (
+    f"log_mel: root mean square difference of vectors at mean 0; patterns: 1 - their correlation; {LAST_LAYER}"
+)
 UNNAMED = "0.1.0"
 """The version that began to audit, which is not in the names of its shadows' folders; that of every later one is."""
 OVERRIDES = {"experts": "experts.count", "expert_steps": "experts.steps", "iterations": "{method}.iterations"}
@@ -207,22 +216,23 @@ def _copies(
 ) -> tuple[dict[str, Any], list[int], dict[str, np.ndarray[Any, np.dtype[np.float64]]]]:
     """The entry ``copies``; the nearest clip of each of the run's items; its distances to all clips by space."""
     task, voices = opened.assignment.task, opened.voices
-    clips = task.clips[:, 0]
-    decibels = float(opened.distilled.frontend.std)
+    clips = task.maps
+    stored = opened.distilled
+    unit, decibels = ("dB", stored.frontend.std) if isinstance(stored, DistilledSet) else ("standard deviations", 1.0)
     graph, member = opened.judges.graph, opened.judges.members[0]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear)).source
     features = infer(graph, member, task.clips, last).astype(np.float64)
     spread = features.std(0) + 1e-6
 
     def seen(items: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return np.asarray(infer(graph, member, items[:, None], last).astype(np.float64) / spread)
+        return np.asarray(infer(graph, member, as_input(graph, items), last).astype(np.float64) / spread)
 
     mels = {name: decibels * shifted_distances(linked.items, clips) for name, linked in sets.items()}
     bands, own_features = Bands.of(clips), features / spread
     patterns = {name: pattern_distances(linked.items, clips, bands) for name, linked in sets.items()}
     looks = {name: plain_distances(seen(linked.items), own_features) for name, linked in sets.items()}
     measured = {
-        "log_mel": ("dB", decibels * shifted_distances(clips, clips), mels),
+        "log_mel": (unit, decibels * shifted_distances(clips, clips), mels),
         "patterns": ("1 - correlation", pattern_distances(clips, clips, bands), patterns),
         "features": ("standard deviations", plain_distances(own_features, own_features), looks),
     }
@@ -231,11 +241,7 @@ def _copies(
         space: copy_figures(unit, real, voices.speakers, task.labels, found, sources)
         for space, (unit, real, found) in measured.items()
     }
-    words = (
-        "root mean square difference of log-mels at the same mean level and at the best circular shift; patterns: "
-        "1 - correlation, at the best shift, of what stands out of its surroundings in time and frequency; features: "
-        "the last hidden layer of the first label expert"
-    )
+    words = VECTOR_WORDS if not isinstance(stored, DistilledSet) else LOG_MEL_WORDS
     own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": looks["distilled"]}
     return {"words": words, "spaces": spaces}, own["patterns"].argmin(1).tolist(), own
 
@@ -243,8 +249,11 @@ def _copies(
 def _inversion(
     opened: Opened, nearest: list[int], distances: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]], plan: AuditPlan
 ) -> dict[str, Any]:
-    items = opened.distilled.items()
-    everything = opened.assignment.task.clips[:, 0]
+    stored = opened.distilled
+    if not isinstance(stored, DistilledSet):
+        return {"words": "vectors, which were not made into sounds", "picture": None, "sounds": []}
+    items = stored.items()
+    everything = opened.assignment.task.maps
     clips = aligned(items, everything[nearest], Bands.of(everything))
     classes = _classes(opened)
     picture = "audit/items.png"
@@ -252,9 +261,7 @@ def _inversion(
     return {
         "words": "Griffin and Lim, from the log-mels of the items and of the recordings nearest to them",
         "picture": picture,
-        "sounds": write_sounds(items, clips, classes, opened.distilled.frontend, opened.run.folder)
-        if plan.sounds
-        else [],
+        "sounds": write_sounds(items, clips, classes, stored.frontend, opened.run.folder) if plan.sounds else [],
     }
 
 

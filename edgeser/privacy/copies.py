@@ -74,9 +74,9 @@ class Bands:
         return cls(clips.mean((0, 2), dtype=np.float64)[:, None], clips.std((0, 2), dtype=np.float64)[:, None] + 1e-6)
 
     def patterns(self, log_mels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What stands out of its surroundings, at mean 0 and spread 1, float32 (n, mels, frames)."""
+        """What stands out of its surroundings, at mean 0 and spread 1, float32 (n, mels, frames); vectors have none."""
         levels = (log_mels - self.mean) / self.spread
-        for axis, width in ((2, AROUND_FRAMES), (1, AROUND_BANDS)):
+        for axis, width in ((2, AROUND_FRAMES), (1, AROUND_BANDS)) if log_mels.shape[2] > 1 else ():
             levels = levels - _mean_around(levels, width, axis)
         return np.asarray(levels / np.maximum(levels.std((1, 2), keepdims=True), 1e-6), dtype=np.float32)
 

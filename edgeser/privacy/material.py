@@ -24,9 +24,9 @@ from edgeser.models.experts import Ensemble
 from edgeser.privacy.copies import shifted_distances
 from edgeser.privacy.shadows import FROM, make_distilled, noise_items, reference, started
 from edgeser.privacy.speakers import Linked, Voices, too_few_clips
+from edgeser.representation.base import StoredSet
 from edgeser.run import Run
 from edgeser.workers import Workers, one_thread
-from edgeser_device.data.distilled import DistilledSet
 from edgeser_export.utilities.files import write_bytes
 
 OF_NOBODY = "no item began as a single recording or as a few"
@@ -54,7 +54,7 @@ class Opened:
     material: Material
     assignment: Assignment
     judges: Ensemble
-    distilled: DistilledSet
+    distilled: StoredSet
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -64,7 +64,7 @@ class Opened:
         _, speakers = np.unique([utterance.speaker for utterance in utterances], return_inverse=True)
         sexes = [utterance.sex for utterance in utterances]
         females = None if None in sexes else np.array([sex == "female" for sex in sexes])
-        return Voices(self.assignment.task.clips[:, 0], np.asarray(speakers, dtype=np.int64), females)
+        return Voices(self.assignment.task.maps, np.asarray(speakers, dtype=np.int64), females)
 
 
 def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
@@ -79,13 +79,13 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
         RunError: The run is not finished, or the corpus is not the one that it was made of.
         AuditError: The recordings are not there.
     """
-    distilled, settings = run.distilled(), run.settings()
+    distilled, settings = run.stored_set(), run.settings()
     settings = replace(settings, folder=folder or settings.folder)
     try:
         material = prepare(settings, workers)
     except (CorpusNotFound, EmptyCorpus, WrongCorpus) as error:
         raise AuditError(
-            f"the log-mels of {run.folder} cannot be computed again: {error.message}",
+            f"the features of {run.folder} cannot be computed again: {error.message}",
             f"run: edgeser audit {run.folder} --folder DIR, with the folder of the recordings; "
             "edgeser data download gets corpora that are open",
         ) from error
@@ -106,7 +106,7 @@ def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Wo
     chosen, by_lot = _beside(plain)
     sets = {
         "distilled": Linked(opened.distilled.items(), *_sources(opened, opened.assignment.settings.start)),
-        "real_subset": Linked(task.clips[chosen, 0], chosen[:, None], "the speaker of the clip that the item is"),
+        "real_subset": Linked(task.maps[chosen], chosen[:, None], "the speaker of the clip that the item is"),
         "noise": Linked(noise_items(plain), by_lot[:, None], "none: a speaker drawn by lot, as a control"),
     }
     for start in starts:
@@ -153,7 +153,7 @@ def _sources(opened: Opened, start: str) -> tuple[NDArray[np.int64], str]:
     assignment = opened.assignment
     method = assignment.method
     if method.improve is None:
-        nearest = shifted_distances(opened.distilled.items(), assignment.task.clips[:, 0]).argmin(1)
+        nearest = shifted_distances(opened.distilled.items(), assignment.task.maps).argmin(1)
         return nearest[:, None], "the speaker of the clip that the item is"
     drawn = find_start(start).draws if method.has_starts else None
     if drawn is None:
@@ -167,7 +167,7 @@ def _sources(opened: Opened, start: str) -> tuple[NDArray[np.int64], str]:
     return sources, f"the {speaker} of {clips} that the item began as"
 
 
-def _with_start(opened: Opened, start: str, folder: Path, workers: Workers) -> DistilledSet:
+def _with_start(opened: Opened, start: str, folder: Path, workers: Workers) -> StoredSet:
     """The run's method with another start, on all clips; made once."""
     path = folder / f"{FROM}{start}.safetensors"
     if not path.is_file():
@@ -181,4 +181,4 @@ def _with_start(opened: Opened, start: str, folder: Path, workers: Workers) -> D
         with one_thread():
             made = make_distilled(place, whole, 0)
         write_bytes(path, made.distilled.to_bytes())
-    return DistilledSet.from_bytes(path.read_bytes())
+    return opened.assignment.representation.read_set(path.read_bytes())

@@ -208,7 +208,7 @@ def look_at(
         Distance of each clip's patterns to those of the nearest item of its class, (clips,); how sure each student is
         of its class, log odds averaged over ``SHIFTS``, (students, clips). Float32.
     """
-    clips = task.clips[:, 0]
+    clips = task.maps
     apart = pattern_distances(clips, distilled.items(), Bands.of(clips))
     same = task.labels[:, None] == distilled.item_classes().astype(np.int64)[None]
     distances = np.where(same, apart, np.inf).min(1)

@@ -59,8 +59,13 @@ class Voices:
 
 
 def voice_features(log_mels: NDArray[np.float32]) -> Floats:
-    """Mean and standard deviation of every band over time, float64 (n, 2 mels), of (n, mels, frames)."""
+    """Mean and standard deviation of every band over time, float64 (n, 2 mels), of (n, mels, frames).
+
+    Vectors, (n, numbers, 1), are features as they are.
+    """
     levels = log_mels.astype(np.float64)
+    if levels.shape[2] == 1:
+        return levels[:, :, 0]
     return np.concatenate([levels.mean(2), levels.std(2)], axis=1)
 
 

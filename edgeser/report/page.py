@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeser import __version__
+from edgeser.config.settings import VECTORS
 from edgeser.config.values import values_of
 from edgeser.corpora.fingerprint import is_own
 from edgeser.errors import RunError
@@ -28,7 +29,7 @@ from edgeser.report.evidence import read_audit
 from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
 from edgeser.report.page_rows import compared, rows_of, sentences, single_rows
 from edgeser.report.repeat import RUN, TARGET, commands
-from edgeser.report.tables import convergence_words
+from edgeser.report.tables import convergence_words, split_words
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.data.distilled import DistilledSet
@@ -146,7 +147,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
     gallery = make_gallery(distilled, recordings, plan.items) if isinstance(distilled, DistilledSet) else None
     audit, settings = read_audit(run), run.settings()
     draws = settings.gan.ship == "generator"
-    absent = partial(missing, metrics, audit is not None or draws, of_log_mels)
+    absent = partial(missing, metrics, audit is not None or draws, settings.corpus != VECTORS)
     note("kit")
     context = {
         **_results(metrics if plan.recordings else without_speakers(metrics, description), description),
@@ -187,10 +188,10 @@ def evaluated(run: Run) -> dict[str, Any]:
     return metrics
 
 
-def missing(metrics: Mapping[str, Any], audited: bool, of_log_mels: bool, folder: str) -> dict[str, str]:
+def missing(metrics: Mapping[str, Any], audited: bool, hears: bool, folder: str) -> dict[str, str]:
     """What the page could show and was not measured, with the command that measures it of the run in ``folder``.
 
-    Audits and other corpora are of log-mels.
+    A run of a file of vectors hears no recordings of other corpora.
     """
     run = shlex.quote(folder)
     absent = {
@@ -199,10 +200,10 @@ def missing(metrics: Mapping[str, Any], audited: bool, of_log_mels: bool, folder
         "details": (metrics.get("details"), f"edgeser evaluate {run} --full --baselines"),
         "convergence": (metrics.get("convergence"), f"edgeser evaluate {run} --full --convergence"),
         "cross_corpus": (
-            metrics.get("cross_corpus") or not of_log_mels,
+            metrics.get("cross_corpus") or not hears,
             f"edgeser evaluate {run} --on DIR --corpus NAME",
         ),
-        "audit": (audited or not of_log_mels, f"edgeser audit {run}"),  # of a generator there is none to make
+        "audit": (audited, f"edgeser audit {run}"),  # of a generator there is none to make
     }
     return {name: command for name, (there, command) in absent.items() if not there}
 
@@ -283,7 +284,7 @@ def _provenance(run: Run, description: Mapping[str, Any], metrics: Mapping[str, 
         "consent": corpus.get("consent"),
         "notes": corpus.get("notes"),
         "fingerprint of the corpus": corpus.get("fingerprint"),
-        f"split {description['split']['name']}": "; ".join(f"{part}: {words}" for part, words in parts.items()),
+        f"split {split_words(description['split'])}": "; ".join(f"{part}: {words}" for part, words in parts.items()),
         "student": f"{student['architecture']} at width {student['width']:g}, {student['parameters']:,} parameters, "
         f"{student['multiply_accumulates']:,} multiply-accumulates a window",
         "method": f"{description['method']}, seed {description['seed']}",

@@ -108,9 +108,10 @@ def evaluation_table(result: Mapping[str, Any]) -> Sheet:
     size = f"{distilled['share']:.1%} of the training items, {distilled['bytes'] / 1000:.0f} kB"
     if "drawn" in distilled:
         size = f"drawn anew by each seed from a generator of {distilled['bytes'] / 1000:.0f} kB with its experts"
+    split, seeds = split_words(result["split"]), counted(len(result["seeds"]), "seed")
     table = Sheet(
         *("row", ">UAR", ">std", ">dev UAR", ">ratio"),
-        title=f"UAR on the test speakers, split {result['split']['name']}, {counted(len(result['seeds']), 'seed')}",
+        title=f"UAR on the test speakers, split {split}, {seeds}",
         caption=f"{counted(distilled['ipc'], 'item')} per class, {size}; {result['machine']['cpu']}",
     )
     full = result["full"]
@@ -221,6 +222,11 @@ def _compared(run: Run) -> dict[str, Any]:
         }
     except (KeyError, TypeError) as error:
         raise RunError(f"the run {run.folder} was evaluated by another version", hint) from error
+
+
+def split_words(split: Mapping[str, Any]) -> str:
+    """The name of a split, and what differs from the published one that it is."""
+    return f"{split['name']} ({split['remark']})" if split.get("remark") else str(split["name"])
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Sheet:

@@ -24,6 +24,8 @@ from edgeser_device.kit.manifest import MOST_CLASSES
 
 LARGEST_LEVEL = 127
 """The largest number of steps of 8 bits."""
+LEAST = 1e-30
+"""An item whose numbers are all below this is 0: no step of single precision tells them apart."""
 STILL = 1e-6
 """A standard deviation below this share of the mean, or of 1 if that is larger, is rounding: single precision has no
 more digits."""
@@ -178,8 +180,7 @@ class VectorSet:
 
 def in_steps(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Vectors (items, numbers) in whole steps of 8 bits, and the size of a step of each item, float32 (items,)."""
-    largest = np.abs(vectors).max(1)
-    step = (np.where(largest > 0, largest, LARGEST_LEVEL) / LARGEST_LEVEL).astype(np.float32)
+    step = (np.maximum(np.abs(vectors).max(1), LEAST) / LARGEST_LEVEL).astype(np.float32)
     levels = np.clip(np.rint(vectors / step[:, None]), -LARGEST_LEVEL, LARGEST_LEVEL)
     return levels.astype(np.int8), step
 

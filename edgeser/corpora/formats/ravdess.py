@@ -42,7 +42,8 @@ SPLITS = MappingProxyType(
     {
         "quick": SpeakerParts(dev=("01", "02", "15", "16"), test=("03", "04", "11", "12", "19", "20")),
         **{
-            f"fold:{number + 1}": SpeakerParts(dev=TEST_FOLDS[(number + 1) % len(TEST_FOLDS)], test=test)
+            f"{name}:{number + 1}": SpeakerParts(dev=TEST_FOLDS[(number + 1) % len(TEST_FOLDS)], test=test)
+            for name in ("fold", "emobox")
             for number, test in enumerate(TEST_FOLDS)
         },
     }

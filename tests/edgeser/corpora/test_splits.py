@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,17 @@ def test_a_corpus_has_no_more_classes_than_a_kit() -> None:
     corpus = corpus_of(*((speaker, f"class {number}") for number in range(256) for speaker in "abc"))
     with pytest.raises(TooManyClasses, match="256 classes, more than 255"):
         make_split(corpus)
+
+
+def test_a_published_fold_says_what_differs(touch: Callable[[Iterable[str]], Path]) -> None:
+    names = (f"03-01-{code:02d}-01-01-01-{actor:02d}.wav" for code in range(1, 9) for actor in range(1, 25))
+    corpus = load_corpus("ravdess", touch(names))
+    published = [name for name in split_names(corpus) if name.startswith("emobox:")]
+    assert len(published) == 6
+    for name in published:
+        split = make_split(corpus, name)
+        assert len({utterance.speaker for utterance in split.test}) == 4
+        assert "dev speakers are taken" in split.describe()["remark"]
+    assert "remark" not in make_split(corpus, "quick").describe()
+    with pytest.raises(UnknownSplit):
+        make_split(corpus, "emobox:7")
