@@ -37,16 +37,17 @@ from rich.console import Console
 
 from edgeser.config.settings import SETTINGS, Settings, value_of
 from edgeser.config.values import changed, values_of
-from edgeser.errors import EdgeserError, SettingsError
+from edgeser.errors import SettingsError
 from edgeser.privacy.attack_lines import control_lines
 from edgeser.privacy.audit import AuditPlan, audit, prepare_audit
 from edgeser.privacy.shadows import ShadowPlan
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
+from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes, write_json
 
-SHARED_CELLS = ("random_bank", "noise")
+SHARED_SETS = ("random_bank", "noise")
 """Sets of a shadow that do not depend on the run's method."""
 OF_HALVES = (
     "corpus", "split", "seed", "arch", "width", "ipc", "labels", "views", "experts.temperature",
@@ -57,11 +58,11 @@ OF_HALVES = (
 
 @dataclass(frozen=True)
 class Halves:
-    """What audits of one corpus share, kept by shadow.
+    """The sets and experts that audits of one corpus share, kept by shadow.
 
     Attributes:
-        folder: Where.
-        shadows: How many.
+        folder: The folder that they are kept in.
+        shadows: Number of shadows.
     """
 
     folder: Path
@@ -85,7 +86,7 @@ class Halves:
         for shadow in range(self.shadows):
             kept, own = self.folder / f"{shadow:02d}", plan.folder / f"{shadow:02d}"
             pairs += [(kept / name, own / "trajectories" / name) for name in names]
-            pairs += [(kept / f"{cell}.safetensors", plan.cell(shadow, cell)) for cell in SHARED_CELLS]
+            pairs += [(kept / f"{name}.safetensors", plan.kept(shadow, name)) for name in SHARED_SETS]
         return pairs
 
 
@@ -205,7 +206,7 @@ def missed_leaks(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def command_words(arguments: argparse.Namespace) -> str:
-    """What repeats the table."""
+    """The command that repeats the table."""
     words = ["python", "benchmarks/audit.py", "CORPORA", "--corpus", arguments.corpus, "--ipc", str(arguments.ipc)]
     words += ["--methods", *arguments.methods, "--shadows", str(arguments.shadows)]
     words += ["--unshadowed", *arguments.unshadowed] if arguments.unshadowed else []

@@ -26,7 +26,7 @@ AIM = 0.55
 
 
 def sheets(result: Mapping[str, Any]) -> tuple[Sheet, ...]:
-    """What was aimed at, and all attacks."""
+    """The table of the aims, and the table of all attacks."""
     return aims_sheet(result), attacks_sheet(result)
 
 

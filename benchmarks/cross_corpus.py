@@ -22,14 +22,14 @@ from distillation_tables import CONFOUNDED, Sheet
 from rich.console import Console
 
 from edgeser.corpora.emotions import plain_name
-from edgeser.errors import EdgeserError, RunError, SettingsError
+from edgeser.errors import RunError, SettingsError
 from edgeser.evaluation.cross_corpus import Other, keep_entries, label_map, measure_across, open_other
 from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.report.tables import map_words, with_interval
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
-from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.errors import EdgeserError, choice_hint
 from edgeser_export.utilities.files import write_bytes
 
 
@@ -62,7 +62,7 @@ def measure(
         seeds: Trainings of each row.
         maps: CORPUS:OURS=THEIRS, changes of the label maps of the run of that corpus.
         corpora: Folder with one folder a corpus; None where the runs found theirs.
-        workers: Where students are trained.
+        workers: The processes that train the students.
 
     Raises:
         SettingsError: Two runs are of one corpus, or a change of a label map fits no pair of them.
@@ -124,7 +124,7 @@ def pair_map(source: Run, changes: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def known(run: Run, source: Run, given: Sequence[str], seeds: int) -> dict[str, Any]:
-    """What was measured of a run on the corpus of another by this label map with these seeds; empty if nothing was."""
+    """The figures of a run on the corpus of another by this label map with these seeds; empty if there are none."""
     description = source.description()
     wanted = {
         "fingerprint": description["corpus"]["fingerprint"],

@@ -1,4 +1,4 @@
-"""What the figures of benchmarks/device.py must show: one table of bounds, and the tables that people read."""
+"""Bounds on the figures of benchmarks/device.py as one table, and the tables that people read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Claim:
     """One line of the table.
 
     Attributes:
-        row: Where the figure comes from.
-        words: What it is.
+        row: The row that the figure comes from.
+        words: The name of the figure.
         figure: From the row's figures.
-        bound: What it must reach.
+        bound: The value that it must reach.
         at_least: Whether larger is better.
-        form: How it is printed.
+        form: The format in which it is printed.
     """
 
     row: str

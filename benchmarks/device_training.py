@@ -38,18 +38,18 @@ HERE = Path(__file__).parent
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 POLL_SECONDS = 0.02
 RATE = 1e-3
-"""Of the first steps of large students: the default of torch's AdamW."""
+"""Weight decay in the first steps of large students: the default of torch's AdamW."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a measurement finds and keeps things.
+    """The folders in which a measurement finds and keeps things.
 
     Attributes:
         work: Kits, models and weights are kept here, so that rows share them.
         runs: Runs by corpus, one for each seed of distillation.
         folders: The corpora's recordings by name.
-        repeat: How often a ratio is measured.
+        repeat: The number of times that a ratio is measured.
     """
 
     work: Path
@@ -279,7 +279,7 @@ def same_student(
     same numbers in another order. That agreement is what there is to reach.
 
     Args:
-        place: Where things are.
+        place: The folders of the measurement.
         student: None for the kits' own.
         steps: None for the kits' own.
         judge: (kit, outputs of each) -> one line; see :func:`device_files.judged`.

@@ -1,7 +1,7 @@
 """The table of what distilled sets are worth: method x budget x corpus, with mean and standard deviation over seeds.
 
     python benchmarks/distillation.py CORPORA --out runs/table --corpora ravdess emodb urdu --methods mtt random
-    python benchmarks/distillation.py CORPORA --out runs/table --cells ravdess:6 emodb:0.056 --arch edgenet cnn6:0.25
+    python benchmarks/distillation.py CORPORA --out runs/table --trials ravdess:6 emodb:0.056 --arch edgenet cnn6:0.25
 
 CORPORA is a folder with one folder a corpus. Each distillation, and each row on real clips, is measured once and kept
 in --out; an interrupted table goes on. JSON is printed on stdout and kept in --out/table.json, the tables are printed
@@ -17,29 +17,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from distillation_cells import Group, measure_common, measure_group, parse_budget
 from distillation_runs import Request
 from distillation_tables import markdown_page, panels_of, result_of, row_of, sheets_of
+from distillation_trials import Group, measure_common, measure_group, parse_budget
 from rich.console import Console
 
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.distill.registry import METHODS, find_method
-from edgeser.errors import EdgeserError, SettingsError
+from edgeser.errors import SettingsError
 from edgeser.evaluation.conditions import ROWS
 from edgeser.models.students import parse_student
 from edgeser.report.pictures import budget_picture, check_picture, save
 from edgeser.representation.logmel import LogMel
 from edgeser.workers import Workers
 from edgeser_device.machine import available_cores
-from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.errors import EdgeserError, choice_hint
 from edgeser_export.utilities.files import write_bytes, write_json
 
-CELLS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start")
+TRIALS_DECIDE = ("corpus", "folder", "method", "arch", "width", "ipc", "share", "seed", "start")
 """Settings that are dimensions of the table, so that --settings cannot give them."""
 
 
 def main() -> None:
-    """Measure the cells and print the table."""
+    """Measure the trials and print the table."""
     arguments = parser().parse_args()
     try:
         request, groups = request_of(arguments), groups_of(arguments)
@@ -74,7 +74,7 @@ def measure(groups: list[Group], request: Request, command: str) -> dict[str, An
 
 
 def request_of(arguments: argparse.Namespace) -> Request:
-    """What was asked of the whole table.
+    """The request that the command line makes for the whole table.
 
     Raises:
         SettingsError: A row or a setting does not exist.
@@ -96,7 +96,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         SettingsError: No such setting, one that the table itself decides, or a value of another type.
     """
     name, _, value = text.partition("=")
-    known = [key for key in SETTINGS if key not in CELLS_DECIDE]
+    known = [key for key in SETTINGS if key not in TRIALS_DECIDE]
     if name not in known:
         raise SettingsError(f"--settings cannot give {name!r}", choice_hint(name, known))
     parsed = SETTINGS[name].parse(value)
@@ -108,20 +108,20 @@ def groups_of(arguments: argparse.Namespace) -> list[Group]:
     """One group for each corpus, student, budget, method and start, in this order.
 
     Raises:
-        SettingsError: A cell, method or student is not understood.
+        SettingsError: A trial, method or student is not understood.
     """
-    cells = [(corpus, f"{share:g}") for corpus in arguments.corpora_names for share in arguments.shares]
-    if arguments.cells:
-        cells = [(corpus, budget) for corpus, _, budget in (text.partition(":") for text in arguments.cells)]
-    for _, budget in cells:
+    trials = [(corpus, f"{share:g}") for corpus in arguments.corpora_names for share in arguments.shares]
+    if arguments.trials:
+        trials = [(corpus, budget) for corpus, _, budget in (text.partition(":") for text in arguments.trials)]
+    for _, budget in trials:
         parse_budget(budget)
-    names = list(dict.fromkeys(corpus for corpus, _ in cells))
+    names = list(dict.fromkeys(corpus for corpus, _ in trials))
     students = [parse_student(text, arguments.width) for text in arguments.arch]
     groups = [
         Group(corpus, budget, method, start, arch, width, count_of(name, start, arguments))
         for corpus in names
         for arch, width in students
-        for budget in [budget for other, budget in cells if other == corpus]
+        for budget in [budget for other, budget in trials if other == corpus]
         for name in arguments.methods
         for method, start in starts_of(name, arguments)
     ]
@@ -173,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--shares", type=float, nargs="+", default=[0.015, 0.056, 0.149], metavar="P", help="budgets")
     made.add_argument(
-        "--cells", nargs="+", default=[], metavar="CORPUS:BUDGET", help="instead of --corpora and --shares"
+        "--trials", nargs="+", default=[], metavar="CORPUS:BUDGET", help="instead of --corpora and --shares"
     )
     made.add_argument(
         "--methods",
@@ -195,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--distillations", type=int, default=1, help=f"seeds of distillation of {Settings.method}")
     made.add_argument("--other-distillations", type=int, default=2, help="at most, of the other methods")
-    made.add_argument("--settings", nargs="+", default=[], metavar="KEY=VALUE", help="of all cells")
+    made.add_argument("--settings", nargs="+", default=[], metavar="KEY=VALUE", help="of all trials")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     made.add_argument("--picture", type=Path, metavar="FILE", help="draw UAR against budget there")
     made.add_argument("--jobs", type=int, default=available_cores(), help="distillations and trainings side by side")

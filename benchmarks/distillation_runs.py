@@ -27,16 +27,16 @@ OF_EXPERTS = ("corpus", "split", "batch", "experts.arch", "experts.width", "expe
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of the whole table.
+    """The request for a whole table.
 
     Attributes:
         corpora: Folder with one folder a corpus.
-        out: Where results are kept.
+        out: The folder that results are kept in.
         seeds: Trainings of each row.
         trainings: Trainings of each distillation.
         rows: Rows besides the distilled sets.
-        overrides: Settings of all cells by their keys; those of a method are of its cells alone.
-        workers: Where is computed.
+        overrides: Settings of all trials by their keys; those of a method are of its trials alone.
+        workers: The processes that compute.
     """
 
     corpora: Path
@@ -54,7 +54,7 @@ class Request:
 
     @property
     def plan(self) -> Plan:
-        """How a distilled set is measured."""
+        """The plan by which a distilled set is measured."""
         return Plan(tuple(range(self.trainings)), ("distilled",))
 
 
@@ -116,7 +116,7 @@ def without_folder(settings: Settings) -> dict[str, Any]:
 
 
 def experts_folder(settings: Settings, request: Request) -> Path:
-    """Where label experts are kept that fit these settings, for all seeds, students, budgets and methods."""
+    """The folder of label experts that fit these settings, for all seeds, students, budgets and methods."""
     values = values_of(settings)
     name = f"{settings.corpus}-{digest({key: values[key] for key in OF_EXPERTS})}"
     return request.out / "experts" / name

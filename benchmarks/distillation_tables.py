@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from distillation_cells import CORPUS_ROWS, Group
 from distillation_runs import Request
+from distillation_trials import CORPUS_ROWS, Group
 from rich.table import Table
 
 from edgeser.evaluation.intervals import FEWEST, deviation, standard_error, with_deviation
@@ -39,7 +39,7 @@ class Sheet:
         title: Above it.
         columns: Their titles.
         lines: As many cells each as there are columns.
-        words: How many columns at the left hold words; the others hold numbers.
+        words: Number of columns at the left that hold words; the others hold numbers.
     """
 
     title: str
@@ -63,48 +63,48 @@ class Sheet:
 
 
 def row_of(
-    group: Group, cells: Sequence[Mapping[str, Any]], common: Mapping[str, Any], request: Request
+    group: Group, trials: Sequence[Mapping[str, Any]], common: Mapping[str, Any], request: Request
 ) -> dict[str, Any]:
-    """One line: the group's cells together, beside the rows of real clips.
+    """One line: the group's trials together, beside the rows of real clips.
 
     Args:
-        group: What the cells are.
-        cells: One for each seed of distillation.
-        common: What :func:`distillation_cells.measure_common` gives.
-        request: How many trainings of each row and each distillation count.
+        group: The group of the trials.
+        trials: One for each seed of distillation.
+        common: The rows of :func:`distillation_trials.measure_common`.
+        request: The request, for the number of trainings that count of each row and each distillation.
     """
     seeds = request.seeds
-    by_distillation = [cell["uar"][: request.trainings] for cell in cells]
+    by_distillation = [trial["uar"][: request.trainings] for trial in trials]
     rows = {name: figures(row["uar"][:seeds], row) for name, row in common["rows"].items()}
-    own = cells[0].get("random_bank_bytes")
+    own = trials[0].get("random_bank_bytes")
     if own is not None:
         same = "same_as" in own
         rows["random_bank_bytes"] = {**rows[own["same_as"]], **own} if same else figures(own["uar"][:seeds], own)
     reached = mean(value for each in by_distillation for value in each)
-    seconds = [cell["seconds"] for cell in cells if cell["seconds"] is not None]
-    memory = [cell["peak_rss_mb"] for cell in cells if cell["peak_rss_mb"] is not None]
+    seconds = [trial["seconds"] for trial in trials if trial["seconds"] is not None]
+    memory = [trial["peak_rss_mb"] for trial in trials if trial["peak_rss_mb"] is not None]
     full = {"ratio": "full", "ratio_best": "full_best", "ratio_soft": "full_soft"}
     return {
         "corpus": group.corpus,
         "budget": group.budget,
         "method": group.label,
         "student": {"architecture": group.arch, "width": group.width},
-        "ipc": cells[0]["ipc"],
-        "share": cells[0]["share"],
-        "views": cells[0]["views"],
-        "bytes": round(mean(cell["bytes"] for cell in cells)),
+        "ipc": trials[0]["ipc"],
+        "share": trials[0]["share"],
+        "views": trials[0]["views"],
+        "bytes": round(mean(trial["bytes"] for trial in trials)),
         "uar_mean": reached,
         "uar_std": deviation([value for each in by_distillation for value in each]),
         "uar": by_distillation,
-        "distillations": len(cells),
+        "distillations": len(trials),
         **{name: reached / rows[row]["uar_mean"] if row in rows else None for name, row in full.items()},
-        "init": {"uar": mean(cell["init"]["uar"] for cell in cells)},
+        "init": {"uar": mean(trial["init"]["uar"] for trial in trials)},
         "seconds": mean(seconds) if seconds else None,
         "peak_rss_mb": max(memory) if memory else None,
         "above": {bank: above(by_distillation, rows[bank]) for bank in BANKS if bank in rows},
         "rows": rows,
         **{key: common[key] for key in ("experts", "split", "machine")},
-        "settings": cells[0]["settings"],
+        "settings": trials[0]["settings"],
     }
 
 
@@ -136,7 +136,7 @@ def result_of(lines: Sequence[Mapping[str, Any]], request: Request, command: str
         "seeds": list(range(request.seeds)),
         "trainings": request.trainings,
         "varies": VARIES,
-        "experts": "one set of label experts for a corpus, shared by all of its cells and seeds",
+        "experts": "one set of label experts for a corpus, shared by all of its trials and seeds",
         "machine": lines[-1]["machine"],
         "command": command,
     }
@@ -261,7 +261,7 @@ def baseline_cells(head: tuple[str, str], same: Sequence[Mapping[str, Any]]) -> 
 
 
 def panels_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What :func:`edgeser.report.pictures.budget_picture` draws: a panel for each corpus and student."""
+    """The input of :func:`edgeser.report.pictures.budget_picture`: a panel for each corpus and student."""
     panels: dict[str, dict[str, Any]] = {}
     for mine in grouped(result["lines"], panel_title):
         lines: dict[str, list[dict[str, Any]]] = {}

@@ -138,7 +138,7 @@ def measure(
     own = own_clips(speech, chosen)
     material = prepare(student, own, kit.distilled, settings)
     trial = leave_out(student, own, kit.labels, material, settings, FOLDS[settings.part]) if judged else None
-    upper = student.train(material.lesson(), settings)
+    upper = student.train(material.training_data(), settings)
     forgot = forgetting(student, upper, kit.distilled, settings)
     row: dict[str, Any] = {"wall_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
     before, after = (score(student, speech, features, weights) for weights in (None, upper))

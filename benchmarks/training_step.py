@@ -1,7 +1,6 @@
 """Training steps: the ONNX file under onnxruntime against torch, one thread each, step by step in turn.
 
     python benchmarks/training_step.py > result.json        # the table goes to stderr
-    python benchmarks/training_step.py --kernels            # ways to a convolution and its gradients, in milliseconds
 
 Each side runs in a process of its own, so that peak memory is its own, and the two take turns, so that a busy machine
 slows both. CPU seconds are medians over steps; ratios below 1 favour onnxruntime.
@@ -25,8 +24,8 @@ import numpy as np
 
 from edgeser.models.students import build
 from edgeser_export.graph.initial import initial_weights
-from edgeser_export.graph.op_graph import Conv, Graph
-from edgeser_export.trainstep.step_graph import next_state, scalars, weight_names, zero_state
+from edgeser_export.graph.op_graph import Graph
+from edgeser_export.trainstep.step_state import next_state, scalars, weight_names, zero_state
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = (("edgenet", 1.0), ("cnn6", 0.25), ("resnet9", 0.25), ("vgg15", 0.25))
@@ -38,14 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20, help="measured steps of each side")
     parser.add_argument("--trained", default="full", help="full, frozen or head; torch always trains all")
-    parser.add_argument("--kernels", action="store_true", help="measure the ways to a convolution instead")
     parser.add_argument("--serve", nargs=3, metavar=("SIDE", "STUDENT", "WIDTH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         side, name, width = arguments.serve
         serve(SIDES[side](build(name, CLASSES, float(width)), arguments.trained))
-    elif arguments.kernels:
-        print(json.dumps({"machine": machine(), "kernels": kernel_times()}, indent=1))
     else:
         rows = [compare(name, width, arguments.steps, arguments.trained) for name, width in STUDENTS]
         print(json.dumps({"machine": machine(), "batch": BATCH, "trained": arguments.trained, "rows": rows}, indent=1))
@@ -148,98 +144,6 @@ SIDES: Mapping[str, Callable[[Graph, str], Callable[[], None]]] = {
     "onnxruntime": onnxruntime_side,
     "torch": torch_side,
 }
-
-
-def kernel_times(repeats: int = 7) -> list[dict[str, Any]]:
-    """Milliseconds of every way to each different convolution of the students: its gradients, and all three at once."""
-    from edgeser_export.kernels import convolutions as kernels
-    from edgeser_export.writers.onnx_nodes import Nodes
-
-    rows, random = [], np.random.default_rng(0)
-    for geometry in geometries():
-        conv, size = geometry.conv, geometry.conv.kernel
-        arrays = {
-            "source": random.standard_normal(geometry.source, dtype=np.float32),
-            "gradient": random.standard_normal(geometry.output, dtype=np.float32),
-            "weight": random.standard_normal((conv.channels, geometry.source[1], size, size), dtype=np.float32),
-        }
-        row: dict[str, Any] = {"source": geometry.source, "channels": conv.channels, "kernel": size}
-        for part, ways, read in (
-            ("weight", kernels.WEIGHT_GRADIENTS, "source"),
-            ("input", {"transposed": kernels.gradient_of_input}, "weight"),
-        ):
-            row[part] = {}
-            for name, way in ways.items():
-                nodes = Nodes()
-                output = way(nodes, geometry, read, "gradient")
-                feeds = {key: arrays[key] for key in (read, "gradient")}
-                row[part][name] = fastest(model_of(nodes, feeds, (output,)), feeds, repeats)
-        row["whole"] = {}
-        for name, way in WHOLE.items():
-            if conv.stride == 1 or name != "tiles":
-                nodes = Nodes()
-                outputs = way(nodes, geometry)
-                row["whole"][name] = fastest(model_of(nodes, arrays, outputs), arrays, repeats)
-        rows.append(row)
-    return rows
-
-
-def directly(nodes: Any, geometry: Any) -> tuple[str, ...]:
-    """A convolution and both gradients, each by the fastest way of its own."""
-    from edgeser_export.kernels import convolutions as kernels
-
-    conv = geometry.conv
-    window = {"kernel_shape": (conv.kernel,) * 2, "strides": (conv.stride,) * 2, "pads": (conv.padding,) * 4}
-    slopes = [
-        kernels.gradient_of_weight(nodes, geometry, "source", "gradient"),
-        kernels.gradient_of_input(nodes, geometry, "weight", "gradient"),
-    ]
-    return (nodes.add("Conv", "source", "weight", **window), *slopes)
-
-
-def by_tiles(nodes: Any, geometry: Any) -> tuple[str, ...]:
-    """The same by tiles, which share what they transform."""
-    from edgeser_export.kernels import winograd
-
-    output, transformed = winograd.convolution(nodes, geometry, "source", "weight")
-    return (output, *winograd.gradients(nodes, geometry, transformed, "weight", "gradient"))
-
-
-WHOLE: Mapping[str, Callable[[Any, Any], tuple[str, ...]]] = {"direct": directly, "tiles": by_tiles}
-
-
-def geometries() -> list[Any]:
-    from edgeser_export.kernels.convolutions import Geometry
-
-    found = {}
-    for name, width in STUDENTS:
-        graph = build(name, CLASSES, width)
-        for op in graph.ops:
-            if isinstance(op, Conv):
-                shapes = [(BATCH, *graph.shapes[tensor]) for tensor in (op.source, op.name)]
-                found.setdefault((*shapes, op.kernel), Geometry(op, *shapes))
-    return list(found.values())
-
-
-def model_of(nodes: Any, feeds: Mapping[str, np.ndarray], names: tuple[str, ...]) -> bytes:
-    from onnx import TensorProto, helper
-
-    from edgeser_export.writers.onnx_nodes import IR_VERSION, OPSET
-
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in feeds.items()]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
-    graph = helper.make_graph(nodes.written, "kernel", inputs, outputs, nodes.constants)
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString()
-
-
-def fastest(model: bytes, feeds: Mapping[str, np.ndarray], repeats: int) -> float:
-    session, times = session_of(model), []
-    for _ in range(repeats):
-        start = time.process_time()
-        session.run(None, dict(feeds))
-        times.append(time.process_time() - start)
-    return round(1e3 * min(times), 2)
 
 
 def session_of(model: bytes) -> Any:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,50 +30,17 @@ INTERRUPTED = 130
 SECONDS_TO_END = 5.0
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What the demo measured.
-
-    Attributes:
-        folder: Where everything is.
-        corpus_bytes: Of the training recordings.
-        kit_bytes: Of the kit.
-        items: Distilled items.
-        share: Of the training items.
-        uar: Unweighted average recall on the test voices: full data, distilled set, random items, and on the device.
-        training: What train-on-device printed.
-        bench: What bench printed.
-        events: What listen heard in one test clip.
-        clip: That clip.
-        clip_emotion: Its label.
-        report: The page about the run.
-        seconds: Of the whole demo.
-    """
-
-    folder: str
-    corpus_bytes: int
-    kit_bytes: int
-    items: int
-    share: float
-    uar: Mapping[str, float]
-    training: Mapping[str, Any]
-    bench: Mapping[str, Any]
-    events: tuple[Mapping[str, Any], ...]
-    clip: str
-    clip_emotion: str
-    report: str
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-
-def run_demo(folder: Path) -> Summary:
+def run_demo(folder: Path) -> dict[str, Any]:
     """Distil, evaluate, write the report, pack, train without torch, benchmark and listen.
 
     Args:
         folder: Made new; a demo that was interrupted goes on.
+
+    Returns:
+        ``folder``; ``corpus_bytes`` of the training recordings; ``kit_bytes``; ``items`` and their ``share`` of the
+        training items; ``uar`` on the test voices of ``full``, ``distilled``, ``random`` and ``device``; what the verbs
+        printed as ``training`` and ``bench``; ``events`` that were heard in ``clip``, a path, spoken as
+        ``clip_emotion``; ``report``, the page; ``seconds`` of the whole demo.
 
     Raises:
         RunError: A command failed; its own error stands above.
@@ -91,26 +57,26 @@ def run_demo(folder: Path) -> Summary:
     bench = call("bench", str(model))
     clip = make_split(load_corpus("demo"), None).test[0]
     events = call.lines("listen", str(model), "--wav", str(clip.path))
-    return Summary(
-        folder=str(folder),
-        corpus_bytes=Run(run).description()["corpus_bytes"],
-        kit_bytes=packed["bytes"],
-        items=budget["items"],
-        share=budget["share"],
-        uar={
+    return {
+        "folder": str(folder),
+        "corpus_bytes": Run(run).description()["corpus_bytes"],
+        "kit_bytes": packed["bytes"],
+        "items": budget["items"],
+        "share": budget["share"],
+        "uar": {
             "full": figures["full"]["uar_mean"],
             "distilled": figures["distilled"]["uar_mean"],
             "random": figures["baselines"]["random"]["uar_mean"],
             "device": training["uar"],
         },
-        training=training,
-        bench=bench,
-        events=tuple(events),
-        clip=str(clip.path),
-        clip_emotion=clip.emotion,
-        report=report,
-        seconds=round(time.monotonic() - started, 1),
-    )
+        "training": training,
+        "bench": bench,
+        "events": events,
+        "clip": str(clip.path),
+        "clip_emotion": clip.emotion,
+        "report": report,
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 class Caller:
@@ -147,36 +113,36 @@ def _end(child: subprocess.Popen[str]) -> int:
         return child.wait()
 
 
-def summary_table(summary: Summary) -> Group:
+def summary_table(summary: Mapping[str, Any]) -> Group:
     """The table that the demo ends with, and three commands to try next."""
     table = Sheet("", "", title="edgeser on its synthetic demo corpus")
     rows = {
-        "training recordings -> kit": f"{summary.corpus_bytes / 1e6:.2f} MB -> {summary.kit_bytes / 1e6:.2f} MB",
-        "distilled items": f"{summary.items} items ({summary.share:.1%} as many as training clips)",
-        "UAR, all real clips": f"{summary.uar['full']:.3f}",
-        "UAR, distilled set": f"{summary.uar['distilled']:.3f}",
-        "UAR, as many random clips": f"{summary.uar['random']:.3f}",
-        "UAR, trained from the kit without torch": f"{summary.uar['device']:.3f}",
-        "training from the kit": f"{summary.training['seconds']:.1f} s, {summary.training['peak_rss_mb']:.0f} MB",
+        "training recordings -> kit": f"{summary['corpus_bytes'] / 1e6:.2f} MB -> {summary['kit_bytes'] / 1e6:.2f} MB",
+        "distilled items": f"{summary['items']} items ({summary['share']:.1%} as many as training clips)",
+        "UAR, all real clips": f"{summary['uar']['full']:.3f}",
+        "UAR, distilled set": f"{summary['uar']['distilled']:.3f}",
+        "UAR, as many random clips": f"{summary['uar']['random']:.3f}",
+        "UAR, trained from the kit without torch": f"{summary['uar']['device']:.3f}",
+        "training from the kit": f"{summary['training']['seconds']:.1f} s, {summary['training']['peak_rss_mb']:.0f} MB",
     }
-    for result in summary.bench["results"]:
+    for result in summary["bench"]["results"]:
         threads = counted(result["threads"], "thread")
         name = f"{result['format']} {result['precision']}, {result['runtime']}, {threads}"
         rows[name] = (
             f"{result['bytes'] / 1000:.0f} kB, {result['model_ms_p50']:.2f} ms a window (p95 {result['p95']:.2f})"
         )
-    heard = summary.events[-1]["emotion"] if summary.events else "nothing"
-    rows["listen: last event in one test clip"] = f"{heard} (spoken as {summary.clip_emotion})"
-    rows["machine"] = machine_words(summary.bench["machine"])
+    heard = summary["events"][-1]["emotion"] if summary["events"] else "nothing"
+    rows["listen: last event in one test clip"] = f"{heard} (spoken as {summary['clip_emotion']})"
+    rows["machine"] = machine_words(summary["bench"]["machine"])
     for name, value in rows.items():
         table.add(name, value)
-    folder = Path(summary.folder)
+    folder = Path(summary["folder"])
     closing = (
-        f"Everything is in {folder} ({summary.seconds:.0f} s); the report, for a browser: {summary.report}. "
+        f"Everything is in {folder} ({summary['seconds']:.0f} s); the report, for a browser: {summary['report']}. "
         "The voices are synthetic: these figures show the tool, "
         "not how well emotions are recognised.\nTry next:\n"
         f"  edgeser inspect {folder / 'demo.edgeser'}\n"
-        f"  edgeser listen {folder / 'model'} --wav {summary.clip}\n"
+        f"  edgeser listen {folder / 'model'} --wav {summary['clip']}\n"
         "  edgeser distill DIR --corpus ravdess --ipc 6 --out runs/mine"
     )
     return Group(table, closing)

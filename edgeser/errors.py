@@ -1,6 +1,7 @@
-"""Every error that a user can act on, in one tree; and the host's own leaves.
+"""Every error that a user can act on, drawn as one tree; and the leaves of the host.
 
-The root, and the leaves of the lower packages, live there, so that imports point one way. Here all can be imported::
+The root stands in :mod:`edgeser_export.utilities.errors`, the leaves of each package in its own module of errors, and
+those of corpora in :mod:`edgeser.corpora.errors`, so that imports point one way::
 
     EdgeserError                    one line on what was wrong, one on what to do; exit code 2
     ├── MissingExtra                (ImportError) a verb needs a package that is not installed
@@ -40,21 +41,13 @@ The root, and the leaves of the lower packages, live there, so that imports poin
     │   ├── UnknownLabel            neither a known emotion nor declared
     │   ├── UnknownSpeaker          it is not known who speaks
     │   ├── UnclearLayout           it is not clear which folders are emotions
-    │   ├── TooManyClasses          more than a kit can have
-    │   ├── OneClassOnly            nothing to tell apart
     │   ├── ConflictingCopies       one recording with two labels, two speakers or in two parts
     │   ├── SplitError              it cannot be split as asked
     │   │   ├── UnknownSplit        the name is not understood
-    │   │   ├── TooFewSpeakers      training, dev and test need a speaker each
-    │   │   ├── MissingClass        a part has no utterance of a class
     │   │   └── SpeakerLeak         a speaker stands in two parts
     │   └── DownloadError           (OSError) it cannot be downloaded
-    │       ├── NotDownloadable     it must be asked for
     │       ├── DownloadInterrupted the server refused or closed early
-    │       ├── ChecksumMismatch    not the file that was published
-    │       ├── UnsafeArchive       damaged, or writes outside its folder
-    │       ├── IncompleteCorpus    not the whole corpus
-    │       └── FolderInUse         the target holds something else
+    │       └── UnsafeArchive       damaged, or writes outside its folder
     ├── RunError                    (ValueError) a run folder is missing, incomplete or of other settings
     ├── AuditError                  (ValueError) what an audit needs is not there
     ├── SettingsError               (ValueError) flags or configuration that do not fit
@@ -68,132 +61,7 @@ A leaf also inherits the builtin that one would catch. A test compares the drawi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from edgeser_device.errors import (
-    AudioError,
-    BrokerError,
-    ClipsError,
-    DeviceError,
-    DistilledSetError,
-    EncoderError,
-    FrontendError,
-    GateFailed,
-    KeyFileError,
-    KitDamaged,
-    KitError,
-    KitSchemaError,
-    KitUntrusted,
-    ListenError,
-    MicrophoneError,
-    ModelError,
-    PortInUse,
-    TrainingError,
-)
-from edgeser_export.utilities.errors import (
-    EdgeserError,
-    ExportError,
-    GraphError,
-    MissingExtra,
-    MissingRuntime,
-    ModelFileError,
-    OutputTaken,
-    ParityError,
-    StorageError,
-    TextError,
-)
-
-if TYPE_CHECKING:
-    from edgeser.corpora.errors import (
-        ChecksumMismatch,
-        ConflictingCopies,
-        CorpusError,
-        CorpusNotFound,
-        DownloadError,
-        DownloadInterrupted,
-        EmptyCorpus,
-        FolderInUse,
-        IncompleteCorpus,
-        MissingClass,
-        MissingColumns,
-        NotDownloadable,
-        OneClassOnly,
-        SpeakerLeak,
-        SplitError,
-        TooFewSpeakers,
-        TooManyClasses,
-        UnclearLayout,
-        UnknownCorpus,
-        UnknownLabel,
-        UnknownSpeaker,
-        UnknownSplit,
-        UnreadableLabels,
-        UnsafeArchive,
-        WrongCorpus,
-    )
-
-__all__ = [
-    "AudioError",
-    "AuditError",
-    "BrokerError",
-    "ChecksumMismatch",
-    "ClipsError",
-    "ConflictingCopies",
-    "CorpusError",
-    "CorpusNotFound",
-    "DeployError",
-    "DeviceError",
-    "DistilledSetError",
-    "DivergedError",
-    "DownloadError",
-    "DownloadInterrupted",
-    "EdgeserError",
-    "EmptyCorpus",
-    "EncoderError",
-    "ExportError",
-    "FolderInUse",
-    "FrontendError",
-    "GateFailed",
-    "GraphError",
-    "IncompleteCorpus",
-    "KeyFileError",
-    "KitDamaged",
-    "KitError",
-    "KitSchemaError",
-    "KitUntrusted",
-    "ListenError",
-    "MicrophoneError",
-    "MissingClass",
-    "MissingColumns",
-    "MissingExtra",
-    "MissingRuntime",
-    "ModelError",
-    "ModelFileError",
-    "NotDownloadable",
-    "OneClassOnly",
-    "OutputTaken",
-    "ParityError",
-    "PortInUse",
-    "RunError",
-    "SettingsError",
-    "SpeakerLeak",
-    "SplitError",
-    "StorageError",
-    "TextError",
-    "TooFewSpeakers",
-    "TooManyClasses",
-    "TrainingError",
-    "UnclearLayout",
-    "UnknownCorpus",
-    "UnknownLabel",
-    "UnknownSpeaker",
-    "UnknownSplit",
-    "UnreadableLabels",
-    "UnsafeArchive",
-    "WheelError",
-    "WorkerError",
-    "WrongCorpus",
-]
+from edgeser_export.utilities.errors import EdgeserError
 
 
 class RunError(EdgeserError, ValueError):
@@ -222,12 +90,3 @@ class WorkerError(EdgeserError, RuntimeError):
 
 class DivergedError(EdgeserError, ArithmeticError):
     """A distillation or a training on the host left the finite numbers."""
-
-
-def __getattr__(name: str) -> Any:
-    # The leaves of the corpora are looked up when asked for: their package imports this module.
-    if name in __all__:
-        from edgeser.corpora import errors
-
-        return getattr(errors, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

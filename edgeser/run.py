@@ -45,7 +45,7 @@ class Run:
 
     @property
     def trajectories(self) -> Path:
-        """Where experts are kept."""
+        """The folder of the experts."""
         return self.folder / "trajectories"
 
     @property
@@ -67,12 +67,12 @@ class Run:
         return self._settings()[1]
 
     def description(self) -> dict[str, Any]:
-        """What run.json says."""
+        """The contents of run.json."""
         found = self._json("run.json")
         return {**found, "start": "aligned"} if found.get("start") == "duet" else found  # its name before 0.2
 
     def metrics(self) -> dict[str, Any] | None:
-        """What evaluate measured, if it was run."""
+        """The figures that evaluate measured, if it was run."""
         return self._json("metrics.json") if (self.folder / "metrics.json").is_file() else None
 
     def graph(self) -> Graph:

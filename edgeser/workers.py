@@ -19,9 +19,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from edgeser.errors import MissingExtra, SettingsError, WorkerError
+from edgeser.errors import SettingsError, WorkerError
 from edgeser_device.machine import available_cores, family_peak_rss_mb
-from edgeser_export.utilities.errors import choice_hint
+from edgeser_export.utilities.errors import MissingExtra, choice_hint
 
 Result = TypeVar("Result")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -52,12 +52,12 @@ def _ray() -> dict[str, Any]:
 
 
 BACKENDS: Mapping[str, Callable[[], dict[str, Any]]] = {"local": _local, "ray": _ray}
-"""Where jobs run, processes on this machine or a Ray cluster, and what joblib is told then."""
+"""The places where jobs run, processes on this machine or a Ray cluster, each with the options that joblib gets."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How many processes, and where.
+    """A number of processes, and the place where they run.
 
     Attributes:
         jobs: Processes at once, at least 1; 1 computes in this process.

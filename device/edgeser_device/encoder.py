@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from edgeser_device.errors import EncoderError, FrontendError
 from edgeser_device.frontend import FrontendSpec, FrontendStream
+from edgeser_device.kit.manifest import Check, whole
 from edgeser_export.runtimes import open_onnx
 from edgeser_export.utilities.errors import MissingRuntime
 from edgeser_export.utilities.files import sha256
+from edgeser_export.utilities.outside import is_text
 
 FRONTEND = FrontendSpec(n_fft=400, hop=160, mels=80, fmin=0.0, fmax=8000.0, floor=1e-20, frames=300, window_hop=50)
 """Whisper's frames: 25 ms every 10 ms at 16 kHz, 80 mel bands; windows of 3 s every 0.5 s."""
@@ -36,17 +38,26 @@ MOST_BYTES = 64 << 20
 """The largest file of an encoder, in bytes."""
 
 
+_CHECKS: Mapping[str, tuple[Check, str]] = {
+    **dict.fromkeys(("name", "title", "source", "licence", "sha256"), (is_text, "plain text")),
+    "input": (lambda value: value in ("mel", "pcm"), "mel or pcm"),
+    "frames": (whole(2, 3000), "a whole number from 2 to 3000"),
+    "size": (whole(1, 65_536), "a whole number from 1 to 65536"),
+    "multiply_accumulates": (whole(0, 1 << 62), "a whole number"),
+}
+
+
 @dataclass(frozen=True)
 class EncoderCard:
-    """What is known of an encoder's file, stored as TOML beside it and as JSON in kits.
+    """The description of an encoder's file, stored as TOML beside it and as JSON in kits.
 
     Attributes:
         name: Name that users write.
-        title: What it is, in a few words.
+        title: The encoder in a few words.
         source: Package, version and file, or the file that it was added from.
         licence: Licences of code and weights.
         sha256: Hash of the ONNX file, hexadecimal.
-        input: What the file takes: "mel" (with the number of tokens), or "pcm" (a window of samples).
+        input: The kind of input: "mel" (with the number of tokens), or "pcm" (a window of samples).
         frames: Frames of 10 ms in one window.
         size: Numbers in one vector.
         multiply_accumulates: Operations for one window; 0 where it is not known.
@@ -66,14 +77,9 @@ class EncoderCard:
     multiply_accumulates: int = 0
 
     def __post_init__(self) -> None:
-        whole = (self.frames, self.size, self.multiply_accumulates)
-        if any(isinstance(value, bool) or value < 0 for value in whole):
-            raise EncoderError(f"the card of {self.name!r} has sizes {whole}", "give whole numbers")
-        if self.input not in ("mel", "pcm") or not 2 <= self.frames <= 3000 or not 1 <= self.size <= 65_536:
-            raise EncoderError(
-                f"the card of {self.name!r} says input {self.input!r}, {self.frames} frames, size {self.size}",
-                "input is mel or pcm, frames from 2 to 3000, size from 1 to 65536",
-            )
+        for name, (check, wanted) in _CHECKS.items():
+            if not check(getattr(self, name)):
+                raise EncoderError(f"the encoder's card has the {name} {getattr(self, name)!r}", f"give {wanted}")
 
     @property
     def frontend(self) -> FrontendSpec:
@@ -91,15 +97,9 @@ class EncoderCard:
         Raises:
             EncoderError: Missing, superfluous or impossible values.
         """
-        kinds = {field.name: str if field.type == "str" else int for field in fields(cls)}
-        if (
-            not isinstance(value, Mapping)
-            or set(value) - set(kinds)
-            or set(kinds) - set(value) - {"multiply_accumulates"}
-        ):
-            raise EncoderError("the encoder's card has other fields than it should", f"it needs {', '.join(kinds)}")
-        if any(not isinstance(each, kinds[name]) for name, each in value.items()):
-            raise EncoderError("the encoder's card has a value of another type", "correct the card")
+        names, found = {field.name for field in fields(cls)}, set(value if isinstance(value, Mapping) else ())
+        if found - names or names - found - {"multiply_accumulates"}:
+            raise EncoderError("the encoder's card has other fields than it should", f"it needs {', '.join(_CHECKS)}")
         return cls(**value)
 
 

@@ -28,7 +28,7 @@ from edgeser_device.kit.manifest import Check, number, whole
 
 _WHOLE = {"rate": 1 << 20, "n_fft": 1 << 16, "hop": 1 << 16, "mels": 1024, "frames": 4096, "window_hop": 4096}
 _LARGEST = 1e300
-"""What a number of a specification stays below: infinities, NaN and whole numbers beyond floats do not."""
+"""Largest size of a number in a specification: infinities, NaN and whole numbers beyond floats are refused."""
 _CHECKS: Mapping[str, tuple[Check, str]] = {
     **{name: (whole(1, most), f"a whole number from 1 to {most}") for name, most in _WHOLE.items()},
     **dict.fromkeys(("fmin", "fmax", "mean"), (number(-_LARGEST, _LARGEST), "a number")),
@@ -158,21 +158,21 @@ frame takes several times as long as the arithmetic; more at once gain a tenth a
 class FrontendStream:
     """Turns pieces of audio of any length into log-mel frames.
 
-    Frame k covers samples k * hop to k * hop + n_fft. Computing frames allocates nothing but the result: scratch space
-    is made once. Each frame is a row of its own and each filter is summed by itself, so that neither the number of
-    frames nor the number of threads can change a bit.
+    Frame k covers samples k * hop to k * hop + n_fft. Each frame is a row of its own and each filter is summed by
+    itself, so that neither the number of frames nor the number of threads can change a bit.
     """
 
     def __init__(self, spec: FrontendSpec) -> None:
-        """Prepare scratch space for ``spec``."""
+        """Begin a stream of which nothing was heard."""
         self.spec = spec
         self._filters, self._starts = _in_two_rows(spec)
         self._window = hann_window(spec.n_fft)
         self._most = max(1, min(32, AT_ONCE // spec.n_fft))
         self._pending = np.zeros((self._most - 1) * spec.hop + spec.n_fft)
         self._held = 0
-        self._scratch = _Scratch.of(self._pending, spec, self._most)
-        self._of_count: dict[int, _Scratch] = {}
+        self._framed = np.empty((self._most, spec.n_fft))
+        self._spectrum = np.empty((self._most, spec.n_fft // 2 + 1), np.complex128)
+        self._overlapping = np.lib.stride_tricks.sliding_window_view(self._pending, spec.n_fft)[:: spec.hop]
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the next samples and return the frames that they complete.
@@ -204,62 +204,16 @@ class FrontendStream:
         return max(0, (samples - self.spec.n_fft) // self.spec.hop + 1)
 
     def _compute(self, count: int, out: NDArray[np.float32]) -> None:
-        space = self._of_count.get(count)
-        if space is None:
-            space = self._of_count[count] = self._scratch.first(count)
-        np.multiply(space.overlapping, self._window, out=space.framed)
-        np.fft.rfft(space.framed, out=space.spectrum)
-        np.multiply(space.squares, space.squares, out=space.squares)
-        np.add(space.squares[:, ::2], space.squares[:, 1::2], out=space.power)
-        np.multiply(space.power[:, None], self._filters, out=space.products)
-        np.add.reduceat(space.products.reshape(count, -1), self._starts, axis=1, out=space.bands)
-        np.maximum(space.bands, self.spec.floor, out=space.bands)
-        np.log10(space.bands, out=space.bands)
+        framed = np.multiply(self._overlapping[:count], self._window, out=self._framed[:count])
+        parts = np.fft.rfft(framed, out=self._spectrum[:count]).view(np.float64)  # real and imaginary in turn
+        np.multiply(parts, parts, out=parts)
+        power = parts[:, ::2] + parts[:, 1::2]
+        products = np.multiply(power[:, None], self._filters, out=parts.reshape(count, 2, -1))
+        bands = np.add.reduceat(products.reshape(count, -1), self._starts, axis=1)
+        np.log10(np.maximum(bands, self.spec.floor, out=bands), out=bands)
         even = -(-self.spec.mels // 2)
-        np.multiply(space.bands[:, :even], 10.0, out=out[:, ::2])
-        np.multiply(space.bands[:, even:], 10.0, out=out[:, 1::2])
-
-
-@dataclass(frozen=True)
-class _Scratch:
-    """Where some frames are computed, in two pieces of memory, each of which holds one thing after another.
-
-    Attributes:
-        overlapping: The frames as they lie in the waiting samples, (frames, n_fft).
-        framed: The same under the window; the first piece.
-        spectrum: Complex (frames, bins); the second piece.
-        squares: Its parts as real numbers, (frames, 2 x bins).
-        power: (frames, bins); the first piece again.
-        products: With the filters in two rows, (frames, 2, bins); the second piece again.
-        bands: Filters with an even number, then the others, (frames, mels).
-    """
-
-    overlapping: NDArray[np.float64]
-    framed: NDArray[np.float64]
-    spectrum: NDArray[np.complex128]
-    squares: NDArray[np.float64]
-    power: NDArray[np.float64]
-    products: NDArray[np.float64]
-    bands: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, pending: NDArray[np.float64], spec: FrontendSpec, most: int) -> _Scratch:
-        """For as many frames as are computed together."""
-        bins = spec.n_fft // 2 + 1
-        framed, spectrum = np.empty((most, spec.n_fft)), np.empty((most, bins), np.complex128)
-        return cls(
-            overlapping=np.lib.stride_tricks.sliding_window_view(pending, spec.n_fft)[:: spec.hop],
-            framed=framed,
-            spectrum=spectrum,
-            squares=spectrum.view(np.float64),
-            power=framed.reshape(-1)[: most * bins].reshape(most, bins),
-            products=spectrum.view(np.float64).reshape(most, 2, bins),
-            bands=np.empty((most, spec.mels)),
-        )
-
-    def first(self, count: int) -> _Scratch:
-        """For fewer frames."""
-        return _Scratch(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+        np.multiply(bands[:, :even], 10.0, out=out[:, ::2])
+        np.multiply(bands[:, even:], 10.0, out=out[:, 1::2])
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""What a number was measured on, and what a process used: read from /proc and /sys, None where it cannot be read."""
+"""The machine and the memory of its processes, read from /proc and /sys; None where something cannot be read."""
 
 from __future__ import annotations
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgeser.cli import options as flags
 from edgeser.cli.host import RunFolder, require_host, workers_of
-from edgeser.cli.options import Json, option, print_json, print_rich, say, whole_path
+from edgeser.cli.options import Json, option, say, show, whole_path
 from edgeser.config.renamed import modern
-
-if TYPE_CHECKING:
-    from edgeser.privacy.audit import AuditPlan
-    from edgeser.run import Run
+from edgeser.errors import SettingsError
 
 STARTED = "Also the method from real, mix, aligned or noise; may be repeated."
 RUNS = "the run's"
+SHADOWS = "Shadow runs of the whole distillation, an even number; 0 skips membership."
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,22 +24,15 @@ def add_to(app: typer.Typer) -> None:
 
 def audit(
     run: RunFolder,
-    shadows: Annotated[
-        int,
-        typer.Option(min=0, max=512, help="Shadow runs of the whole distillation, an even number; 0 skips membership."),
-    ] = 16,
+    shadows: Annotated[int, option("--shadows", SHADOWS, min=0, max=512)] = 16,
     start: Annotated[list[str] | None, option("--from", STARTED, "START")] = None,
     experts: Annotated[int | None, option("--experts", "Experts of a shadow.", "N", RUNS, min=1, max=64)] = None,
     expert_steps: Annotated[int | None, option("--expert-steps", "Training steps of each.", "N", RUNS, min=1)] = None,
     iterations: Annotated[int | None, option("--iterations", "Updates of a shadow's items.", "N", RUNS, min=1)] = None,
     folder: flags.Moved = None,
-    sounds: Annotated[bool, typer.Option("--sounds/--no-sounds", help="Write items as WAV files.")] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Use the shadows that are there, and make what is missing.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, and print how long it will take.")
-    ] = False,
+    sounds: Annotated[bool, option("--sounds/--no-sounds", "Write items as WAV files.")] = True,
+    resume: Annotated[bool, option("--resume", "Use the shadows that are there, and make what is missing.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", "Check everything, and print how long it will take.")] = False,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
@@ -51,10 +42,11 @@ def audit(
     The figures are of these attacks; a stronger one may find more.
     """
     require_host("sklearn", "scipy", "librosa")
-    from edgeser.errors import SettingsError
+    from edgeser.distill.plan import in_words
     from edgeser.privacy.attack_lines import audit_table
     from edgeser.privacy.audit import AuditPlan
     from edgeser.privacy.audit import audit as make_audit
+    from edgeser.privacy.cost import foretell
     from edgeser.run import Run
 
     overrides = {"experts": experts, "expert_steps": expert_steps, "iterations": iterations}
@@ -69,29 +61,18 @@ def audit(
     starts, place = tuple(values["start"] for values, _ in renamed), whole_path(folder)
     plan = AuditPlan(shadows, starts, resume or dry_run, chosen, place, sounds)
     if dry_run:
-        _foretell(Run(run), plan, jobs, backend, as_json)
+        cost = foretell(Run(run), plan, workers_of(jobs, backend))
+        words = (
+            f"{cost['missing']} of {plan.shadows} shadows to make, {in_words(cost['shadow_seconds'])} each, "
+            f"{cost['jobs']} side by side: {in_words(cost['total_seconds'])}"
+        )
+        show(cost, lambda: words, as_json)
+        for line in () if as_json else cost["left_out"]:
+            say(line)
         return
     found = make_audit(Run(run), plan, workers_of(jobs, backend))
-    if as_json:
-        print_json(found)
-        return
-    print_rich(audit_table(found))
+    show(found, lambda: audit_table(found), as_json)
     picture, heard = found["inversion"]["picture"], found["inversion"]["sounds"]
     places = [run / "audit.json", *([run / picture] if picture else []), *([run / "audit" / "sounds"] if heard else [])]
-    say(f"wrote {', '.join(map(str, places))}")
-
-
-def _foretell(run: Run, plan: AuditPlan, jobs: int | None, backend: str, as_json: bool) -> None:
-    from edgeser.distill.plan import in_words
-    from edgeser.privacy.cost import foretell
-
-    cost = foretell(run, plan, workers_of(jobs, backend))
-    if as_json:
-        print_json(cost)
-        return
-    typer.echo(
-        f"{cost['missing']} of {plan.shadows} shadows to make, {in_words(cost['shadow_seconds'])} each, "
-        f"{cost['jobs']} side by side: {in_words(cost['total_seconds'])}"
-    )
-    for line in cost["left_out"]:
-        say(line)
+    if not as_json:
+        say(f"wrote {', '.join(map(str, places))}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeser.cli.options import Json, Trust, option, print_json, print_rich, say
+from edgeser.cli.options import Json, Trust, add_verbs, option, print_json, say, show
 from edgeser.errors import SettingsError
 from edgeser_device.machine import require_64_bit
 
@@ -27,18 +27,14 @@ PART_NAMES = "full, tail or head"
 """As in the tables of formats, runtimes and cuts, which import numpy: too slow for --help. A test compares them."""
 
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")]
-Test = Annotated[Path | None, typer.Option("--test", metavar="DIR", help="Measure UAR on this corpus.")]
-CorpusName = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Layout of the --test corpus.")]
-Clips = Annotated[
-    Path | None,
-    typer.Option(
-        "--clips",
-        metavar="DIR",
-        help="Train the model further on your own clips, a folder an emotion, with the distilled set as rehearsal; "
-        "kept only if it is better on clips left out. A model of this kit at --out is taken as it is.",
-    ),
-]
-Adapt = Annotated[str | None, typer.Option("--adapt", help=f"What learns --clips: {PART_NAMES}.", show_default="tail")]
+Test = Annotated[Path | None, option("--test", "Measure UAR on this corpus.", "DIR")]
+CorpusName = Annotated[str | None, option("--corpus", "Layout of the --test corpus.", "NAME")]
+CLIPS = (
+    "Train the model further on your own clips, a folder an emotion, with the distilled set as rehearsal; kept only if "
+    "it is better on clips left out. A model of this kit at --out is taken as it is."
+)
+Clips = Annotated[Path | None, option("--clips", CLIPS, "DIR")]
+Adapt = Annotated[str | None, option("--adapt", f"What learns --clips: {PART_NAMES}.", usual="tail")]
 FORGET = (
     "Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if given, "
     "also if an emotion of yours loses more than half of its right clips."
@@ -48,39 +44,38 @@ Points = Annotated[
     int | None,
     option("--points", "Items a class to draw from a kit's generator.", "N", "the kit's", min=1, max=10_000),
 ]
-AsOriginal = Annotated[
-    bool, typer.Option("--as-original/--balanced", help="Draw classes as often as the corpus has them, or equally.")
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Draw new points in every epoch.")]
+AS_ORIGINAL = "Draw classes as often as the corpus has them, or equally."
+AsOriginal = Annotated[bool, option("--as-original/--balanced", AS_ORIGINAL)]
+Fresh = Annotated[bool, option("--fresh", "Draw new points in every epoch.")]
+BUDGET_MB = "Exit with 1 unless a file's peak memory keeps it."
+MAX_DROP = (
+    "Exit with 1, and write nothing, if the file loses more than P (0.02 is two points) of the model's UAR on --test; "
+    "without --test, of its answers on the distilled set."
+)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the board's verbs to the command line."""
-    for name, verb, example in (
+    add_verbs(
+        app,
         ("train-on-device", train_on_device, "edgeser train-on-device ravdess.edgeser --out model --resume"),
         ("rollback", rollback, "edgeser rollback model"),
         ("export", export, "edgeser export model --format tflite --int8 --max-drop 0.02 --out files"),
         ("predict", predict, "edgeser predict model clip.wav --json"),
         ("bench", bench, "edgeser bench model --threads 4 --budget-ms 20"),
         ("doctor", doctor, "edgeser doctor"),
-    ):
-        app.command(name, epilog=f"Example: {example}")(verb)
+    )
 
 
 def train_on_device(
     kit: Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")],
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="MODEL", help="The model folder to write; an older one is kept for rollback."),
-    ],
+    out: Annotated[Path, option("--out", "The model folder to write; an older one is kept for rollback.", "MODEL")],
     steps: Annotated[int | None, option("--steps", "Training steps.", "N", "the kit's", min=1, max=10_000_000)] = None,
     threads: Annotated[
         int | None, option("--threads", "Threads.", "N", "all cores, up to the target's", min=1, max=256)
     ] = None,
-    memory_mb: Annotated[
-        int | None, typer.Option("--memory-mb", min=1, help="Refuse a training that takes more memory.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    memory_mb: Annotated[int | None, option("--memory-mb", "Refuse a training that takes more memory.", min=1)] = None,
+    resume: Annotated[bool, option("--resume", "Go on where an interrupted training stopped.")] = False,
     trust: Trust = None,
     clips: Clips = None,
     adapt: Adapt = None,
@@ -94,7 +89,6 @@ def train_on_device(
 ) -> None:
     """Train a kit's student on this machine, without torch; with --clips, then on its owner's voice."""
     require_64_bit()
-    from edgeser.cli.board import learn_clips, require_personal
     from edgeser.cli.board_tables import training_lines
     from edgeser_device.data.generated import Drawing
     from edgeser_device.kit.kit import read_kit
@@ -117,10 +111,7 @@ def train_on_device(
     result["identity"] = written.identity
     if test is not None and corpus is not None:
         result |= measure_here(out, test, corpus)
-    if as_json:
-        print_json(result)
-    else:
-        typer.echo(training_lines(result, written.words))
+    show(result, lambda: training_lines(result, written.words), as_json)
     if personal is not None:
         personal.require_installed()
 
@@ -130,31 +121,19 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
     from edgeser_device.model.model import rollback as exchange
 
     found, replaced = exchange(model)
-    if as_json:
-        aside = None if replaced is None else replaced.identity
-        known = {"training": found.description["training"], "labels": list(found.labels)}
-        print_json({"model": str(model), **known, "now": found.identity, "aside": aside})
-    else:
-        typer.echo(f"{model} is now: {found.words}")
-        typer.echo(f"put aside: {'nothing that can be read' if replaced is None else replaced.words}")
+    aside = None if replaced is None else replaced.identity
+    known = {"training": found.description["training"], "labels": list(found.labels)}
+    put_aside = "nothing that can be read" if replaced is None else replaced.words
+    result = {"model": str(model), **known, "now": found.identity, "aside": aside}
+    show(result, lambda: f"{model} is now: {found.words}\nput aside: {put_aside}", as_json)
 
 
 def export(
     model: ModelFolder,
-    format_name: Annotated[str, typer.Option("--format", help=f"{FORMAT_NAMES}.")],
-    int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on the distilled set.")] = False,
+    format_name: Annotated[str, option("--format", f"{FORMAT_NAMES}.")],
+    int8: Annotated[bool, option("--int8", "In eight bits, calibrated on the distilled set.")] = False,
     out: Annotated[Path | None, option("--out", "Folder to write to.", "DIR", "MODEL-export beside the model")] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            min=0,
-            max=1,
-            metavar="P",
-            help="Exit with 1, and write nothing, if the file loses more than P (0.02 is two points) of the model's "
-            "UAR on --test; without --test, of its answers on the distilled set.",
-        ),
-    ] = None,
+    max_drop: Annotated[float | None, option("--max-drop", MAX_DROP, "P", min=0, max=1)] = None,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
@@ -183,22 +162,21 @@ def export(
 
     report = export_model(opened, row.name, folder, gate)
     file, drop = folder / row.file_name, measured[0]
-    if as_json:
-        result = {"file": str(file), "bytes": file.stat().st_size, "parity": report.to_json(), "drop": drop.to_json()}
-        print_json({**result, "uar": drop.after if drop.measure == "uar" else None})
-    else:
-        worst = next(each.max_probability_difference for each in report.rows if each.name == row.name)
-        typer.echo(
-            f"{file}: {file.stat().st_size:,} bytes, probabilities within {worst:.1e} of the weights',"
-            f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
-        )
+    size = file.stat().st_size
+    worst = next(each.max_probability_difference for each in report.rows if each.name == row.name)
+    words = (
+        f"{file}: {size:,} bytes, probabilities within {worst:.1e} of the weights',"
+        f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
+    )
+    result = {"file": str(file), "bytes": size, "parity": report.to_json(), "drop": drop.to_json()}
+    show({**result, "uar": drop.after if drop.measure == "uar" else None}, lambda: words, as_json)
 
 
 def predict(
     model: ModelFolder,
     source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A recording, or a folder of recordings.")],
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print one row a recording.")] = False,
+    as_csv: Annotated[bool, option("--csv", "Print one row a recording.")] = False,
 ) -> None:
     """Name the emotion of recordings."""
     require_64_bit()
@@ -239,13 +217,11 @@ def bench(
     model: ModelFolder,
     runtime: Annotated[str | None, option("--runtime", f"Runtime: {RUNTIME_NAMES}.", "NAME", "all installed")] = None,
     threads: Annotated[int | None, option("--threads", "Threads.", "N", "1, and all cores", min=1, max=256)] = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000_000, help="Measured calls.")] = 200,
+    repeat: Annotated[int, option("--repeat", "Measured calls.", min=1, max=1_000_000)] = 200,
     budget_ms: Annotated[
-        float | None, typer.Option("--budget-ms", min=0, help="Exit with 1 unless a file's p95 keeps it.")
+        float | None, option("--budget-ms", "Exit with 1 unless a file's p95 keeps it.", min=0)
     ] = None,
-    budget_mb: Annotated[
-        float | None, typer.Option("--budget-mb", min=0, help="Exit with 1 unless a file's peak memory keeps it.")
-    ] = None,
+    budget_mb: Annotated[float | None, option("--budget-mb", BUDGET_MB, min=0)] = None,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
@@ -270,10 +246,7 @@ def bench(
         rows = tuple({**row, **scores[file_of(row)]} for row in measured.results)
         measured = replace(measured, results=rows)
     measured = with_recommendation(measured, opened)
-    if as_json:
-        print_json(measured.to_json())
-    else:
-        print_rich(bench_table(measured))
+    show(measured.to_json(), lambda: bench_table(measured), as_json)
     check_budget(measured, budget_ms, budget_mb)
 
 
@@ -283,10 +256,7 @@ def doctor(as_json: Json = False) -> None:
     from edgeser_device.install.doctor import diagnose
 
     diagnosis = diagnose()
-    if as_json:
-        print_json(diagnosis.to_json())
-    else:
-        print_rich(doctor_table(diagnosis))
+    show(diagnosis.to_json(), lambda: doctor_table(diagnosis), as_json)
     if not diagnosis.ok:
         raise typer.Exit(1)
 
@@ -298,8 +268,6 @@ def require_both(test: Path | None, corpus: str | None) -> None:
         SettingsError: One is given without the other.
         CorpusError: There is no such corpus, or its folder does not exist.
     """
-    from edgeser.errors import SettingsError
-
     if (test is None) != (corpus is None):
         raise SettingsError("--test and --corpus belong together", "give both: --test DIR --corpus NAME")
     if corpus is not None:
@@ -347,11 +315,11 @@ def _tested(
 
 @dataclass(frozen=True)
 class Asked:
-    """What --clips asks for.
+    """The training that --clips asks for.
 
     Attributes:
         own: The clips.
-        settings: How to train on them.
+        settings: The settings of the training on them.
         train_first: Whether there is no model of this kit yet.
     """
 

@@ -1,4 +1,4 @@
-"""What the board's verbs show to people: tables and lines; programs get JSON instead."""
+"""The tables and lines that the board's verbs print for people; programs get JSON instead."""
 
 from __future__ import annotations
 
@@ -21,19 +21,12 @@ if TYPE_CHECKING:
 
 
 def pack_lines(report: PackReport) -> str:
-    """Where the kit is and what to do with it."""
+    """The lines that say where a new kit is and what to do with it."""
     found = report.to_json()
     ratio = f", 1/{found['ratio']:g} of the recordings that it replaces" if found["ratio"] else ""
-    cost = ""
-    if report.payload is not None:
-        seeds = counted(len(report.payload["seeds"]), "seed")
-        cost = (
-            f"items as bytes cost {100 * report.payload['uar_difference']:+.2f} points of UAR over"
-            f" {seeds}, {report.payload['agreement']:.1%} of the answers agree\n"
-        )
     members = counted(len(report.members), "member")
     return (
-        f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n{cost}"
+        f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n"
         + (f"signed with key {report.signer}\n" if report.signer else "")
         + f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
         f"next, on the board: edgeser train-on-device {report.path.name} --out model"
@@ -80,7 +73,7 @@ def kit_table(kit: Kit, signature: str) -> Group:
 
 
 def training_lines(result: Mapping[str, Any], model: str) -> str:
-    """How long a training took, how much memory, how good, and which ``model`` is there now."""
+    """The lines on a training: its time, its memory, its accuracy, and the ``model`` that is there now."""
     uar = ""
     if result["uar"] is not None:
         uar = f", UAR {result['uar']:.3f} on {counted(result['test']['utterances'], 'recording')}"
@@ -96,7 +89,7 @@ def training_lines(result: Mapping[str, Any], model: str) -> str:
 
 
 def _personal_lines(personal: Mapping[str, Any] | None) -> str:
-    """What training on own clips changed; nothing where there were none."""
+    """The lines that say what training on own clips changed; empty where there were none."""
     if personal is None:
         return ""
     trial, forgot = personal["trial"], personal["forgetting"]
@@ -111,7 +104,7 @@ def _personal_lines(personal: Mapping[str, Any] | None) -> str:
 
 
 def _emotion_lines(emotions: Mapping[str, Mapping[str, int]]) -> str:
-    """How many clips of each emotion were right, each judged by a training without it."""
+    """A line an emotion with the number of clips that were right, each judged by a training without it."""
     width = max(map(len, emotions))
     return "".join(
         f"  {label:<{width}}  right before {right['before']} of {right['clips']}, after {right['after']}\n"
@@ -164,7 +157,7 @@ def bench_table(bench: Bench) -> Group:
 
 
 def status_table(state: Mapping[str, Any]) -> Sheet:
-    """What is installed on this board, a line each."""
+    """The table of what is installed on this board."""
     table = Sheet("", "", title=str(state["folder"]))
     rows = {name: state.get(name) for name in ("slot", "kit", "target", "trained", "steps")}
     rows |= {"UAR": _uar_words(state)} | {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
@@ -176,7 +169,7 @@ def status_table(state: Mapping[str, Any]) -> Sheet:
 
 
 def _uar_words(state: Mapping[str, Any]) -> str | None:
-    """What was measured here, else what the kit says; each named as such."""
+    """The UAR that was measured here, else the one that the kit states; each named as such."""
     if state["uar"] is not None:
         on, many = state["uar_on"], counted(state["uar_on"]["utterances"], "recording")
         return f"{state['uar']:.3f}, measured here: {on['corpus']} ({on['part']}), {many}"

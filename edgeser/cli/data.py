@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeser.cli.host import require_host, workers_of
-from edgeser.cli.options import Json, option, print_json, print_rich, say
+from edgeser.cli.options import Json, option, print_json, say, show
 from edgeser.config.settings import SETTINGS
 
 app = typer.Typer(help="List, check and download corpora.", no_args_is_help=True)
@@ -23,39 +23,30 @@ def add_to(whole: typer.Typer) -> None:
 def list_corpora(as_json: Json = False) -> None:
     """Show the corpora that edgeser reads, with layout and licence."""
     from edgeser.corpora import CORPORA
+    from edgeser.report.tables import sheet_of
 
     rows = [
         {
             "name": form.name,
-            "title": form.card.title,
-            "kind": form.card.kind,
-            "language": form.card.language,
-            "licence": form.card.licence,
+            **{key: getattr(form.card, key) for key in ("title", "kind", "language", "licence")},
             "emotions": list(form.emotions),
             "layout": form.layout,
             "access": form.card.access,
         }
         for form in CORPORA.values()
     ]
-    if as_json:
-        print_json({"corpora": rows})
-        return
-    from edgeser.report.tables import Sheet
-
-    table = Sheet("name", "what", "kind", "licence", "layout")
-    for row in rows:
-        table.add(*(str(row[key]) for key in ("name", "title", "kind", "licence", "layout")))
-    print_rich(table)
+    columns = {"name": "name", "title": "what", "kind": "kind", "licence": "licence", "layout": "layout"}
+    show({"corpora": rows}, lambda: sheet_of(rows, columns), as_json)
 
 
 @app.command("check", epilog="Example: edgeser data check data/ravdess --corpus ravdess")
 def check(
-    corpus: Annotated[str, typer.Option("--corpus", metavar="NAME", help="Name of the corpus format.")],
+    corpus: Annotated[str, option("--corpus", "Name of the corpus format.", "NAME")],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Where the recordings are; not needed for demo.")
+        Path | None, typer.Argument(metavar="[DIR]", help="Folder of the recordings; not needed for demo.")
     ] = None,
     split: Annotated[str | None, option("--split", SETTINGS["split"].help, "NAME", "by the corpus")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=-1, max=256, help="Processes; -1 is all cores.")] = -1,
+    jobs: Annotated[int, option("--jobs", "Processes; -1 is all cores.", min=-1, max=256)] = -1,
     as_json: Json = False,
 ) -> None:
     """Look at every recording: counts, durations, rates, duplicates, silent, clipped, unreadable and short files.
@@ -83,7 +74,7 @@ def check(
     workers.release()
     with progress_bar("checking", len(found.utterances)) as advance:
         report = check_corpus(found, parts, refused, n_jobs=workers.jobs, progress=lambda done, _: advance(done, ""))
-    print_json(report.to_json()) if as_json else print_rich(render_check(report))
+    show(report.to_json(), lambda: render_check(report), as_json)
     if not report.passed:
         raise typer.Exit(1)
 
@@ -91,7 +82,7 @@ def check(
 @app.command("download", epilog="Example: edgeser data download ravdess --out data")
 def download(
     name: Annotated[str, typer.Argument(metavar="NAME", help="ravdess or emodb.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to unpack into.")] = Path("data"),
+    out: Annotated[Path, option("--out", "Folder to unpack into.", "DIR")] = Path("data"),
     as_json: Json = False,
 ) -> None:
     """Get an openly licensed corpus; an interrupted download goes on where it stopped."""

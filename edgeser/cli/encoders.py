@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeser.cli.options import Json, print_json, print_rich
+from edgeser.cli.options import Json, option, show
 
 app = typer.Typer(help="List, fetch, add and inspect pretrained speech encoders.", no_args_is_help=True)
 
@@ -24,26 +24,16 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the encoder; 
 def list_encoders(as_json: Json = False) -> None:
     """Show the encoders that edgeser knows by name, and those that were added here."""
     from edgeser.encoders.store import ENCODERS, added, encoder_folder, read_card
+    from edgeser.report.tables import sheet_of
 
     here = added()
-    rows = [
-        {
-            "name": name,
-            "here": name in here,
-            "title": ENCODERS[name].title if name in ENCODERS else read_card(encoder_folder(name)).title,
-            "licence": ENCODERS[name].family.licence if name in ENCODERS else read_card(encoder_folder(name)).licence,
-        }
-        for name in sorted({*ENCODERS, *here})
-    ]
-    if as_json:
-        print_json({"encoders": rows})
-        return
-    from rich.table import Table
-
-    table = Table("name", "on this machine", "what", "licence")
-    for row in rows:
-        table.add_row(str(row["name"]), "yes" if row["here"] else "no", str(row["title"]), str(row["licence"]))
-    print_rich(table)
+    rows = []
+    for name in sorted({*ENCODERS, *here}):
+        card = read_card(encoder_folder(name)) if name not in ENCODERS else None
+        title, licence = (card.title, card.licence) if card else (ENCODERS[name].title, ENCODERS[name].family.licence)
+        rows.append({"name": name, "here": name in here, "title": title, "licence": licence})
+    columns = {"name": "name", "here": "on this machine", "title": "what", "licence": "licence"}
+    show({"encoders": rows}, lambda: sheet_of(rows, columns), as_json)
 
 
 @app.command("fetch", epilog="Example: edgeser encoder fetch smart-turn-2")
@@ -53,7 +43,7 @@ def fetch(name: Name, as_json: Json = False) -> None:
     from edgeser.encoders.store import fetch as fetch_encoder
 
     card = fetch_encoder(name)
-    show(card.to_json() | {"folder": str(encoder_folder(name))}, as_json)
+    show_card(card.to_json() | {"folder": str(encoder_folder(name))}, as_json)
 
 
 @app.command("add", epilog="Example: edgeser encoder add wavlm.onnx --card wavlm.toml")
@@ -61,9 +51,7 @@ def add(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="An ONNX file, Whisper's safetensors, or a downloaded wheel.")
     ],
-    card: Annotated[
-        Path | None, typer.Option("--card", metavar="FILE", help="Its card, TOML. Default: FILE's name with .toml.")
-    ] = None,
+    card: Annotated[Path | None, option("--card", "Its card, TOML.", "FILE", "FILE's name with .toml")] = None,
     as_json: Json = False,
 ) -> None:
     """Add an encoder from a file, after checking its size, its operators and that it runs."""
@@ -71,11 +59,11 @@ def add(
         from edgeser.encoders.store import add_package
 
         for found in add_package(file):
-            show(found.to_json(), as_json)
+            show_card(found.to_json(), as_json)
         return
     from edgeser.encoders.added import add as add_encoder
 
-    show(add_encoder(file, card).to_json(), as_json)
+    show_card(add_encoder(file, card).to_json(), as_json)
 
 
 @app.command("inspect", epilog="Example: edgeser encoder inspect smart-turn-2")
@@ -84,13 +72,9 @@ def inspect(name: Name, as_json: Json = False) -> None:
     from edgeser.encoders.store import open_encoder
 
     card, data = open_encoder(name)
-    show(card.to_json() | {"bytes": len(data)}, as_json)
+    show_card(card.to_json() | {"bytes": len(data)}, as_json)
 
 
-def show(values: dict[str, object], as_json: bool) -> None:
+def show_card(values: dict[str, object], as_json: bool) -> None:
     """Print a card, as JSON or a line a field."""
-    if as_json:
-        print_json(values)
-        return
-    for key, value in values.items():
-        typer.echo(f"{key:22}{value}")
+    show(values, lambda: "\n".join(f"{key:22}{value}" for key, value in values.items()), as_json)

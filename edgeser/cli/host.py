@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from edgeser.cli import host as across
 from edgeser.cli import options as flags
-from edgeser.cli.options import Json, option, print_json, print_rich, say, whole_path
+from edgeser.cli.options import Json, add_verbs, option, say, show, whole_path
 from edgeser.config.settings import INPUT, SETTINGS
+from edgeser.errors import SettingsError
+from edgeser_export.utilities.errors import MissingExtra
 
 if TYPE_CHECKING:
     from edgeser.config.settings import Settings
@@ -23,25 +24,31 @@ if TYPE_CHECKING:
 
 FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
 CONFIG = "TOML file with settings; options come before it."
+ARCH = "Train another architecture too; may be repeated."
 DRY_RUN = "Check everything, and print about how long it takes."
+MAPS = "Emotions that mean the same there, beside those of equal name; may be repeated. OURS= leaves one out."
+On: TypeAlias = Annotated[Path | None, option("--on", "Also on all speakers of another corpus, against full.", "DIR")]
+OnCorpus: TypeAlias = Annotated[
+    str | None, option("--corpus", "Format of the corpus of --on; see edgeser data list.", "NAME")
+]
+Maps: TypeAlias = Annotated[list[str] | None, option("--map", MAPS, "OURS=THEIRS")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the host's verbs to the command line."""
-    examples: dict[Callable[..., None], str] = {
-        demo: "edgeser demo",
-        distill: "edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess",
-        evaluate: "edgeser evaluate runs/ravdess --full --baselines --seeds 5",
-        compare: "edgeser compare runs/a runs/b --picture runs.svg",
-    }
-    for verb, example in examples.items():
-        kind = flags.SettingsVerb if verb is distill else None
-        app.command(verb.__name__, cls=kind, epilog=f"Example: {example}")(verb)
+    distilled = "Example: edgeser distill data/ravdess --corpus ravdess --arch edgenet --ipc 6 --out runs/ravdess"
+    add_verbs(app, ("demo", demo, "edgeser demo"))
+    app.command("distill", cls=flags.SettingsVerb, epilog=distilled)(distill)
+    add_verbs(
+        app,
+        ("evaluate", evaluate, "edgeser evaluate runs/ravdess --full --baselines --seeds 5"),
+        ("compare", compare, "edgeser compare runs/a runs/b --html runs.html"),
+    )
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")] = Path("demo"),
+    out: Annotated[Path, option("--out", "Folder to write to.", "DIR")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
     """Run the whole chain on the built-in corpus, which takes some minutes on two cores.
@@ -52,7 +59,7 @@ def demo(
     from edgeser.demo import run_demo, summary_table
 
     summary = run_demo(out)
-    print_json(summary.to_json()) if as_json else print_rich(summary_table(summary))
+    show(summary, lambda: summary_table(summary), as_json)
 
 
 @flags.with_settings
@@ -86,20 +93,20 @@ def distill(
             say(line)
         description, plan = describe(material), make_plan(material, workers)
         say(in_words(settings, material.settings))
-        if as_json:
-            print_json({**description, "plan": plan})
-        else:
-            typer.echo(f"{_plan_text(description)}\n{plan_text(plan)}\nno run was written")
+        words = f"{_plan_text(description)}\n{plan_text(plan)}\nno run was written"
+        show({**description, "plan": plan}, lambda: words, as_json)
         return
     run = run_distillation(settings, out, workers, resume, say)
     result, description = _outcome(run), run.description()
     if "dp" in description:
         result |= {"dp": description["dp"], "dev_uar": run.events("utility")[-1]["dev_uar"]}
-    print_json(result) if as_json else _print_outcome(result)
+    show(result, lambda: _outcome_text(result), as_json)
+    if not as_json:
+        say(f"next: edgeser evaluate {run.folder} --full --baselines")
 
 
 def _outcome(run: Run) -> dict[str, Any]:
-    """What distill says of a finished run."""
+    """The JSON that distill prints of a finished run."""
     description = run.description()
     size = (run.folder / "distilled.safetensors").stat().st_size
     own = {"run": str(run.folder), "bytes": size, **description["budget"], "student": description["student"]}
@@ -108,9 +115,7 @@ def _outcome(run: Run) -> dict[str, Any]:
 
 def evaluate(
     run: RunFolder,
-    arch: Annotated[
-        list[str] | None, option("--arch", "Train another architecture too; may be repeated.", "NAME[:WIDTH]")
-    ] = None,
+    arch: Annotated[list[str] | None, option("--arch", ARCH, "NAME[:WIDTH]")] = None,
     transfer: Annotated[
         bool, option("--transfer", "Train all architectures on the same set, at the run's width.")
     ] = False,
@@ -119,16 +124,15 @@ def evaluate(
     full_best: Annotated[bool, option("--full-best", "Also on all real clips with as many steps as help.")] = False,
     full_soft: Annotated[bool, option("--full-soft", "Also on all real clips with the experts' soft labels.")] = False,
     baselines: Annotated[
-        bool, option("--baselines", "Also on random, random_soft, random_bank and random_bank_bytes.")
+        bool, option("--baselines", "Also on random, random_soft, random_bank, random_bank_bytes.")
     ] = False,
     convergence: Annotated[
         bool, option("--convergence", "Also for shorter trainings, against all real clips.")
     ] = False,
-    picture: flags.Picture = None,
     folder: flags.Moved = None,
-    on: across.On = None,
-    corpus: across.OnCorpus = None,
-    labels: across.Maps = None,
+    on: On = None,
+    corpus: OnCorpus = None,
+    labels: Maps = None,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
@@ -139,12 +143,9 @@ def evaluate(
     from edgeser.evaluation.convergence import SHARES
     from edgeser.evaluation.evaluate import Plan, other_students
     from edgeser.models.students import students_for
-    from edgeser.report import pictures
     from edgeser.report.tables import evaluation_tables
     from edgeser.run import Run
 
-    if picture is not None:
-        pictures.check_picture(picture)
     place = whole_path(folder)
     asked = {"full": full, "full_best": full_best, "full_soft": full_soft} | dict.fromkeys(BASELINES, baselines)
     rows = ("distilled", *(row for row, wanted in asked.items() if wanted))
@@ -152,41 +153,32 @@ def evaluate(
     students = other_students(Run(run), [*(arch or ()), *every])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     elsewhere = (on, corpus, labels or ())
-    result = across.measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
-    if picture is not None:
-        pictures.save(pictures.evaluation_picture(result), picture)
-    print_json(result) if as_json else print_rich(evaluation_tables(result))
+    result = measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
+    show(result, lambda: evaluation_tables(result), as_json)
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs that evaluate has measured.")],
-    picture: flags.Picture = None,
     html: Annotated[Path | None, option("--html", "Write the comparison as one HTML file.", "FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the figures of several runs in one table."""
-    from edgeser.report import pictures
     from edgeser.report.tables import comparison, comparison_table
 
-    if picture is not None:
-        pictures.check_picture(picture)
     if html is not None:
         require_host("matplotlib", "jinja2")
         from edgeser.report.comparison import check_page, write_comparison
 
         check_page(html)
     rows = comparison(runs)
-    if picture is not None:
-        pictures.save(pictures.comparison_picture(rows), picture)
     if html is not None:
         write_comparison(runs, html)
-    print_json({"runs": rows}) if as_json else print_rich(comparison_table(rows))
+    show({"runs": rows}, lambda: comparison_table(rows), as_json)
 
 
 def _settings(given: dict[str, str], folder: Path | None, features: Path | None, config: Path | None) -> Settings:
     """The settings that the options and a file give; old names are told on stderr."""
     from edgeser.config.values import read_settings
-    from edgeser.errors import SettingsError
     from edgeser.representation.vector_file import CORPUS
 
     if features is not None:
@@ -238,20 +230,21 @@ def _student_text(student: Mapping[str, Any]) -> str:
     )
 
 
-def _print_outcome(result: Mapping[str, Any]) -> None:
-    typer.echo(
+def _outcome_text(result: Mapping[str, Any]) -> str:
+    lines = [
         f"{result['run']}: {result['items']} items ({result['share']:.1%} of {result['train_items']} training items), "
         f"{result['bytes'] / 1000:.0f} kB; {_student_text(result['student'])}"
-    )
+    ]
     if "dp" in result:
         promise = result["dp"]
-        typer.echo(f"dp       epsilon {promise['epsilon']:g}, delta {promise['delta']:g}, unit: {promise['unit']}")
-        typer.echo(f"         noise of {promise['noise_multiplier']:.3f} sensitivities on the classes' statistics")
-        typer.echo(f"         covers {'; '.join(promise['covered'])}")
-        for line in promise["not_covered"]:
-            typer.echo(f"         does not cover {line}")
-        typer.echo(f"utility  UAR {result['dev_uar']:.3f} on the dev speakers, one student")
-    say(f"next: edgeser evaluate {result['run']} --full --baselines")
+        lines += [
+            f"dp       epsilon {promise['epsilon']:g}, delta {promise['delta']:g}, unit: {promise['unit']}",
+            f"         noise of {promise['noise_multiplier']:.3f} sensitivities on the classes' statistics",
+            f"         covers {'; '.join(promise['covered'])}",
+            *(f"         does not cover {line}" for line in promise["not_covered"]),
+            f"utility  UAR {result['dev_uar']:.3f} on the dev speakers, one student",
+        ]
+    return "\n".join(lines)
 
 
 def workers_of(jobs: int | None, backend: str) -> Workers:
@@ -269,27 +262,9 @@ def require_host(*more: str) -> None:
     """
     from importlib.util import find_spec
 
-    from edgeser.errors import MissingExtra
-
     for package in ("torch", "joblib", "tomli_w", *more):
         if find_spec(package) is None:
             raise MissingExtra(package, "host")
-
-
-On: TypeAlias = Annotated[
-    Path | None, typer.Option("--on", metavar="DIR", help="Also on all speakers of another corpus, against full.")
-]
-OnCorpus: TypeAlias = Annotated[
-    str | None, typer.Option("--corpus", metavar="NAME", help="What the corpus of --on is; see edgeser data list.")
-]
-Maps: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="OURS=THEIRS",
-        help="Emotions that mean the same there, beside those of equal name; may be repeated. OURS= leaves one out.",
-    ),
-]
 
 
 def open_elsewhere(
@@ -300,7 +275,6 @@ def open_elsewhere(
     Raises:
         EdgeserError: Flags that need others, or as :func:`edgeser.evaluation.cross_corpus.open_other`.
     """
-    from edgeser.errors import SettingsError
     from edgeser.evaluation.cross_corpus import FEWEST_SPEAKERS, open_other
 
     if corpus is None and folder is not None:
@@ -330,13 +304,13 @@ def measure_there(
 
     Args:
         run: A finished run.
-        plan: What to measure.
-        elsewhere: What ``--on``, ``--corpus`` and ``--map`` say.
-        workers: Where students are trained.
-        folder: Where the run's own corpus is now, if it was moved.
+        plan: The rows, students and seeds to measure.
+        elsewhere: The values of ``--on``, ``--corpus`` and ``--map``.
+        workers: The processes that train the students.
+        folder: The present folder of the run's own corpus, if it was moved.
 
     Raises:
-        EdgeserError: What is wrong with the other corpus shows before anything is trained.
+        EdgeserError: The other corpus cannot be used; this shows before anything is trained.
     """
     from edgeser.evaluation.cross_corpus import keep_entries, measure_across
     from edgeser.evaluation.evaluate import evaluate

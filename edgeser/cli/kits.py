@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgeser.cli.board import CorpusName, Test, measure_here, require_both
-from edgeser.cli.options import Json, Trust, option, print_json, print_rich, refuse_ignored, say
+from edgeser.cli.options import Json, Trust, add_verbs, option, refuse_ignored, say, show
 from edgeser.packaging.targets import TARGETS
 from edgeser_export.outputs import require_output
 from edgeser_export.utilities.outside import expand
 
 KitFile = Annotated[Path, typer.Argument(metavar="KIT", help="The file that pack wrote.")]
-Folder = Annotated[
-    Path, typer.Option("--folder", metavar="DIR", help="The installation: what install.sh was given, or made.")
-]
+Folder = Annotated[Path, option("--folder", "The installation: what install.sh was given, or made.", "DIR")]
 HOME = Path("~/edgeser")
+TRUST = "Verify with this public key, here and on the board."
+SERVICE = "Then start listening there, now and with the board; takes sudo there."
+PYTHON = "The board's Python, for --wheels: 3.11, 3.12 or 3.13."
 
 
 class EncoderFile(StrEnum):
@@ -38,43 +39,32 @@ device_app = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    on_host: tuple[tuple[str, Callable[..., None], str], ...] = (
+    add_verbs(
+        app,
         ("pack", pack, "edgeser pack runs/ravdess --target rpi4 --out ravdess.edgeser"),
         ("inspect", inspect, "edgeser inspect ravdess.edgeser --verify lab.pub"),
         ("keygen", keygen, "edgeser keygen lab"),
         ("deploy", deploy, "edgeser deploy ravdess.edgeser pi@raspberrypi.local --dry-run"),
     )
-    for name, verb, example in on_host:
-        app.command(name, epilog=f"Example: {example}")(verb)
-    on_board: tuple[tuple[str, Callable[..., None], str], ...] = (
+    add_verbs(
+        device_app,
         ("status", status, "edgeser device status --json"),
         ("install", install, "edgeser device install ravdess.edgeser"),
         ("rollback", rollback, "edgeser device rollback"),
         ("check", check, "edgeser device check"),
         ("trust", trust_key, "edgeser device trust lab.pub"),
     )
-    for name, verb, example in on_board:
-        device_app.command(name, epilog=f"Example: {example}")(verb)
     app.add_typer(device_app, name="device", rich_help_panel="Board")
 
 
 def pack(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
-    target: Annotated[
-        str,
-        typer.Option("--target", help=f"The board: {', '.join(TARGETS)}."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The kit to write.")],
-    sign: Annotated[
-        Path | None, typer.Option("--sign", metavar="KEY", help="Sign it with this private key; see keygen.")
-    ] = None,
-    wheels: Annotated[
-        bool, typer.Option("--wheels", help="Put in the packages for an installation without a network.")
-    ] = False,
-    python: Annotated[
-        str, typer.Option("--python", metavar="VERSION", help="The board's Python, for --wheels: 3.11, 3.12 or 3.13.")
-    ] = "3.11",
+    target: Annotated[str, option("--target", f"The board: {', '.join(TARGETS)}.")],
+    out: Annotated[Path, option("--out", "The kit to write.", "FILE")],
+    sign: Annotated[Path | None, option("--sign", "Sign it with this private key; see keygen.", "KEY")] = None,
+    wheels: Annotated[bool, option("--wheels", "Put in the packages for an installation without a network.")] = False,
+    python: Annotated[str, option("--python", PYTHON, "VERSION")] = "3.11",
     encoder_file: Annotated[
         EncoderFile | None,
         option("--encoder-file", "With an encoder: its file in the kit, or only its card.", "HOW", "embed"),
@@ -97,20 +87,12 @@ def pack(
         say(f"collecting wheels for Python {python} on {row.title}")
     embed = encoder_file is not EncoderFile.separate
     report = pack_kit(run, target, out, key, collect(python, row) if wheels else None, embed)
-    if as_json:
-        print_json(report.to_json())
-    else:
-        typer.echo(pack_lines(report))
+    show(report.to_json(), lambda: pack_lines(report), as_json)
 
 
 def inspect(
     kit: KitFile,
-    verify: Annotated[
-        Path | None, typer.Option("--verify", metavar="KEY", help="Check the signature with this public key.")
-    ] = None,
-    png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="Draw the distilled items; needs the host's packages.")
-    ] = None,
+    verify: Annotated[Path | None, option("--verify", "Check the signature with this public key.", "KEY")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a kit holds, after checking every hash."""
@@ -120,55 +102,41 @@ def inspect(
 
     key = None if verify is None else read_public(verify)
     found = read_kit(kit, () if key is None else (key,))
-    if png is not None:
-        from edgeser.report.pictures import save_items
-
-        save_items(found, png)
     signed = "no" if not found.is_signed else f"with key {found.manifest['signer']['key']}"
     signature = f"{signed}, verified" if key is not None else signed + (", not verified" if found.is_signed else "")
-    if as_json:
-        print_json({**kit_json(found), "signature": {"signed": found.is_signed, "verified": key is not None}})
-    else:
-        print_rich(kit_table(found, signature))
+    stated = {"signature": {"signed": found.is_signed, "verified": key is not None}}
+    show({**kit_json(found), **stated}, lambda: kit_table(found, signature), as_json)
 
 
 def keygen(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Writes NAME.key, to keep, and NAME.pub, to give away.")],
-    days: Annotated[int, typer.Option("--days", min=1, max=36_500, help="Days until the key expires.")] = 730,
-    replaces: Annotated[
-        Path | None, typer.Option("--replaces", metavar="KEY", help="The private key in whose place it comes.")
-    ] = None,
+    days: Annotated[int, option("--days", "Days until the key expires.", min=1, max=36_500)] = 730,
+    replaces: Annotated[Path | None, option("--replaces", "The private key in whose place it comes.", "KEY")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a pair of keys with which kits are signed and verified."""
     from edgeser_device.kit.signature import read_private, write_pair
 
     public = write_pair(name, days, None if replaces is None else read_private(replaces))
-    if as_json:
-        print_json({"key": public.id, "expires": public.expires.isoformat(), "replaces": public.replaces or None})
-    else:
-        typer.echo(f"{name}.key (keep it secret) and {name}.pub: key {public.id}, until {public.expires}")
+    made = {"key": public.id, "expires": public.expires.isoformat(), "replaces": public.replaces or None}
+    words = f"{name}.key (keep it secret) and {name}.pub: key {public.id}, until {public.expires}"
+    show(made, lambda: words, as_json)
+    if not as_json:
         say(f"next: edgeser pack RUN --sign {name}.key; on each board: edgeser device trust {name.name}.pub")
 
 
 def deploy(
     kit: KitFile,
     board: Annotated[str, typer.Argument(metavar="USER@HOST", help="The board, as for ssh.")],
-    folder: Annotated[
-        str, typer.Option("--folder", metavar="DIR", help="The installation's folder there.")
-    ] = "edgeser",
+    folder: Annotated[str, option("--folder", "The installation's folder there.", "DIR")] = "edgeser",
     port: Annotated[int | None, option("--port", "Port of ssh there.", "N", "ssh's own", min=1, max=65535)] = None,
     wheel: Annotated[Path | None, option("--wheel", "Wheel of edgeser.", "FILE", "made of this installation")] = None,
-    trust: Annotated[
-        Path | None, typer.Option("--trust", metavar="KEY", help="Verify with this public key, here and on the board.")
-    ] = None,
+    trust: Annotated[Path | None, option("--trust", TRUST, "KEY")] = None,
     ssh_config: Annotated[
-        Path | None, typer.Option("--ssh-config", metavar="FILE", help="A configuration of ssh instead of yours.")
+        Path | None, option("--ssh-config", "A configuration of ssh instead of yours.", "FILE")
     ] = None,
-    service: Annotated[
-        bool, typer.Option("--service", help="Then start listening there, now and with the board; takes sudo there.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every command, and run none.")] = False,
+    service: Annotated[bool, option("--service", SERVICE)] = False,
+    dry_run: Annotated[bool, option("--dry-run", "Print every command, and run none.")] = False,
     as_json: Json = False,
 ) -> None:
     """Copy a kit to a board over ssh, install, train and measure there; goes on where it was interrupted."""
@@ -180,17 +148,19 @@ def deploy(
     with prepare(found, Board(board, port, folder, ssh_config), wheel, trust, service) as deployment:
         if dry_run:
             lines = commands(deployment)
-            print_json({"commands": lines}) if as_json else typer.echo("\n".join(lines))
+            show({"commands": lines}, lambda: "\n".join(lines), as_json)
             return
         result = run(deployment, say)
-    state = result["status"]
-    if as_json:
-        print_json({"address": board, "kit_sha256": found.sha256, **result})
-    else:
-        rows = [row for row in result["bench"]["results"] if row.get("model_ms_p50") is not None]
-        fastest = min(rows, key=lambda row: float(row["model_ms_p50"]), default=None)
-        took = f"; a window takes {fastest['model_ms_p50']:.1f} ms with {fastest['runtime']}" if fastest else ""
-        typer.echo(f"{board}: kit {state['kit'][:12]} works in slot {state['slot']}{took}")
+    rows = [row for row in result["bench"]["results"] if row.get("model_ms_p50") is not None]
+    fastest = min(rows, key=lambda row: float(row["model_ms_p50"]), default=None)
+    took = f"; a window takes {fastest['model_ms_p50']:.1f} ms with {fastest['runtime']}" if fastest else ""
+    words = f"{board}: {_works(result['status'])}{took}"
+    show({"address": board, "kit_sha256": found.sha256, **result}, lambda: words, as_json)
+
+
+def _works(state: Mapping[str, Any], again: str = "") -> str:
+    """A sentence about the kit that works in an installation."""
+    return f"kit {state['kit'][:12]} works{again} in slot {state['slot']}"
 
 
 def status(folder: Folder = HOME, as_json: Json = False) -> None:
@@ -199,10 +169,7 @@ def status(folder: Folder = HOME, as_json: Json = False) -> None:
     from edgeser_device.install.slots import describe
 
     found = describe(expand(folder))
-    if as_json:
-        print_json(found)
-    else:
-        print_rich(status_table(found))
+    show(found, lambda: status_table(found), as_json)
 
 
 def install(
@@ -224,10 +191,7 @@ def install(
     if test is not None and corpus is not None:
         measure_here(Path(found["model"]), test, corpus)
         found = describe(expand(folder))
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"kit {found['kit'][:12]} works in slot {found['slot']} of {folder}")
+    show(found, lambda: f"{_works(found)} of {folder}", as_json)
 
 
 def rollback(folder: Folder = HOME, as_json: Json = False) -> None:
@@ -235,10 +199,7 @@ def rollback(folder: Folder = HOME, as_json: Json = False) -> None:
     from edgeser_device.install.slots import switch_back
 
     found = switch_back(expand(folder))
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"kit {found['kit'][:12]} works again in slot {found['slot']}")
+    show(found, lambda: _works(found, again=" again"), as_json)
 
 
 def check(folder: Folder = HOME, as_json: Json = False) -> None:
@@ -248,10 +209,7 @@ def check(folder: Folder = HOME, as_json: Json = False) -> None:
     found = check_or_switch_back(expand(folder))
     if found["switched_back"] is not None:
         say(f"switched back, because the newer one does not work: {found['switched_back']}")
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"kit {found['kit'][:12]} works in slot {found['slot']}")
+    show(found, lambda: _works(found), as_json)
 
 
 def trust_key(
@@ -262,7 +220,5 @@ def trust_key(
     from edgeser_device.kit.signature import set_trusted, trust_path
 
     found = set_trusted(key)
-    if as_json:
-        print_json({"key": found.id, "expires": found.expires.isoformat(), "path": str(trust_path())})
-    else:
-        typer.echo(f"trusted from now on: key {found.id}, until {found.expires} ({trust_path()})")
+    words = f"trusted from now on: key {found.id}, until {found.expires} ({trust_path()})"
+    show({"key": found.id, "expires": found.expires.isoformat(), "path": str(trust_path())}, lambda: words, as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeser.cli.kits import HOME, Folder, device_app
-from edgeser.cli.options import Json, option, print_json, refuse_ignored, say
+from edgeser.cli.options import Json, add_verbs, option, print_json, refuse_ignored, say, show
 from edgeser_device.machine import require_64_bit
 from edgeser_export.utilities.outside import expand
 
@@ -16,49 +16,28 @@ GATE_NAMES = "silero, level or off"
 BACKEND_NAMES = "portaudio or arecord"
 """As in the tables of gates and backends, which import numpy: too slow for --help. A test compares them."""
 
-Wav = Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="Listen to this recording.")]
+Wav = Annotated[Path | None, option("--wav", "Listen to this recording.", "FILE")]
 MICROPHONE = "Microphone: name, part of it, or number; edgeser doctor lists them."
 Device = Annotated[str | None, option("--device", MICROPHONE, "NAME", "the system's")]
 Backend = Annotated[str | None, option("--backend", f"{BACKEND_NAMES}.", "NAME", "the first that is there")]
 Gate = Annotated[str | None, option("--gate", f"What finds speech: {GATE_NAMES}.", "NAME", "the first installed")]
-Threshold = Annotated[
-    float, typer.Option("--speech", metavar="P", help="Probability of speech, above 0 to 1, with which it begins.")
-]
-Pause = Annotated[float, typer.Option("--pause", metavar="S", help="Seconds of silence that end an utterance.")]
-Realtime = Annotated[bool, typer.Option("--realtime", help="Play the recording at its own pace.")]
-Loop = Annotated[bool, typer.Option("--loop", help="Play the recording again and again.")]
-Longest = Annotated[
-    float, typer.Option("--longest", metavar="S", help="Seconds after which speech without a pause is judged.")
-]
-MinConfidence = Annotated[
-    float, typer.Option("--min-confidence", metavar="P", help="Less probable emotions are called uncertain.")
-]
+Threshold = Annotated[float, option("--speech", "Probability of speech, above 0 to 1, with which it begins.", "P")]
+Pause = Annotated[float, option("--pause", "Seconds of silence that end an utterance.", "S")]
+Realtime = Annotated[bool, option("--realtime", "Play the recording at its own pace.")]
+Loop = Annotated[bool, option("--loop", "Play the recording again and again.")]
+Longest = Annotated[float, option("--longest", "Seconds after which speech without a pause is judged.", "S")]
+MinConfidence = Annotated[float, option("--min-confidence", "Less probable emotions are called uncertain.", "P")]
 Gain = Annotated[float | None, option("--gain", "Gain added to the level.", "DB", "learnt from what is heard")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an event on stdout.")]
-Web = Annotated[bool, typer.Option("--web", help="Show a page; also /metrics for Prometheus.")]
+AsJson = Annotated[bool, option("--json", "Print one JSON object an event on stdout.")]
+Web = Annotated[bool, option("--web", "Show a page; also /metrics for Prometheus.")]
 ADDRESS = "Address of the page; implies --web. Any host but this one needs the token that is then printed."
 WebAddress = Annotated[str | None, option("--web-address", ADDRESS, "HOST:PORT", "127.0.0.1:8765")]
-Mqtt = Annotated[
-    str | None,
-    typer.Option(
-        "--mqtt",
-        metavar="URL",
-        help="Publish to mqtt://USER@HOST:PORT/TOPIC (mqtts:// for TLS); the password is read from "
-        "EDGESER_MQTT_PASSWORD.",
-    ),
-]
-MqttCa = Annotated[
-    Path | None, typer.Option("--mqtt-ca", metavar="FILE", help="Certificate authority of the broker, for TLS.")
-]
-SaveClips = Annotated[
-    Path | None, typer.Option("--save-clips", metavar="DIR", help="Store what is said; every sink shows it.")
-]
-ClipsMb = Annotated[
-    float, typer.Option("--clips-mb", min=0.001, max=1e9, help="The oldest stored clips go beyond this size.")
-]
-PrintUnit = Annotated[
-    bool, typer.Option("--print-unit", help="Print a systemd unit that does this at every start of the board.")
-]
+MQTT = "Publish to mqtt://USER@HOST:PORT/TOPIC (mqtts:// for TLS); the password is read from EDGESER_MQTT_PASSWORD."
+Mqtt = Annotated[str | None, option("--mqtt", MQTT, "URL")]
+MqttCa = Annotated[Path | None, option("--mqtt-ca", "Certificate authority of the broker, for TLS.", "FILE")]
+SaveClips = Annotated[Path | None, option("--save-clips", "Store what is said; every sink shows it.", "DIR")]
+ClipsMb = Annotated[float, option("--clips-mb", "The oldest stored clips go beyond this size.", min=0.001, max=1e9)]
+PrintUnit = Annotated[bool, option("--print-unit", "Print a systemd unit that does this at every start of the board.")]
 
 
 SOURCES = {"device": "wav", "backend": "wav"}
@@ -72,14 +51,12 @@ def _thresholds(gate: str | None) -> dict[str, str]:
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for name, verb, example in (
+    add_verbs(
+        app,
         ("listen", listen, "edgeser listen model --web"),
         ("record", record, "edgeser record --label anger --out clips --count 5"),
-    ):
-        app.command(name, epilog=f"Example: {example}")(verb)
-    device_app.command("service", epilog="Example: edgeser device service --flags '--web-address 0.0.0.0:8765'")(
-        service
     )
+    add_verbs(device_app, ("service", service, "edgeser device service --flags '--web-address 0.0.0.0:8765'"))
 
 
 def listen(
@@ -134,12 +111,10 @@ def listen(
 
 def record(
     context: typer.Context,
-    label: Annotated[str, typer.Option("--label", metavar="L", help="The emotion that is spoken.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Clips are written to DIR/L.")],
-    model: Annotated[
-        Path | None, typer.Option("--model", metavar="MODEL", help="Refuse a label that this model does not know.")
-    ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Utterances to record.")] = 5,
+    label: Annotated[str, option("--label", "The emotion that is spoken.", "L")],
+    out: Annotated[Path, option("--out", "Clips are written to DIR/L.", "DIR")],
+    model: Annotated[Path | None, option("--model", "Refuse a label that this model does not know.", "MODEL")] = None,
+    count: Annotated[int, option("--count", "Utterances to record.", min=1, max=10_000)] = 5,
     wav: Wav = None,
     device: Device = None,
     backend: Backend = None,
@@ -162,15 +137,12 @@ def record(
     if model is None and usual != label.lower():
         say(f"note: {label!r} is another emotion than {usual!r} for a model; --label {usual} if you mean that")
     report = record_clips(label, out, count, wav, device, backend, gate, settings, note)
-    if as_json:
-        print_json(report.to_json())
-    else:
-        typer.echo(report.words())
+    show(report.to_json(), report.words, as_json)
 
 
 def service(
     folder: Folder = HOME,
-    flags: Annotated[str, typer.Option("--flags", help="Of edgeser listen, in one word for the shell.")] = "--web",
+    flags: Annotated[str, option("--flags", "Flags of edgeser listen, in one word for the shell.")] = "--web",
     as_json: Json = False,
 ) -> None:
     """Start listening now, and with the board: writes a systemd unit and installs it, which takes sudo."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeser.cli.options import Json, print_json, print_rich
+from edgeser.cli.options import Json, show
 from edgeser.config.settings import METHODS, SETTINGS
 from edgeser.config.values import owner
 
@@ -28,23 +28,19 @@ def methods(
 
     The settings that have an option of their own are in edgeser distill --help.
     """
-    from edgeser.report.tables import Sheet
+    from edgeser.report.tables import sheet_of
 
     if name is None:
-        table = Sheet("method", "what it makes")
-        for method, summary in METHODS.items():
-            table.add(method, summary)
-        print_json({"schema": 1, "methods": dict(METHODS)}) if as_json else print_rich(table)
+        known = [{"name": method, "summary": summary} for method, summary in METHODS.items()]
+        columns = {"name": "method", "summary": "what it makes"}
+        show({"schema": 1, "methods": dict(METHODS)}, lambda: sheet_of(known, columns), as_json)
         return
     SETTINGS["method"].check(name)
     rows = [
         each for each in SETTINGS.values() if owner(each.key) in (name, "") and not each.flag and each.key != "folder"
     ]
     rows.sort(key=lambda each: owner(each.key) != name)
-    if as_json:
-        print_json({"schema": 1, "method": name, "summary": METHODS[name], "settings": [asdict(row) for row in rows]})
-        return
-    table = Sheet("setting", "default", "allowed", "meaning", title=METHODS[name])
-    for row in rows:
-        table.add(row.key, row.usual, row.allowed, row.help)
-    print_rich(table)
+    shown = [{**asdict(row), "usual": row.usual, "allowed": row.allowed} for row in rows]
+    columns = {"key": "setting", "usual": "default", "allowed": "allowed", "help": "meaning"}
+    values = {"schema": 1, "method": name, "summary": METHODS[name], "settings": [asdict(row) for row in rows]}
+    show(values, lambda: sheet_of(shown, columns, METHODS[name]), as_json)

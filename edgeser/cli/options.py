@@ -1,4 +1,4 @@
-"""What every verb shares: options with one spelling, and results printed for people or for programs."""
+"""Helpers that all verbs share: options with one spelling, and results printed for people or for programs."""
 
 from __future__ import annotations
 
@@ -20,19 +20,16 @@ from edgeser.config.settings import SETTINGS
 from edgeser.errors import SettingsError
 from edgeser_export.utilities.outside import expand, read_number, read_whole
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-
 NONE: Mapping[str, str] = MappingProxyType({})
-
-Trust = Annotated[
-    Path | None,
-    typer.Option("--trust", metavar="KEY", help="Refuse kits that are not signed with this public key."),
-]
 
 
 def option(flag: str, text: str, value: str | None = None, usual: str | bool = True, **more: Any) -> Any:
     """An option: flag, help, what stands for its value there, and its default in words; ``more`` is typer's."""
     return typer.Option(flag, help=text, metavar=value, show_default=usual, **more)
+
+
+Json = Annotated[bool, option("--json", "Print one JSON object on stdout and nothing else there.")]
+Trust = Annotated[Path | None, option("--trust", "Refuse kits that are not signed with this public key.", "KEY")]
 
 
 class Verb(TyperCommand):
@@ -59,8 +56,6 @@ def refuse_ignored(context: typer.Context, needs: Mapping[str, str] = NONE, excl
     Raises:
         SettingsError: Such a flag was given.
     """
-    from edgeser.errors import SettingsError
-
     flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     given = {name for name in flags if getattr(context.get_parameter_source(str(name)), "name", "") == "COMMANDLINE"}
     for name, other in needs.items():
@@ -88,6 +83,27 @@ def print_json(value: Mapping[str, Any]) -> None:
     It is ASCII: names of files may be in any encoding, and so may be the terminal.
     """
     typer.echo(json.dumps(value, allow_nan=False))
+
+
+def show(value: Mapping[str, Any], words: Callable[[], object], as_json: bool) -> None:
+    """Print a result.
+
+    Args:
+        value: The result as JSON.
+        words: A function that makes of it what people read: a text, or what rich prints.
+        as_json: Whether programs read it.
+    """
+    if as_json:
+        print_json(value)
+        return
+    found = words()
+    typer.echo(found) if isinstance(found, str) else print_rich(found)
+
+
+def add_verbs(app: typer.Typer, *verbs: tuple[str, Callable[..., None], str]) -> None:
+    """Add verbs to a command line, each with its name and an example."""
+    for name, verb, example in verbs:
+        app.command(name, epilog=f"Example: {example}")(verb)
 
 
 def say(text: str) -> None:
@@ -118,7 +134,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "integer": read_whole,  # before typer 0.26
     "path": _read_path,
 }
-"""How the words for a type of click are read first, by the beginning of the type's name."""
+"""The reader that a word is given to before click's own type, by the beginning of the type's name."""
 
 
 def read_strictly(command: Any) -> Any:
@@ -154,10 +170,9 @@ def _strict(usual: Any, reader: Callable[[str], Any]) -> Any:
 
 RUN, MACHINE = "Run", "Machine"
 """Headings of the options that are no settings."""
-Moved: TypeAlias = Annotated[Path | None, option("--folder", "Where the corpus is now, if it was moved.", "DIR")]
-Picture: TypeAlias = Annotated[Path | None, option("--picture", "Draw what is measured, as SVG, PNG or PDF.", "FILE")]
+Moved: TypeAlias = Annotated[Path | None, option("--folder", "Present folder of the corpus, if it was moved.", "DIR")]
 Backend: TypeAlias = Annotated[
-    str, option("--backend", "Where jobs run: local, or ray for a cluster.", "NAME", rich_help_panel=MACHINE)
+    str, option("--backend", "Place where jobs run: local, or ray for a cluster.", "NAME", rich_help_panel=MACHINE)
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
@@ -198,7 +213,7 @@ def texts_in(context: typer.Context) -> dict[str, str]:
     """The texts of the settings that were given on the command line, by their keys.
 
     Raises:
-        SettingsError: What follows ``--set`` names no value.
+        SettingsError: The text after ``--set`` names no value.
     """
     sources = {name: context.get_parameter_source(name) for name in OPTIONS}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]

@@ -11,6 +11,8 @@ from edgeser.cli import options as flags
 from edgeser.cli.host import RunFolder, require_host, workers_of
 from edgeser.cli.options import Json, option, print_json, refuse_ignored, say, whole_path
 
+NO_RECORDINGS = "Leave out pictures and sounds of recordings, and the names of speakers of your own corpora."
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the verb to the command line."""
@@ -22,16 +24,8 @@ def report(
     run: RunFolder,
     out: Annotated[Path | None, option("--out", "File to write.", "FILE", "report.html in the run")] = None,
     items: Annotated[int, typer.Option(min=1, max=1000, help="Items to show at most, spread over the classes.")] = 16,
-    no_recordings: Annotated[
-        bool,
-        typer.Option(
-            "--no-recordings",
-            help="Leave out pictures and sounds of recordings, and the names of speakers of your own corpora.",
-        ),
-    ] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Where the corpus is now, if it was moved.")
-    ] = None,
+    no_recordings: Annotated[bool, option("--no-recordings", NO_RECORDINGS)] = False,
+    folder: flags.Moved = None,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,

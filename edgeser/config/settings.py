@@ -25,6 +25,9 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "random": "Random real items of each class.",
         "herding": "Real items whose mean feature follows the class's.",
         "kcenter": "Real items that cover the features of the class (k-center).",
+        "centroids": "Means of clusters of each class's vectors (k-means).",
+        "gradmatch": "Vectors that give linear heads the gradients of the clips (linear gradient matching).",
+        "kip": "Vectors from which kernel regression tells the clips apart (kernel inducing points).",
     }
 )
 """The methods, and one sentence for each."""
@@ -42,12 +45,20 @@ ITERATIONS, ITERATIONS_FROM = 40, {"noise": 300}
 """Updates of inversion, and where a start needs others: after 40, noise is still far from anything the experts know."""
 VECTORS = "features"
 """The name of the corpus of a file of vectors."""
-USUAL: Mapping[str, Mapping[str, str | int]] = MappingProxyType(
+HEADS: Mapping[str, str | int | float] = MappingProxyType(
     {
-        "log-mel": {},
-        "vectors": {"method": "gan", "arch": "mlp", "experts.arch": "mlp", "samples_per_item": 1},
-        "encoder": {"method": "herding", "arch": "mlp", "experts.arch": "mlp", "samples_per_item": 1},
+        "arch": "mlp",
+        "experts.arch": "mlp",
+        "experts.width": 1.0,
+        "experts.steps": 600,
+        "samples_per_item": 1,
+        "peak_rate": 3e-3,
     }
+)
+"""Defaults of students and experts that read vectors. Sizes and rate were chosen on the dev speakers of RAVDESS and
+EMO-DB, whose vectors an encoder had computed."""
+USUAL: Mapping[str, Mapping[str, str | int | float]] = MappingProxyType(
+    {"log-mel": {}, "vectors": {"method": "gan", **HEADS}, "encoder": {"method": "kip", **HEADS}}
 )
 """By the name of a representation: settings whose defaults it changes."""
 INPUT, SET, STUDENT = "Input", "Distilled set", "Student"
@@ -189,6 +200,28 @@ class Unroll:
 
 
 @dataclass(frozen=True)
+class Gradmatch:
+    """Linear gradient matching."""
+
+    iterations: int = setting(200, 1, 1_000_000)
+    """Number of updates of the items, each for another random head."""
+    item_rate: float = setting(0.05, 1e-6, 10)
+    """Learning rate of the items, in standard deviations of the corpus."""
+
+
+@dataclass(frozen=True)
+class Kip:
+    """Kernel inducing points."""
+
+    iterations: int = setting(200, 1, 1_000_000)
+    """Number of updates of the items."""
+    item_rate: float = setting(0.05, 1e-6, 10)
+    """Learning rate of the items, in standard deviations of the corpus."""
+    ridge: float = setting(1e-2, 1e-6, 100)
+    """Ridge of the regression, as a share of the kernel's mean diagonal."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that decides what a run computes; enough to repeat it.
 
@@ -205,25 +238,25 @@ class Settings:
     split: str = setting("", decides="by the corpus", panel=INPUT)
     """Division into training, dev and test speakers: quick, official, fold:K, emobox:K or seed:N."""
     method: str = setting("invert", choices=tuple(METHODS), panel=SET)
-    """Method that makes the items: mtt, gan, invert, match, unroll, random, herding or kcenter."""
+    """Method that makes the items: mtt, gan, invert, match, unroll, random, herding, kcenter; of vectors three more."""
     ipc: int = setting(0, 0, 10_000, decides="none: give it or --share", panel=SET)
     """Number of items per class."""
     share: float = setting(0.0, 0, 1, decides="none: give it or --ipc", panel=SET)
     """Number of items as a share of the training clips."""
     start: str = setting(
         "",
-        choices=("real", "mix", "aligned", "noise"),
+        choices=("real", "mix", "aligned", "noise", "centroids"),
         decides=f"by the budget: {STARTS[0]}, or {STARTS[1]} below a share of {SMALL}",
         panel=SET,
         flag="--from",
     )
-    """Items at the beginning: real clips, a mix of three voices, aligned pairs, or noise."""
+    """Items at the beginning: real clips, a mix of three voices, aligned pairs, noise, or of vectors centroids."""
     labels: str = setting("bank", choices=("hard", "soft", "bank"), panel=SET)
     """Labels of the views: hard, soft (one an item), or a bank (one a view)."""
     views: int = setting(0, 0, 4096, decides=f"by the budget: {FEWEST_VIEWS} to {MOST_VIEWS}", panel=SET)
     """Number of views of each item."""
     arch: str = setting("edgenet", panel=STUDENT)
-    """Architecture of the student: edgenet, cnn6, resnet9 or vgg15."""
+    """Architecture of the student: edgenet, cnn6, resnet9 or vgg15; of vectors mlp or linear."""
     width: float = setting(1.0, 0.01, 8, panel=STUDENT)
     """Factor on the channels of the student."""
     steps: int = setting(
@@ -239,7 +272,7 @@ class Settings:
     batch: int = setting(32, 2, 1024)
     """Number of clips or views in one training step."""
     peak_rate: float = setting(1e-2, 1e-6, 10)
-    """Largest learning rate of the student."""
+    """Largest learning rate of the student; 0.003 of vectors where none is given."""
     weight_decay: float = setting(0.1, 0, 1)
     """Weight decay of the student."""
     init_epoch: int = setting(0, 0, 10_000)
@@ -255,6 +288,8 @@ class Settings:
     invert: Invert = Invert()
     match: Match = Match()
     unroll: Unroll = Unroll()
+    gradmatch: Gradmatch = Gradmatch()
+    kip: Kip = Kip()
 
     def __post_init__(self) -> None:
         for key, each in SETTINGS.items():

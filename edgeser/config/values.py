@@ -26,7 +26,7 @@ def owner(key: str) -> str:
     return group if group in METHODS else ""
 
 
-def usual(values: Mapping[str, Any]) -> Mapping[str, str | int]:
+def usual(values: Mapping[str, Any]) -> Mapping[str, str | int | float]:
     """The defaults that the representation among values changes."""
     return USUAL[representation_name(str(values.get("corpus", "")), str(values.get("encoder", "")))]
 
@@ -41,11 +41,15 @@ def values_of(settings: Settings) -> dict[str, Any]:
     return {key: value_of(settings, key) for key in SETTINGS if owner(key) in ("", settings.method)}
 
 
+def usual_of(settings: Settings, key: str) -> Any:
+    """The value of a setting where nobody gives one, for the representation of these settings."""
+    own = usual({"corpus": settings.corpus, "encoder": settings.encoder})
+    return own.get(key, SETTINGS[key].default)
+
+
 def given_in(settings: Settings) -> dict[str, Any]:
     """The values that are not what they are by themselves."""
-    values = values_of(settings)
-    own = usual(values)
-    return {key: value for key, value in values.items() if value != own.get(key, SETTINGS[key].default)}
+    return {key: value for key, value in values_of(settings).items() if value != usual_of(settings, key)}
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgeser.corpora.corpus import Corpus, conflicts_of
 from edgeser.corpora.splits import PARTS, Split
 from edgeser.report.tables import Sheet
-from edgeser_export.utilities.errors import EdgeserError, MissingExtra
+from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.words import counted
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found in one recording."""
+    """The facts that were found in one recording."""
 
     path: Path
     problem: str | None = None
@@ -64,7 +64,7 @@ class Facts:
     offset: float = 0.0
     """The constant that the reader subtracts, full scale 1.0."""
     cut: str | None = None
-    """What the file lacks of what its header states."""
+    """A remark about samples that the header states and the file lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a corpus holds and what is wrong with it."""
+    """The contents of a corpus, and the defects that were found."""
 
     corpus: str
     folder: str
@@ -132,12 +132,10 @@ def check_corpus(
         progress: Called with recordings done and recordings in all.
 
     Raises:
-        MissingExtra: joblib is not installed.
+        ImportError: joblib is not installed, which comes with the extra "host".
     """
-    try:
-        from joblib import Parallel, delayed
-    except ImportError as error:
-        raise MissingExtra("joblib", "host") from error
+    from joblib import Parallel, delayed
+
     paths = [utterance.path for utterance in corpus.utterances]
     facts: list[Facts] = []
     # Decoding and hashing release the interpreter lock, so threads do, and need no copies.
@@ -297,16 +295,10 @@ SHOWN_FINDINGS, SHOWN_PATHS = 30, 5
 
 
 def render_check(report: CheckReport) -> Group:
-    """Return tables that ``rich.console.Console().print`` shows.
+    """Return tables that ``rich.console.Console().print`` shows."""
+    from rich.console import Group
+    from rich.text import Text
 
-    Raises:
-        MissingExtra: rich is not installed.
-    """
-    try:
-        from rich.console import Group
-        from rich.text import Text
-    except ImportError as error:
-        raise MissingExtra("rich", "host") from error
     counts = (counted(report.utterances, "utterance"), counted(len(report.speakers), "speaker"))
     columns = [f">{part}" for part in PARTS] if report.split else []
     overview = Sheet("emotion", ">all", *columns, title=f"{report.corpus}: {', '.join(counts)}")

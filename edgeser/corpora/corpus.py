@@ -1,4 +1,4 @@
-"""What a corpus is: utterances with emotion and speaker, a card, and the speaker lists of its splits."""
+"""The corpus as a data type: utterances with emotion and speaker, a card, and the speaker lists of its splits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What one must know before using a corpus: its licence, its kind and the consent behind it."""
+    """The facts that one must know before using a corpus: its licence, its kind and the consent behind it."""
 
     title: str
     language: str
@@ -44,9 +44,9 @@ class Card:
     """Whether the emotion was acted, elicited, natural or made by a machine."""
     citation: str
     access: str
-    """Where the corpus is got, and what must be signed for it."""
+    """The place where the corpus is got, and the agreement that must be signed for it."""
     consent: str
-    """What the speakers agreed to, as far as it is known."""
+    """The use that the speakers agreed to, as far as it is known."""
     notes: str = ""
     """Known defects of the recordings or labels."""
 
@@ -86,7 +86,7 @@ class Corpus:
     """Named splits with fixed speaker lists: quick, official, fold:1 ..."""
     skipped: tuple[Skipped, ...] = ()
     remarks: tuple[str, ...] = ()
-    """What a loader took otherwise than it is written, or could not be sure of, a sentence each."""
+    """Sentences about labels and names that a loader read otherwise than they are written, or could not be sure of."""
 
     @property
     def ignored(self) -> int:
@@ -105,7 +105,7 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a file name says about its utterance."""
+    """The facts that a file name states about its utterance."""
 
     emotion: str
     speaker: str
@@ -127,12 +127,15 @@ class CorpusFormat:
     emotions: tuple[str, ...]
     """The emotions the full corpus has, in alphabetical order; empty where the user's data decide."""
     card: Card
-    load: Callable[[Path], Corpus]
-    parse_name: NameParser | None = None
+    load: Callable[[Path], Corpus] | None = None
+    """A function that reads a corpus from its place; None where file names say everything."""
+    parse_name: NameParser = lambda _stem: None
+    splits: Mapping[str, SpeakerParts] = field(default_factory=lambda: MappingProxyType({}))
+    """Named splits of a corpus whose file names say everything."""
     wanted: str = "folder"
-    """What `load` is given: a folder, or a manifest."""
+    """The kind of place that `load` is given: a folder, or a manifest."""
     built_in: Path | None = None
-    """Where the recordings are when they are part of the package."""
+    """The folder of the recordings when they are part of the package."""
 
 
 def sorted_labels(utterances: tuple[Utterance, ...]) -> tuple[str, ...]:

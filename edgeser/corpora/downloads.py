@@ -26,15 +26,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 from typing import Any
 
-from edgeser.corpora.errors import (
-    ChecksumMismatch,
-    CorpusError,
-    DownloadInterrupted,
-    FolderInUse,
-    IncompleteCorpus,
-    NotDownloadable,
-    UnsafeArchive,
-)
+from edgeser.corpora.errors import CorpusError, DownloadError, DownloadInterrupted, UnsafeArchive
 from edgeser.corpora.table import CORPORA, load_corpus
 from edgeser_export.utilities.errors import StorageError
 from edgeser_export.utilities.files import new_folder, sync_file, sync_folder, write_bytes
@@ -45,20 +37,22 @@ ATTEMPTS = 4
 """Tries in one call; each goes on where the last one stopped."""
 TIMEOUT_S = 60
 """Seconds without a byte after which a connection is given up."""
+Progress = Callable[[int, int | None], None]
+"""A function of the bytes so far and the bytes in all, None where the server does not say."""
 
 
 def fetch_file(
     address: str,
     path: Path,
     *,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
     pause_s: float = 1.0,
 ) -> Path:
     """Fetch ``address`` to ``path``; a file that is already there is taken as whole.
 
     Args:
         address: http or https.
-        path: Where the file goes, by rename, once it is whole.
+        path: The name that the file gets, by rename, once it is whole.
         progress: Called with the bytes so far and in all.
         pause_s: Seconds before the second attempt; doubled each time.
 
@@ -90,7 +84,7 @@ def fetch_file(
             ) from error
 
 
-def _attempt(address: str, path: Path, progress: Callable[[int, int | None], None] | None) -> None:
+def _attempt(address: str, path: Path, progress: Progress | None) -> None:
     """Ask for the rest of the file, or for all of it where the server cannot go on."""
     part, tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.tag")
     have = part.stat().st_size if part.is_file() else 0
@@ -135,7 +129,7 @@ def _read(response: Any) -> bytes:
 
 
 def _read_header(response: Any) -> tuple[int, int | None]:
-    """Where the server's bytes begin in the file, and how long the whole file is, if the server says."""
+    """The place in the file where the server's bytes begin, and the length of the whole file, if the server says."""
     start, total = 0, response.headers.get("Content-Length")
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -157,19 +151,13 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes so far and the bytes in all, None where the server does not say."""
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a corpus is published and how the archive is verified."""
+    """The address at which a corpus is published, and the facts that verify its archive."""
 
-    base_url: str
-    file: str
-    query: str
+    address: str
     utterances: int
-    """How many utterances the corpus has after unpacking."""
+    """Number of utterances that the corpus has after unpacking."""
     size: int | None
     """Bytes of the archive, where its publisher states them."""
     algorithm: str | None
@@ -180,18 +168,14 @@ class Source:
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         "ravdess": Source(
-            base_url="https://zenodo.org/records/1188976/files",
-            file="Audio_Speech_Actors_01-24.zip",
-            query="?download=1",
+            address="https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip?download=1",
             utterances=1440,
             size=208_468_073,
             algorithm="md5",
             checksum="bc696df654c87fed845eb13823edef8a",
         ),
         "emodb": Source(
-            base_url="http://emodb.bilderbar.info/download",
-            file="download.zip",
-            query="",
+            address="http://emodb.bilderbar.info/download/download.zip",
             utterances=535,
             size=None,
             algorithm=None,
@@ -216,24 +200,23 @@ def download(name: str, folder: Path, *, base_url: str | None = None, progress: 
 
     Raises:
         UnknownCorpus: No format has that name.
-        NotDownloadable: The corpus is not open, or comes by other means.
-        FolderInUse: ``folder`` holds something else.
         DownloadInterrupted: The server cannot be reached or closed early; a second call goes on.
-        ChecksumMismatch: The archive is not the published one; it was removed.
         UnsafeArchive: It is damaged, or would write outside ``folder``.
-        IncompleteCorpus: It holds fewer or more utterances than the corpus.
+        DownloadError: The corpus is not open, ``folder`` holds something else, the archive is not the published one
+            and was removed, or it holds fewer or more utterances than the corpus.
         StorageError: The disk is full or read-only.
     """
     source = SOURCES.get(name)
     if source is None:
-        raise NotDownloadable(name, _access(name))
+        raise DownloadError(f"corpus {name!r} cannot be downloaded for you", _access(name))
     folder = expand(folder)
     if _utterances(name, folder) == source.utterances:
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FolderInUse(folder)
-    archive = folder.parent / f".{folder.name}.{source.file}"
-    address = f"{base_url.rstrip('/')}/{source.file}" if base_url else f"{source.base_url}/{source.file}{source.query}"
+        raise DownloadError(f"{folder} is not empty and is not the complete corpus", "name a new or an empty folder")
+    file = source.address.rpartition("/")[2].partition("?")[0]
+    archive = folder.parent / f".{folder.name}.{file}"
+    address = f"{base_url.rstrip('/')}/{file}" if base_url else source.address
     _need_space(folder, source)
     fetch_file(address, archive, progress=progress)
     if source.algorithm and source.checksum:
@@ -242,7 +225,10 @@ def download(name: str, folder: Path, *, base_url: str | None = None, progress: 
         with new_folder(folder) as draft:
             unpack(archive, draft)
             if (found := _utterances(name, draft)) != source.utterances:
-                raise IncompleteCorpus(name, found, source.utterances)
+                raise DownloadError(
+                    f"corpus {name!r} has {found} utterances after unpacking, expected {source.utterances}",
+                    "nothing was put in place; the published archive may have changed",
+                )
     except CorpusError:
         archive.unlink(missing_ok=True)  # whole and yet wrong: going on from it would not help
         raise
@@ -257,7 +243,7 @@ def _access(name: str) -> str:
 
 
 def _utterances(name: str, folder: Path) -> int:
-    """How many utterances of a corpus a folder holds; 0 for a folder that is none."""
+    """Number of utterances of a corpus that a folder holds; 0 for a folder that is none."""
     try:
         return len(load_corpus(name, folder).utterances)
     except CorpusError:
@@ -284,7 +270,10 @@ def _verify(address: str, archive: Path, algorithm: str, expected: str) -> None:
         digest = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
     if digest.hexdigest() != expected:
         archive.unlink()
-        raise ChecksumMismatch(address, algorithm, expected, digest.hexdigest())
+        raise DownloadError(
+            f"{address}: {algorithm} is {digest.hexdigest()}, expected {expected}",
+            "the damaged file was removed; run the command again, and report it if it happens twice",
+        )
 
 
 # Unpacking what a stranger made: nothing leaves the folder, nothing fills the disk ---------------------------------

@@ -11,11 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeser_export.utilities.errors import EdgeserError
-from edgeser_export.utilities.words import counted
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -33,7 +28,7 @@ class UnknownCorpus(CorpusError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         names = list(known)
         super().__init__(
-            f"there is no corpus format named {name!r}", f"{_did_you_mean(name, names)}known: {_listed(names)}"
+            f"there is no corpus format named {name!r}", f"{_did_you_mean(name, names)}known: {', '.join(names)}"
         )
 
 
@@ -66,7 +61,7 @@ class WrongCorpus(CorpusError):
 
     Attributes:
         name: The corpus format that was asked for.
-        folder: Where the recordings are.
+        folder: The folder of the recordings.
         layout: The layout that the format expects.
         example: A recording that does not fit.
     """
@@ -93,8 +88,8 @@ class MissingColumns(UnreadableLabels):
     """A table lacks columns that are needed."""
 
     def __init__(self, path: Path, missing: Iterable[str], found: Iterable[str]) -> None:
-        absent = _listed(missing)
-        super().__init__(path, f"column {absent} is missing; found: {_listed(found) or 'nothing'}")
+        absent = ", ".join(missing)
+        super().__init__(path, f"column {absent} is missing; found: {', '.join(found) or 'nothing'}")
         self.hint = f"add or rename the column {absent} in the first line of that file"
 
 
@@ -106,7 +101,7 @@ class UnknownLabel(CorpusError):
         problem = f"{label!r} is not a known label" if label else "the label is empty"
         super().__init__(
             f"{where}: {problem}",
-            f"{_did_you_mean(label, names)}known: {_listed(names)}; declare others in {declared_in}, one a line",
+            f"{_did_you_mean(label, names)}known: {', '.join(names)}; declare others in {declared_in}, one a line",
         )
 
 
@@ -128,38 +123,19 @@ class UnclearLayout(CorpusError):
         )
 
 
-class TooManyClasses(CorpusError):
-    """A corpus has more classes than a kit can have."""
-
-    def __init__(self, corpus: str, count: int, most: int) -> None:
-        super().__init__(
-            f"corpus {corpus!r} has {count} classes, more than {most}",
-            "check that the labels are emotions, and not names of people or recordings",
-        )
-
-
-class OneClassOnly(CorpusError):
-    """All utterances carry the same label, so there is nothing to tell apart."""
-
-    def __init__(self, corpus: str, label: str) -> None:
-        super().__init__(
-            f"corpus {corpus!r} has one class only ({label})", "add recordings of at least one other emotion"
-        )
-
-
 class ConflictingCopies(CorpusError):
     """One recording occurs with two emotions or two speakers, or in two parts of a split."""
 
     def __init__(self, paths: Iterable[str], conflicts: Iterable[str], others: int) -> None:
         more = f", and so are {others} other groups of recordings" if others else ""
         super().__init__(
-            f"one recording with different {' and '.join(conflicts)}: {_listed(paths)}{more}",
+            f"one recording with different {' and '.join(conflicts)}: {', '.join(paths)}{more}",
             "remove the wrong copies, or give all copies one emotion and one speaker",
         )
 
 
 class SplitError(CorpusError):
-    """A corpus cannot be split as asked."""
+    """A corpus cannot be split as asked: it has too few speakers or classes, or a part would lack a class."""
 
 
 class UnknownSplit(SplitError):
@@ -168,30 +144,7 @@ class UnknownSplit(SplitError):
     def __init__(self, name: str, corpus: str, known: Iterable[str]) -> None:
         names = list(known)
         super().__init__(
-            f"corpus {corpus!r} has no split {name!r}", f"{_did_you_mean(name, names)}it has: {_listed(names)}"
-        )
-
-
-class TooFewSpeakers(SplitError):
-    """Training, dev and test need a speaker each."""
-
-    def __init__(self, corpus: str, speakers: Iterable[str], needed: int) -> None:
-        names = list(speakers)
-        number = "one speaker only" if len(names) == 1 else f"only {len(names)} speakers"
-        super().__init__(
-            f"corpus {corpus!r} has {number} ({_listed(names)}); a split that keeps speakers apart needs {needed}",
-            "add recordings of other people, or correct the speaker names",
-        )
-
-
-class MissingClass(SplitError):
-    """A part of a split has no utterance of a class."""
-
-    def __init__(self, corpus: str, split: str, part: str, label: str, speakers: int) -> None:
-        super().__init__(
-            f"split {split!r} of corpus {corpus!r} has no {label} in its {part} part "
-            f"({label} is said by {counted(speakers, 'speaker')} in all)",
-            f"choose another --split, or give {label} at least three speakers",
+            f"corpus {corpus!r} has no split {name!r}", f"{_did_you_mean(name, names)}it has: {', '.join(names)}"
         )
 
 
@@ -200,20 +153,13 @@ class SpeakerLeak(SplitError):
 
     def __init__(self, split: str, first: str, second: str, speakers: Iterable[str]) -> None:
         super().__init__(
-            f"split {split!r} has speakers in both {first} and {second}: {_listed(speakers)}",
+            f"split {split!r} has speakers in both {first} and {second}: {', '.join(speakers)}",
             "give each speaker to one part only: a score on voices seen in training says nothing",
         )
 
 
 class DownloadError(CorpusError, OSError):
-    """A corpus could not be downloaded."""
-
-
-class NotDownloadable(DownloadError):
-    """A corpus must be asked for, or comes in a form that is fetched by other means."""
-
-    def __init__(self, name: str, access: str) -> None:
-        super().__init__(f"corpus {name!r} cannot be downloaded for you", access)
+    """A corpus could not be downloaded: it is not open, or what came is not what was published."""
 
 
 class DownloadInterrupted(DownloadError):
@@ -223,35 +169,8 @@ class DownloadInterrupted(DownloadError):
         super().__init__(f"{address}: {what}", "run the same command again: it goes on where it stopped")
 
 
-class ChecksumMismatch(DownloadError):
-    """The downloaded file is not the file that was published."""
-
-    def __init__(self, address: str, algorithm: str, expected: str, found: str) -> None:
-        super().__init__(
-            f"{address}: {algorithm} is {found}, expected {expected}",
-            "the damaged file was removed; run the command again, and report it if it happens twice",
-        )
-
-
 class UnsafeArchive(DownloadError):
     """An archive is damaged, would write outside its folder, or would fill the disk."""
 
     def __init__(self, archive: str, what: str) -> None:
         super().__init__(f"{archive}: {what}", "nothing was unpacked; get the archive from its publisher")
-
-
-class IncompleteCorpus(DownloadError):
-    """What was unpacked is not the whole corpus."""
-
-    def __init__(self, name: str, found: int, expected: int) -> None:
-        super().__init__(
-            f"corpus {name!r} has {found} utterances after unpacking, expected {expected}",
-            "nothing was put in place; the published archive may have changed",
-        )
-
-
-class FolderInUse(DownloadError):
-    """The target of a download already holds something else."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder} is not empty and is not the complete corpus", "name a new or an empty folder")

@@ -1,4 +1,4 @@
-"""Which corpus it is: a fingerprint by which a kit knows the recordings that it was made of, and says nothing of them.
+"""Fingerprints of corpora: by one a kit knows the recordings that it was made of, without saying anything of them.
 
 corpus_fingerprint(load_corpus("folder", Path("mine")))      # 64 hexadecimal digits
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeser.corpora import Corpus
 
 HASH_DIGITS = 16
-"""Of a speaker's hash: enough that no two of a corpus are alike."""
+"""Number of hexadecimal digits of a speaker's hash: enough that no two of a corpus are alike."""
 
 
 def corpus_fingerprint(corpus: Corpus) -> str:

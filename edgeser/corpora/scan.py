@@ -13,7 +13,7 @@ from pathlib import Path
 from edgeser.corpora.corpus import (
     Card,
     Corpus,
-    NameParser,
+    CorpusFormat,
     Skipped,
     SpeakerParts,
     Utterance,
@@ -54,14 +54,7 @@ def need_folder(name: str, folder: Path) -> Path:
     return folder
 
 
-def load_by_name(
-    name: str,
-    folder: Path,
-    parse: NameParser,
-    layout: str,
-    card: Card,
-    splits: Mapping[str, SpeakerParts] | None = None,
-) -> Corpus:
+def load_by_name(form: CorpusFormat, folder: Path) -> Corpus:
     """Read a corpus whose file names say everything.
 
     A name stands for one utterance: further files of the same name (a second copy in another folder, or in another
@@ -72,14 +65,14 @@ def load_by_name(
         EmptyCorpus: There is no recording in it.
         WrongCorpus: No file name fits.
     """
-    folder = need_folder(name, folder)
+    folder = need_folder(form.name, folder)
     recordings = find_audio(folder)
     if not recordings:
-        raise EmptyCorpus(folder, layout)
+        raise EmptyCorpus(folder, form.layout)
     utterances: dict[str, Utterance] = {}
     skipped: list[Skipped] = []
     for path in recordings:
-        spoken = parse(path.stem)
+        spoken = form.parse_name(path.stem)
         if spoken is None:
             skipped.append(Skipped(path, "the name does not fit"))
         elif path.stem in utterances:
@@ -87,8 +80,8 @@ def load_by_name(
         else:
             utterances[path.stem] = Utterance(path, spoken.emotion, spoken.speaker, spoken.sex, spoken.session)
     if not utterances:
-        raise WrongCorpus(name, folder, layout, recordings[0].relative_to(folder).as_posix())
-    return make_corpus(name, folder, utterances.values(), card, splits, skipped)
+        raise WrongCorpus(form.name, folder, form.layout, recordings[0].relative_to(folder).as_posix())
+    return make_corpus(form.name, folder, utterances.values(), form.card, form.splits, skipped)
 
 
 def make_corpus(

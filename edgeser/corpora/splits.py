@@ -18,15 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeser.corpora.corpus import Corpus, SpeakerParts, Utterance
-from edgeser.corpora.errors import (
-    MissingClass,
-    OneClassOnly,
-    SpeakerLeak,
-    TooFewSpeakers,
-    TooManyClasses,
-    UnknownSplit,
-)
+from edgeser.corpora.errors import SpeakerLeak, SplitError, UnknownSplit
 from edgeser_device.kit.manifest import MOST_CLASSES
+from edgeser_export.utilities.words import counted
 
 PARTS = ("train", "dev", "test")
 FEWEST_SPEAKERS = 3
@@ -103,18 +97,27 @@ def make_split(corpus: Corpus, name: str | None = None) -> Split:
             its official one, else ``seed:0``.
 
     Raises:
-        OneClassOnly: The corpus has one class.
-        TooManyClasses: It has more classes than a kit can have.
-        TooFewSpeakers: It has fewer than three speakers.
+        SplitError: The corpus has one class, more than a kit can have or fewer than three speakers, or a part would
+            lack a class.
         UnknownSplit: There is no split of that name.
-        MissingClass: A part would lack a class.
     """
     if len(corpus.labels) < 2:
-        raise OneClassOnly(corpus.name, corpus.labels[0])
+        raise SplitError(
+            f"corpus {corpus.name!r} has one class only ({corpus.labels[0]})",
+            "add recordings of at least one other emotion",
+        )
     if len(corpus.labels) > MOST_CLASSES:
-        raise TooManyClasses(corpus.name, len(corpus.labels), MOST_CLASSES)
+        raise SplitError(
+            f"corpus {corpus.name!r} has {len(corpus.labels)} classes, more than {MOST_CLASSES}",
+            "check that the labels are emotions, and not names of people or recordings",
+        )
     if len(corpus.speakers) < FEWEST_SPEAKERS:
-        raise TooFewSpeakers(corpus.name, corpus.speakers, FEWEST_SPEAKERS)
+        number = "one speaker only" if len(corpus.speakers) == 1 else f"only {len(corpus.speakers)} speakers"
+        raise SplitError(
+            f"corpus {corpus.name!r} has {number} ({', '.join(corpus.speakers)}); a split that keeps speakers apart "
+            f"needs {FEWEST_SPEAKERS}",
+            "add recordings of other people, or correct the speaker names",
+        )
     if name is None:
         name = next((own for own in ("quick", "official") if own in corpus.splits), "seed:0")
     parts = _parts(corpus, name)
@@ -123,7 +126,12 @@ def make_split(corpus: Corpus, name: str | None = None) -> Split:
         present = {utterance.emotion for utterance in split.part(part)}
         for label in corpus.labels:
             if label not in present:
-                raise MissingClass(corpus.name, name, part, label, len(_who_says(corpus)[label]))
+                speakers = counted(len(_who_says(corpus)[label]), "speaker")
+                raise SplitError(
+                    f"split {name!r} of corpus {corpus.name!r} has no {label} in its {part} part "
+                    f"({label} is said by {speakers} in all)",
+                    f"choose another --split, or give {label} at least three speakers",
+                )
     return split
 
 

@@ -16,6 +16,7 @@ from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, UnclearLayout, U
 from edgeser.corpora.formats import audformat, cremad, demos, emodb, folder_per_class, iemocap, ravdess, urdu
 from edgeser.corpora.formats import demo_corpus as demo
 from edgeser.corpora.formats import listed as manifest
+from edgeser.corpora.scan import load_by_name
 from edgeser_device.data.audio import OTHER_ENDINGS, ending, find_audio
 from edgeser_export.utilities.outside import expand, require_path
 
@@ -30,7 +31,7 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
 
     Args:
         name: A key of `CORPORA`.
-        folder: Where it lies; a folder above it will do. The built-in ``demo`` needs none.
+        folder: The folder of the corpus, or one above it. The built-in ``demo`` needs none.
 
     Raises:
         UnknownCorpus: No format has that name.
@@ -43,7 +44,7 @@ def load_corpus(name: str, folder: Path | str | None = None) -> Corpus:
     """
     form, place = find_corpus(name, folder)
     try:
-        found = form.load(place)
+        found = form.load(place) if form.load else load_by_name(form, place)
     except EmptyCorpus as error:
         raise EmptyCorpus(error.folder, error.layout, (each.reason for each in _left_out(error.folder))) from None
     except WrongCorpus as error:
@@ -82,10 +83,6 @@ def _left_out(folder: Path) -> list[Skipped]:
 def _looks_like(folder: Path, asked: str) -> str | None:
     """Return the other format whose file names fit most of the recordings, if any fits."""
     stems = [path.stem for path in find_audio(folder)]
-    fitting = {
-        form.name: sum(form.parse_name(stem) is not None for stem in stems)
-        for form in CORPORA.values()
-        if form.parse_name is not None
-    }
+    fitting = {name: sum(form.parse_name(stem) is not None for stem in stems) for name, form in CORPORA.items()}
     best = max(fitting, key=fitting.__getitem__)
     return best if fitting[best] and best != asked else None

@@ -30,13 +30,14 @@ def resolve(settings: Settings, train_items: int, classes: int, rarest: int) -> 
     large = train_items >= usual.LARGE
     ipc = settings.ipc or max(1, round(settings.share * train_items / classes))
     small = ipc * classes / train_items < usual.SMALL
-    starts = representation_of(settings).usual_starts
+    method, starts = find_method(settings.method), representation_of(settings).usual_starts
+    start = settings.start or method.usual_start or starts[0 if small else 1]
     found = changed(
         settings,
         {
             "ipc": ipc,
             "share": 0.0,
-            "start": settings.start or (starts[0 if small else 1] if find_method(settings.method).has_starts else ""),
+            "start": start if method.has_starts else settings.start,
             "steps": settings.steps or usual.STEPS_OF.get(settings.method, usual.STEPS),
             "experts.width": settings.experts.width or usual.WIDTHS[large],
             "experts.steps": settings.experts.steps or usual.EXPERT_STEPS[large],

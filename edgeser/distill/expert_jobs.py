@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeser.config.settings import Settings
-from edgeser.config.values import changed
+from edgeser.config.values import changed, usual_of
 from edgeser.distill.method import Method
 from edgeser.distill.methods.mtt import epochs_used
 from edgeser.models.experts import (
@@ -33,8 +33,9 @@ from edgeser_export.utilities.progress import note, progress_bar
 
 LABEL_EXPERT_SEED = 1000
 """Label experts have starts of their own, so that their errors differ; trajectories share the fixed start."""
-LABEL_RECIPE = ExpertRecipe("adamw", 1, peak_rate=1e-2, weight_decay=0.1)
-"""Chosen on the dev speakers of RAVDESS and EMO-DB; the epochs and the batch are settings."""
+LABEL_RECIPE = ExpertRecipe("adamw", 1, weight_decay=0.1)
+"""Chosen on the dev speakers of RAVDESS and EMO-DB; the epochs and the batch are settings, the rate is the student's
+usual one."""
 LABEL_MIXUP = 0.5
 """Parameter of the mixup of these experts' clips: wider than the students'."""
 
@@ -59,7 +60,8 @@ def label_jobs(settings: Settings, task: Task) -> dict[str, ExpertJob]:
     graph = label_graph(settings, task)
     epochs = -(-settings.experts.steps // steps_per_epoch(len(task.clips), settings.batch))
     augmentation = replace(task.representation.augmentation, mixup=LABEL_MIXUP)
-    recipe = replace(LABEL_RECIPE, epochs=epochs, batch=settings.batch, augmentation=augmentation)
+    rate = usual_of(settings, "peak_rate")
+    recipe = replace(LABEL_RECIPE, epochs=epochs, batch=settings.batch, peak_rate=rate, augmentation=augmentation)
     advice = f"use another --seed, or set experts.width below {settings.experts.width:g}"
     return {
         f"label-expert-{number}": ExpertJob(graph, initial_weights(graph, seed), recipe, seed, False, advice)

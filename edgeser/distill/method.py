@@ -91,7 +91,7 @@ class Method:
     Attributes:
         begin: The state before the first iteration.
         improve: One iteration: state and number to the next state and what to log, with a key ``loss``; None for
-            methods that choose real items and are done.
+            methods whose beginning is all.
         needs_trajectories: Whether experts are trained whose snapshots are matched.
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
         rates: Keys of settings of which lower values help when the method diverges.
@@ -103,6 +103,8 @@ class Method:
         fewest_clips: Clips that every class must have.
         stops_itself: Whether it keeps what it had when it diverges; the loop then leaves the height of its loss alone.
         makes_more: Whether it can make more items than there are clips, and in other shares than equal ones.
+        usual_start: A row of the table of starts that it takes where none is named, instead of the representation's.
+        of_vectors: Whether it exists only for representations without time.
     """
 
     begin: Begin
@@ -117,6 +119,8 @@ class Method:
     fewest_clips: int = 1
     stops_itself: bool = False
     makes_more: bool = False
+    usual_start: str = ""
+    of_vectors: bool = False
 
     @property
     def has_starts(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeser.distill.method import State
-from edgeser_device.data.views import CONTRAST_UNIT, CUT, GAIN_UNIT, MIX, STRETCH_UNIT, WEIGHT_UNIT, Recipes
+from edgeser_device.data.views import CONTRAST_UNIT, CUT, GAIN_UNIT, MIX, STRETCH_UNIT, WEIGHT_UNIT, Recipes, noise_of
 
 FIRST, SECOND = 0.9, 0.99
 """Decay of the mean and of the mean square of the gradients."""
@@ -76,7 +76,10 @@ def views_of(items: Tensor, recipes: Recipes, indices: NDArray[np.integer]) -> T
     picture = item * own + partner * (1 - own)
     scale = (CONTRAST_UNIT + recipes.contrast[chosen].astype(np.float64)) / CONTRAST_UNIT
     level = recipes.gain[chosen] / GAIN_UNIT
-    return (picture * _tensor(scale, items)[:, None, None] + _tensor(level, items)[:, None, None])[:, None]
+    views = (picture * _tensor(scale, items)[:, None, None] + _tensor(level, items)[:, None, None])[:, None]
+    if not recipes.noise.any():
+        return views
+    return views + torch.from_numpy(noise_of(recipes, chosen, *items.shape[1:])).to(items.dtype)
 
 
 def _moved(

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import given_in
 from edgeser.distill.method import Method
-from edgeser.distill.methods import coresets, gan, invert, match, mtt, unroll
+from edgeser.distill.methods import centroids, coresets, gan, gradmatch, invert, kip, match, mtt, unroll
 from edgeser.distill.methods import gan as gan_files
 from edgeser.distill.starts import find_start
 from edgeser.errors import SettingsError
@@ -48,11 +48,20 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "random": Method(coresets.random_items),
         "herding": Method(coresets.herding, needs_experts=True),
         "kcenter": Method(coresets.k_center, needs_experts=True),
+        "centroids": Method(centroids.begin, of_vectors=True),
+        "gradmatch": Method(
+            gradmatch.begin,
+            gradmatch.improve,
+            rates=("gradmatch.item_rate",),
+            usual_start="centroids",
+            of_vectors=True,
+        ),
+        "kip": Method(kip.begin, kip.improve, rates=("kip.item_rate",), usual_start="centroids", of_vectors=True),
     }
 )
 """The functions of each method; :mod:`edgeser.config.settings` has its settings and what it is in words."""
 OF_ITERATIONS = ("start", "check_every", "patience")
-"""Settings that methods which choose real clips do not read."""
+"""Settings that methods without iterations do not read."""
 
 
 def find_method(name: str) -> Method:
@@ -81,11 +90,20 @@ def require_possible(settings: Settings) -> None:
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
     for key in OF_ITERATIONS if method.improve is None else ():
         if key in given_in(settings):
-            words = f"--method {settings.method} chooses clips and does not read it"
+            words = f"--method {settings.method} makes no iterations and does not read it"
             raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
     start = find_start(settings.start or representation.usual_starts[0])
     for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
         build(arch, 2, width, representation.input_shape)  # a wrong name shows before hours of reading
+    of_vectors = {
+        f"--method {settings.method}": method.of_vectors,
+        f"--from {settings.start}": start.of_vectors,
+    }
+    for words, is_asked in of_vectors.items():
+        if is_asked and representation.has_time:
+            raise SettingsError(
+                f"{words} works on vectors, not on log-mels", "choose an encoder, such as --encoder smart-turn-2"
+            )
     asked = {
         f"gan.ship={settings.gan.ship}": settings.gan.ship != "items",
         f"--from {settings.start}": start.needs_time,

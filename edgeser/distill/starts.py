@@ -1,4 +1,4 @@
-"""Starts: items begin as real clips, as two or three clips at once, or as noise.
+"""Starts: items begin as real clips, as two or three clips at once, as centroids, or as noise.
 
     items = STARTS["mix"].make(assignment)      # float32 (items, rows, columns), in the order of the classes
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.distill.method import Assignment
+from edgeser.distill.methods.centroids import centroids
 from edgeser.distill.methods.coresets import expert_features, standardised
 from edgeser.errors import SettingsError
 from edgeser.representation.base import Maps
@@ -194,11 +195,13 @@ class Start:
         make: The items of an assignment, float32 (items, rows, columns).
         draws: The clips that each item begins as, (per_class, sources) for each class; None where none stands out.
         needs_time: Whether it shifts or smooths along time.
+        of_vectors: Whether it exists only for representations without time.
     """
 
     make: Callable[[Assignment], Maps]
     draws: Callable[[Assignment], list[NDArray[np.int64]]] | None
     needs_time: bool = False
+    of_vectors: bool = False
 
 
 STARTS: Mapping[str, Start] = MappingProxyType(
@@ -207,6 +210,7 @@ STARTS: Mapping[str, Start] = MappingProxyType(
         "mix": Start(mix, partial(draws, sources=SOURCES)),
         "aligned": Start(aligned, pairs, needs_time=True),
         "noise": Start(noise, None, needs_time=True),
+        "centroids": Start(centroids, None, of_vectors=True),
     }
 )
 """The starts that ``--from`` offers."""

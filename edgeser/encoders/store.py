@@ -22,9 +22,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgeser.encoders.whisper import Arrays, from_smart_turn
-from edgeser.errors import EncoderError, MissingExtra
 from edgeser_device.encoder import FRONTEND, MOST_BYTES, EncoderCard
-from edgeser_export.utilities.errors import choice_hint
+from edgeser_device.errors import EncoderError
+from edgeser_export.utilities.errors import MissingExtra, choice_hint
 from edgeser_export.utilities.files import new_folder, write_bytes
 from edgeser_export.utilities.outside import cache_folder
 from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, whisper_graph, write_encoder

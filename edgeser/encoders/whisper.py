@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.errors import EncoderError
+from edgeser_device.errors import EncoderError
 
 Arrays = dict[str, NDArray[np.float32]]
 PARTS = ("query", "key", "value", "out", "up", "down")

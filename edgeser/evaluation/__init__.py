@@ -1,1 +1,1 @@
-"""What a distilled set is worth: conditions, scores, intervals, convergence, and other corpora."""
+"""Measures of what a distilled set is worth: conditions, scores, intervals, convergence, and other corpora."""

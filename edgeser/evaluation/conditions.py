@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeser.config.settings import SETTINGS
-from edgeser.config.values import changed
+from edgeser.config.settings import SETTINGS, Settings
+from edgeser.config.values import changed, usual_of
 from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment
 from edgeser.distill.methods.coresets import random_items
@@ -34,7 +34,7 @@ from edgeser_device.data.views import render
 from edgeser_export.graph.op_graph import Graph, Weights
 
 REAL_CLIPS = Schedule(steps=1000, batch=32, peak_rate=1e-2, weight_decay=0.1)
-"""How students are trained on real clips, whatever the distilled set's own rates are; the steps are the student's.
+"""The schedule of students on real log-mels, whatever the distilled set's own rates are; the steps are the student's.
 Rate, decay and augmentation were chosen on the dev speakers of RAVDESS and EMO-DB, one recipe for both."""
 BEST_STEPS = 2500
 """Steps of full data at its best: more gain nothing on the dev speakers of RAVDESS."""
@@ -86,7 +86,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class BankSize:
-    """How large a label bank over real items is.
+    """The size of a label bank over real items.
 
     Attributes:
         ipc: Items per class.
@@ -102,46 +102,46 @@ Row: TypeAlias = Callable[[Bench, Graph, Weights, int], Arrays]
 
 
 def train_distilled(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On the views of the distilled set; where a generator is shipped, of items that are drawn from it."""
+    """Train on the views of the distilled set; where a generator is shipped, of items that are drawn from it."""
     return train_on_set(graph, start, bench.shipped(seed), seed)
 
 
 def train_full(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On all real clips with hard labels, for as many steps."""
+    """Train on all real clips with hard labels, for as many steps."""
     everything = np.arange(len(bench.task.clips))
     return _train_on_real(bench, graph, start, everything, bench.task.hard_labels, seed)
 
 
 def train_full_best(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On all real clips with hard labels, for as many steps as help."""
+    """Train on all real clips with hard labels, for as many steps as help."""
     return train_full(bench.with_steps(max(BEST_STEPS, bench.assignment.settings.steps)), graph, start, seed)
 
 
 def train_full_soft(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On all real clips with one label of the experts a clip: plain distillation of knowledge (arXiv 1503.02531)."""
+    """Train on all real clips with a soft label of the experts each: knowledge distillation (arXiv 1503.02531)."""
     everything = np.arange(len(bench.task.clips))
     return _train_on_real(bench, graph, start, everything, _soft_labels(bench, everything), seed)
 
 
 def train_random(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On random real items with hard labels, freshly augmented."""
+    """Train on random real items with hard labels, freshly augmented."""
     chosen = random_choice(bench, seed)
     return _train_on_real(bench, graph, start, chosen, bench.task.hard_labels[chosen], seed)
 
 
 def train_random_soft(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On random real items with one label of the experts an item, freshly augmented."""
+    """Train on random real items with a soft label of the experts each, freshly augmented."""
     chosen = random_choice(bench, seed)
     return _train_on_real(bench, graph, start, chosen, _soft_labels(bench, chosen), seed)
 
 
 def train_random_bank(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On a label bank over random real items, as many as the distilled set has."""
+    """Train on a label bank over random real items, as many as the distilled set has."""
     return train_on_set(graph, start, random_bank(bench, same_number(bench), seed), seed)
 
 
 def train_random_bank_bytes(bench: Bench, graph: Graph, start: Weights, seed: int) -> Arrays:
-    """On a label bank over random real items, as large as the distilled set in bytes."""
+    """Train on a label bank over random real items, as large as the distilled set in bytes."""
     return train_on_set(graph, start, random_bank(bench, same_bytes(bench), seed), seed)
 
 
@@ -169,12 +169,7 @@ def measure(row: str, bench: Bench, graph: Graph, start: Weights, seed: int) -> 
 def same_number(bench: Bench) -> BankSize:
     """The size with as many items as the distilled set has, and as many views of each, or ``FEWEST_VIEWS``."""
     own = bench.assignment.settings
-    return BankSize(min(own.ipc, _rarest(bench)), max(FEWEST_VIEWS, own.views))
-
-
-def _rarest(bench: Bench) -> int:
-    """Clips of the rarest class: no bank over real items has more of each."""
-    return bench.task.fewest_clips
+    return BankSize(min(own.ipc, bench.task.fewest_clips), max(FEWEST_VIEWS, own.views))
 
 
 def same_bytes(bench: Bench) -> BankSize:
@@ -188,7 +183,7 @@ def same_bytes(bench: Bench) -> BankSize:
     equal = same_number(bench)
     if abs(bank_bytes(bench, equal) / room - 1) <= SAME_BYTES:
         return equal
-    ipc = _largest(_rarest(bench), lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
+    ipc = _largest(bench.task.fewest_clips, lambda ipc: bank_bytes(bench, BankSize(ipc, FEWEST_VIEWS)) <= room)
     most_views = int(SETTINGS["views"].high)
     return BankSize(ipc, _largest(most_views, lambda views: bank_bytes(bench, BankSize(ipc, views)) <= room))
 
@@ -256,6 +251,11 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
+def real_schedule(settings: Settings) -> Schedule:
+    """How students are trained on real clips: at the usual rate of the representation, for the student's steps."""
+    return replace(REAL_CLIPS, steps=settings.steps, peak_rate=usual_of(settings, "peak_rate"))
+
+
 def _soft_labels(bench: Bench, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
     temperature = bench.assignment.settings.experts.temperature
     return bench.assignment.ensemble.soft_labels(bench.task.clips[chosen], temperature)
@@ -265,6 +265,6 @@ def _train_on_real(
     bench: Bench, graph: Graph, start: Weights, chosen: NDArray[np.int64], labels: NDArray[np.float32], seed: int
 ) -> Arrays:
     clips = torch.from_numpy(bench.task.clips[chosen])
-    schedule = replace(REAL_CLIPS, steps=bench.assignment.settings.steps)
+    schedule = real_schedule(bench.assignment.settings)
     augmentation = bench.task.representation.augmentation
     return train_on_clips(graph, start, clips, torch.from_numpy(labels), schedule, seed, augmentation)

@@ -31,10 +31,10 @@ def convergence(bench: Bench, seeds: Sequence[int], shares: Sequence[float], wor
     """Train the student on the distilled set and on all real clips for several lengths.
 
     Args:
-        bench: What is trained on.
+        bench: The data that students are trained on and scored with.
         seeds: One training for each, at every length.
         shares: Lengths as shares of the student's steps.
-        workers: Where students are trained, each with one thread.
+        workers: The processes that train the students, each with one thread.
 
     Returns:
         The points of both curves, and what :func:`reached` derives from them; seconds are of one processor core.
@@ -65,7 +65,7 @@ def timed_measure(row: str, bench: Bench, seed: int) -> tuple[float, Score, Scor
 
 
 def reached(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """From which length on the distilled set comes near its last UAR, and from which length all clips reach as much.
+    """The shortest trainings with which the distilled set comes near its last UAR, and all clips reach as much.
 
     Args:
         curves: For "distilled" and "full" the points in the order of their lengths.

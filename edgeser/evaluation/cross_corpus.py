@@ -23,7 +23,7 @@ from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.emotions import plain_name
 from edgeser.corpora.fingerprint import corpus_fingerprint
 from edgeser.corpora.table import load_corpus
-from edgeser.errors import AudioError, SettingsError
+from edgeser.errors import SettingsError
 from edgeser.evaluation.conditions import ROWS, Bench
 from edgeser.evaluation.evaluate import Shelf, open_bench
 from edgeser.evaluation.intervals import deviation, of_draws
@@ -31,6 +31,7 @@ from edgeser.evaluation.scoring import average_by_clip, probabilities
 from edgeser.representation import representation_of
 from edgeser.run import Run
 from edgeser.workers import Workers
+from edgeser_device.errors import AudioError
 from edgeser_device.machine import describe_machine
 from edgeser_export.utilities.errors import choice_hint
 from edgeser_export.utilities.files import write_json
@@ -39,9 +40,9 @@ from edgeser_export.utilities.progress import progress_bar
 COMPARED = ("distilled", "full")
 """The rows: the set, and all real clips for as many steps."""
 FEWEST_SPEAKERS = 4
-"""Of the other corpus: with fewer an interval over speakers means nothing."""
+"""Fewest speakers of the other corpus with which an interval over speakers means anything."""
 DRAWS = 2000
-"""Of the bootstrap over speakers."""
+"""Number of draws of the bootstrap over speakers."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ class Other:
 
     Attributes:
         corpus: Its name.
-        fingerprint: Of the whole corpus.
+        fingerprint: The fingerprint of the whole corpus.
         labels: Its emotion for each of ours that it shares.
         ours: The run's emotions in the order of the classes.
         x: Windows as the run's student reads them, float32 (windows, channels, rows, columns).
         owners: Clip of each window, int64 (windows,).
         truth: Place of each clip's emotion in :attr:`theirs`, int64 (clips,).
-        speakers: Of each clip, int64 (clips,), from 0.
+        speakers: Speaker of each clip, int64 (clips,), from 0.
         unreadable: Recordings that were left out, in words.
     """
 
@@ -77,7 +78,7 @@ class Other:
 
     @property
     def groups(self) -> NDArray[np.float64]:
-        """What each of our probabilities counts for, float64 (ours, theirs), 0 or 1."""
+        """The share of our probabilities that counts for each of their emotions, float64 (ours, theirs), 0 or 1."""
         found = np.zeros((len(self.ours), len(self.theirs)))
         for own, their in self.labels.items():
             found[self.ours.index(own), self.theirs.index(their)] = 1
@@ -121,9 +122,9 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
     Args:
         run: A finished run.
         corpus: Name of the other corpus's format.
-        folder: Where it lies; the built-in one needs none.
+        folder: The folder of the corpus; the built-in one needs none.
         given: Changes of the label map, see :func:`label_map`.
-        workers: Where recordings are read.
+        workers: The processes that read recordings.
 
     Raises:
         CorpusError: It cannot be used; a leaf says why.
@@ -169,10 +170,10 @@ def measure_across(
 
     Args:
         run: A finished run.
-        others: What :func:`open_other` gave.
+        others: Corpora from :func:`open_other`.
         seeds: One training for each, of each row.
-        workers: Where students are trained.
-        folder: Where the run's own corpus is now, if it was moved.
+        workers: The processes that train the students.
+        folder: The present folder of the run's own corpus, if it was moved.
 
     Returns:
         An entry of ``cross_corpus`` for each of the others.
@@ -214,9 +215,9 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
     """One entry of ``cross_corpus``: UAR of each row with its interval over speakers, and what distillation costs.
 
     Args:
-        other: What was scored.
-        answers: Of each row, int64 (seeds, clips).
-        seeds: Of the trainings.
+        other: The corpus that was scored.
+        answers: Answers of each row, int64 (seeds, clips).
+        seeds: Seeds of the trainings.
     """
     recalls = {row: _recalls(other, found) for row, found in answers.items()}
     drawn = {row: _drawn_uar(other, found) for row, found in answers.items()}
@@ -229,6 +230,8 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
         for row, found in recalls.items()
     }
     reached, full = rows["distilled"]["uar_mean"], rows["full"]["uar_mean"]
+    ours, theirs = drawn["distilled"], drawn["full"]
+    cost = None if ours is None or theirs is None else ours - theirs
     return {
         "corpus": other.corpus,
         "fingerprint": other.fingerprint,
@@ -240,7 +243,7 @@ def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequ
         "ratio": reached / full,
         "difference": {
             "value": reached - full,
-            **_interval(reached - full, _minus(drawn["distilled"], drawn["full"])),
+            **_interval(reached - full, cost),
         },
         "seeds": list(seeds),
         "varies": "order of training; intervals of 95 % are over speakers of the other corpus",
@@ -290,10 +293,6 @@ def _drawn_uar(other: Other, answers: NDArray[np.int64]) -> NDArray[np.float64] 
     weights = np.random.default_rng(0).multinomial(speakers, np.full(speakers, 1 / speakers), DRAWS).astype(float)
     with np.errstate(invalid="ignore"):
         return np.asarray((weights @ right.mean(0) / (weights @ clips)).mean(1))
-
-
-def _minus(first: NDArray[np.float64] | None, second: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    return None if first is None or second is None else first - second
 
 
 def _interval(value: float, drawn: NDArray[np.float64] | None) -> Mapping[str, float | None]:

@@ -23,12 +23,12 @@ from edgeser.distill.pipeline import Material, prepare, require_same_corpus
 from edgeser.evaluation.conditions import (
     BANKS,
     BASELINES,
-    REAL_CLIPS,
     Bench,
     bank_bytes,
     ensemble_score,
     init_score,
     measure,
+    real_schedule,
 )
 from edgeser.evaluation.convergence import convergence
 from edgeser.evaluation.intervals import deviation
@@ -236,7 +236,7 @@ class Examination:
             "student": description["student"],
             "method": description["method"],
             "schedule": bench.distilled.schedule.to_json(),
-            "schedule_real": replace(REAL_CLIPS, steps=bench.assignment.settings.steps).to_json(),
+            "schedule_real": real_schedule(bench.assignment.settings).to_json(),
             "edgeser": description["edgeser"],
             "machine": describe_machine(),
         }

@@ -68,7 +68,7 @@ def of_draws(value: float, drawn: ArrayLike) -> Interval | None:
     """Interval by the quantiles of a bootstrap, with the value itself inside; None where no draw is finite.
 
     Args:
-        value: What was measured.
+        value: The figure that was measured.
         drawn: The same of each draw, (draws,); draws that are not finite do not count.
     """
     found = np.asarray(drawn)
@@ -80,7 +80,7 @@ def of_draws(value: float, drawn: ArrayLike) -> Interval | None:
 
 
 def bar(mean: float, deviation: float | None) -> tuple[float, float]:
-    """How far an error bar of one deviation goes down and up from a mean score without leaving 0 to 1.
+    """The lengths of an error bar of one deviation below and above a mean score, within 0 to 1.
 
     Without a deviation both lengths are NaN, which pictures do not draw.
     """

@@ -24,7 +24,7 @@ from edgeser_export.utilities.progress import Advance, ignore_progress
 
 @dataclass(frozen=True)
 class DeviceScore:
-    """What a model reached.
+    """The scores that a model reached.
 
     Attributes:
         uar: Unweighted average recall over the emotions that occur.
@@ -60,7 +60,7 @@ class TestPart:
         part: "test" or "all".
         utterances: The recordings.
         left_out: Recordings of emotions that the model does not know.
-        warning: What a reader of the score must know; empty where there is nothing.
+        warning: A sentence that a reader of the score must know; empty where there is none.
     """
 
     __test__ = False  # its name begins like a test's
@@ -73,7 +73,7 @@ class TestPart:
 
 
 def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
-    """What of a corpus this model may be scored on.
+    """The recordings of a corpus that this model may be scored on.
 
     Raises:
         CorpusError: The corpus cannot be read.

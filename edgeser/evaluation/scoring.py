@@ -18,7 +18,7 @@ from edgeser_export.graph.op_graph import Graph, Weights
 
 @dataclass(frozen=True)
 class Score:
-    """What a student reached on one part.
+    """The scores that a student reached on one part.
 
     Attributes:
         uar: Unweighted average recall over the classes that occur, 0 to 1.
@@ -90,8 +90,8 @@ def row_details(scores: Sequence[Score], clips: Clips, names: Sequence[str]) -> 
 
     Args:
         scores: One a seed, all on ``clips``.
-        clips: What was scored, with speakers.
-        names: Of the classes.
+        clips: The clips that were scored, with speakers.
+        names: Names of the classes.
 
     Returns:
         ``confusion``: counts over all seeds, a row a true class. ``speakers``: for each the number of its ``clips``,

@@ -67,7 +67,7 @@ class Task:
 
 @dataclass(frozen=True)
 class ExpertRecipe:
-    """How an expert is trained.
+    """The recipe by which an expert is trained.
 
     Attributes:
         optimiser: A row of the table of optimisers in training.py.
@@ -78,7 +78,7 @@ class ExpertRecipe:
         warm_share: Share of the steps in which the rate rises.
         start_divisor: The first rate is the peak divided by this; 1 with an ``end_divisor`` of 1 keeps it constant.
         end_divisor: The last rate is the first one divided by this.
-        augmentation: How widely clips are varied.
+        augmentation: The widths within which clips are varied.
         flatness: Distance at which a step's gradient is taken (sharpness-aware minimisation); 0 takes it on the spot.
     """
 
@@ -95,16 +95,9 @@ class ExpertRecipe:
 
     def schedule(self, clips: int) -> Schedule:
         """The training schedule over ``clips`` clips."""
-        return Schedule(
-            optimiser=self.optimiser,
-            steps=self.epochs * steps_per_epoch(clips, self.batch),
-            batch=self.batch,
-            peak_rate=self.peak_rate,
-            weight_decay=self.weight_decay,
-            warm_share=self.warm_share,
-            start_divisor=self.start_divisor,
-            end_divisor=self.end_divisor,
-        )
+        shared = ("optimiser", "batch", "peak_rate", "weight_decay", "warm_share", "start_divisor", "end_divisor")
+        own = {name: getattr(self, name) for name in shared}
+        return Schedule(steps=self.epochs * steps_per_epoch(clips, self.batch), **own)
 
 
 def steps_per_epoch(clips: int, batch: int) -> int:
@@ -126,7 +119,7 @@ class Trajectory:
 
     @property
     def epochs(self) -> int:
-        """How many epochs the expert was trained."""
+        """Number of epochs that the expert was trained."""
         return len(next(iter(self.snapshots.values()))) - 1
 
     def at(self, epoch: int) -> Arrays:
@@ -147,7 +140,7 @@ def train_expert(
     Args:
         task: The clips and the student.
         start: Initial weights.
-        recipe: How to train.
+        recipe: The recipe of the training.
         seed: Seed of the order and the augmentation.
         keep_snapshots: Label experts need the end only.
         advance: A function that is told after every step.

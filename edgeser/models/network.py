@@ -46,7 +46,7 @@ def as_input(graph: Graph, maps: Batch) -> Batch:
 
 
 class Operations(NamedTuple):
-    """How the costlier operations of a network are computed; each computes what torch's does.
+    """The functions that compute the costlier operations of a network; each computes what torch's does.
 
     Attributes:
         convolve: (input, weight, bias, stride, padding) to the convolution.
@@ -94,13 +94,13 @@ def forward(
 
 
 INFERENCE_BYTES = 128 * 2**20
-"""What the largest tensors of one batch of inference may take together."""
+"""Bytes that the largest tensors of one batch of inference may take together."""
 
 
 def infer(
     graph: Graph, weights: Mapping[str, NDArray[np.float32]], x: NDArray[np.float32], output: str | None = None
 ) -> NDArray[np.float32]:
-    """What the network computes in inference, in batches that fit into little memory.
+    """The output of the network in inference, computed in batches that fit into little memory.
 
     Args:
         graph: The network.

@@ -48,7 +48,13 @@ def relu(x: Tensor) -> Tensor:
 
 def mean_pool(x: Tensor, size: int) -> Tensor:
     """As ``functional.avg_pool2d``."""
-    return _apply(_MeanPool, x, size)
+    shape, pair = x.shape, [size, size]
+
+    def spread(g: Tensor) -> Tensor:
+        made: Tensor = torch.ops.aten.avg_pool2d_backward(g, _empty(g, shape), pair, pair, [0, 0], False, True, None)
+        return made
+
+    return _apply(_Linear, x, lambda each: functional.avg_pool2d(each, size), spread)
 
 
 TWICE = Operations(convolve, relu, mean_pool)
@@ -66,9 +72,13 @@ def _empty(like: Tensor, shape: torch.Size) -> Tensor:
 
 
 class _Form(NamedTuple):
-    """A trilinear form <gradient, output(x, weight)> as its three maps; the derivative of each is the others."""
+    """A trilinear form <gradient, output(x, weight)> as its three maps; the derivative of each is the others.
+
+    A map makes one of gradient, x and weight, in this order, of the two others in the same order.
+    """
 
     output: Callable[[Tensor, Tensor], Tensor]
+    """(x, weight) to the shape of the gradient."""
     by_x: Callable[[Tensor, Tensor], Tensor]
     """(gradient, weight) to the shape of x."""
     by_weight: Callable[[Tensor, Tensor], Tensor]
@@ -88,7 +98,7 @@ def _by_library(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         lambda g, weight: gradient(g, _empty(g, x_shape), weight, [True, False, False])[0],
         lambda g, x: gradient(g, x, _empty(g, weight_shape), [False, True, False])[1],
     )
-    return _apply(_Output, x, weight, form)
+    return _apply(_Trilinear, x, weight, form, 0)
 
 
 def _as_product(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -99,65 +109,49 @@ def _as_product(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         lambda g, weight: torch.bmm(weight.t().expand(len(g), -1, -1), g.transpose(1, 2)),
         lambda g, pieces: torch.bmm(pieces, g).sum(0).t(),
     )
-    pieces = _apply(_Unfold, x, window)
-    product = _apply(_Output, pieces, weight.reshape(outputs, kernel * kernel), form)
+    pieces = _apply(_Linear, x, window.unfold, window.fold)
+    product = _apply(_Trilinear, pieces, weight.reshape(outputs, kernel * kernel), form, 0)
     return product.view(len(x), window.rows, window.columns, outputs).permute(0, 3, 1, 2)
 
 
-class _Output(Function):
+class _Trilinear(Function):
+    """The map of a form that makes the tensor at a place: 0 for the output, 1 for x, 2 for the weight."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, form: _Form) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.form = form
-        return form.output(x, weight)
+    def forward(ctx: Any, first: Tensor, second: Tensor, form: _Form, place: int) -> Tensor:
+        ctx.save_for_backward(first, second)
+        ctx.form, ctx.place = form, place
+        return form[place](first, second)
+
+    @staticmethod
+    def backward(ctx: Any, made: Tensor) -> tuple[Tensor | None, ...]:
+        known = [*ctx.saved_tensors]
+        known.insert(ctx.place, made)
+        found: list[Tensor | None] = []
+        for place, wanted in zip([at for at in range(3) if at != ctx.place], ctx.needs_input_grad, strict=False):
+            others = [tensor for at, tensor in enumerate(known) if at != place]
+            found.append(_apply(_Trilinear, *others, ctx.form, place) if wanted else None)
+        return (*found, None, None)
+
+
+class _Linear(Function):
+    """A linear map; the derivative of it is its transpose, of which the map is the transpose."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, linear: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        ctx.maps = transpose, linear
+        return linear(x)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (x, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (
-            _apply(_ByX, g, weight, ctx.form) if wanted[0] else None,
-            _apply(_ByWeight, g, x, ctx.form) if wanted[1] else None,
-            None,
-        )
-
-
-class _ByX(Function):
-    @staticmethod
-    def forward(ctx: Any, g: Tensor, weight: Tensor, form: _Form) -> Tensor:
-        ctx.save_for_backward(g, weight)
-        ctx.form = form
-        return form.by_x(g, weight)
-
-    @staticmethod
-    def backward(ctx: Any, x: Tensor) -> tuple[Tensor | None, ...]:
-        (g, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (
-            _apply(_Output, x, weight, ctx.form) if wanted[0] else None,
-            _apply(_ByWeight, g, x, ctx.form) if wanted[1] else None,
-            None,
-        )
-
-
-class _ByWeight(Function):
-    @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, form: _Form) -> Tensor:
-        ctx.save_for_backward(g, x)
-        ctx.form = form
-        return form.by_weight(g, x)
-
-    @staticmethod
-    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
-        (g, x), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (
-            _apply(_Output, x, weight, ctx.form) if wanted[0] else None,
-            _apply(_ByX, g, weight, ctx.form) if wanted[1] else None,
-            None,
-        )
+        return _apply(_Linear, g, *ctx.maps), None, None
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Where the places of a kernel lie in an input of ``shape``."""
+    """The places of a kernel in an input of ``shape``."""
 
     shape: torch.Size
     kernel: int
@@ -173,7 +167,7 @@ class _Window:
         return (self.shape[3] + 2 * self.padding - self.kernel) // self.stride + 1
 
     def unfold(self, x: Tensor) -> Tensor:
-        """What each place of the kernel sees: (batch, channels * kernel * kernel, outputs)."""
+        """The values that each place of the kernel sees: (batch, channels * kernel * kernel, outputs)."""
         padded = self._padded(x)
         self._inside(padded).copy_(x)
         windows = padded.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
@@ -197,28 +191,6 @@ class _Window:
     def _inside(self, padded: Tensor) -> Tensor:
         _, _, height, width = self.shape
         return padded[:, :, self.padding : self.padding + height, self.padding : self.padding + width]
-
-
-class _Unfold(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, window: _Window) -> Tensor:
-        ctx.window = window
-        return window.unfold(x)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return _apply(_Fold, g, ctx.window), None
-
-
-class _Fold(Function):
-    @staticmethod
-    def forward(ctx: Any, pieces: Tensor, window: _Window) -> Tensor:
-        ctx.window = window
-        return window.fold(pieces)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return _apply(_Unfold, g, ctx.window), None
 
 
 class _Relu(Function):
@@ -247,32 +219,6 @@ class _Gate(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         return _apply(_Gate, g, *ctx.saved_tensors), None
-
-
-class _MeanPool(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
-        ctx.shape, ctx.size = x.shape, size
-        return functional.avg_pool2d(x, size)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        return _apply(_Spread, g, ctx.shape, ctx.size), None
-
-
-class _Spread(Function):
-    """The transpose of a mean pool; as :class:`_Gate` without a derivative that is zero."""
-
-    @staticmethod
-    def forward(ctx: Any, g: Tensor, shape: torch.Size, size: int) -> Tensor:
-        ctx.size = size
-        pair = [size, size]
-        spread: Tensor = torch.ops.aten.avg_pool2d_backward(g, _empty(g, shape), pair, pair, [0, 0], False, True, None)
-        return spread
-
-    @staticmethod
-    def backward(ctx: Any, x: Tensor) -> tuple[Tensor, None, None]:
-        return _apply(_MeanPool, x, ctx.size), None, None
 
 
 class _BatchNorm(Function):

@@ -123,6 +123,11 @@ def mlp(classes: int, width: float = 1.0) -> tuple[Op, ...]:
     )
 
 
+def linear(classes: int, width: float = 1.0) -> tuple[Op, ...]:  # noqa: ARG001  nothing is hidden
+    """Logistic regression: one dense layer over a vector, whatever the width."""
+    return (Reduce("features", INPUT, (1, 2), "mean"), Linear("logits", "features", classes))
+
+
 STUDENTS: Mapping[str, Student] = MappingProxyType(
     {
         "edgenet": Student("ours, about 25 k parameters at width 1", edgenet),
@@ -132,7 +137,9 @@ STUDENTS: Mapping[str, Student] = MappingProxyType(
     }
 )
 """Students that read log-mels."""
-VECTOR_STUDENTS: Mapping[str, Student] = MappingProxyType({"mlp": Student("one hidden layer of 64", mlp)})
+VECTOR_STUDENTS: Mapping[str, Student] = MappingProxyType(
+    {"mlp": Student("one hidden layer of 64", mlp), "linear": Student("logistic regression", linear)}
+)
 """Students that read vectors."""
 
 
@@ -140,7 +147,7 @@ def parse_student(text: str, width: float = 1.0) -> tuple[str, float]:
     """Architecture and width of NAME or NAME:WIDTH, ``width`` where none is named; :func:`build` checks both.
 
     Raises:
-        SettingsError: What follows the colon is no number.
+        SettingsError: The text after the colon is no number.
     """
     name, _, factor = text.partition(":")
     try:

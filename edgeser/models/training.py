@@ -105,7 +105,7 @@ def train(
         schedule: Optimiser, steps and learning rates.
         advance: Told about progress.
         after: Called after each step with the number of steps done and the parameters (to copy, not to keep).
-        slope: Where the gradient of a step is taken.
+        slope: The function that takes the gradient of a step.
 
     Raises:
         DivergedError: The loss is not finite, or above ``LARGEST_LOSS``.
@@ -113,7 +113,9 @@ def train(
     parameters = {name: tensor for name, tensor in to_tensors(start).items() if name in graph.parameters}
     for tensor in parameters.values():
         tensor.requires_grad_(True)
-    optimiser = OPTIMISERS[schedule.optimiser](list(parameters.values()), schedule)
+    optimiser = OPTIMISERS[schedule.optimiser](
+        list(parameters.values()), lr=schedule.peak_rate, weight_decay=schedule.weight_decay, foreach=True
+    )
     for step in range(schedule.steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(schedule, step)
@@ -136,24 +138,10 @@ def _batch_loss(graph: Graph, parameters: dict[str, Tensor], x: Tensor, labels: 
     return soft_cross_entropy(forward(graph, parameters, x, batch_norm(parameters)), labels)
 
 
-def _adamw(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=schedule.peak_rate, weight_decay=schedule.weight_decay, foreach=True)
-
-
-def _sgd(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameters, lr=schedule.peak_rate, momentum=0.9, weight_decay=schedule.weight_decay, foreach=True
-    )
-
-
-def _plain_sgd(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=schedule.peak_rate, weight_decay=schedule.weight_decay, foreach=True)
-
-
-OPTIMISERS: dict[str, Callable[[list[Tensor], Schedule], torch.optim.Optimizer]] = {
-    "adamw": _adamw,
-    "sgd": _sgd,
-    "plain_sgd": _plain_sgd,
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+    "plain_sgd": torch.optim.SGD,
 }
 """plain_sgd is for experts only: trajectory matching unrolls plain gradient steps, so its experts may take them too."""
 
@@ -218,11 +206,11 @@ def train_on_clips(
         clips: Normalised clips as the student reads them, float32 (clips, channels, rows, columns).
         labels: Hard or soft labels, float32 (clips, classes).
         schedule: Optimiser, steps and learning rates.
-        seed: Of the order and the augmentation.
-        augmentation: How widely clips are varied.
+        seed: Seed of the order and the augmentation.
+        augmentation: The widths within which clips are varied.
         advance: Told about progress.
         after: Called after each step with the number of steps done and the parameters.
-        slope: Where the gradient of a step is taken.
+        slope: The function that takes the gradient of a step.
     """
     batch_of = augmented_batches(clips, labels, schedule.batch, seed, augmentation)
     parameters = train(graph, start, batch_of, schedule, advance, after, slope)

@@ -21,18 +21,22 @@ BEGAN_AS: Mapping[str, str] = MappingProxyType(
         "mix": "began as sums of the powers of several recordings and were then changed",
         "aligned": "began as sums of the powers of two recordings that were alike and were then changed",
         "noise": "began as noise with the mean spectrum of their class and were then changed",
+        "centroids": "began as means of clusters of recordings of their class and were then changed",
     }
 )
-"""By start, what the items of the other methods are made of."""
+"""The origin of the items of the other methods, by their start."""
 HEARD = ("real", "aligned")
 """Starts that are one voice, or two that are alike: an item may say what a recording said."""
+AUDIBLE = (*CHOSEN, "gan")
+"""Methods that read no start and whose items may say what a recording said."""
 MADE_BY: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(CHOSEN, "are log-mels of recordings of the corpus"),
         "gan": "were drawn from a generator that learnt sums of a few recordings",
+        "centroids": "are means of clusters of recordings of their class",
     }
 )
-"""By method that reads no start, what the items are made of: recordings, or sums that may say what one of them said."""
+"""The origin of items of a method without starts: recordings, or sums that may say what one of them said."""
 FROM_RECORDINGS = (
     " From a log-mel, speech can roughly be made audible again:"
     " pass this kit on only as the licence lets you pass on the recordings."
@@ -65,17 +69,18 @@ BY_AUDIT = (
     "which recordings the items were made of (membership): edgeser audit",
     "how near single items are to single recordings: edgeser audit",
 )
-"""What ``edgeser audit`` measures of a run before it is packed."""
+"""Questions that ``edgeser audit`` answers of a run before it is packed."""
 OF_A_GENERATOR = (
     "which recordings the generator and its label experts were made of (membership)",
     "how near what the generator draws is to single recordings",
 )
-"""What nothing measures of a kit that draws its items."""
+"""Questions that nothing answers of a kit that draws its items."""
 NOT_AUDITED = (
+    "what storing the items as bytes costs",
     "whether the student does better for women than for men, or for one accent than for another",
     "the board itself: figures here are of the machine that is named",
 )
-"""What no program of this version measures."""
+"""Questions that no program of this version answers."""
 
 
 def write_card(
@@ -89,7 +94,7 @@ def write_card(
     Args:
         manifest: Without its list of members.
         payload_bytes: Packed size of what training needs, to compare with the recordings.
-        generator: Of a kit that draws its items: ``labellers``, ``points`` a class where nothing else is asked for,
+        generator: For a kit that draws its items: ``labellers``, ``points`` a class where nothing else is asked for,
             and ``bytes`` of generator and label experts.
         encoder: The encoder that the items are vectors of.
     """
@@ -145,7 +150,7 @@ def _items(manifest: Mapping[str, Any], encoder: EncoderCard | None) -> list[str
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
     method, start = provenance["method"], provenance["config"].get("start") or "real"
-    heard = method in MADE_BY or start in HEARD
+    heard = method in AUDIBLE if method in MADE_BY else start in HEARD
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
     made, sounds = origin(method, start), FROM_RECORDINGS if heard else unknown
     if encoder is not None:
@@ -158,7 +163,7 @@ def _items(manifest: Mapping[str, Any], encoder: EncoderCard | None) -> list[str
 
 
 def _generator(manifest: Mapping[str, Any], generator: Mapping[str, int]) -> list[str]:
-    """What a kit holds that draws its items."""
+    """Lines on the contents of a kit that draws its items."""
     experts = f"{generator['labellers']} label experts"
     return [
         f"- Distilled by `{manifest['provenance']['method']}` to a generator and {experts},"
@@ -181,7 +186,7 @@ def _replaced(manifest: Mapping[str, Any], payload_bytes: int | None) -> list[st
 
 
 def origin(method: str, start: str) -> str:
-    """What the items of a method are made of, as the rest of a sentence about them."""
+    """The origin of a method's items, as the rest of a sentence about them."""
     return MADE_BY[method] if method in MADE_BY else BEGAN_AS[start]
 
 
@@ -234,19 +239,11 @@ def _figure(row: Mapping[str, Any], seeds: int) -> str:
 
 
 def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> list[str]:
-    """What was measured of the kit besides its scores, and what was not."""
-    lines, cost = ["## Audited"], manifest["results"].get("payload")
-    lines.append("- Speakers: none stands in two parts of the split")
-    if cost:
-        lines.append(
-            f"- Items stored as bytes, labels in 16 bits: {100 * cost['uar_difference']:+.2f} points of UAR over"
-            f" {len(cost['seeds'])} seeds against 32 bits; both students give the same answer to"
-            f" {cost['agreement']:.1%} of the test clips"
-        )
+    """Lines on what was measured of the kit besides its scores, and on what was not."""
+    lines = ["## Audited", "- Speakers: none stands in two parts of the split"]
     found = manifest["results"].get("audit")
     lines += [f"- {line}" for line in digest_lines(found)] if found else []
     absent = [
-        *([] if cost else ["what storing the items as bytes costs"]),
         *([] if found and found["shadows"] else unless_audited[: 1 if found else 2]),
         *NOT_AUDITED,
     ]

@@ -60,7 +60,7 @@ print(json.dumps({**found, "free_mb": shutil.disk_usage(place).free >> 20, "ther
 
 @dataclass(frozen=True)
 class Board:
-    """Where to.
+    """The board that a kit is carried to.
 
     Attributes:
         address: USER@HOST, or a name of ssh's configuration.
@@ -103,8 +103,8 @@ class Deployment:
     """Everything that is needed to carry a kit to a board.
 
     Attributes:
-        board: Where to.
-        kit: What.
+        board: The board that the kit is carried to.
+        kit: The kit that is carried.
         parcels: Files to copy.
         options: Options of ssh and sftp, the shared connection among them.
         trust: Name of the key in the inbox, or None.
@@ -153,8 +153,8 @@ def prepare(
     """Gather the files for a board; the connection is closed at the end.
 
     Args:
-        kit: What to carry; one that was read and checked.
-        board: Where to.
+        kit: The kit to carry, which was read and checked.
+        board: The board that the kit is carried to.
         wheel: edgeser's own wheel; None for one of this installation. Not copied where the kit has wheels.
         trust: A public key that the board is to be set up with.
         service: Whether to start listening there, now and with the board.
@@ -213,7 +213,7 @@ def run(deployment: Deployment, say: Callable[[str], None]) -> dict[str, Any]:
     """Carry the kit to the board.
 
     Args:
-        deployment: What :func:`prepare` gave.
+        deployment: A deployment from :func:`prepare`.
         say: Told every step, for people.
 
     Returns:

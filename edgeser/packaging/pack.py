@@ -10,7 +10,6 @@ and where there are any wheels and signer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -22,7 +21,7 @@ from edgeser.config.values import values_of
 from edgeser.corpora.corpus import UNSTATED
 from edgeser.corpora.fingerprint import is_own, speaker_hashes
 from edgeser.encoders.store import card_bytes, open_encoder
-from edgeser.errors import EncoderError, RunError
+from edgeser.errors import RunError
 from edgeser.packaging.card import write_card
 from edgeser.packaging.targets import Target, find_target
 from edgeser.packaging.wheels import Wheels
@@ -32,6 +31,7 @@ from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.generated import DESCRIPTION, PROBE, Description, views_of
 from edgeser_device.data.stored import StoredSet
 from edgeser_device.encoder import EncoderCard
+from edgeser_device.errors import EncoderError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit.archive import join, pack, write_arrays, write_json_bytes
 from edgeser_device.kit.golden import compute_golden
@@ -65,46 +65,31 @@ from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes
 from edgeser_export.utilities.outside import tidy
 
-FILE = "payload.json"
-"""Stands in a run beside metrics.json."""
-KEYS = ("uar_float", "uar_stored", "uar_difference", "agreement", "seeds", "bytes_float", "bytes_stored", "machine")
-
-
-def read_cost(run: Path) -> Mapping[str, Any] | None:
-    """What was measured for a run; None where nothing was."""
-    try:
-        stored = json.loads((run / FILE).read_bytes())
-        return {key: stored[key] for key in KEYS}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 Members = dict[str, bytes]
 RESULT_KEYS = (
     "full", "full_best", "distilled", "init", "baselines", "seeds", "split", "varies", "student", "schedule", "machine",
 )  # fmt: skip
-"""What of an evaluation goes into a kit."""
+"""Keys of an evaluation that go into a kit."""
 CORPUS_KEYS = (
     "name", "title", "language", "licence", "licence_url", "citation", "kind", "consent", "notes", "fingerprint",
 )  # fmt: skip
-"""What of run.json's corpus goes into a kit: its card, without where it lies."""
+"""Keys of run.json's corpus that go into a kit: its card, without its place."""
 PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class PackReport:
-    """What was written.
+    """A report of the kit that was written.
 
     Attributes:
         path: The kit.
         bytes: Its size.
-        sha256: Of the file, hexadecimal.
+        sha256: Hash of the file, hexadecimal.
         target: The board.
         least_memory_mb: Below this no training from the kit fits; what it takes is more, and is measured on the board.
         members: Bytes of each member before compression.
         signer: Id of the key that signed it.
         corpus_bytes: Size of the recordings that the run was distilled from, where it is known.
-        payload: What storing the items as bytes cost, where it was measured; see :mod:`edgeser.packaging.pack`.
     """
 
     path: Path
@@ -115,7 +100,6 @@ class PackReport:
     members: Mapping[str, int]
     signer: str | None = None
     corpus_bytes: int | None = None
-    payload: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; "ratio" is the recordings' size over the kit's without wheels."""
@@ -126,7 +110,7 @@ class PackReport:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a kit is made of.
+    """The parts that a kit is made of.
 
     Attributes:
         description: run.json.
@@ -134,7 +118,7 @@ class Parts:
         results: The part of metrics.json that is kept; empty where the run was not evaluated.
         graph: The student.
         weights: Its fixed initial weights.
-        distilled: What it trains on; with a generator the probe.
+        distilled: The set that the student trains on; with a generator the probe.
         frontend: How sound is cut into frames and windows.
         generator: The files of a shipped generator by their names in the kit; empty without.
         encoder: The card of the encoder that the items are vectors of, and its file; None with log-mels.
@@ -162,7 +146,7 @@ def pack_kit(
     """Pack a run for a board; the kit is read back before it takes its name.
 
     Args:
-        run_folder: What ``edgeser distill`` wrote.
+        run_folder: The folder that ``edgeser distill`` wrote.
         target: A row of ``TARGETS``.
         out: The file to write, atomically.
         key: Signs the manifest.
@@ -191,8 +175,7 @@ def pack_kit(
     sizes |= {name: entry["bytes"] for name, entry in kit.manifest["members"].items()}
     signer = None if key is None else key.public.id
     corpus_bytes = kit.manifest["budgets"]["corpus_bytes"]
-    payload = kit.manifest["results"].get("payload")
-    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes, payload)
+    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes)
 
 
 def read_parts(folder: Path) -> Parts:
@@ -252,13 +235,11 @@ def _encoder_of(run: Run) -> tuple[EncoderCard, bytes] | None:
 
 
 def _measured(run: Run, draws: bool) -> dict[str, Any]:
-    """What was measured of what the kit holds; of a kit that ``draws`` its items nothing that is of the run's own."""
+    """The figures that hold for the kit's contents; of a kit that ``draws`` its items none of the run's own items."""
     evaluated = run.metrics() or {}
     results = {key: evaluated[key] for key in RESULT_KEYS if key in evaluated}
     if draws:
         return results if "drawn" in results.get("distilled", {}) else {}
-    if (cost := read_cost(run.folder)) is not None:
-        results["payload"] = cost
     if (audited := read_digest(run.folder)) is not None:
         results["audit"] = audited
     return results
@@ -370,7 +351,7 @@ def _stored(run: Parts, members: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def _drawn(generator: Mapping[str, bytes]) -> dict[str, int]:
-    """What the card says of a generator; nothing where the kit holds items."""
+    """The facts of a generator for the card; empty where the kit holds items."""
     if not generator:
         return {}
     known = Description.from_bytes(generator[DESCRIPTION])

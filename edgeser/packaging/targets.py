@@ -6,7 +6,7 @@ target = find_target("rpi4")
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ AARCH64 = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_a
 X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 SYSTEM_MB = 96
-"""What firmware and system take of a board's memory in any case: the firmware of a Raspberry Pi keeps 64 MB by
+"""Memory that firmware and system take in any case: the firmware of a Raspberry Pi keeps 64 MB by
 default, an idle system without a desktop takes some tens. The bound refuses only what surely does not fit."""
 
 
@@ -27,8 +27,8 @@ class Target:
     """One row of the table of boards.
 
     Attributes:
-        name: What users write.
-        title: What is printed on the box.
+        name: The name that users write.
+        title: The name that is printed on the box.
         memory_mb: Memory of the smallest variant in MB.
         threads: Processor cores, and so the threads that training uses.
         runtime: The runtime to start with; a row of the exporters' table.
@@ -41,17 +41,17 @@ class Target:
     title: str
     memory_mb: int
     threads: int
-    runtime: str
-    precision: str
-    platforms: tuple[str, ...]
-    known_bad: Mapping[str, str]
+    runtime: str = "onnxruntime"
+    precision: str = "float32"
+    platforms: tuple[str, ...] = AARCH64
+    known_bad: Mapping[str, str] = field(default_factory=lambda: KNOWN_BAD_AARCH64)
 
     def require_memory(self, needed_mb: int, student: str) -> None:
         """Refuse a student whose training surely does not fit.
 
         Args:
             needed_mb: Least memory of the training process.
-            student: What is printed of it.
+            student: The words for the student in the message.
 
         Raises:
             SettingsError: Its training takes more than the board has beside its system.
@@ -73,24 +73,13 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
         for target in (
-            Target("rpi5", "Raspberry Pi 5", 2048, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target("rpi4", "Raspberry Pi 4", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target("rpi3", "Raspberry Pi 3", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target("rpi-zero2w", "Raspberry Pi Zero 2 W", 512, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64),
-            Target(
-                "jetson-orin-nano",
-                "NVIDIA Jetson Orin Nano",
-                4096,
-                6,
-                "onnxruntime",
-                "float32",
-                AARCH64,
-                KNOWN_BAD_AARCH64,
-            ),
-            Target(
-                "generic-aarch64", "64-bit ARM board", 1024, 4, "onnxruntime", "float32", AARCH64, KNOWN_BAD_AARCH64
-            ),
-            Target("x86-64", "PC", 2048, 2, "onnxruntime", "float32", X86_64, NOTHING),
+            Target("rpi5", "Raspberry Pi 5", 2048, 4),
+            Target("rpi4", "Raspberry Pi 4", 1024, 4),
+            Target("rpi3", "Raspberry Pi 3", 1024, 4),
+            Target("rpi-zero2w", "Raspberry Pi Zero 2 W", 512, 4),
+            Target("jetson-orin-nano", "NVIDIA Jetson Orin Nano", 4096, 6),
+            Target("generic-aarch64", "64-bit ARM board", 1024, 4),
+            Target("x86-64", "PC", 2048, 2, platforms=X86_64, known_bad=NOTHING),
         )
     }
 )

@@ -43,7 +43,7 @@ MOST_ROUNDS = 12
 
 @dataclass(frozen=True)
 class Wheels:
-    """What goes into a kit below ``wheels/``.
+    """The files that go into a kit below ``wheels/``.
 
     Attributes:
         python: The version they are for.
@@ -58,7 +58,7 @@ class Wheels:
     files: Mapping[str, bytes]
 
     def to_json(self) -> dict[str, Any]:
-        """What the manifest says of them."""
+        """The entry of the manifest."""
         return {"python": self.python, "platforms": list(self.platforms), "requirements": list(self.requirements)}
 
 
@@ -107,7 +107,7 @@ def _resolve(work: Path, python: str, target: Target) -> dict[str, bytes]:
 
 
 def _needs(wheel: Path, asked: Iterable[str], python: str, target: Target) -> list[str]:
-    """What a wheel asks of others on the board, with the extras that are asked of it."""
+    """The requirements of a wheel on the board, with the extras that are asked of it."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -145,7 +145,7 @@ def download(folder: Path, python: str, platforms: Sequence[str], requirements: 
 
 
 def requirements_of(lines: Iterable[str], python: str, target: Target, extras: Iterable[str] = ()) -> list[str]:
-    """What a package asks of others on a board, as requirements of pip, without versions that fail there.
+    """The requirements of a package on a board, as pip reads them, without versions that fail there.
 
     Args:
         lines: Its requirements with their markers, as in its metadata.
@@ -169,7 +169,7 @@ def requirements_of(lines: Iterable[str], python: str, target: Target, extras: I
 
 
 def _environments(python: str, machine: str, extras: Iterable[str]) -> list[dict[str, str]]:
-    """What markers are about, on the board: its first patch release and a late one, without extras and with each."""
+    """The board's values for markers: of its first patch release and a late one, without extras and with each."""
     return [
         {
             "implementation_name": "cpython",

@@ -1,4 +1,4 @@
-"""What a distilled set gives away: attacks on it, and on sets beside it of which the answer is known.
+"""Attacks that measure what a distilled set gives away, and what sets beside it do whose answer is known.
 
 Threat models, by what the attacker has; in each he also has a recording and asks whether it was used, or who speaks:
 

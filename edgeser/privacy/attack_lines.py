@@ -14,7 +14,7 @@ from edgeser.report.tables import Sheet
 from edgeser_export.utilities.words import counted
 
 Found: TypeAlias = Mapping[str, Any]
-"""What ``audit.json`` holds."""
+"""The contents of ``audit.json``."""
 THREAT_WORDS = {"set": "the set", "set_and_labels": "the kit", "model": "a model"}
 SPACE_WORDS = {"log_mel": "log-mel", "patterns": "patterns", "features": "features"}
 LEAK, CONTROL = "real_subset", "noise"
@@ -33,9 +33,9 @@ class Line:
     """One attack.
 
     Attributes:
-        attack: In words.
-        threat: What the attacker has, a key of ``THREAT_WORDS``.
-        figures: Of each set; None where counts do not allow it. A figure may have a ``chance`` of its own.
+        attack: The attack in words.
+        threat: The attacker's knowledge, a key of ``THREAT_WORDS``.
+        figures: The figure of each set; None where counts do not allow it. One may have a ``chance`` of its own.
         chance: The figure of an attack that knows nothing; None where there is none, or one for each set.
         worse: "more" or "less" where a figure on that side of chance tells of a leak; empty where none does.
     """
@@ -54,7 +54,7 @@ class Line:
         return bool(figure["low"] > chance if self.worse == "more" else figure["high"] < chance)
 
     def chance_of(self, name: str) -> float | None:
-        """What an attack that knows nothing finds in a set."""
+        """The figure of an attack that knows nothing on a set."""
         own: float | None = (self.figures.get(name) or {}).get("chance", self.chance)
         return own
 
@@ -70,7 +70,7 @@ def attack_lines(found: Found) -> Iterator[Line]:
 
 
 def control_lines(found: Found) -> list[dict[str, Any]]:
-    """What each attack says of the planted leak and of noise: an attack that misses the first tells nothing of others.
+    """The answers of each attack on the planted leak and on noise: one that misses the leak tells nothing of others.
 
     An interval of 95 % is above chance by accident in one of forty attacks that know nothing.
     """
@@ -138,7 +138,7 @@ def _speaker_lines(speakers: Found | None) -> Iterator[Line]:
 
 
 def _with_bank(figures: dict[str, Any]) -> dict[str, Any]:
-    """What does not depend on labels is the same for the bank and for the subset: their items are."""
+    """The figures with those of the bank, which are the leak's where labels play no part: their items are the same."""
     return {**figures, "random_bank": figures[LEAK]} if LEAK in figures else figures
 
 
@@ -161,7 +161,7 @@ def summary_lines(found: Found) -> list[dict[str, Any]]:
 
 
 def audit_table(found: Found) -> Sheet:
-    """What ``edgeser audit`` prints."""
+    """The table that ``edgeser audit`` prints."""
     run, membership = found["run"], found["membership"]
     shadows = counted(membership["shadows"], "shadow") if membership else "no shadows"
     names = list(found["sets"])

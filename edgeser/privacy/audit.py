@@ -53,14 +53,14 @@ OVERRIDES = {"experts": "experts.count", "expert_steps": "experts.steps", "itera
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """What to do.
+    """The attacks that an audit makes.
 
     Attributes:
         shadows: Shadow runs, an even number from 4 on; 0 leaves membership out.
-        starts: What items begin as in sets of the run's method beside its own: rows of ``STARTS``.
+        starts: Starts of further sets of the run's method, beside its own: rows of ``STARTS``.
         resume: Whether shadows of an earlier call are used.
         overrides: Settings of the shadows that differ from the run's; names of ``OVERRIDES``.
-        folder: Where the corpus is now, if it was moved.
+        folder: The present folder of the corpus, if it was moved.
         sounds: Whether WAV files are written.
 
     Raises:
@@ -85,7 +85,7 @@ class AuditPlan:
 
     @property
     def command(self) -> str:
-        """What repeats this, with RUN for the run."""
+        """The command that repeats the audit, with RUN for the run."""
         words = ["edgeser", "audit", "RUN", "--shadows", str(self.shadows)]
         words += [word for start in self.starts for word in ("--from", start)]
         for name, value in (self.overrides or {}).items():
@@ -98,8 +98,8 @@ def audit(run: Run, plan: AuditPlan, workers: Workers) -> dict[str, Any]:
 
     Args:
         run: A finished run.
-        plan: What to do.
-        workers: Where shadows are made, one shadow a process.
+        plan: The attacks to make.
+        workers: The processes that make shadows, one shadow each.
 
     Returns:
         What is written; see :mod:`edgeser.privacy`.

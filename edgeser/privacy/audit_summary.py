@@ -6,12 +6,14 @@ read_digest(Path("runs/ravdess"))       # None where the run was not audited
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeser.errors import RunError
 from edgeser.privacy.attack_lines import THREAT_WORDS, Found, attack_lines, control_lines, figure_words
+
+Result = TypeVar("Result")
 
 
 def read_digest(folder: Path) -> dict[str, Any] | None:
@@ -20,11 +22,20 @@ def read_digest(folder: Path) -> dict[str, Any] | None:
     Raises:
         RunError: audit.json is damaged, or of another version.
     """
+    return read_found(folder, audit_digest)
+
+
+def read_found(folder: Path, understood: Callable[[Found], Result]) -> Result | None:
+    """The result of a function of a run's audit; None where there is none.
+
+    Raises:
+        RunError: audit.json is damaged, or of another version.
+    """
     path = folder / "audit.json"
     if not path.is_file():
         return None
     try:
-        return audit_digest(json.loads(path.read_text(encoding="utf-8")))
+        return understood(json.loads(path.read_bytes()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} cannot be understood: {error!r}", f"run: edgeser audit {folder} --resume") from error
 

@@ -56,9 +56,25 @@ def shifted_distances(first: NDArray[np.float32], second: NDArray[np.float32]) -
     return np.asarray(np.sqrt(np.maximum(np.concatenate(rows), 0) / size), dtype=np.float64)
 
 
+def best_shifts(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Frames by which each of the ``second`` is shifted to be nearest to the first at its place, int64 (n,).
+
+    Args:
+        first: (n, mels, frames).
+        second: Log-mels of the same shape.
+    """
+    waves = np.fft.rfft(first) * np.conj(np.fft.rfft(second))
+    return np.asarray(np.fft.irfft(waves, n=first.shape[2]).sum(1).argmax(1))
+
+
+def shifted(clips: NDArray[np.float32], shifts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Each clip, (n, mels, frames), shifted circularly by its own number of frames, (n,)."""
+    return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
+
+
 @dataclass(frozen=True)
 class Bands:
-    """How loud each band is and how much it varies in a corpus: what patterns are measured against.
+    """Mean and spread of each band in a corpus, which patterns are measured against.
 
     Attributes:
         mean: float64 (mels, 1).
@@ -74,7 +90,7 @@ class Bands:
         return cls(clips.mean((0, 2), dtype=np.float64)[:, None], clips.std((0, 2), dtype=np.float64)[:, None] + 1e-6)
 
     def patterns(self, log_mels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What stands out of its surroundings, at mean 0 and spread 1, float32 (n, mels, frames); vectors have none."""
+        """The levels above their surroundings, at mean 0 and spread 1, float32 (n, mels, frames); vectors have none."""
         levels = (log_mels - self.mean) / self.spread
         for axis, width in ((2, AROUND_FRAMES), (1, AROUND_BANDS)) if log_mels.shape[2] > 1 else ():
             levels = levels - _mean_around(levels, width, axis)
@@ -87,7 +103,7 @@ def pattern_distances(first: NDArray[np.float32], second: NDArray[np.float32], b
     Args:
         first: (n, mels, frames).
         second: (m, mels, frames).
-        bands: Of the corpus.
+        bands: Bands of the corpus.
 
     Returns:
         (n, m), from 0 for a copy to about 1 for what has nothing in common.
@@ -120,11 +136,11 @@ def copy_figures(
     """The copy test in one space.
 
     Args:
-        unit: Of the distances.
-        real: Between the clips, (clips, clips).
-        speakers: Of each clip, (clips,).
+        unit: Unit of the distances.
+        real: Distances between the clips, (clips, clips).
+        speakers: Speaker of each clip, (clips,).
         labels: Class of each clip, (clips,).
-        sets: From the items of each set to the clips, (items, clips).
+        sets: Distances from the items of each set to the clips, (items, clips).
         sources: Clips that each item of a set is or began as, (items, sources), where that is known.
 
     Returns:
@@ -154,14 +170,14 @@ def copy_figures(
 
 
 def source_figures(distances: Floats, sources: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float] | None:
-    """How many items have one of their own sources as the nearest of all clips, and how many had by chance.
+    """The share of items that have one of their own sources as the nearest of all clips, and that share by chance.
 
     An item is near to clips of its class whatever it began as, and some clips are near to many. So chance is what is
     found where the items of a class exchange their sources: the mean over all exchanges that leave none its own; and
     no less than what clips of the class drawn by lot would find.
 
     Args:
-        distances: Of items to clips, (items, clips).
+        distances: Distances of items to clips, (items, clips).
         sources: Clips that each item is or began as, (items, sources).
         labels: Class of each clip, (clips,).
 

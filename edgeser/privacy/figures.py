@@ -24,7 +24,7 @@ Figure: TypeAlias = dict[str, float]
 REPEATS = 1000
 """Draws of the bootstrap: the bounds of an interval are then good to about a hundredth of its width."""
 CHUNK = 100
-"""Of these at a time, so that memory stays small."""
+"""Number of draws at a time, so that memory stays small."""
 FEWEST_FALSE = 5
 """False positives that a rate must stand for: 1 % needs 500 non-members, 0.1 % needs 5000."""
 RATES = {"tpr_at_5": 0.05, "tpr_at_1": 0.01, "tpr_at_0.1": 0.001}
@@ -33,12 +33,12 @@ RATES = {"tpr_at_5": 0.05, "tpr_at_1": 0.01, "tpr_at_0.1": 0.001}
 
 @dataclass(frozen=True)
 class Decisions:
-    """What an attack says, and what is true.
+    """The answers of an attack, and the truth.
 
     Attributes:
         scores: Larger is surer of a member, float64 (decisions,), finite.
-        members: What is true, bool (decisions,).
-        speakers: Whom each decision is about, int64 (decisions,), from 0; drawn together by the bootstrap.
+        members: The truth, bool (decisions,).
+        speakers: Speaker that each decision is about, int64 (decisions,), from 0; drawn together by the bootstrap.
         rounds: The shadow of each, int64 (decisions,), from 0; drawn together too.
     """
 
@@ -113,7 +113,7 @@ class Curve:
 
     @property
     def equal_error(self) -> Floats:
-        """Where misses and false positives meet, (draws,): the mean of both where they are nearest."""
+        """The rate at which misses and false positives meet, (draws,): the mean of both where they are nearest."""
         missed = 1 - self.true
         place = np.abs(missed - self.false).argmin(1)[:, None]
         both = np.take_along_axis(missed + self.false, place, 1)
@@ -126,7 +126,7 @@ def curve_of(scores: Floats, members: NDArray[np.bool_], weights: Floats) -> Cur
     Args:
         scores: (decisions,).
         members: (decisions,).
-        weights: How often each decision counts, (draws, decisions).
+        weights: The number of times that each decision counts, (draws, decisions).
     """
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))

@@ -1,4 +1,4 @@
-"""What one hears and sees of an item: its sound, and its log-mel beside that of the nearest recording.
+"""The sound of an item, and the picture of its log-mel beside that of the nearest recording.
 
 Nothing is learnt here: a log-mel without its phases is made a sound by Griffin and Lim, as anyone can.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.privacy.copies import Bands
+from edgeser.privacy.copies import Bands, best_shifts, shifted
 from edgeser.report.pictures import drawing, save
 from edgeser_device.frontend import FrontendSpec, mel_filters
 from edgeser_export.utilities.files import write_bytes
@@ -35,9 +35,9 @@ def write_sounds(
 
     Args:
         items: Normalised log-mels, float32 (items, mels, frames).
-        nearest: Of the nearest recordings, of the same shape.
+        nearest: Log-mels of the nearest recordings, of the same shape.
         classes: Emotion of each item.
-        frontend: What they are log-mels of.
+        frontend: The front-end of these log-mels.
         folder: The run's folder; the files go to ``audit/sounds`` below it.
 
     Returns:
@@ -92,9 +92,7 @@ def write_picture(
 
 def aligned(items: NDArray[np.float32], clips: NDArray[np.float32], bands: Bands) -> NDArray[np.float32]:
     """Each clip, (items, mels, frames), shifted circularly to where its patterns correlate most with its item's."""
-    waves = np.fft.rfft(bands.patterns(items)) * np.conj(np.fft.rfft(bands.patterns(clips)))
-    shifts = np.fft.irfft(waves, n=items.shape[2]).sum(1).argmax(1)
-    return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
+    return shifted(clips, best_shifts(bands.patterns(items), bands.patterns(clips)))
 
 
 def spread_over(count: int, most: int) -> NDArray[np.int64]:
@@ -108,7 +106,7 @@ def _file_name(text: str) -> str:
 
 
 ITERATIONS = 60
-"""Of Griffin and Lim's; more are not heard."""
+"""Iterations of Griffin and Lim's algorithm; more are not heard."""
 PEAK = 0.8
 
 

@@ -1,4 +1,4 @@
-"""What an audit works on: a run, its recordings, and the sets beside the run's own, with the voices in each item.
+"""The material of an audit: a run, its recordings, and the sets beside the run's own, with the voices in each item.
 
 opened = open_audit(run, Workers(2), folder="")
 sets = real_sets(opened, starts=("real",), folder)
@@ -27,6 +27,7 @@ from edgeser.privacy.speakers import Linked, Voices, too_few_clips
 from edgeser.representation.base import StoredSet
 from edgeser.run import Run
 from edgeser.workers import Workers, one_thread
+from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes
 
 OF_NOBODY = "no item began as a single recording or as a few"
@@ -47,7 +48,7 @@ class Opened:
         assignment: As its method had it; without trajectories.
         judges: Its label experts, trained for this where the run had none.
         distilled: Its set.
-        left_out: What cannot be asked, with the reason; see :func:`left_out`.
+        left_out: Questions that cannot be asked, with the reason; see :func:`left_out`.
     """
 
     run: Run
@@ -72,24 +73,19 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
 
     Args:
         run: The run.
-        workers: Where is computed.
-        folder: Where the corpus is now, if it was moved.
+        workers: The processes that compute.
+        folder: The present folder of the corpus, if it was moved.
 
     Raises:
         RunError: The run is not finished, or the corpus is not the one that it was made of.
         AuditError: The recordings are not there.
     """
-    distilled, settings = run.stored_set(), run.settings()
-    settings = replace(settings, folder=folder or settings.folder)
-    try:
-        material = prepare(settings, workers)
-    except (CorpusNotFound, EmptyCorpus, WrongCorpus) as error:
-        raise AuditError(
-            f"the features of {run.folder} cannot be computed again: {error.message}",
-            f"run: edgeser audit {run.folder} --folder DIR, with the folder of the recordings; "
-            "edgeser data download gets corpora that are open",
-        ) from error
-    require_same_corpus(run, material)
+    distilled = run.stored_set()
+    hint = (
+        f"run: edgeser audit {run.folder} --folder DIR, with the folder of the recordings; "
+        "edgeser data download gets corpora that are open"
+    )
+    material = read_again(run, workers, folder, AuditError, hint)
     decided, task = material.settings, material.task
     trained = train_experts(run, task, label_jobs(decided, task), workers)
     workers.release()
@@ -98,6 +94,31 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
     ensemble = judges if asked else replace(judges, members=(), starts=())
     assignment = Assignment(task, distilled.names, decided, material.method, run.init(), ensemble)
     return Opened(run, material, assignment, judges, distilled)
+
+
+def read_again(run: Run, workers: Workers, folder: str, kind: type[EdgeserError], hint: str) -> Material:
+    """The corpus of a run with its log-mels, from the cache or computed again.
+
+    Args:
+        run: A finished run.
+        workers: The processes that compute.
+        folder: The folder of the corpus now, if it was moved.
+        kind: The error that is raised where the recordings are not there.
+        hint: The hint of that error.
+
+    Raises:
+        RunError: The corpus is not the one that the run was made of.
+        EdgeserError: An error of that kind.
+    """
+    settings = run.settings()
+    try:
+        material = prepare(replace(settings, folder=folder or settings.folder), workers)
+    except (CorpusNotFound, EmptyCorpus, WrongCorpus) as error:
+        raise kind(
+            f"the log-mels of the recordings of {run.folder} cannot be computed again: {error.message}", hint
+        ) from error
+    require_same_corpus(run, material)
+    return material
 
 
 def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Workers) -> dict[str, Linked]:
@@ -116,7 +137,7 @@ def real_sets(opened: Opened, starts: tuple[str, ...], folder: Path, workers: Wo
 
 
 def left_out(opened: Opened, starts: tuple[str, ...]) -> dict[str, str]:
-    """What an audit cannot ask, with the reason, before anything is made of the clips.
+    """The questions that an audit cannot ask, with the reason, before anything is made of the clips.
 
     Returns:
         ``speakers`` where too few clips are left for an attacker to learn from, and the sets whose items have no
@@ -152,7 +173,7 @@ def _sources(opened: Opened, start: str) -> tuple[NDArray[np.int64], str]:
     """The clips that each item of the run's method is or began as, (items, sources), and the same in words."""
     assignment = opened.assignment
     method = assignment.method
-    if method.improve is None:
+    if method.improve is None and not method.of_vectors:
         nearest = shifted_distances(opened.distilled.items(), assignment.task.maps).argmin(1)
         return nearest[:, None], "the speaker of the clip that the item is"
     drawn = find_start(start).draws if method.has_starts else None

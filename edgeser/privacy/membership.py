@@ -34,7 +34,7 @@ PRIOR = 4.0
 SUREST = 10.0
 """Largest logarithm of a ratio: 22,000 to 1."""
 WHOLE_OUT, WHOLE_IN, SPLIT = 0, 1, 2
-"""What a shadow has of a speaker: nothing, every clip, or half of the clips."""
+"""The part of a speaker's clips that a shadow has: nothing, every clip, or half of them."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Observations:
     Attributes:
         statistics: Larger where the clip was more likely used, float64 (statistics, shadows, clips), finite.
         members: Whether it was, bool (shadows, clips).
-        speakers: Of each clip, int64 (clips,), from 0.
-        standing: What each shadow has of each speaker, int64 (shadows, speakers): a value above.
+        speakers: Speaker of each clip, int64 (clips,), from 0.
+        standing: The part that each shadow has of each speaker's clips, int64 (shadows, speakers): a value above.
     """
 
     statistics: Floats

@@ -4,8 +4,8 @@
     seen = observations(plan, 16)      # by set and threat model
 
 A shadow does what the run did, with the same settings on half of the clips: as many items, twice the share, so that
-more is given away rather than less. All sets of a shadow share its label experts. What is done is kept cell by cell (an
-expert, the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Early
+more is given away rather than less. All sets of a shadow share its label experts. What is done is kept piece by piece
+(an expert, the method's checkpoint, a set), so an interrupted shadow goes on and ends with the same bits. Early
 stops choose on dev speakers and are left out; the level that clips are normalised by is that of all clips.
 """
 
@@ -54,15 +54,15 @@ FROM = "from_"
 
 @dataclass(frozen=True)
 class ShadowPlan:
-    """What all shadows of an audit share.
+    """The settings and clips that all shadows of an audit share.
 
     Attributes:
-        folder: Where they are kept.
+        folder: The folder that they are kept in.
         task: All training clips, with their speakers.
         names: The emotions.
         settings: Settings of the run, with everything decided.
         method: The row of the run's method.
-        starts: What items begin as in the sets beside the run's own.
+        starts: Starts of items in the sets beside the run's own.
     """
 
     folder: Path
@@ -81,13 +81,13 @@ class ShadowPlan:
         """The clips of a shadow."""
         return draw_half(self.task.labels, speaker_numbers(self.task.speakers), self.settings.seed, number)
 
-    def cell(self, number: int, name: str) -> Path:
-        """Where is kept what was seen of a set of a shadow."""
+    def kept(self, number: int, name: str) -> Path:
+        """The file of what was seen of a set of a shadow."""
         return self.folder / f"{number:02d}" / f"{name}.safetensors"
 
     def missing(self, shadows: int) -> list[int]:
         """The shadows of which something is still to be done."""
-        return [number for number in range(shadows) if not all(self.cell(number, name).is_file() for name in self.sets)]
+        return [number for number in range(shadows) if not all(self.kept(number, name).is_file() for name in self.sets)]
 
     def require_enough(self, shadows: int) -> None:
         """Check that every half has enough clips of every class.
@@ -121,7 +121,7 @@ NOTHING = np.zeros(0, dtype=np.int64)
 
 
 def make_distilled(run: Run, assignment: Assignment, _number: int) -> Made:
-    """What the run's method makes of the half."""
+    """The set that the run's method makes of the half."""
     state = run_method(run, assignment, ignore_progress)
     return Made(assemble(assignment, state), NOTHING)
 
@@ -180,7 +180,7 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
     run = Run(plan.folder / f"{number:02d}")
     assignment = _with_experts(run, plan, task, settings)
     for name in plan.sets:
-        path = plan.cell(number, name)
+        path = plan.kept(number, name)
         if path.is_file():
             continue
         own = Run(run.folder / name)
@@ -196,7 +196,7 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
 def look_at(
     distilled: StoredSet, graph: Graph, init: Weights, task: Task
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What an attacker sees of a set.
+    """The observations of an attacker about a set.
 
     Args:
         distilled: The set.
@@ -218,7 +218,7 @@ def look_at(
 
 
 def log_odds(graph: Graph, student: Weights, task: Task) -> NDArray[np.float32]:
-    """How sure a student is of each clip: log p / (1 - p) of its class, averaged over ``SHIFTS``, float32 (clips,)."""
+    """A student's confidence in each clip: log p / (1 - p) of its class, averaged over ``SHIFTS``, float32 (clips,)."""
     total = np.zeros(len(task.clips))
     right = np.arange(len(task.clips)), task.labels
     for shift in SHIFTS:
@@ -241,23 +241,23 @@ THREATS: Mapping[str, str] = MappingProxyType(
 
 
 def observations(plan: ShadowPlan, shadows: int) -> dict[str, dict[str, Observations]]:
-    """What was seen in all shadows, by set and threat model; ``real_subset`` is ``random_bank`` with another truth.
+    """The observations in all shadows, by set and threat model; ``real_subset`` is ``random_bank`` with another truth.
 
     Raises:
-        RunError: A cell is damaged.
+        RunError: A file is damaged.
     """
     halves = [plan.half(number) for number in range(shadows)]
     speakers = speaker_numbers(plan.task.speakers)
     standing = np.stack([half.standing for half in halves])
     found = {}
     for name in plan.sets:
-        cells = [_read(plan.cell(number, name)) for number in range(shadows)]
-        near = np.stack([-cell["patterns"] for cell in cells])
-        sure = np.stack([cell["sure"] for cell in cells])
+        files = [_read(plan.kept(number, name)) for number in range(shadows)]
+        near = np.stack([-file["patterns"] for file in files])
+        sure = np.stack([file["sure"] for file in files])
         seen = {"set": (near,), "set_and_labels": (near, sure.mean(1)), "model": (sure[:, 0],)}
         truths = {name: np.stack([half.chosen for half in halves])}
         if name == "random_bank":
-            truths["real_subset"] = np.stack([cell["stored"] for cell in cells]).astype(bool)
+            truths["real_subset"] = np.stack([file["stored"] for file in files]).astype(bool)
         for truth, members in truths.items():
             found[truth] = {
                 threat: Observations(np.stack(statistics).astype(np.float64), members, speakers, standing)
@@ -288,12 +288,12 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
     from safetensors.numpy import load
 
     try:
-        cell = load(path.read_bytes())
+        found = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} cannot be read: {error}", "remove it and run audit again with --resume") from error
-    if set(cell) != {"patterns", "sure", "stored"}:
-        raise RunError(f"{path} is no cell of an audit", "remove it and run audit again with --resume")
-    return cell
+    if set(found) != {"patterns", "sure", "stored"}:
+        raise RunError(f"{path} is no file of an audit", "remove it and run audit again with --resume")
+    return found
 
 
 FEWEST_SPEAKERS = 4
@@ -306,7 +306,7 @@ class Half:
 
     Attributes:
         chosen: bool (clips,).
-        standing: What it has of each speaker, int64 (speakers,), in alphabetical order: see ``membership``.
+        standing: The part of each speaker's clips that it has, int64 (speakers,), by name: see ``membership``.
     """
 
     chosen: NDArray[np.bool_]
@@ -335,8 +335,8 @@ def draw_half(labels: NDArray[np.int64], speakers: NDArray[np.int64], seed: int,
     Args:
         labels: Class of each clip, (clips,).
         speakers: Speaker of each clip, (clips,), from 0.
-        seed: Of the run.
-        number: Of the shadow, from 0.
+        seed: Seed of the run.
+        number: Number of the shadow, from 0.
     """
     random = np.random.default_rng([seed, number // 2, 0x4A1F])
     count = int(speakers.max()) + 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeser.privacy.figures import Decisions, Floats, area, equal_error, mean_over
 
 INVERSE_PENALTY = 1.0
-"""Of the logistic regression (C): the best of 0.01, 0.1 and 1 on clips that it did not learn."""
+"""Parameter C of the logistic regression: the best of 0.01, 0.1 and 1 on clips that it did not learn."""
 FEWEST_FREE = 4
 """Clips of every speaker that no item is or began as: two to learn from, and two to ask about."""
 FLOOR = 1e-9
@@ -30,7 +30,7 @@ class Linked:
     Attributes:
         items: Log-mels, float32 (items, mels, frames).
         sources: Clips that each is or began as, int64 (items, sources).
-        link: In words.
+        link: The link between item and voice, in words.
     """
 
     items: NDArray[np.float32]
@@ -44,7 +44,7 @@ class Voices:
 
     Attributes:
         clips: Log-mels, float32 (clips, mels, frames).
-        speakers: Of each, int64 (clips,), from 0.
+        speakers: Speaker of each clip, int64 (clips,), from 0.
         females: Whether the speaker of each is a woman, bool (clips,); None where the corpus does not tell.
     """
 
@@ -73,7 +73,7 @@ def too_few_clips(speakers: NDArray[np.int64], sources: NDArray[np.int64]) -> st
     """Why speakers cannot be asked about; empty where every one has clips enough.
 
     Args:
-        speakers: Of each clip, (clips,), from 0.
+        speakers: Speaker of each clip, (clips,), from 0.
         sources: Clips that items are or began as, in any order.
     """
     free = np.bincount(np.delete(speakers, np.unique(sources)), minlength=int(speakers.max()) + 1)
@@ -94,7 +94,7 @@ def linkage_figures(voices: Voices, sets: dict[str, Linked]) -> dict[str, Any]:
     sources = [linked.sources.ravel() for linked in sets.values()]
     learnt, asked = _halves(voices.speakers, np.unique(np.concatenate(sources)))
     features = voice_features(voices.clips)
-    known = _probabilities(features[learnt], _one_hot(voices.speakers[learnt], voices.count))
+    known = _Judge(features[learnt], _one_hot(voices.speakers[learnt], voices.count))
     own = voices.speakers[asked][:, None]
     return {
         "words": "logistic regression on the mean and spread of every band over time; the attacker has recordings of "
@@ -113,7 +113,7 @@ def sex_figures(voices: Voices, sets: dict[str, Linked]) -> dict[str, Any] | Non
     sources = [linked.sources.ravel() for linked in sets.values()]
     learnt, asked = _halves(voices.speakers, np.unique(np.concatenate(sources)))
     features = voice_features(voices.clips)
-    known = _probabilities(features[learnt], _one_hot(voices.females[learnt].astype(np.int64), 2))
+    known = _Judge(features[learnt], _one_hot(voices.females[learnt].astype(np.int64), 2))
     found = {}
     for name, linked in sets.items():
         females = voices.females[linked.sources].mean(1)
@@ -140,12 +140,15 @@ def _of_set(voices: Voices, linked: Linked, known: _Judge, asked: Floats, own: N
         "sources": targets.shape[1],
         "chance": float((shares > 0).sum(1).mean() / voices.count),
         "applied": _figures(known(features), targets),
-        "retrained": _figures(_probabilities(features, shares)(asked), own),
+        "retrained": _figures(_Judge(features, shares)(asked), own),
     }
 
 
 class _Judge:
-    """A classifier: features (n, features) to probabilities (n, classes)."""
+    """A classifier: features (n, features) to probabilities (n, classes).
+
+    It learns rows that belong to several classes by ``shares`` (rows, classes).
+    """
 
     def __init__(self, features: Floats, shares: Floats) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -163,11 +166,6 @@ class _Judge:
         found = np.full((len(features), self.classes), FLOOR)
         found[:, self.labels] = self.model.predict_proba(features) if len(self.labels) > 1 else 1.0
         return np.asarray(np.maximum(found, FLOOR), dtype=np.float64)
-
-
-def _probabilities(features: Floats, shares: Floats) -> _Judge:
-    """A classifier of rows that belong to several classes by ``shares`` (rows, classes)."""
-    return _Judge(features, shares)
 
 
 def _figures(probabilities: Floats, targets: NDArray[np.int64]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from edgeser.report.page_rows import Row
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 INK, LINE = "#010101", "#dededf"
-"""What figures are drawn with where the page's text colour and the colour of its thin lines are meant."""
+"""The colours of a figure that stand for the page's text colour and for the colour of its thin lines."""
 VARIABLES = {
     INK: "var(--ink)",
     "#000000": "var(--ink)",
@@ -44,7 +45,7 @@ def inline_svg(figure: Figure, name: str, words: str) -> str:
     Args:
         figure: Drawn within ``PAGE_STYLE``, with colours of ``VARIABLES``.
         name: Begins the ids, so that no two figures of a page share one.
-        words: What it shows, for those who do not see it.
+        words: A description of the figure, for those who do not see it.
     """
     data = io.StringIO()
     with drawing(PAGE_STYLE):
@@ -68,8 +69,7 @@ def inline_svg(figure: Figure, name: str, words: str) -> str:
 WIDTH = 4.4
 """Inches: letters of 10 points are then as large on a phone as the page's small print."""
 MARKERS = ("o", "s", "^")
-"""Of rows beside each other, so that they are told apart without colours."""
-SHADES = {"distilled": DISTILLED, "full": FULL, "full_best": FULL}
+"""Markers of rows beside each other, so that they are told apart without colours."""
 
 
 def uar_chart(rows: Sequence[Row], classes: int) -> str:
@@ -77,21 +77,9 @@ def uar_chart(rows: Sequence[Row], classes: int) -> str:
     with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.75 + 0.43 * len(rows))
         for place, row in enumerate(rows):
-            if row.over_speakers:
-                ends = [row.over_speakers["low"], row.over_speakers["high"]]
-                axes.plot(ends, [place, place], color=row.colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
-            axes.plot(
-                row.values, [place] * len(row.values), "o", color=row.colour, markersize=3, alpha=0.6, clip_on=False
-            )
-            axes.plot([row.mean], [place], "D", color=row.colour, markersize=7, clip_on=False)
-            axes.text(row.mean, place - 0.27, f"{row.mean:.3f}", ha="center", va="bottom", fontsize=9)
+            _draw_row(axes, place, row, row.colour)
         axes.axvline(1 / classes, color=INK, linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(rows)), [_two_lines(row.words) for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.75)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("UAR; dotted: chance")
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
+        _label_lines(axes, [row.words.replace(", ", ",\n", 1) for row in rows], "UAR; dotted: chance")
     words = "; ".join(f"{row.words} {row.mean:.3f}" for row in rows)
     return inline_svg(figure, "uar", f"UAR by row: {words}")
 
@@ -106,7 +94,7 @@ def speaker_chart(rows: Sequence[Row]) -> str:
     """UAR of each test speaker, the rows beside each other."""
     speakers = list(rows[0].details["speakers"])
     values = {
-        row.name: [_mean(row.details["speakers"][speaker]["uar"]) for speaker in speakers]
+        row.name: [fmean(row.details["speakers"][speaker]["uar"]) for speaker in speakers]
         for row in rows
         if row.details
     }
@@ -118,8 +106,6 @@ def convergence_chart(curves: Mapping[str, Any]) -> str:
     with drawing(PAGE_STYLE):
         figure, axes = _panels(2, 6.6)
         draw_convergence(axes[1], axes[0], curves)
-        if legend := axes[1].get_legend():
-            legend.remove()
         handles, labels = axes[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", fontsize=9, ncols=2)
     return inline_svg(figure, "convergence", "UAR against seconds and steps of training")
@@ -131,8 +117,8 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
     Args:
         name: Begins the ids of the picture.
         rows: Words, and ``value``, ``low``, ``high`` of each.
-        chance: Where a line is drawn.
-        words: What the figures are.
+        chance: The value at which a line is drawn.
+        words: The name of the figures.
     """
     with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.75 + 0.34 * len(rows))
@@ -143,12 +129,7 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
             axes.plot([found["value"]], [place], "D", color=colour, markersize=6, clip_on=False)
         if chance is not None:
             axes.axvline(chance, color=INK, linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel(words)
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
+        _label_lines(axes, [label for label, _ in rows], words)
     return inline_svg(figure, name, words)
 
 
@@ -157,22 +138,10 @@ def run_chart(rows: Sequence[tuple[str, Row, Row | None]]) -> str:
     with drawing(PAGE_STYLE):
         figure, (axes,) = _panels(1, 0.9 + 0.5 * len(rows))
         for place, (_, own, full) in enumerate(rows):
-            if own.over_speakers:
-                ends = [own.over_speakers["low"], own.over_speakers["high"]]
-                axes.plot(ends, [place, place], color=DISTILLED, linewidth=7, alpha=0.3, solid_capstyle="butt")
-            axes.plot(
-                own.values, [place] * len(own.values), "o", color=DISTILLED, markersize=3, alpha=0.6, clip_on=False
-            )
-            axes.plot([own.mean], [place], "D", color=DISTILLED, markersize=7, clip_on=False)
-            axes.text(own.mean, place - 0.25, f"{own.mean:.3f}", ha="center", va="bottom", fontsize=9)
+            _draw_row(axes, place, own, DISTILLED)
             if full:
                 axes.plot([full.mean], [place], "s", color=FULL, markersize=6)
-        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.75)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("UAR; square: all real clips")
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
+        _label_lines(axes, [label for label, _, _ in rows], "UAR; square: all real clips")
     words = "; ".join(f"{label} {own.mean:.3f}" for label, own, _ in rows)
     return inline_svg(figure, "runs", f"UAR by run: {words}")
 
@@ -183,6 +152,26 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(count, 1, squeeze=False).flat)
+
+
+def _draw_row(axes: Axes, place: int, row: Row, colour: str) -> None:
+    """Mean, seeds and interval of a row in the line at ``place``."""
+    if row.over_speakers:
+        ends = [row.over_speakers["low"], row.over_speakers["high"]]
+        axes.plot(ends, [place, place], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
+    axes.plot(row.values, [place] * len(row.values), "o", color=colour, markersize=3, alpha=0.6, clip_on=False)
+    axes.plot([row.mean], [place], "D", color=colour, markersize=7, clip_on=False)
+    axes.text(row.mean, place - 0.27, f"{row.mean:.3f}", ha="center", va="bottom", fontsize=9)
+
+
+def _label_lines(axes: Axes, names: Sequence[str], unit: str) -> None:
+    """Names of the lines from top to bottom, and an axis from 0 to 1 below them."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.75)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(unit)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
 
 
 def _dots(
@@ -200,22 +189,9 @@ def _dots(
             nudge = 0.18 * (number - (len(rows) - 1) / 2)
             axes.plot(
                 [value for value, _ in there], [place + nudge for _, place in there], MARKERS[number],
-                color=SHADES.get(row.name, BASELINE), markersize=6, label=row.words,
+                color=row.colour, markersize=6, label=row.words, clip_on=False,
             )  # fmt: skip
-        axes.set_yticks(range(len(lines)), lines)
-        axes.set_ylim(len(lines) - 0.4, -0.6)
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel(unit)
+        _label_lines(axes, lines, unit)
         axes.grid()
-        axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper left", ncols=2, fontsize=9)
     return inline_svg(figure, name, words)
-
-
-def _two_lines(words: str) -> str:
-    """Broken after a comma, so that labels leave room for what they label."""
-    return words.replace(", ", ",\n", 1)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

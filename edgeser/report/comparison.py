@@ -5,48 +5,20 @@ write_comparison([Path("runs/a"), Path("runs/b")], Path("runs.html"))
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeser.errors import SettingsError
 from edgeser.report import charts
-from edgeser.report.evidence import Audit, read_audit
+from edgeser.report.evidence import read_audit
 from edgeser.report.page import confusion_shares, evaluated, render, require_page
-from edgeser.report.page_rows import Row, rows_of
+from edgeser.report.page_rows import rows_of
 from edgeser.report.repeat import distill_command
 from edgeser.run import Run
 from edgeser_export.utilities.files import write_bytes
 
 ENDINGS = (".html", ".htm")
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One run of the page.
-
-    Attributes:
-        name: Its folder's name.
-        description: What run.json holds.
-        metrics: What evaluate measured.
-        own: The row of the distilled set.
-        full: The row of all real clips, or None.
-        bank: The row of the label bank over random clips, or None.
-        audit: Its audit, or None.
-        shares: Its confusion, or None where an earlier version evaluated.
-        command: What makes it.
-    """
-
-    name: str
-    description: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    own: Row
-    full: Row | None
-    bank: Row | None
-    audit: Audit | None
-    shares: list[list[tuple[float, int]]] | None
-    command: str
 
 
 def check_page(path: Path) -> None:
@@ -71,31 +43,38 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
     """
     check_page(path)
     runs = [_compared(Run(folder)) for folder in folders]
-    titles = [f"{run.name}\n{run.description['method']}, {run.metrics['distilled']['ipc']} a class" for run in runs]
-    rows = [(title, run.own, run.full) for title, run in zip(titles, runs, strict=True)]
-    same_test = len({repr((run.metrics["split"], run.description["corpus"]["fingerprint"])) for run in runs}) == 1
+    rows = [
+        (
+            f"{run['name']}\n{run['description']['method']}, {run['metrics']['distilled']['ipc']} a class",
+            run["own"],
+            run["full"],
+        )
+        for run in runs
+    ]
+    tests = {repr((run["metrics"]["split"], run["description"]["corpus"]["fingerprint"])) for run in runs}
     context = {
         "title": f"{len(runs)} runs compared" if len(runs) > 1 else "1 run",
         "runs": runs,
         "chart": charts.run_chart(rows),
-        "names": list(dict.fromkeys(name for run in runs for name in run.description["labels"])),
-        "same_test": same_test,
+        "names": list(dict.fromkeys(name for run in runs for name in run["description"]["labels"])),
+        "same_test": len(tests) == 1,
     }
     write_bytes(path, render("compare.html", context).encode())
 
 
-def _compared(run: Run) -> Compared:
+def _compared(run: Run) -> dict[str, Any]:
+    """The values that the page shows of a run; ``shares`` of confusion are None where an earlier version evaluated."""
     metrics, description = evaluated(run), run.description()
     rows = {row.name: row for row in rows_of(metrics)}
     own = rows["distilled"]
-    return Compared(
-        name=run.folder.resolve().name,
-        description=description,
-        metrics=metrics,
-        own=own,
-        full=rows.get("full"),
-        bank=rows.get("random_bank"),
-        audit=read_audit(run),
-        shares=confusion_shares(own.details["confusion"]) if own.details else None,
-        command=distill_command(run.given()),
-    )
+    return {
+        "name": run.folder.resolve().name,
+        "description": description,
+        "metrics": metrics,
+        "own": own,
+        "full": rows.get("full"),
+        "bank": rows.get("random_bank"),
+        "audit": read_audit(run),
+        "shares": confusion_shares(own.details["confusion"]) if own.details else None,
+        "command": distill_command(run.given()),
+    }

@@ -13,18 +13,17 @@ import base64
 import io
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
-from edgeser.distill.pipeline import prepare, require_same_corpus
 from edgeser.errors import RunError
-from edgeser.privacy.copies import shifted_distances
+from edgeser.privacy.copies import best_shifts, shifted, shifted_distances
 from edgeser.privacy.item_sounds import sound_of, spread_over, wav_bytes
+from edgeser.privacy.material import read_again
 from edgeser.representation.base import Part
 from edgeser.run import Run
 from edgeser.workers import Workers
@@ -44,7 +43,7 @@ class Recordings:
 
     Attributes:
         part: Their log-mels, labels and speakers.
-        folder: Where the corpus is.
+        folder: The folder of the corpus.
         classes: Names of the classes.
     """
 
@@ -63,7 +62,7 @@ class Shown:
     """One log-mel of the page.
 
     Attributes:
-        title: What it is.
+        title: The name of the log-mel.
         notes: Lines below it.
         picture: A data URI of a PNG.
         sound: A data URI, or empty.
@@ -84,7 +83,7 @@ class Gallery:
         total: Log-mels that the set holds.
         distances: Least and median distance of all items to their nearest recordings in dB, and of recordings to the
             nearest one of another speaker; empty where recordings are left out.
-        seconds: Of one log-mel.
+        seconds: Length of one log-mel.
         hertz: Lowest and highest frequency.
     """
 
@@ -100,23 +99,17 @@ def read_recordings(run: Run, workers: Workers, folder: str) -> Recordings:
 
     Args:
         run: A finished run.
-        workers: Where log-mels are computed.
-        folder: Where the corpus is now, if it was moved.
+        workers: The processes that compute log-mels.
+        folder: The present folder of the corpus, if it was moved.
 
     Raises:
         RunError: They are gone, or are not those that the run was made of.
     """
-    settings = run.settings()
-    settings = replace(settings, folder=folder or settings.folder)
-    try:
-        material = prepare(settings, workers)
-    except (CorpusNotFound, EmptyCorpus, WrongCorpus) as error:
-        raise RunError(
-            f"the log-mels of the recordings of {run.folder} cannot be computed again: {error.message}",
-            f"run: edgeser report {run.folder} --folder DIR, with the folder of the recordings; "
-            "--no-recordings makes the report without them",
-        ) from error
-    require_same_corpus(run, material)
+    hint = (
+        f"run: edgeser report {run.folder} --folder DIR, with the folder of the recordings; "
+        "--no-recordings makes the report without them"
+    )
+    material = read_again(run, workers, folder, RunError, hint)
     return Recordings(material.features.train, material.corpus.folder, material.corpus.labels)
 
 
@@ -125,7 +118,7 @@ def make_gallery(distilled: DistilledSet, recordings: Recordings | None, most: i
 
     Args:
         distilled: The run's set.
-        recordings: What nearest ones are looked for in; None leaves them out.
+        recordings: The recordings that nearest ones are looked for in; None leaves them out.
         most: Pairs; each takes about 40 kB of the page and a second of work.
     """
     items, spec = distilled.items(), distilled.frontend
@@ -133,21 +126,21 @@ def make_gallery(distilled: DistilledSet, recordings: Recordings | None, most: i
     chosen = spread_over(len(items), most)
     nearest, near = _nearest(items, recordings, spec)
     clips = recordings.part.crops[:, 0] if recordings else items
-    shifted = best_shifts(items[chosen], clips[nearest[chosen]])
+    near_clips = shifted(clips[nearest[chosen]], best_shifts(items[chosen], clips[nearest[chosen]]))
     low, high = np.percentile(items, (LIGHTEST, STRONGEST))
     bounds = float(low), float(high)
     pairs: list[tuple[Shown, Shown | None]] = []
     with progress_bar("sounds", len(chosen)) as advance:
         for done, place in enumerate(chosen, start=1):
-            item, part = divmod(int(place), distilled.formations)
-            notes = (f"log-mel {part + 1} of {distilled.formations}",) if distilled.formations > 1 else ()
+            item, part = divmod(int(place), distilled.samples_per_item)
+            notes = (f"log-mel {part + 1} of {distilled.samples_per_item}",) if distilled.samples_per_item > 1 else ()
             own = _shown(f"item {item}, {classes[place]}", notes, items[place], spec, bounds)
             other = None
             if recordings is not None:
                 number = int(nearest[place])
                 utterance = recordings.part.utterances[number]
                 where = (f"{utterance.emotion}, speaker {utterance.speaker}", recordings.name(number))
-                other = _shown(f"nearest, {near[place]:.1f} dB away", where, shifted[done - 1], spec, bounds)
+                other = _shown(f"nearest, {near[place]:.1f} dB away", where, near_clips[done - 1], spec, bounds)
             pairs.append((own, other))
             advance(done, "")
     return Gallery(
@@ -167,13 +160,6 @@ def _nearest(
         return np.arange(len(items)), np.zeros(len(items))
     found = float(spec.std) * shifted_distances(items, recordings.part.crops[:, 0])
     return found.argmin(1), found.min(1)
-
-
-def best_shifts(items: NDArray[np.float32], clips: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each clip, (items, mels, frames), shifted circularly to where its distance to its item is least."""
-    waves = np.fft.rfft(items) * np.conj(np.fft.rfft(clips))
-    shifts = np.fft.irfft(waves, n=items.shape[2]).sum(1).argmax(1)
-    return np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, shifts, strict=True)])
 
 
 def _distances(

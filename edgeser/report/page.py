@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -40,7 +40,7 @@ from edgeser_export.utilities.files import write_bytes
 from edgeser_export.utilities.progress import note
 
 MARK = b'<meta name="generator" content="edgeser'
-"""What base.html says of itself."""
+"""The mark in base.html by which a page of ours is known."""
 
 
 def render(name: str, context: Mapping[str, Any]) -> str:
@@ -48,7 +48,7 @@ def render(name: str, context: Mapping[str, Any]) -> str:
 
     Args:
         name: File of the template.
-        context: What it shows.
+        context: The values that it shows.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -59,13 +59,7 @@ def render(name: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "figure": figure,
-        "spread": spread,
-        "interval": interval,
-        "percent": percent,
-        "kb": kilobytes,
-    }
+    environment.filters |= FILTERS
     style = files("edgeser.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
     return environment.get_template(name).render(**context, style=style, version=__version__)
 
@@ -75,42 +69,25 @@ def require_page(path: Path) -> None:
     require_output(path, "page", lambda place: holds(place, MARK))
 
 
-def figure(value: float | None) -> str:
-    """Three decimals, or nothing."""
-    return "" if value is None else f"{value:.3f}"
-
-
-def spread(value: float | None) -> str:
-    """A standard deviation behind a mean, or nothing."""
-    return "" if value is None else f"± {value:.3f}"
-
-
-def interval(found: Mapping[str, float] | None) -> str:
-    """From low to high, or a dash where there is none."""
-    return "-" if found is None else f"{found['low']:.3f} to {found['high']:.3f}"
-
-
-def percent(value: float) -> str:
-    """A share in whole percents."""
-    return f"{value:.0%}"
-
-
-def kilobytes(count: float) -> str:
-    """Bytes as kB."""
-    return f"{count / 1000:,.0f} kB"
-
-
+FILTERS: Mapping[str, Callable[[Any], str]] = {
+    "figure": lambda value: "" if value is None else f"{value:.3f}",
+    "spread": lambda deviation: "" if deviation is None else f"± {deviation:.3f}",
+    "interval": lambda found: "-" if found is None else f"{found['low']:.3f} to {found['high']:.3f}",
+    "percent": lambda share: f"{share:.0%}",
+    "kb": lambda count: f"{count / 1000:,.0f} kB",
+}
+"""Functions of templates that write a number, or nothing where there is none."""
 MOST_ITEMS = 16
 """Items that are shown where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
 class ReportPlan:
-    """What the page holds.
+    """The contents that a page is asked to hold.
 
     Attributes:
-        out: Where it is written; None is report.html in the run.
-        folder: Where the corpus is now, if it was moved.
+        out: The file to write; None is report.html in the run.
+        folder: The present folder of the corpus, if it was moved.
         items: Items that are shown at most.
         recordings: Whether pictures and sounds of recordings are in it, and the names of speakers of own corpora.
     """
@@ -126,8 +103,8 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
 
     Args:
         run: A run that was evaluated.
-        plan: What the page holds.
-        workers: Where log-mels are computed, if they are not cached.
+        plan: The contents of the page.
+        workers: The processes that compute log-mels, if they are not cached.
 
     Returns:
         ``report``: the file. ``bytes``. ``missing``: for each thing that was not measured the command that does it.
@@ -172,7 +149,7 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
 
 
 def evaluated(run: Run) -> dict[str, Any]:
-    """What evaluate measured of a run.
+    """The figures that evaluate measured of a run.
 
     Raises:
         RunError: It was not evaluated, or by another version.
@@ -189,7 +166,7 @@ def evaluated(run: Run) -> dict[str, Any]:
 
 
 def missing(metrics: Mapping[str, Any], audited: bool, hears: bool, folder: str) -> dict[str, str]:
-    """What the page could show and was not measured, with the command that measures it of the run in ``folder``.
+    """The parts of the page that were not measured, each with the command that measures it of the run in ``folder``.
 
     A run of a file of vectors hears no recordings of other corpora.
     """
@@ -268,7 +245,7 @@ def _kit(run: Run) -> dict[str, Any]:
 
 
 def _provenance(run: Run, description: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
-    """What was made of what, with what, on what; without folders of this machine."""
+    """The origin of a run: corpus, settings, versions and machines, without folders of this machine."""
     corpus, student, machine = description["corpus"], description["student"], metrics["machine"]
     took = run.took()
     parts = {

@@ -1,4 +1,4 @@
-"""What an evaluation measured, as rows for tables and figures of the page.
+"""The figures of an evaluation, as rows for tables and figures of the page.
 
 rows = rows_of(metrics)
 rows[0].words, rows[0].mean, rows[0].interval
@@ -7,7 +7,7 @@ rows[0].words, rows[0].mean, rows[0].interval
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeser.evaluation.intervals import FEWEST, Interval, deviation, mean_interval, with_deviation
@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         name: As in metrics.json.
-        words: What people call it.
+        words: The name that people read.
         colour: In figures.
         mean: UAR on the test speakers.
         std: Standard deviation over the seeds; None with too few.
@@ -49,21 +49,21 @@ class Row:
         recalls: Mean recall by class.
         over_seeds: Interval of 95 % of the mean over seeds, or None.
         over_speakers: Interval of 95 % over speakers, or None.
-        details: What :mod:`edgeser.evaluation.scoring` stored; empty where an earlier version evaluated.
+        details: Details from :mod:`edgeser.evaluation.scoring`; empty where an earlier version evaluated.
     """
 
     name: str
     words: str
     colour: str
     mean: float
-    std: float | None
-    values: Sequence[float]
-    dev: float | None
-    ratio: float | None
-    recalls: Mapping[str, float]
-    over_seeds: Interval | None
-    over_speakers: Interval | None
-    details: Mapping[str, Any]
+    std: float | None = None
+    values: Sequence[float] = ()
+    dev: float | None = None
+    ratio: float | None = None
+    recalls: Mapping[str, float] = field(default_factory=dict)
+    over_seeds: Interval | None = None
+    over_speakers: Interval | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def figure(self) -> str:
@@ -80,25 +80,11 @@ def rows_of(metrics: Mapping[str, Any]) -> list[Row]:
 
 
 def single_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """What has no seeds: the untrained start, and the experts."""
+    """The rows that have no seeds: the untrained start, and the experts."""
     details = metrics.get("details") or {}
     return [
-        Row(
-            name,
-            WORDS[name],
-            BASELINE,
-            metrics[name]["uar"],
-            None,
-            (),
-            None,
-            None,
-            {},
-            None,
-            details.get(name, {}).get("interval"),
-            details.get(name, {}),
-        )
-        for name in ("experts", "init")
-        if metrics.get(name)
+        Row(name, WORDS[name], BASELINE, metrics[name]["uar"], over_speakers=own.get("interval"), details=own)
+        for name, own in ((name, details.get(name, {})) for name in ("experts", "init") if metrics.get(name))
     ]
 
 
@@ -128,12 +114,12 @@ def _row(name: str, found: Mapping[str, Any], full: Mapping[str, Any] | None, me
 
 
 def sentences(rows: Sequence[Row], description: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
-    """How good the set is, beside all clips and beside random ones.
+    """Sentences on how good the set is, beside all clips and beside random ones.
 
     Args:
-        rows: Of the evaluation, the distilled set first.
-        description: What run.json holds.
-        metrics: What metrics.json holds.
+        rows: Rows of the evaluation, the distilled set first.
+        description: The contents of run.json.
+        metrics: The contents of metrics.json.
     """
     budget, by_name = description["budget"], {row.name: row for row in rows}
     own, classes = by_name["distilled"], len(description["labels"])

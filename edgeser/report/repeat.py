@@ -24,12 +24,12 @@ TARGET = "rpi4"
 
 
 def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[str]:
-    """What to type, in this order.
+    """The commands to type, in this order.
 
     Args:
         settings: The settings of the run, as the user gave them.
-        metrics: What evaluate measured.
-        audit: What audit found, or None.
+        metrics: The figures that evaluate measured.
+        audit: The findings of audit, or None.
     """
     lines = [distill_command(settings), evaluate_command(metrics)]
     lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
-
 from edgeser.errors import RunError
-from edgeser.run import Run
 from edgeser_export.utilities.words import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, Group, RenderResult
     from rich.table import Table
     from rich.text import Text
+
+    from edgeser.run import Run
 
 
 GAPS = (2, 1)
@@ -86,12 +85,29 @@ class Sheet:
                 yield Padding(line, (0, 0, 0, 2))
 
 
+def sheet_of(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str = "") -> Sheet:
+    """A table of rows of values by name.
+
+    Args:
+        rows: The rows.
+        columns: The names of the values that are shown, each with the title of its column.
+        title: Stands above the table.
+    """
+    table = Sheet(*columns.values(), title=title)
+    for row in rows:
+        values = [row[name] for name in columns]
+        table.add(*({True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value) for value in values))
+    return table
+
+
 FULL_ROWS = {"full_best": "full, at its best", "full_soft": "full, experts' labels", "full": "full"}
 """Rows on all real clips, and what people call them."""
 
 
 def evaluation_tables(result: Mapping[str, Any]) -> Group:
     """Everything that ``edgeser evaluate`` measured: rows, and if asked for, other students and convergence."""
+    from rich.console import Group
+
     tables = [evaluation_table(result)]
     if result["transfer"]:
         tables.append(transfer_table(result))
@@ -116,7 +132,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Sheet:
     )
     full = result["full"]
     rows = {words: result[row] for row, words in FULL_ROWS.items()} | {"distilled": distilled}
-    rows |= {_with_twin(name, row): row for name, row in result["baselines"].items()}
+    for name, row in result["baselines"].items():
+        rows[f"{name} (= {row['same_as']})" if "same_as" in row else name] = row
     for name, row in rows.items():
         if row is not None:
             table.add(name, *_figures(row), _ratio(row, full))
@@ -157,7 +174,7 @@ def convergence_table(curves: Mapping[str, Any]) -> Sheet:
 
 
 def convergence_words(curves: Mapping[str, Any]) -> str:
-    """What :func:`edgeser.evaluation.convergence.reached` found, in a sentence."""
+    """The findings of :func:`edgeser.evaluation.convergence.reached` in a sentence."""
     own, full = curves["to_target"]["distilled"], curves["to_target"]["full"]
     goal = f"to {curves['target']:.3f}, a point below the distilled set's last"
     start = f"{goal}: distilled {counted(own['steps'], 'step')}, {own['seconds']:.1f} s; "
@@ -200,6 +217,8 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         RunError: A run was not evaluated, or by another version.
     """
+    from edgeser.run import Run
+
     return [_compared(Run(folder)) for folder in folders]
 
 
@@ -247,10 +266,6 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _ratio(row: Mapping[str, Any], full: Mapping[str, Any] | None) -> str:
     return f"{row['uar_mean'] / full['uar_mean']:.3f}" if full else ""
-
-
-def _with_twin(name: str, row: Mapping[str, Any]) -> str:
-    return f"{name} (= {row['same_as']})" if "same_as" in row else name
 
 
 def _number(value: float | None) -> str:

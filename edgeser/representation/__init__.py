@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from edgeser.config.settings import Settings, representation_name
 from edgeser.representation.base import Representation
-from edgeser.representation.encoder import Encoded
+from edgeser.representation.encoded import Encoded
 from edgeser.representation.logmel import LogMel
 from edgeser.representation.vectors import Vectors
 

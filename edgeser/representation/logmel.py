@@ -118,11 +118,11 @@ class LogMel(Representation):
 
     def dequantise(self, stored: Stored, formations: int) -> Maps:
         """The log-mels that these bytes stand for."""
-        return unfold(**stored, formations=formations)
+        return unfold(**stored, samples_per_item=formations)
 
     def make_set(self, stored: Stored, formations: int, **content: Unpack[Content]) -> DistilledSet:
         """The distilled set of items that :meth:`quantise` stored."""
-        return DistilledSet(**stored, **content, frontend=self.frontend, formations=formations)
+        return DistilledSet(**stored, **content, frontend=self.frontend, samples_per_item=formations)
 
     def read_set(self, data: bytes) -> DistilledSet:
         """The distilled set in a file."""

@@ -1,7 +1,7 @@
 """Vectors: one vector an utterance, computed elsewhere and read from ``--features FILE``.
 
 Vectors are standardised by the training part. Views are mixtures of two items, of which a label bank stretches some
-from the mean; they are stored as the recipes of log-mels with one frame.
+from the mean, with noise; they are stored as the recipes of log-mels with one frame.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Vectors(Representation):
     name: ClassVar[str] = "vectors"
     has_time: ClassVar[bool] = False
     augmentation: ClassVar[Augmentation] = Augmentation(shift=0, gain=0.0, mixup=0.2)
-    bank: ClassVar[Mixing] = Mixing(cut_share=0.0, stretch=0.0, mel_shift=0, contrast=0.1, gain=0.0, shift=0)
+    bank: ClassVar[Mixing] = Mixing(cut_share=0.0, stretch=0.0, mel_shift=0, contrast=0.1, gain=0.0, shift=0, noise=0.5)
     usual_starts: ClassVar[tuple[str, str]] = ("mix", "mix")
     input_shape: ClassVar[tuple[int, int, int]] = (1, 1, 1)
 

@@ -16,8 +16,8 @@ def require_output(path: Path, noun: str, is_ours: Callable[[Path], bool]) -> No
     """Check that an output may be written; nothing is.
 
     Args:
-        path: Where it goes. What is not there yet, or is empty, may be written.
-        noun: What it is, as in "a kit".
+        path: The output's place. A place that is free, or holds an empty file or folder, may be written.
+        noun: The output's kind, as in "a kit".
         is_ours: Whether what stands there is such a thing, by its content. An error of reading it is a no.
 
     Raises:

@@ -29,7 +29,7 @@ LEAST = 1e-30
 
 @dataclass(frozen=True)
 class ParityRow:
-    """How one file compares with the reference.
+    """The comparison of one file with the reference.
 
     Attributes:
         format: Kind of the file, "onnx" or "tflite".
@@ -69,7 +69,7 @@ class ParityReport:
     """The comparison of some files with one reference.
 
     Attributes:
-        items: How many items were compared.
+        items: The number of items that were compared.
         largest_log: Largest absolute logarithm of a probability of the reference.
         rows: One a file.
     """

@@ -9,12 +9,13 @@ between two calls, so a listener that waits for sound leaves the processor idle.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from edgeser_export.utilities.errors import (
     MissingRuntime,
     ModelFileError,
     StorageError,
-    choice_hint,
+    find_row,
     require_module,
 )
 
@@ -36,20 +37,18 @@ TFLITE_MARK = b"TFL3"
 """Bytes 4 to 8 of every TFLite file."""
 
 
-class Model(Protocol):
-    """A loaded file. Not for two threads at once."""
+class Model(ABC):
+    """A loaded file. Not for two threads at once.
 
-    @property
-    def runtime(self) -> str:
-        """Name of the row of ``RUNTIMES`` that runs it."""
+    Attributes:
+        runtime: Name of the row of ``RUNTIMES`` that runs it.
+        input_shape: (channels, height, width) of one item.
+        classes: Number of outputs of one item.
+    """
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """(channels, height, width) of one item."""
-
-    @property
-    def classes(self) -> int:
-        """Number of outputs of one item."""
+    runtime: str
+    input_shape: tuple[int, ...]
+    classes: int
 
     def __call__(self, items: Items) -> NDArray[np.float32]:
         """Compute ``items``, float32 (items, channels, height, width).
@@ -60,6 +59,16 @@ class Model(Protocol):
         Raises:
             ExportError: The items have another shape or type.
         """
+        if items.shape[1:] != self.input_shape or items.dtype != np.float32:
+            raise ExportError(
+                f"items are {items.dtype} {items.shape}, not float32 (items, {', '.join(map(str, self.input_shape))})",
+                "compute the features with the model's own front-end",
+            )
+        return self.compute(items)
+
+    @abstractmethod
+    def compute(self, items: Items) -> NDArray[np.float32]:
+        """The same for items that fit."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,9 @@ class Runtime:
     """One row of the table of runtimes.
 
     Attributes:
-        name: What users write.
+        name: The name that users write.
         kind: The kind of files that it runs.
-        module: What is imported.
+        module: The module that is imported.
         packages: Names under which it is distributed, the usual one first.
         open: (content of a file, threads) -> model.
     """
@@ -141,6 +150,15 @@ def read_model(source: Path | bytes) -> bytes:
         ) from error
 
 
+def find_runtime(name: str) -> Runtime:
+    """The row ``name`` of ``RUNTIMES``.
+
+    Raises:
+        ExportError: There is no such runtime.
+    """
+    return find_row(RUNTIMES, name, "runtime", ExportError)
+
+
 def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
     """The row ``name``, or the one for files of ``kind``.
 
@@ -148,10 +166,8 @@ def choose_runtime(kind: Kind, name: str | None = None) -> Runtime:
         ExportError: There is no such runtime, or it does not run such files.
         MissingRuntime: It is not installed.
     """
-    if name is not None and name not in RUNTIMES:
-        raise ExportError(f"there is no runtime {name!r}", choice_hint(name, RUNTIMES))
     fitting = next(row for row in RUNTIMES.values() if row.kind == kind)
-    row = fitting if name is None else RUNTIMES[name]
+    row = fitting if name is None else find_runtime(name)
     if row.kind != kind:
         raise ExportError(f"{name} does not run {kind} files", f"choose {fitting.name}")
     if not row.installed:
@@ -183,7 +199,7 @@ def open_onnx(data: bytes, threads: int, lean: bool = False) -> Any:
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-class _OnnxModel:
+class _OnnxModel(Model):
     runtime = "onnxruntime"
 
     def __init__(self, data: bytes, threads: int) -> None:
@@ -193,13 +209,13 @@ class _OnnxModel:
         self.input_shape = tuple(inputs[0].shape[1:])
         self.classes = int(outputs[0].shape[1])
 
-    def __call__(self, items: Items) -> NDArray[np.float32]:
-        _check_items(items, self.input_shape)
+    def compute(self, items: Items) -> NDArray[np.float32]:
+        """See :class:`Model`."""
         found: NDArray[np.float32] = self._session.run(None, {INPUT: items})[0]
         return found
 
 
-class _TfliteModel:
+class _TfliteModel(Model):
     runtime = "litert"
 
     def __init__(self, data: bytes, threads: int) -> None:
@@ -216,8 +232,8 @@ class _TfliteModel:
         self._output = int(outputs[0]["index"])
         self.classes = int(outputs[0]["shape"][1])
 
-    def __call__(self, items: Items) -> NDArray[np.float32]:
-        _check_items(items, self.input_shape)
+    def compute(self, items: Items) -> NDArray[np.float32]:
+        """See :class:`Model`."""
         found = np.empty((len(items), self.classes), dtype=np.float32)
         for number, item in enumerate(items):
             # With one channel this is a view; set_tensor copies into the interpreter's own memory.
@@ -241,14 +257,6 @@ def _check_names(inputs: list[str], outputs: list[str]) -> None:
         raise ModelFileError(
             f"the model has the inputs {inputs} and the outputs {outputs}, not {[INPUT]} and one output",
             "only models that edgeser wrote can be loaded",
-        )
-
-
-def _check_items(items: Any, shape: tuple[int, ...]) -> None:
-    if items.shape[1:] != shape or items.dtype != np.float32:
-        raise ExportError(
-            f"items are {items.dtype} {items.shape}, not float32 (items, {', '.join(map(str, shape))})",
-            "compute the features with the model's own front-end",
         )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from distillation import command_of, groups_of, parse_setting, parser, request_of
-from distillation_cells import Group, common_settings, parse_budget
 from distillation_runs import Request, experts_folder, fingerprint, prepare_run
 from distillation_tables import above, markdown_page, panels_of, result_of, row_of, sheets_of, summary_of
+from distillation_trials import Group, common_settings, parse_budget
 from sources import ROOT
 
 from edgeser.config.settings import Settings
@@ -34,7 +34,7 @@ def request(folder: Path, **overrides: object) -> Request:
     )
 
 
-def cell(*uar: float, **values: object) -> dict[str, object]:
+def trial(*uar: float, **values: object) -> dict[str, object]:
     known = {"ipc": 6, "share": 0.057, "bytes": 400_000, "views": 64, "init": {"uar": 0.1}, "seconds": 10.0}
     return {"uar": list(uar), **known, "peak_rss_mb": 300.0, "settings": {"ipc": 6}, **values}
 
@@ -44,9 +44,9 @@ def common(*full: float, bank: tuple[float, ...] = (0.5, 0.7)) -> dict[str, obje
     return {"rows": rows, "experts": {"uar": 0.8, "members": 3}, "split": "quick", "machine": MACHINE}
 
 
-def line(corpus: str, method: str, budget: str, *cells: dict[str, object], full: float = 0.8) -> dict[str, object]:
-    group = Group(corpus, budget, method, "", "edgenet", 1.0, len(cells))
-    return row_of(group, cells, common(full, full), request(Path("nowhere")))
+def line(corpus: str, method: str, budget: str, *trials: dict[str, object], full: float = 0.8) -> dict[str, object]:
+    group = Group(corpus, budget, method, "", "edgenet", 1.0, len(trials))
+    return row_of(group, trials, common(full, full), request(Path("nowhere")))
 
 
 # Dimensions ----------------------------------------------------------------------------------------------------------
@@ -69,11 +69,11 @@ def test_there_is_a_group_for_each_corpus_student_budget_method_and_start() -> N
 
 def test_a_method_may_name_its_start() -> None:
     methods = ("mtt:noise", "invert", "random")
-    groups = groups_of(asked("--cells", "demo:2", "--methods", *methods))
+    groups = groups_of(asked("--trials", "demo:2", "--methods", *methods))
     assert [(group.method, group.start) for group in groups] == [("mtt", "noise"), ("invert", ""), ("random", "")]
     for wrong, said in (("random:mix", "chooses real items"), ("mtt:mixx", "is 'mixx'"), ("mttt", "no method")):
         with pytest.raises(SettingsError, match=said):
-            groups_of(asked("--cells", "demo:2", "--methods", wrong))
+            groups_of(asked("--trials", "demo:2", "--methods", wrong))
 
 
 def test_only_the_default_method_is_distilled_more_often() -> None:
@@ -84,8 +84,8 @@ def test_only_the_default_method_is_distilled_more_often() -> None:
     ]  # fmt: skip
 
 
-def test_cells_name_their_own_budgets(tmp_path: Path) -> None:
-    groups = groups_of(asked("--cells", "ravdess:6", "emodb:0.056", "ravdess:2", "--methods", "random"))
+def test_trials_name_their_own_budgets(tmp_path: Path) -> None:
+    groups = groups_of(asked("--trials", "ravdess:6", "emodb:0.056", "ravdess:2", "--methods", "random"))
     assert [(group.corpus, group.budget) for group in groups] == [
         ("ravdess", "6"),
         ("ravdess", "2"),
@@ -101,13 +101,13 @@ def test_cells_name_their_own_budgets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("--cells", "ravdess"),
-        ("--cells", "ravdess:six"),
+        ("--trials", "ravdess"),
+        ("--trials", "ravdess:six"),
         ("--methods", "mttt"),
         ("--arch", "cnn6:wide"),
     ],
 )
-def test_a_cell_that_is_not_understood_is_refused(words: tuple[str, ...]) -> None:
+def test_a_trial_that_is_not_understood_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError):
         groups_of(asked(*words))
 
@@ -139,7 +139,7 @@ def test_budgets_are_shares_below_one() -> None:
 
 def test_common_rows_do_not_depend_on_the_method_or_its_seed(tmp_path: Path) -> None:
     wanted = request(tmp_path, steps=12)
-    groups = groups_of(asked("--cells", "demo:2", "demo:3", "--methods", "mtt", "herding", "--from", "real", "noise"))
+    groups = groups_of(asked("--trials", "demo:2", "demo:3", "--methods", "mtt", "herding", "--from", "real", "noise"))
     of_two = {common_settings(group.settings(seed, wanted), wanted) for group in groups[:3] for seed in (0, 1)}
     assert len(of_two) == 1
     base = of_two.pop()
@@ -186,8 +186,8 @@ def test_distillations_are_the_sample_of_a_difference() -> None:
 
 
 def test_a_line_has_mean_and_deviation_over_all_trainings() -> None:
-    cells = [cell(0.5, 0.6, 0.9), cell(0.7, 0.8, seconds=None, peak_rss_mb=400.0, init={"uar": 0.3})]
-    found = line("ravdess", "mtt", "0.056", *cells)  # of three trainings the two that are asked for
+    trials = [trial(0.5, 0.6, 0.9), trial(0.7, 0.8, seconds=None, peak_rss_mb=400.0, init={"uar": 0.3})]
+    found = line("ravdess", "mtt", "0.056", *trials)  # of three trainings the two that are asked for
     assert found["uar"] == [[0.5, 0.6], [0.7, 0.8]]
     assert found["uar_mean"] == pytest.approx(0.65)
     assert found["uar_std"] == pytest.approx((0.05 / 3) ** 0.5)
@@ -200,10 +200,10 @@ def test_a_line_has_mean_and_deviation_over_all_trainings() -> None:
 
 
 def test_a_bank_of_as_many_bytes_is_the_other_one_where_they_are_equal() -> None:
-    same = line("ravdess", "mtt", "6", cell(0.5, 0.6, random_bank_bytes={"same_as": "random_bank"}))
+    same = line("ravdess", "mtt", "6", trial(0.5, 0.6, random_bank_bytes={"same_as": "random_bank"}))
     assert same["above"]["random_bank_bytes"] == same["above"]["random_bank"]
     own = {"uar": [0.4, 0.4], "ipc": 4, "views": 70, "bytes": 300_000}
-    other = line("ravdess", "mtt", "6", cell(0.5, 0.6, random_bank_bytes=own))
+    other = line("ravdess", "mtt", "6", trial(0.5, 0.6, random_bank_bytes=own))
     assert other["above"]["random_bank_bytes"]["difference"] == pytest.approx(0.15)
     words = " ".join(" ".join(each) for each in sheets_of(result([same, other]))[1].lines)
     assert words.count("label bank of as many bytes") == 1
@@ -216,10 +216,10 @@ def result(lines: list[dict[str, object]]) -> dict[str, object]:
 def test_the_summary_leaves_the_confounded_corpus_out() -> None:
     twin = {"random_bank_bytes": {"same_as": "random_bank"}}
     lines = [
-        line("ravdess", "mtt", "0.056", cell(0.6, 0.6, **twin)),
-        line("emodb", "mtt", "0.056", cell(0.7, 0.7, **twin), full=0.7),
-        line("urdu", "mtt", "0.056", cell(0.1, 0.1, **twin)),
-        line("ravdess", "mtt", "0.149", cell(0.4, 0.4, **twin)),
+        line("ravdess", "mtt", "0.056", trial(0.6, 0.6, **twin)),
+        line("emodb", "mtt", "0.056", trial(0.7, 0.7, **twin), full=0.7),
+        line("urdu", "mtt", "0.056", trial(0.1, 0.1, **twin)),
+        line("ravdess", "mtt", "0.149", trial(0.4, 0.4, **twin)),
     ]
     small, large = summary_of(lines)
     assert small["corpora"] == ["ravdess", "emodb"]
@@ -238,10 +238,10 @@ def test_the_summary_leaves_the_confounded_corpus_out() -> None:
 
 
 def test_a_page_names_machine_seeds_and_command_but_no_time_and_no_folder(tmp_path: Path) -> None:
-    arguments = asked("--out", str(tmp_path), "--seeds", "3", "--cells", "ravdess:6", "--markdown", f"{tmp_path}/a.md")
+    arguments = asked("--out", str(tmp_path), "--seeds", "3", "--trials", "ravdess:6", "--markdown", f"{tmp_path}/a.md")
     command = command_of(arguments)
-    assert command == "python benchmarks/distillation.py CORPORA --cells ravdess:6 --seeds 3"
-    found = {**result([line("ravdess", "mtt", "6", cell(0.6, 0.6))]), "command": command}
+    assert command == "python benchmarks/distillation.py CORPORA --trials ravdess:6 --seeds 3"
+    found = {**result([line("ravdess", "mtt", "6", trial(0.6, 0.6))]), "command": command}
     page = markdown_page(found, sheets_of(found), tmp_path / "pictures" / "a.svg", tmp_path / "a.md")
     assert "(pictures/a.svg)" in page
     for words in (
@@ -259,8 +259,8 @@ def test_a_page_names_machine_seeds_and_command_but_no_time_and_no_folder(tmp_pa
 
 
 def test_panels_hold_each_method_and_the_bank_once_a_budget() -> None:
-    lines = [line("emodb", "mtt", "2", cell(0.6, 0.6)), line("emodb", "random", "2", cell(0.5, 0.5))]
-    lines.append(line("emodb", "mtt", "5", cell(0.7, 0.7, share=0.15)))
+    lines = [line("emodb", "mtt", "2", trial(0.6, 0.6)), line("emodb", "random", "2", trial(0.5, 0.5))]
+    lines.append(line("emodb", "mtt", "5", trial(0.7, 0.7, share=0.15)))
     panels = panels_of(result(lines))
     (panel,) = panels.values()
     assert {name: len(points) for name, points in panel["lines"].items()} == {
@@ -279,7 +279,20 @@ TINY = (
 def table(out: Path, *words: str) -> tuple[dict[str, object], str]:
     command = [sys.executable, str(ROOT / "benchmarks" / "distillation.py"), "nowhere", "--out", str(out)]
     rows = ("full", "random_bank", "random_bank_bytes")
-    tiny = ("--cells", "demo:2", "--width", "0.25", "--seeds", "2", "--jobs", "1", "--rows", *rows, "--settings", *TINY)
+    tiny = (
+        "--trials",
+        "demo:2",
+        "--width",
+        "0.25",
+        "--seeds",
+        "2",
+        "--jobs",
+        "1",
+        "--rows",
+        *rows,
+        "--settings",
+        *TINY,
+    )
     done = subprocess.run([*command, *tiny, *words], capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -308,7 +321,7 @@ def test_a_table_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     assert kept(out) == before
     assert "distillation 1" not in said
 
-    next((out / "cells").glob("demo-2-kcenter-*-seed1-*/cell.json")).unlink()
+    next((out / "trials").glob("demo-2-kcenter-*-seed1-*/trial.json")).unlink()
     again, said = table(out, *words, "--picture", str(tmp_path / "a.svg"), "--markdown", str(tmp_path / "a.md"))
     assert [each["uar"] for each in again["lines"]] == [each["uar"] for each in found["lines"]]
     assert said.count("distillation 1") == 1

@@ -61,7 +61,6 @@ def test_labels_and_titles_survive(
         shown = json.loads(printed(capfd, "inspect", kit.path, "--json"))
         assert shown["labels"] == names
         assert printed(capfd, "inspect", kit.path)
-        printed(capfd, "inspect", kit.path, "--png", folder / "kit.png")
         train(kit, folder / "model", Settings(threads=1))
         model = load_model(folder / "model")
         assert list(model.labels) == names

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from listening import read_metrics
+from soak import read_metrics
 from virtual_microphone import MissingPackages, VirtualMicrophone, virtual_microphone
 
 DEMO = Path(str(files("edgeser.corpora"))) / "demo_data"

@@ -19,9 +19,12 @@ from edgeser.distill.registry import METHODS
 from edgeser.models.experts import Ensemble, ExpertRecipe, Task, train_expert
 from edgeser.models.students import build
 from edgeser.representation.logmel import LogMel
+from edgeser.representation.vector_file import CORPUS
+from edgeser.representation.vectors import Vectors
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.vector_set import scale_of
 from edgeser_device.frontend import FrontendSpec
 from edgeser_export.graph.initial import initial_weights
 
@@ -112,3 +115,20 @@ def assignment(task: Task) -> Assignment:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of the demo corpus; not to be changed."""
     return distill(TINY, tmp_path_factory.mktemp("runs") / "tiny", Workers(1), resume=False, warn=lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def of_vectors() -> Assignment:
+    """What a method works on of vectors: three classes of two clusters, six vectors a cluster, one label expert."""
+    random = np.random.default_rng(0)
+    middles = 3 * random.standard_normal((6, 10))
+    x = np.repeat(middles, 6, axis=0) + 0.3 * random.standard_normal((36, 10))
+    scale = scale_of(x.astype(np.float32))
+    graph = build("mlp", len(LABELS), 0.25, (10, 1, 1))
+    clips = scale.standardised(x.astype(np.float32))[:, :, None, None]
+    task = Task(graph, clips, np.repeat(np.arange(3), 12), len(LABELS), Vectors(scale))
+    label = train_expert(task, initial_weights(graph, 9), ExpertRecipe("adamw", 20, batch=12), seed=9)
+    settings = settings_of({"corpus": CORPUS, "folder": "vectors.npz", "method": "kip", "ipc": 2, "start": "centroids"})
+    return Assignment(
+        task, LABELS, settings, METHODS["kip"], initial_weights(graph, 0), Ensemble(graph, (label.final,))
+    )

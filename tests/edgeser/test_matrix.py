@@ -45,13 +45,19 @@ TINY = {
     "steps": 12, "batch": 16,
     "mtt.trajectories": 1, "mtt.expert_span": 1, "mtt.max_start_epoch": 1, "mtt.first_max_start_epoch": 1,
     "mtt.student_steps": 2, "mtt.iterations": 2, "invert.iterations": 2, "match.iterations": 2, "unroll.iterations": 2,
+    "gradmatch.iterations": 2, "kip.iterations": 2,
     "gan.iterations": 2, "unroll.window": 2, "gan.codebook": 2, "gan.pretraining": 0.5,
 }  # fmt: skip
 
 
+def exists(name: str, method: str) -> bool:
+    """Some methods need the plain vectors of clips."""
+    return method not in {"centroids", "gradmatch", "kip"} or not REPRESENTATIONS[name].has_time
+
+
 def is_allowed(name: str, method: str, ship: str) -> bool:
     """Generators are shipped by the method that has one, for boards, which hear log-mels."""
-    return ship == "items" or (METHODS[method].makes_more and REPRESENTATIONS[name].has_time)
+    return exists(name, method) and (ship == "items" or (METHODS[method].makes_more and REPRESENTATIONS[name].has_time))
 
 
 ALLOWED = [each for each in EVERY if is_allowed(each[0], each[1], each[3])]
@@ -159,7 +165,9 @@ def test_starts_are_those_that_method_and_representation_have(
     settings = settings_of(name, tmp_path / "none.npz", method, start=start)
     makes_its_own = METHODS[method].makes_more and start != REPRESENTATIONS[name].usual_starts[0]
     needs_time = start in {"aligned", "noise"} and not REPRESENTATIONS[name].has_time
-    if makes_its_own or needs_time or METHODS[method].improve is None:
+    needs_vectors = start == "centroids" and REPRESENTATIONS[name].has_time
+    wrong = makes_its_own or needs_time or needs_vectors or not exists(name, method)
+    if wrong or METHODS[method].improve is None:
         refused(lambda: settings, tmp_path / "run")
     else:
         require_possible(settings)

@@ -11,8 +11,10 @@ from device.kits import write_run
 
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed
-from edgeser.errors import DistilledSetError, EdgeserError, RunError
+from edgeser.errors import RunError
 from edgeser.run import Run, only_writer, open_run, require_usable, safetensors_bytes
+from edgeser_device.errors import DistilledSetError
+from edgeser_export.utilities.errors import EdgeserError
 
 SETTINGS = Settings(corpus="demo", ipc=6)
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgeser.errors import DivergedError, EdgeserError, MissingExtra, SettingsError
+from edgeser.errors import DivergedError, SettingsError
 from edgeser.models.experts import ExpertRecipe, Task, train_expert
 from edgeser.workers import Workers
 from edgeser_export.graph.initial import initial_weights
+from edgeser_export.utilities.errors import EdgeserError, MissingExtra
 
 
 def late(number: int) -> tuple[int, int, int]:

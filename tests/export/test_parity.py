@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from edgeser.models import students
-from edgeser_export import export
 from edgeser_export.export import export_in_child, export_student
 from edgeser_export.graph.op_graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Pool, Reduce, Relu
 from edgeser_export.graph.reference import run_reference
@@ -321,13 +320,6 @@ def test_a_folder_that_cannot_be_made(whole, exported, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot export to"):
         export_in_child(whole, weights, tmp_path / "file" / "model", items, {})
-
-
-def test_a_request_that_cannot_be_read(tmp_path, capsys):
-    assert export.main([str(tmp_path)]) == 2
-    report = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert report["kind"] == "ExportError"
-    assert "student.json" in report["message"]
 
 
 def test_the_parent_imports_no_writer():

@@ -16,7 +16,7 @@ from edgeser_device.errors import GateFailed, ModelError
 from edgeser_device.machine import describe_machine
 from edgeser_device.model.model import Model
 from edgeser_device.model.reexport import agreement
-from edgeser_export.runtimes import RUNTIMES, Runtime, choose_runtime
+from edgeser_export.runtimes import RUNTIMES, Runtime, find_runtime
 from edgeser_export.utilities.children import run_child
 from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.progress import Advance, ignore_progress
@@ -29,12 +29,12 @@ MAX_DROP = 0.02
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured.
+    """The measurements of a model on this machine.
 
     Attributes:
         results: One row a measurement, see :func:`edgeser_device.bench.bench_child.measure`.
-        skipped: What could not be measured: format, precision, runtime, threads, reason.
-        machine: What it was measured on.
+        skipped: Measurements that failed: format, precision, runtime, threads, reason.
+        machine: See :func:`edgeser_device.machine.describe_machine`.
         conditions: Governor, temperature, throttling and load "before" and "after".
         recommended: The row to use, see :func:`with_recommendation`.
     """
@@ -70,9 +70,7 @@ def run_bench(
         ModelError: Nothing could be measured.
         ExportError: There is no such runtime.
     """
-    if runtime is not None and runtime not in RUNTIMES:
-        choose_runtime("onnx", runtime)
-    wanted = [row for row in RUNTIMES.values() if runtime in (None, row.name)]
+    wanted = RUNTIMES.values() if runtime is None else [find_runtime(runtime)]
     before = _conditions()
     results, skipped = list[dict[str, Any]](), list[dict[str, Any]]()
     pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
@@ -93,8 +91,8 @@ def run_bench(
     return Bench(tuple(results), tuple(skipped), describe_machine(), conditions)
 
 
-def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) -> Bench:
-    """Name the fastest row that loses no more than ``max_drop`` to the best.
+def with_recommendation(bench: Bench, model: Model) -> Bench:
+    """Name the fastest row that loses no more than ``MAX_DROP`` to the best.
 
     Compared is UAR where every row has one; else how often a file names the class that the model's own file names on
     views of the distilled set, which becomes the rows' "agreement".
@@ -105,19 +103,19 @@ def with_recommendation(bench: Bench, model: Model, max_drop: float = MAX_DROP) 
         rows = tuple({**row, "agreement": shares[file_of(row)]} for row in rows)
     measure = "agreement" if "agreement" in rows[0] else "uar"
     best = max(row[measure] for row in rows)
-    good = [row for row in rows if row[measure] >= best - max_drop]
+    good = [row for row in rows if row[measure] >= best - MAX_DROP]
     chosen = min(good, key=lambda row: (row["frontend_ms_p50"] + row["model_ms_p50"], row["threads"]))
     keys = ("format", "precision", "runtime", "threads", "model_ms_p50", measure)
     return replace(bench, results=rows, recommended={key: chosen[key] for key in keys})
 
 
 def file_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Which file a row was measured on, a row of the table of formats, and in which runtime."""
+    """The file that a row was measured on, by its row of the table of formats, and the runtime."""
     return format_of(row["format"], row["precision"]).name, row["runtime"]
 
 
 def _conditions() -> dict[str, Any]:
-    """What makes a machine slower than it was, or busier."""
+    """The conditions that make a machine slower than it was, or busier."""
     found = describe_machine()
     kept = {key: found[key] for key in ("governor", "temperature_c", "throttled")}
     return {**kept, "load_average": round(os.getloadavg()[0], 2)}

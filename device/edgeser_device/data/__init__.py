@@ -1,1 +1,1 @@
-"""What training on a board reads: recordings, distilled sets, their views, and the schedule of steps."""
+"""The inputs of training on a board: recordings, distilled sets, their views, and the schedule of steps."""

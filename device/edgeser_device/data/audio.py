@@ -101,17 +101,17 @@ CUT_SHARE = 0.01
 UNKNOWN_LENGTH = 2**31 - 2**16
 """Headers that state so many bytes or more were written before the length was known."""
 STATED = re.compile(r"^\s*(?:data|SSND|BODY|riff|Riff size|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""How libsndfile notes that a header states more bytes than there are."""
+"""The note of libsndfile about a header that states more bytes than there are."""
 OGG_PAGE = 65_307
 """Most bytes of a page of an Ogg file."""
 POINTER = b"version https://git-lfs"
-"""What a file begins with that git-lfs has not replaced by the recording."""
+"""The first bytes of a file that git-lfs has not replaced by the recording."""
 UNREADABLE = (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, OSError)
-"""What soundfile, soxr and numpy raise for files whose header lies; LibsndfileError is a RuntimeError."""
+"""Errors that soundfile, soxr and numpy raise for files whose header lies; LibsndfileError is a RuntimeError."""
 
 
 class Mixdown:
-    """How several channels become one without an offset; see the module.
+    """The rule by which several channels become one without an offset; see the module.
 
     A file is heard as a whole before :meth:`settle` decides; a stream decides after each of its blocks.
 
@@ -195,7 +195,7 @@ class Decoded:
         form: The file's format and that of its samples, such as ``WAV PCM_16``.
         pieces: Float32 (n, channels) each, full scale 1.0.
         mono: One channel without an offset, float32 (n,).
-        mixdown: How the channels became one.
+        mixdown: The rule by which the channels became one.
         cut: In words, what the file lacks of what its header states; None where it is whole.
     """
 

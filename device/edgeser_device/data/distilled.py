@@ -32,6 +32,8 @@ SCHEMA_OF_ONE = 1
 """Version of files whose items hold one log-mel each: older readers know no other."""
 ARRAYS = ("levels", "scale", "offset", "classes", "soft_labels")
 """Fields that the file holds as arrays of that name; columns of the views' recipes have "view." before theirs."""
+STORED_COUNT = "formations"
+"""Key of the number of log-mels in an item in the file's description."""
 _DAMAGED = "distil or pack it again with this version of edgeser"
 
 
@@ -41,15 +43,15 @@ class DistilledSet:
 
     Attributes:
         levels: The items' log-mels in whole steps above their lowest value, uint8 (items, mels, frames).
-        scale: Size of one step in standard deviations of the corpus, float32 (items x formations,).
+        scale: Size of one step in standard deviations of the corpus, float32 (items x samples_per_item,).
         offset: The lowest values, likewise.
         classes: The class that each item was made for, uint8 (items,).
         recipes: The label bank's views; the plain case is one untouched view an item.
         soft_labels: Probabilities of the classes for each view, float16 (views, classes).
         names: The emotions in the order of the classes.
-        schedule: How a student is trained on the views.
-        frontend: What the items are log-mels of.
-        formations: How many log-mels each item holds; ``formations.py`` says how.
+        schedule: The schedule by which a student is trained on the views.
+        frontend: The front-end that computes log-mels like the items.
+        samples_per_item: The number of log-mels in each item; see :mod:`edgeser_device.data.sample_storage`.
     """
 
     levels: NDArray[np.uint8]
@@ -61,7 +63,7 @@ class DistilledSet:
     names: tuple[str, ...]
     schedule: Schedule
     frontend: FrontendSpec
-    formations: int = 1
+    samples_per_item: int = 1
 
     def __post_init__(self) -> None:
         _check(self)
@@ -80,15 +82,15 @@ class DistilledSet:
         return int(np.bincount(self.classes, minlength=len(self.names)).min())
 
     def items(self) -> NDArray[np.float32]:
-        """The normalised log-mels that the items hold, float32 (items x formations, mels, frames).
+        """The normalised log-mels that the items hold, float32 (items x samples_per_item, mels, frames).
 
         Recipes count these; those of the first item come first.
         """
-        return unfold(self.levels, self.scale, self.offset, self.formations)
+        return unfold(self.levels, self.scale, self.offset, self.samples_per_item)
 
     def item_classes(self) -> NDArray[np.uint8]:
-        """The class of each of :meth:`items`, uint8 (items x formations,)."""
-        return np.repeat(self.classes, self.formations)
+        """The class of each of :meth:`items`, uint8 (items x samples_per_item,)."""
+        return np.repeat(self.classes, self.samples_per_item)
 
     def labels_of(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
         """Soft labels of the chosen views, float32 (batch, classes)."""
@@ -100,11 +102,11 @@ class DistilledSet:
         from safetensors.numpy import save
 
         description = {
-            "schema": SCHEMA if self.formations > 1 else SCHEMA_OF_ONE,
+            "schema": SCHEMA if self.samples_per_item > 1 else SCHEMA_OF_ONE,
             "names": list(self.names),
             "schedule": self.schedule.to_json(),
             "frontend": self.frontend.to_json(),
-            **({"formations": self.formations} if self.formations > 1 else {}),
+            **({STORED_COUNT: self.samples_per_item} if self.samples_per_item > 1 else {}),
         }
         tensors = {name: getattr(self, name) for name in ARRAYS}
         tensors |= {f"view.{name}": column for name, column in self.recipes.columns().items()}
@@ -134,16 +136,16 @@ class DistilledSet:
         names = description["names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DistilledSetError("a distilled set whose emotions are not names", _DAMAGED)
-        formations = description.get("formations", 1)
-        if type(formations) is not int or formations not in FORMATS:
-            raise DistilledSetError(f"a distilled set of {formations!r} log-mels an item", _DAMAGED)
+        samples_per_item = description.get(STORED_COUNT, 1)
+        if type(samples_per_item) is not int or samples_per_item not in FORMATS:
+            raise DistilledSetError(f"a distilled set of {samples_per_item!r} log-mels an item", _DAMAGED)
         return cls(
             **{name: tensors[name] for name in ARRAYS},
-            recipes=Recipes.from_columns(views, items=len(tensors["levels"]) * formations),
+            recipes=Recipes.from_columns(views, items=len(tensors["levels"]) * samples_per_item),
             names=tuple(names),
             schedule=Schedule.from_json(description["schedule"]),
             frontend=FrontendSpec.from_json(description["frontend"]),
-            formations=formations,
+            samples_per_item=samples_per_item,
         )
 
 
@@ -164,7 +166,7 @@ def metadata_of(data: bytes) -> Mapping[str, Any]:
 def _check(distilled: DistilledSet) -> None:
     items, classes, views = len(distilled.levels), len(distilled.names), len(distilled.recipes)
     spec = distilled.frontend
-    log_mels = items * distilled.formations
+    log_mels = items * distilled.samples_per_item
     expected = {
         "levels": ((items, spec.mels, spec.frames), np.uint8),
         "scale": ((log_mels,), np.float32),
@@ -178,9 +180,9 @@ def _check(distilled: DistilledSet) -> None:
             raise DistilledSetError(
                 f"a distilled set whose {name} are {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape}", _DAMAGED
             )
-    if not fits(distilled.formations, spec.mels, spec.frames):
+    if not fits(distilled.samples_per_item, spec.mels, spec.frames):
         raise DistilledSetError(
-            f"a distilled set with {distilled.formations} log-mels in {spec.mels} x {spec.frames} bytes", _DAMAGED
+            f"a distilled set with {distilled.samples_per_item} log-mels in {spec.mels} x {spec.frames} bytes", _DAMAGED
         )
     if not 0 < log_mels <= 65535 or not 2 <= classes <= MOST_CLASSES or len(set(distilled.names)) != classes:
         raise DistilledSetError(f"a distilled set of {items} items and {classes} classes", _DAMAGED)

@@ -68,7 +68,7 @@ _FIELDS: Mapping[str, Check] = {
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a kit's generator.
+    """The description of a kit's generator.
 
     Attributes:
         latent: Random numbers for one item.
@@ -103,7 +103,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How points are drawn.
+    """The way in which points are drawn.
 
     Attributes:
         points: Items a class, on average where the classes differ; None for the kit's own number.
@@ -134,9 +134,9 @@ class Drawn:
         """Draw nothing yet.
 
         Args:
-            points: What draws.
+            points: The generator and the experts.
             plain: Gives emotions, front-end and schedule.
-            drawing: How many, and how often.
+            drawing: The number of points, and whether each epoch has new ones.
             seed: Decides everything that is drawn.
         """
         self._points, self._plain, self._fresh, self._seed = points, plain, drawing.fresh, seed
@@ -166,15 +166,15 @@ def views_of(items: int, schedule: Schedule) -> int:
 def open_source(
     kit: Kit, drawing: Drawing, schedule: Schedule, seed: int, threads: int, memory_mb: int | None = None
 ) -> Source:
-    """Where a training's views come from: the kit's generator, or the set that it holds.
+    """Open the source of a training's views: the kit's generator, or the set that it holds.
 
     Args:
         kit: The kit.
-        drawing: How the points of a kit that carries a generator are drawn.
+        drawing: The way in which the points of a kit that carries a generator are drawn.
         schedule: The training's.
         seed: Decides everything that is drawn.
         threads: Threads of generator and experts.
-        memory_mb: What the whole training may take; None for what is free.
+        memory_mb: Memory that the whole training may take; None for all that is free.
 
     Raises:
         KitError: Points are asked for and the kit has no generator, or onnxruntime does not accept it.
@@ -294,8 +294,9 @@ class Points:
 def latent_numbers(seed: int, epoch: int, classes: NDArray[np.int64], size: int) -> NDArray[np.float32]:
     """Standard normal numbers of items of these classes, float32 (items, size), by Box and Muller.
 
-    The largest number of an item says which basis it is made of most. In every class each place has the largest in
-    turn, in random order: items are spread over the bases as evenly as can be, each by itself as random as before.
+    The largest number of an item says which codebook entry it is made of most. In every class each place has the
+    largest in turn, in random order: items are spread over the entries as evenly as can be, each by itself as random as
+    before.
     Only raw words of PCG64 are used, whose stream numpy fixes.
     """
     count = len(classes)

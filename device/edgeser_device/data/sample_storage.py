@@ -23,12 +23,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Format:
-    """How one of several log-mels in an item is stored.
+    """The storage of one of several log-mels in an item.
 
     Attributes:
         time: Frames that share a coarse one.
         bands: Mel bands that share a coarse one.
-        bits: Of a value: 8, or 4, of which two share a byte.
+        bits: Bits of a value: 8, or 4, of which two share a byte.
     """
 
     time: int = 1
@@ -49,45 +49,49 @@ RANGES = np.linspace(1.0, 0.5, 11)
 """Shares of the range of a log-mel that are tried for its levels: what lies beyond is clipped."""
 
 
-def fits(formations: int, mels: int, frames: int) -> bool:
+def fits(samples_per_item: int, mels: int, frames: int) -> bool:
     """Whether items of ``mels`` bands and ``frames`` frames can hold so many log-mels."""
-    return formations in FORMATS and mels % FORMATS[formations].bands == 0 and frames % FORMATS[formations].time == 0
+    return (
+        samples_per_item in FORMATS
+        and mels % FORMATS[samples_per_item].bands == 0
+        and frames % FORMATS[samples_per_item].time == 0
+    )
 
 
-def unfold(levels: Levels, scale: Floats, offset: Floats, formations: int) -> Floats:
+def unfold(levels: Levels, scale: Floats, offset: Floats, samples_per_item: int) -> Floats:
     """The log-mels that items hold, interpolated linearly to all bands and frames.
 
     Products and sums of float32 in a fixed order: the same bits on every machine.
 
     Args:
         levels: The items' bytes, uint8 (items, mels, frames).
-        scale: Size of one level of each log-mel, float32 (items x formations,).
+        scale: Size of one level of each log-mel, float32 (items x samples_per_item,).
         offset: Its lowest value, likewise.
-        formations: Log-mels in each item, a key of ``FORMATS``.
+        samples_per_item: Log-mels in each item, a key of ``FORMATS``.
 
     Returns:
-        Float32 (items x formations, mels, frames), those of the first item first.
+        Float32 (items x samples_per_item, mels, frames), those of the first item first.
     """
     _, mels, frames = levels.shape
-    form = FORMATS[formations]
+    form = FORMATS[samples_per_item]
     values = _values(levels, form.bits).reshape(-1, mels // form.bands, frames // form.time)
     return _fine(_restored(values, scale, offset), form)
 
 
-def fold(log_mels: Floats, formations: int) -> tuple[Levels, Floats, Floats]:
+def fold(log_mels: Floats, samples_per_item: int) -> tuple[Levels, Floats, Floats]:
     """The bytes of which :func:`unfold` makes what is near to these log-mels.
 
     Coarse values by least squares; of the ranges in ``RANGES`` each log-mel has the one with the least error.
 
     Args:
-        log_mels: Float32 (items x formations, mels, frames), finite, those of the first item first.
-        formations: Log-mels in one item, a key of ``FORMATS`` that :func:`fits`.
+        log_mels: Float32 (items x samples_per_item, mels, frames), finite, those of the first item first.
+        samples_per_item: Log-mels in one item, a key of ``FORMATS`` that :func:`fits`.
 
     Returns:
-        levels uint8 (items, mels, frames); scale and offset, float32 (items x formations,).
+        levels uint8 (items, mels, frames); scale and offset, float32 (items x samples_per_item,).
     """
     _, mels, frames = log_mels.shape
-    form = FORMATS[formations]
+    form = FORMATS[samples_per_item]
     coarse = log_mels if form.time == form.bands == 1 else _coarse(log_mels, form)
     tried = [quantise(coarse, 2**form.bits - 1, share) for share in (RANGES if form.bits < 8 else RANGES[:1])]
     errors = [np.square(_restored(*each) - coarse).sum((1, 2)) for each in tried]
@@ -102,7 +106,7 @@ def quantise(values: Floats, largest: int = 255, share: float = 1.0) -> tuple[Le
     Args:
         values: Float32 (log-mels, mels, frames), finite.
         largest: The highest level; the lowest is 0.
-        share: Of the range, about its middle, that the levels span; what lies beyond is clipped.
+        share: Share of the range, about its middle, that the levels span; what lies beyond is clipped.
 
     Returns:
         levels uint8 (log-mels, mels, frames), scale float32 (log-mels,) and offset float32 (log-mels,).
@@ -114,14 +118,14 @@ def quantise(values: Floats, largest: int = 255, share: float = 1.0) -> tuple[Le
     return levels.astype(np.uint8), scale, offset
 
 
-def blur(log_mels: Floats, formations: int) -> Floats:
-    """What is left of log-mels with coarse bands and frames, but whole values; a second time changes nothing more.
+def blur(log_mels: Floats, samples_per_item: int) -> Floats:
+    """Log-mels after coarse bands and frames, their values not rounded; a second time changes nothing more.
 
     Args:
         log_mels: Float32 (any number, mels, frames).
-        formations: A key of ``FORMATS``.
+        samples_per_item: A key of ``FORMATS``.
     """
-    form = FORMATS[formations]
+    form = FORMATS[samples_per_item]
     if form.time == form.bands == 1:
         return log_mels
     return _fine(_coarse(log_mels, form), form)

@@ -30,7 +30,7 @@ def raw_words(seed: Sequence[int], count: int) -> NDArray[np.uint64]:
 
     Args:
         seed: Whole numbers, not negative.
-        count: How many.
+        count: The number of words.
 
     Returns:
         Uint64 (count,).
@@ -113,7 +113,7 @@ _CHECKS: Mapping[str, Check] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a student is trained; part of the distilled set.
+    """The schedule by which a student is trained; part of the distilled set.
 
     Attributes:
         optimiser: A row of the exporters' table of optimisers: adamw or sgd.
@@ -197,7 +197,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def batch_indices(count: int, batch: int, seed: int, step: int) -> NDArray[np.int64]:
-    """Which views a step trains on; the last batch of an epoch is filled up from the epoch's start.
+    """The views that a step trains on; the last batch of an epoch is filled up from the epoch's start.
 
     Args:
         count: Number of views.
@@ -220,7 +220,7 @@ def statistics_batches(count: int, batch: int) -> list[NDArray[np.int64]]:
 
 
 def rate_position(count: int, step: int, steps: int) -> tuple[int, float]:
-    """Where a step lies among ``count`` rates spread evenly over ``steps`` steps.
+    """The place of a step among ``count`` rates spread evenly over ``steps`` steps.
 
     Returns:
         The number of the rate at or before the step, and the share of the following one, at least 0 and below 1.

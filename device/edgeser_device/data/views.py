@@ -6,9 +6,9 @@
 
 A view is made of one item, or of an item and a partner: each is shifted in time (circularly), stretched in time
 (linear interpolation between frames), shifted by whole mel bands (the edge band repeats); the two are added with a
-weight, or joined at a cut in time; the result is scaled (contrast) and raised (gain). Recipes are stored instead of a
-seed because random streams change between versions. Every floating-point step is one float32 addition or
-multiplication in a fixed order; positions are computed in integers.
+weight, or joined at a cut in time; the result is scaled (contrast) and raised (gain), and noise may be added. Recipes
+are stored instead of a seed because random streams change between versions. Every floating-point step is one float32
+addition or multiplication in a fixed order; positions, and noise before it is scaled, are computed in integers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ WEIGHT_UNIT = 256
 STRETCH_UNIT = 256
 CONTRAST_UNIT = 128
 GAIN_UNIT = 64
+NOISE_UNIT = 64
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Recipes:
         partner_mel_shift: Bands by which the partner is moved up, int8.
         contrast: The view is multiplied by (128 + contrast) / 128, int8.
         gain: gain / 64 is added to the view, in standard deviations of the corpus, int8.
+        noise: Uniform noise with a standard deviation of noise / 64 is added, which the view's number decides, uint8.
     """
 
     item: NDArray[np.uint16]
@@ -60,13 +62,15 @@ class Recipes:
     partner_mel_shift: NDArray[np.int8]
     contrast: NDArray[np.int8]
     gain: NDArray[np.int8]
+    noise: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.item)
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
-        """The arrays by name, in the order of the fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The arrays by name, in the order of the fields; the noise is left out where no view has any."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return found if self.noise.any() else {name: found[name] for name in found if name != "noise"}
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[np.generic]], items: int) -> Recipes:
@@ -76,6 +80,7 @@ class Recipes:
             DistilledSetError: A column is missing, has another type or length, or names an item that does not exist.
         """
         length = len(columns["item"]) if "item" in columns else 0
+        columns = {"noise": np.zeros(length, np.uint8), **columns}
         for name, dtype in DTYPES.items():
             column = columns.get(name)
             if column is None or column.dtype != dtype or column.shape != (length,) or length == 0:
@@ -96,12 +101,13 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
     **dict.fromkeys(("shift", "partner_shift"), np.dtype(np.int16)),
     **dict.fromkeys(("stretch", "partner_stretch", "mel_shift", "partner_mel_shift"), np.dtype(np.int8)),
     **dict.fromkeys(("contrast", "gain"), np.dtype(np.int8)),
+    "noise": np.dtype(np.uint8),
 }
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How widely the recipes of a label bank are drawn; the defaults are the ones measured best.
+    """The ranges in which the recipes of a label bank are drawn; the defaults are the ones measured best.
 
     Attributes:
         beta: Both parameters of the Beta distribution of the weight; below 1 most views are nearly one item.
@@ -111,6 +117,7 @@ class Mixing:
         contrast: Standard deviation of the logarithm of the scale.
         gain: Standard deviation of the added level, in standard deviations of the corpus.
         shift: Largest circular shift in frames, half the frames at most; None is the whole circle.
+        noise: Standard deviation of the noise on every number, in standard deviations of the corpus.
     """
 
     beta: float = 0.4
@@ -120,6 +127,7 @@ class Mixing:
     contrast: float = 0.1
     gain: float = 0.2
     shift: int | None = None
+    noise: float = 0.0
 
 
 def plain_recipes(items: int) -> Recipes:
@@ -137,7 +145,7 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
         views: Number of views in all.
         frames: Frames in one item.
         seed: Decides the draw; the drawn integers are what is stored.
-        mixing: How widely to draw.
+        mixing: The ranges to draw in.
     """
     random = np.random.default_rng([seed, 0xB14])
     draw = {name: np.zeros(views, dtype) for name, dtype in DTYPES.items()}
@@ -154,6 +162,7 @@ def mixed_recipes(items: int, views: int, frames: int, seed: int, mixing: Mixing
         draw[f"{side}mel_shift"] = random.integers(-mixing.mel_shift, mixing.mel_shift + 1, views).astype(np.int8)
     draw["contrast"] = _whole((np.exp(mixing.contrast * random.standard_normal(views)) - 1) * CONTRAST_UNIT)
     draw["gain"] = _whole(mixing.gain * random.standard_normal(views) * GAIN_UNIT)
+    draw["noise"] = np.full(views, round(mixing.noise * NOISE_UNIT), np.uint8)
     return Recipes(**draw)
 
 
@@ -163,7 +172,7 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
     Args:
         items: Normalised log-mels, shape (items, mels, frames), float32.
         recipes: Recipes over these items.
-        indices: Which views, shape (batch,).
+        indices: The views' places among the recipes, shape (batch,).
 
     Returns:
         Shape (batch, 1, mels, frames), float32.
@@ -185,7 +194,22 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
                 picture = np.concatenate((picture[:, :first], partner[:, first:]), axis=1)
         scaled = picture * np.float32((CONTRAST_UNIT + int(recipes.contrast[view])) / CONTRAST_UNIT)
         np.add(scaled, np.float32(int(recipes.gain[view]) / GAIN_UNIT), out=out[place, 0])
-    return out
+    return out + noise_of(recipes, indices, mels, frames) if recipes.noise.any() else out
+
+
+def noise_of(recipes: Recipes, indices: NDArray[np.integer], mels: int, frames: int) -> NDArray[np.float32]:
+    """The noise of the chosen views, uniform, float32 (batch, 1, mels, frames).
+
+    A number's random bits are its view and place, mixed as SplitMix64 does (Steele et al. 2014).
+    """
+    chosen = np.asarray(indices)
+    place = np.arange(mels * frames, dtype=np.uint64) + chosen.astype(np.uint64)[:, None] * np.uint64(mels * frames)
+    word = (place + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        word = (word ^ (word >> np.uint64(shift))) * np.uint64(factor)
+    whole = ((word ^ (word >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) - np.float32(1 << 23)
+    scale = (recipes.noise[chosen] * (3**0.5 / (NOISE_UNIT << 23))).astype(np.float32)
+    return (whole * scale[:, None]).reshape(-1, 1, mels, frames)
 
 
 _MOVES = tuple(f"{of}{move}" for of in ("", "partner_") for move in ("shift", "stretch", "mel_shift"))

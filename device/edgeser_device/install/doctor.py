@@ -36,7 +36,7 @@ IMPORT_SECONDS = 120
 HOT_C = 80.0
 """Degrees Celsius at which a Raspberry Pi begins to slow down."""
 NEEDED_FEATURES: Mapping[str, frozenset[str]] = {"aarch64": frozenset({"fp", "asimd"}), "x86_64": frozenset({"sse4_2"})}
-"""What the wheels of the runtimes are compiled for, by the names in /proc/cpuinfo. Every Raspberry Pi from 3 has it."""
+"""Features that the runtimes' wheels need, by their names in /proc/cpuinfo. Every Raspberry Pi from 3 has them."""
 THROTTLED = (
     (0x1, "too little voltage now"),
     (0x2, "clock limited now"),
@@ -54,11 +54,11 @@ class Check:
     """The outcome of one check.
 
     Attributes:
-        name: What was looked at.
+        name: The part of the machine that was checked.
         ok: Whether it is as it should be.
         required: Whether training or prediction fails without it.
-        found: What was found, in words.
-        hint: What to do when it is not ok; empty otherwise.
+        found: The finding in words.
+        hint: Advice when it is not ok; empty otherwise.
     """
 
     name: str
@@ -170,7 +170,7 @@ def check_clock() -> Check:
 
 
 def check_trust() -> Check:
-    """Where a key is set up, it can be read and signatures can be verified."""
+    """A key that is set up can be read, has not expired, and signatures can be verified with it."""
     try:
         keys = trusted_keys()
     except EdgeserError as error:

@@ -67,7 +67,7 @@ def install_kit(
         DeviceError: ``folder`` is something else, or another installation is under way there.
         KitError: The kit is damaged, not trusted, or for another kind of processor.
         TrainingError: The golden check failed, or another error of :func:`edgeser_device.train.train.train`.
-        GateFailed: What was installed does not work; the present slot is as it was.
+        GateFailed: The new slot does not work; the present one is as it was.
         StorageError: No space.
     """
     kit = read_kit(path, keys)
@@ -136,7 +136,7 @@ def switch_back(folder: Path) -> dict[str, Any]:
 
     Raises:
         DeviceError: There is no other slot.
-        GateFailed: What is in it does not work; nothing was changed.
+        GateFailed: The other slot does not work; nothing was changed.
     """
     _require_installation(folder)
     slot = current_slot(folder)

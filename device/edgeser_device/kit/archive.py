@@ -49,7 +49,7 @@ KEPT_AS_THEY_ARE = (".whl", "manifest.json", "manifest.sig")
 AGAIN = "copy or download the kit again"
 STRANGE = "get the kit from someone you trust"
 UNREADABLE = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error)
-"""What zipfile raises for a directory that makes no sense, or that another version of the format describes."""
+"""Errors of zipfile for a directory that makes no sense, or that another version of the format describes."""
 _CHUNK = 1 << 20
 
 Packed: TypeAlias = tuple[ZipInfo, bytes]
@@ -61,7 +61,7 @@ class Archive:
     """An open archive whose directory was checked.
 
     Attributes:
-        entries: What the directory states of each member, by name, in their order.
+        entries: The directory's entry of each member, by name, in their order.
     """
 
     entries: Mapping[str, ZipInfo]
@@ -93,10 +93,10 @@ class Archive:
 
 
 def entry_of(name: str, method: int, crc: int, packed_bytes: int, size: int) -> ZipInfo:
-    """What a directory states of a member: the arguments, and of all else always the same.
+    """The directory's entry of a member: the arguments, and the same values for all else.
 
     Args:
-        name: Where the member stands in the archive.
+        name: The member's name in the archive.
         method: ``ZIP_STORED`` or ``ZIP_DEFLATED``.
         crc: CRC-32 of the content.
         packed_bytes: Bytes of the content as stored.
@@ -210,7 +210,7 @@ def read_archive(data: bytes, first: str | None = None) -> dict[str, bytes]:
 
 
 def _directory(file: BinaryIO, size: int) -> list[ZipInfo]:
-    """What the last bytes of a file state of its members; where each begins is not taken from there."""
+    """Read the members' entries in the last bytes of a file; the place of each member is not taken from there."""
     file.seek(max(0, size - MAX_DIRECTORY))
     try:
         with ZipFile(io.BytesIO(file.read(MAX_DIRECTORY))) as found:
@@ -258,7 +258,7 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = re.compile(
     rb"{'descr': '(\|[biu]1|<[iuf][248])', 'fortran_order': False, 'shape': \(((?:[0-9]{1,9}, ?)*[0-9]{0,9})\), } *\n"
 )
-"""What numpy writes for an array of plain numbers; nothing else is read, so nothing has to be parsed as Python."""
+"""The header that numpy writes for an array of plain numbers; no other is read, so nothing is parsed as Python."""
 
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -70,10 +70,10 @@ class Golden:
         return cls(**{name: arrays[name] for name in expected})
 
 
-def views_digest(distilled: StoredSet, count: int = VIEWS) -> NDArray[np.uint8]:
+def views_digest(distilled: StoredSet) -> NDArray[np.uint8]:
     """SHA-256 of the first rendered views, uint8 (32,)."""
-    rendered = first_views(distilled, count)
-    return np.frombuffer(sha256(rendered.astype("<f4").tobytes()).digest(), np.uint8)
+    rendered = first_views(distilled, VIEWS).astype("<f4")
+    return np.frombuffer(sha256(rendered.tobytes()).digest(), np.uint8)
 
 
 def first_logits(graph: Graph, weights: Weights, distilled: StoredSet, count: int = ITEMS) -> NDArray[np.float32]:
@@ -114,7 +114,7 @@ def check_losses(
     """Make the first steps of the set's own schedule and compare their losses.
 
     Args:
-        golden: What the losses must be.
+        golden: The expected losses.
         session: The step, for the set's own batch.
         distilled: The set.
         start: The student's initial weights, seed ``SEED``.

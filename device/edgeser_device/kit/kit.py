@@ -58,7 +58,7 @@ OUTSIDE = b"location"
 """The key with which an ONNX file names another file, or an address in memory, for a tensor's values. A key's bytes lie
 together however the file is written, so that a file without them names none; those that edgeser writes have none."""
 CHANGED = "get it again from its maker, not from this copy, and use it only if --trust KEY.pub accepts it"
-"""What to do with a kit that was changed after it was signed: who changed it may have meant to."""
+"""Hint for a kit that was changed after it was signed, perhaps with intent."""
 FRONTEND_TOLERANCE = 1e-9
 """Between two machines only the last bits of cosines and powers differ; a changed formula differs by far more."""
 
@@ -78,7 +78,7 @@ class Kit:
     """A kit whose members have the hashes that its manifest states.
 
     Attributes:
-        path: Where it was read.
+        path: The file that it was read from.
         sha256: Hash of the whole file, hexadecimal.
         manifest: See :mod:`edgeser.packaging.pack`, which writes it, and :mod:`edgeser_device.kit.manifest`.
         members: Content by name, the manifest too, but no wheels and no encoder.
@@ -156,7 +156,7 @@ class Kit:
 
     @property
     def uar_packed(self) -> float | None:
-        """What students from its set reached on the test speakers where it was packed; None where nobody measured."""
+        """Unweighted average recall of its students on the test speakers, measured before packing; None if not."""
         found = (self.manifest["results"].get("distilled") or {}).get("uar_mean")
         return float(found) if isinstance(found, int | float) else None
 
@@ -172,7 +172,7 @@ class Kit:
 
     @cached_property
     def golden(self) -> Golden:
-        """What this machine must compute."""
+        """The values that this machine must compute."""
         return Golden.from_bytes(self.members[GOLDEN])
 
     @property

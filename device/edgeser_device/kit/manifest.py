@@ -1,4 +1,4 @@
-"""What a kit's manifest must look like: one table of fields, checked before anything else of a kit is used."""
+"""The fields of a kit's manifest in one table, checked before anything else of a kit is used."""
 
 from __future__ import annotations
 
@@ -127,9 +127,9 @@ FIELDS: Mapping[str, Check] = {
     "results": of_plain_object,
     "members": _members,
 }
-"""What must be there, and its check."""
+"""The fields that a manifest must have, and the check of each."""
 EXTRA_FIELDS: Mapping[str, Check] = {"wheels": has(_WHEELS), "signer": has(_SIGNER)}
-"""What may be there: the wheels for an installation without a network, and who signed."""
+"""Fields that a manifest may have: the wheels for an installation without a network, and the signer."""
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:

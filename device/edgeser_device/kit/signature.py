@@ -16,7 +16,6 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ MAKE = "make keys with edgeser keygen"
 
 @dataclass(frozen=True)
 class PublicKey:
-    """What kits are verified with.
+    """A key that kits are verified with.
 
     Attributes:
         raw: The key, 32 bytes.
@@ -66,11 +65,11 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """What kits are signed with; never leaves the host.
+    """A key that kits are signed with; it never leaves the host.
 
     Attributes:
         secret: The key, as ``cryptography`` holds it.
-        public: What others verify with.
+        public: The key that others verify with.
     """
 
     secret: Any
@@ -187,7 +186,7 @@ def require_successor(trusted: PublicKey, new: PublicKey) -> None:
 
 
 def trust_path() -> Path:
-    """Where this machine's trusted key lies, or would lie."""
+    """The file of this machine's trusted key, whether it exists or not."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named)
@@ -271,27 +270,25 @@ def _read_key(path: Path, kind: Literal["public", "private"]) -> tuple[Any, Publ
     serialization, ed25519 = _cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    load, wanted = {
-        "public": (serialization.load_pem_public_key, ed25519.Ed25519PublicKey),
-        "private": (partial(serialization.load_pem_private_key, password=None), ed25519.Ed25519PrivateKey),
-    }[kind]
     try:
         with path.open("rb") as file:
-            above, begin, block = file.read(MAX_KEY_BYTES).partition(b"-----BEGIN")
-        other, ending = (b" PRIVATE KEY-", ".pub") if kind == "public" else (b" PUBLIC KEY-", ".key")
-        if block.startswith(other):
-            what = other.decode().strip(" -").lower()
-            raise KeyFileError(f"{path} is a {what}, not a {kind} key", f"give {path.with_suffix(ending)}")
-        key = load(begin + block)
+            content = file.read(MAX_KEY_BYTES)
     except OSError as error:
         raise KeyFileError(f"the key {path} cannot be read: {error.strerror}", MAKE) from error
-    except KeyFileError:
-        raise
+    other, ending = ("private", ".pub") if kind == "public" else ("public", ".key")
+    if f"-----BEGIN {other.upper()} KEY-".encode() in content:
+        raise KeyFileError(f"{path} is a {other} key, not a {kind} key", f"give {path.with_suffix(ending)}")
+    try:
+        if kind == "public":
+            key = serialization.load_pem_public_key(content)
+        else:
+            key = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
-    if not isinstance(key, wanted):
+    if not isinstance(key, ed25519.Ed25519PublicKey | ed25519.Ed25519PrivateKey):
         raise KeyFileError(f"{path} holds no {kind} key of Ed25519", MAKE)
-    head = dict(re.findall(r"^\s*([\w-]+):\s*(.*?)\s*$", above.decode("ascii", "replace"), re.MULTILINE))
+    above = content.partition(b"-----BEGIN")[0].decode("ascii", "replace")
+    head = dict(re.findall(r"^\s*([\w-]+):\s*(.*?)\s*$", above, re.MULTILINE))
     public = key if kind == "public" else key.public_key()
     try:
         endorsement = base64.b64decode(head.get("Endorsement", ""), validate=True)

@@ -1,4 +1,4 @@
-"""What can be listened to on this machine, for ``edgeser doctor``: devices, their rates and how loud they are now."""
+"""Devices that record on this machine, for ``edgeser doctor``: their rates and how loud they are now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeser_export.utilities.words import counted
 
 RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 METER_SECONDS = 0.5
-"""How long each device is listened to."""
+"""Seconds for which each device is listened to."""
 WIDTH = 10
 MODEL_RATE = 16_000
 
@@ -27,10 +27,10 @@ class DeviceInfo:
     """A device that records.
 
     Attributes:
-        number: What ``--device`` takes.
-        name: What ``--device`` takes, too.
+        number: The number that ``--device`` takes.
+        name: The name that ``--device`` takes, too.
         rates: Hz that it accepts in mono.
-        level_db: How loud it is now, full scale 0; None where it could not be opened.
+        level_db: Its level now in dB, full scale 0; None where it could not be opened.
         default: Whether it is what one gets without ``--device``.
     """
 
@@ -50,14 +50,14 @@ class DeviceInfo:
         return f"{words} {rates} kHz [{'#' * filled}{'.' * (WIDTH - filled)}] {self.level_db:.0f} dB"
 
     def fault(self) -> str:
-        """What to do so that a model can listen to it; empty where it can."""
+        """Advice that lets a model listen to it; empty where one can already."""
         if self.level_db is None:
             return "end the program that holds it (fuser -v /dev/snd/*), or plug it in again"
         fast = max(self.rates, default=0) >= MODEL_RATE
         return "" if fast else f"the models need {MODEL_RATE} Hz: use another microphone"
 
 
-def list_devices(seconds: float = METER_SECONDS) -> tuple[DeviceInfo, ...]:
+def list_devices() -> tuple[DeviceInfo, ...]:
     """Every device that records, by PortAudio.
 
     Raises:
@@ -68,12 +68,12 @@ def list_devices(seconds: float = METER_SECONDS) -> tuple[DeviceInfo, ...]:
     with silenced():
         rows = [row for row in sounddevice.query_devices() if row["max_input_channels"] > 0]
         default = sounddevice.default.device[0]
-        return tuple(_look_at(sounddevice, row, row["index"] == default, seconds) for row in rows)
+        return tuple(_look_at(sounddevice, row, row["index"] == default) for row in rows)
 
 
-def _look_at(sounddevice: Any, row: Any, default: bool, seconds: float) -> DeviceInfo:
+def _look_at(sounddevice: Any, row: Any, default: bool) -> DeviceInfo:
     rates = tuple(rate for rate in RATES if _accepts(sounddevice, row["index"], rate))
-    return DeviceInfo(row["index"], row["name"], rates, _level(sounddevice, row["index"], rates, seconds), default)
+    return DeviceInfo(row["index"], row["name"], rates, _level(sounddevice, row["index"], rates), default)
 
 
 def _accepts(sounddevice: Any, device: int, rate: int) -> bool:
@@ -84,7 +84,7 @@ def _accepts(sounddevice: Any, device: int, rate: int) -> bool:
     return True
 
 
-def _level(sounddevice: Any, device: int, rates: tuple[int, ...], seconds: float) -> float | None:
+def _level(sounddevice: Any, device: int, rates: tuple[int, ...]) -> float | None:
     heard: list[Any] = []
     rate = MODEL_RATE if MODEL_RATE in rates else max(rates, default=0)
     if not rate:
@@ -92,7 +92,7 @@ def _level(sounddevice: Any, device: int, rates: tuple[int, ...], seconds: float
     try:
         settings = {"device": device, "samplerate": rate, "channels": 1, "dtype": "float32"}
         with sounddevice.InputStream(**settings, callback=lambda data, *_: heard.append(data.copy())):
-            time.sleep(seconds)
+            time.sleep(METER_SECONDS)
     except sounddevice.PortAudioError:
         return None
     return round(level_db(np.concatenate(heard)[:, 0]), 1) if heard else None

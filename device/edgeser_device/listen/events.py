@@ -1,4 +1,4 @@
-"""What listening tells: its one type of event, the state of what produces it, and numbers since the start.
+"""Messages of the listener: its one type of event, its state, and numbers since the start.
 
 The numbers stand on /metrics, on the page, and at the end of the program.
 """
@@ -17,7 +17,7 @@ Condition: TypeAlias = Literal["listening", "silent", "lost"]
 
 @dataclass(frozen=True)
 class Event:
-    """What was heard until ``t``: about twice a second, and once more when somebody stops speaking.
+    """The sound heard until ``t``, judged: about twice a second, and once more when somebody stops speaking.
 
     Attributes:
         t: Seconds of sound from the start of the source to the end of what is judged.
@@ -26,7 +26,7 @@ class Event:
         speech: Whether somebody speaks, by the gate.
         level_db: Root mean square of the sound since the last event in dB, full scale 0.
         latency_ms: Milliseconds from the arrival of the last sample to this event.
-        state: What to make of it.
+        state: The verdict; see ``State``.
         confidence: Probability of ``emotion``; 0 where nobody speaks.
         final: Whether the speech has ended and this is the answer for all of it, the one of ``edgeser predict``.
         began: Second at which what is judged begins; None where nobody speaks.
@@ -54,7 +54,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Status:
-    """How the listening itself is.
+    """The state of the listener itself.
 
     Attributes:
         condition: Whether sound arrives.

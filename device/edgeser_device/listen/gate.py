@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.errors import ListenError
-from edgeser_export.utilities.errors import MissingExtra, choice_hint
+from edgeser_export.utilities.errors import MissingExtra, find_row
 
 CHUNK_SECONDS = 0.032
-"""What a gate judges at a time: 512 samples at 16 kHz, which Silero's network asks for."""
+"""Length of the sound that a gate judges at a time: 512 samples at 16 kHz, which Silero's network asks for."""
 SILERO_RATE = 16000
 SPEECH_LEVEL_DB = -45.0
 """Quieter sound is no speech for the level gate. Speech at arm's length from a usual microphone lies between -35 and
@@ -96,11 +96,10 @@ def open_gate(name: str | None, rate: int) -> Gate:
         MissingExtra: Its package is not installed.
     """
     chosen = name or choose_gate(rate)
-    if chosen not in GATES:
-        raise ListenError(f"there is no gate {chosen!r}", choice_hint(chosen, GATES))
+    gate = find_row(GATES, chosen, "gate", ListenError)
     if chosen == "silero" and rate != SILERO_RATE:
         raise ListenError(f"the gate silero hears {SILERO_RATE} Hz, the model {rate}", "use --gate level")
-    return GATES[chosen]()
+    return gate()
 
 
 def _load_silero() -> Any:

@@ -46,7 +46,7 @@ Keep: TypeAlias = Callable[[NDArray[np.float32], str], str | None]
 
 @dataclass(frozen=True)
 class ListenSettings:
-    """How to listen.
+    """Settings of a listener.
 
     Attributes:
         speech: When somebody speaks.
@@ -75,7 +75,6 @@ class Listener:
         recogniser: Recogniser,
         gate: Gate,
         settings: ListenSettings = ListenSettings(),
-        clock: Callable[[], float] = time.monotonic,
         keep: Keep | None = None,
     ) -> None:
         """Start with nothing heard.
@@ -83,11 +82,10 @@ class Listener:
         Args:
             recogniser: The model.
             gate: Tells speech from other sound.
-            settings: How to listen.
-            clock: Seconds, of the same clock as ``arrived``.
+            settings: Settings of the listener.
             keep: Given the samples of everything that was said.
         """
-        self._settings, self._clock, self._keep = settings, clock, keep
+        self._settings, self._keep = settings, keep
         self._spec, self._labels, self._gate = recogniser.frontend, recogniser.labels, gate
         self._chunk = np.empty(round(CHUNK_SECONDS * self._spec.rate), np.float32)
         self._filled = 0
@@ -106,7 +104,7 @@ class Listener:
 
     @property
     def correction_db(self) -> float:
-        """What is added to the level now; see :class:`edgeser_device.listen.live.Loudness`."""
+        """The correction added to every level now; see :class:`edgeser_device.listen.live.Loudness`."""
         return self._loudness.correction_db
 
     def push(self, samples: NDArray[np.float32], arrived: float | None = None, behind: bool = False) -> list[Event]:
@@ -114,10 +112,10 @@ class Listener:
 
         Args:
             samples: Float32 (n,), full scale 1.0, at the model's rate; n may be 0.
-            arrived: When the last of them came; now, if it is not known.
+            arrived: Time by ``time.monotonic`` at which the last of them came; now, if it is not known.
             behind: Sound has piled up: answers that a newer one would replace at once are not computed.
         """
-        self._arrived = self._clock() if arrived is None else arrived
+        self._arrived = time.monotonic() if arrived is None else arrived
         events: list[Event] = []
         place = 0
         while place < len(samples):
@@ -135,7 +133,7 @@ class Listener:
 
     def finish(self) -> list[Event]:
         """The answer to what was being said when the sound ended; if nothing was told at all, one event."""
-        self._arrived = self._clock()
+        self._arrived = time.monotonic()
         events: list[Event] = []
         if self._filled:
             self._hear(self._chunk[: self._filled], events, skip=True)
@@ -216,7 +214,7 @@ class Listener:
         )
 
     def _sounding(self, samples: int) -> int:
-        """How many of the utterance's first samples are left when the digital silence after them is not counted."""
+        """The number of the utterance's first samples without the digital silence at their end."""
         kept = self._utterance.samples[:samples]
         sounds = np.flatnonzero(kept)
         end = int(sounds[-1]) + 1 if sounds.size else len(kept)
@@ -239,7 +237,7 @@ class Listener:
             probabilities=dict(named),
             speech=speech,
             level_db=round(power_db(power), 1),
-            latency_ms=round(1000 * (self._clock() - self._arrived), 2),
+            latency_ms=round(1000 * (time.monotonic() - self._arrived), 2),
             state=state,
             confidence=confidence,
             **more,
@@ -250,9 +248,9 @@ class Listener:
 
 
 GAIN_STD_DB = 15.0
-"""How differently loud microphones and distances are."""
+"""Standard deviation in dB of the levels of microphones and distances."""
 MANNER_STD_DB = 8.0
-"""How differently loud utterances are: 5 dB in the demo corpus, 11 dB in RAVDESS."""
+"""Standard deviation in dB of the levels of utterances: 5 dB in the demo corpus, 11 dB in RAVDESS."""
 MEMORY = 50
 """Utterances after which older ones begin to fade: somebody may move the microphone."""
 
@@ -273,7 +271,7 @@ class Loudness:
 
     @property
     def correction_db(self) -> float:
-        """What is added to every level."""
+        """The correction added to every level."""
         if self._fixed is not None:
             return self._fixed
         if not self._count:

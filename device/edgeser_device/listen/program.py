@@ -1,4 +1,4 @@
-"""From what was asked for to a running listener: model, source, sinks, and the loop that runs for months.
+"""The program of ``edgeser listen``: it opens model, source and sinks, and runs the loop, for months if need be.
 
 listen_to(Plan(Path("model"), web=True))
 
@@ -44,15 +44,15 @@ class Plan:
         realtime: The recording at its own pace.
         loop: The recording again and again.
         device: The microphone; None for the default.
-        backend: What records; None for the first that is there.
-        gate: What tells speech from other sound; None for the first installed.
-        settings: How to listen.
+        backend: The program that records; None for the first that is there.
+        gate: The detector of speech; None for the first installed.
+        settings: Settings of the listener.
         as_json: JSON lines on stdout.
         web: Show a page.
         web_address: HOST:PORT of the page.
         mqtt: URL of a broker.
         mqtt_ca: Certificate authority of the broker.
-        save_clips: Where to store what is said.
+        save_clips: A folder for the utterances; None stores nothing.
         clips_mb: The most that is stored, in MB.
     """
 
@@ -178,10 +178,10 @@ def run(
     """Listen until the source ends.
 
     Args:
-        source: Where sound comes from; closed at the end.
+        source: The source of sound; closed at the end.
         listener: Turns it into events.
         sink: Told everything.
-        counters: What is counted.
+        counters: The numbers on /metrics and in every status.
         storing: The folder in which speech is stored, if it is.
         rate: The model's, in Hz.
         notify: Tells systemd.
@@ -189,10 +189,19 @@ def run(
     Raises:
         AudioError: A recording cannot be read.
     """
-    reporter = _Reporter(source, sink, counters, storing, notify)
+    said, due = "", 0.0
+
+    def report(now: bool = False) -> None:
+        """Say how the listening is: when that changes, every few seconds, and whenever it is asked for ``now``."""
+        nonlocal said, due
+        if now or source.words != said or time.monotonic() >= due:
+            said, due = source.words, time.monotonic() + STATUS_SECONDS
+            notify(f"WATCHDOG=1\nSTATUS={said}")
+            sink.status(Status(source.condition, said, source.source, storing, counters.to_json()))
+
     notify("READY=1")
     try:
-        reporter.report()
+        report()
         for sound in source.sounds():
             if sound is not None:
                 sink.sound(sound.samples)
@@ -200,10 +209,10 @@ def run(
                 for event in listener.push(sound.samples, sound.arrived, sound.behind):
                     _tell(event, sink, counters)
                 counters.correction_db = listener.correction_db
-            reporter.report_when_due()
+            report()
         for event in listener.finish():
             _tell(event, sink, counters)
-        reporter.report()
+        report(now=True)
     finally:
         source.close()
 
@@ -216,25 +225,3 @@ def _tell(event: Event, sink: Sink, counters: Counters) -> None:
         counters.uncertain += event.state == "uncertain"
         counters.clips_stored += event.clip is not None
     sink.event(event)
-
-
-class _Reporter:
-    """Says how the listening is: when that changes, and every few seconds."""
-
-    def __init__(
-        self, source: Source, sink: Sink, counters: Counters, storing: str | None, notify: Callable[[str], None]
-    ) -> None:
-        self._source, self._sink, self._counters = source, sink, counters
-        self._storing, self._notify = storing, notify
-        self._said, self._due = "", 0.0
-
-    def report_when_due(self) -> None:
-        if self._source.words != self._said or time.monotonic() >= self._due:
-            self.report()
-
-    def report(self) -> None:
-        source = self._source
-        self._said, self._due = source.words, time.monotonic() + STATUS_SECONDS
-        self._notify(f"WATCHDOG=1\nSTATUS={source.words}")
-        values = self._counters.to_json()
-        self._sink.status(Status(source.condition, source.words, source.source, self._storing, values))

@@ -36,7 +36,7 @@ QUIET_DB, CLIPPED_SHARE = -45.0, 0.001
 
 @dataclass(frozen=True)
 class RecordReport:
-    """What was recorded.
+    """The clips that were recorded.
 
     Attributes:
         label: The one label of all clips.
@@ -137,7 +137,7 @@ def record_clips(
 
 
 def remarks(samples: NDArray[np.float32]) -> str:
-    """What should be better next time."""
+    """Remarks on a clip that is clipped or very quiet, as the rest of a line; empty where it is neither."""
     if float(np.mean(np.abs(samples) >= 1 - 2**-15)) > CLIPPED_SHARE:
         return "; too loud: it is clipped"
     level = level_db(samples)
@@ -147,9 +147,9 @@ def remarks(samples: NDArray[np.float32]) -> str:
 class Cutter:
     """Pieces of sound in, whole utterances out."""
 
-    def __init__(self, gate: Gate, settings: SpeechSettings, rate: int, below_peak_db: float = 40.0) -> None:
-        """Start with nothing heard; ``rate`` in Hz, ``below_peak_db`` as the front-end's ``trim_db``."""
-        self._gate, self._boundaries = gate, Boundaries(settings, below_peak_db)
+    def __init__(self, gate: Gate, settings: SpeechSettings, rate: int) -> None:
+        """Start with nothing heard; ``rate`` in Hz."""
+        self._gate, self._boundaries = gate, Boundaries(settings)
         self._length = round(CHUNK_SECONDS * rate)
         self._before: deque[NDArray[np.float32]] = deque(maxlen=self._boundaries.kept_before)
         self._speech: list[NDArray[np.float32]] = []

@@ -19,7 +19,7 @@ from edgeser_device.errors import ListenError
 from edgeser_export.utilities.files import remove_file, write_bytes
 
 OWN = re.compile(r"(?:([0-9]{8})-[0-9]{8}|[0-9]{8}-[0-9]{6})-[0-9]{6}-.*\.wav")
-"""What ``--save-clips`` writes, with its number, or wrote before there were numbers; nothing else is ever removed."""
+"""Names that ``--save-clips`` gives, numbered, or gave before it numbered them; no other file is ever removed."""
 
 
 def wav_bytes(samples: NDArray[np.float32], rate: int) -> bytes:

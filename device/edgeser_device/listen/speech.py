@@ -1,4 +1,4 @@
-"""Where speech begins and ends: from the gate's probability and the level of each chunk to stretches of chunks.
+"""Begin and end of speech: from the gate's probability and the level of each chunk to stretches of chunks.
 
     boundaries = Boundaries(SpeechSettings(), spec.trim_db)
     for chunk in chunks:
@@ -123,7 +123,7 @@ Turn: TypeAlias = Begin | End
 FADED = 3
 """Chunks without sound after which a fading one is over: a recording's silence is found by frames of four."""
 HYSTERESIS = 0.15
-"""How far below the threshold a probability may fall inside of speech; Silero's own example uses the same."""
+"""A probability may fall so far below the threshold inside of speech; Silero's own example uses the same."""
 
 
 class Boundaries:

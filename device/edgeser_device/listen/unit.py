@@ -27,7 +27,7 @@ SCRIPT = "service.sh"
 RECORDING_DEVICES = "/dev/snd", "pcmC*D*c"
 """A folder and a pattern: what ALSA names one, the sound system that a service may use."""
 START_SECONDS, CHECK_SECONDS = 120, 1200
-"""How long a start may take; with a check of the installation before it, on a slow card."""
+"""Seconds that a start may take: alone, and after a check of the installation on a slow card."""
 
 
 def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: str | None = None) -> str:
@@ -52,7 +52,7 @@ def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: s
     return _fill(shlex.join(arguments), words, model.resolve().parent, writable, user)
 
 
-def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | None = None) -> Path:
+def write_service(folder: Path, flags: Sequence[str] = ("--web",)) -> Path:
     """Write the unit of an installation, and the script that starts and ends it, into the installation's folder.
 
     The service checks the installation at each start, and goes back to the slot before where that fails.
@@ -71,7 +71,7 @@ def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | N
     program = str(current / "software" / "bin" / "edgeser")
     check = [program, "device", "check", "--folder", str(folder)]
     words = [program, "listen", str(current / "model"), *flags]
-    text = _fill(f"device service --folder {shlex.quote(str(folder))}", words, folder, (folder,), user, check)
+    text = _fill(f"device service --folder {shlex.quote(str(folder))}", words, folder, (folder,), None, check)
     write_bytes(folder / NAME, text.encode())
     script = folder / "service"
     write_bytes(script, _own_file(SCRIPT).encode())
@@ -80,7 +80,7 @@ def write_service(folder: Path, flags: Sequence[str] = ("--web",), user: str | N
 
 
 def waits_for() -> str | None:
-    """What the service lacks before it can hear, for people; it is tried every few seconds until that is there."""
+    """The part that the service lacks before it can hear, in words; it tries every few seconds until that is there."""
     folder, pattern = RECORDING_DEVICES
     if not any(Path(folder).glob(pattern)):
         return "no microphone is plugged in"

@@ -1,4 +1,4 @@
-"""What is known of the speech that goes on: its samples, its windows so far, and the answer when it ends."""
+"""The utterance that goes on: its samples, its windows so far, and the answer when it ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Utterance:
 
     @property
     def samples(self) -> NDArray[np.float32]:
-        """What was said so far, float32 (n,); the next utterance overwrites it."""
+        """The samples so far, float32 (n,); the next utterance overwrites them."""
         return self._space[: self._length]
 
     def clear(self) -> None:
@@ -50,7 +50,7 @@ class Utterance:
 
     @property
     def _steps(self) -> int:
-        """How often an answer was due: the windows of a whole clip end there."""
+        """The number of answers that were due so far: one where each window of a whole clip ends."""
         return (self._count - self._spec.frames) // self._spec.window_hop
 
     def answer_so_far(self, correction_db: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""How sure a student may be: one temperature, fitted on the distilled set before the student's files are written.
+"""Calibration of a student: one temperature, fitted on the distilled set before the student's files are written.
 
 A student learns the experts' labels, which were softened by a temperature of their own (2 unless set otherwise), so
 its probabilities are too low. Its logits divided by T are fitted to the labels with that softening undone: the same
@@ -41,7 +41,7 @@ def unweighted_average_recall(truth: Sequence[str], guesses: Sequence[str]) -> f
 VIEWS = 512
 """Views that are asked, spread over all items."""
 LABEL_TEMPERATURE = 2.0
-"""Of the experts' labels where a kit does not state it: the default of ``edgeser distill``."""
+"""Temperature of the experts' labels where a kit does not state it: the default of ``edgeser distill``."""
 LOWEST, HIGHEST, TRIED = 0.2, 5.0, 129
 """Temperatures that are tried, in equal ratios of 2.5 %."""
 HARD = 0.999
@@ -52,9 +52,9 @@ def fit_student(kit: Kit, weights: Weights, threads: int) -> float:
     """The temperature of a trained student.
 
     Args:
-        kit: What it was trained from; its provenance may state the temperature of the labels.
+        kit: The kit that it was trained from; its provenance may state the temperature of the labels.
         weights: Its parameters and running statistics.
-        threads: Of one call.
+        threads: Threads of one call.
 
     Raises:
         MissingRuntime: onnxruntime or onnx is missing.

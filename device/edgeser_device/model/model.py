@@ -38,7 +38,7 @@ SCHEMA = 2
 """Version of the folder's format; in 1 normalisation, temperature and softmax were not in the files."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 DISTILLED, CARD = "distilled.safetensors", "card.md"
-"""What the student is trained on, and what a person reads about it: files that the kit holds, too."""
+"""The set that the student is trained on, and the model card for people: files that the kit holds, too."""
 TESTED = "tested"
 """Key of the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
@@ -51,10 +51,10 @@ class Model:
     """A model folder that was checked.
 
     Attributes:
-        folder: Where it lies.
+        folder: The folder.
         description: model.json.
         labels: The emotions in the order of the classes.
-        frontend: What the student reads.
+        frontend: The front-end whose log-mels the student reads.
         graph: The student.
         encoder: The card of the encoder that it hears with; None where it reads log-mels.
     """
@@ -78,12 +78,12 @@ class Model:
 
     @property
     def recogniser(self) -> Graph:
-        """What the files compute: the student, and what stands before and behind it."""
+        """The graph that the files compute: the student, with normalisation, temperature and softmax around it."""
         return recogniser(self.graph, self.frontend.mean, self.frontend.std, self.temperature)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells it from other models, as plain JSON values.
+        """The values that tell it from other models, as plain JSON values.
 
         "kit" is the name of the kit's file, "steps" are those of the training from it, "own_clips" is how many clips it
         learnt after that, and "made" when it was written. Name and time are None in models of older versions.
@@ -112,7 +112,7 @@ class Model:
 
     @cached_property
     def distilled(self) -> StoredSet:
-        """What the student was trained on."""
+        """The set that the student was trained on."""
         from edgeser_device.data.stored import read_set
 
         return read_set(self.read(DISTILLED), of_vectors=self.encoder is not None)
@@ -258,7 +258,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def previous_path(folder: Path) -> Path:
-    """Where the model before the present one is kept."""
+    """The folder in which the model before the present one is kept."""
     return folder.parent / f"{folder.name}.previous"
 
 

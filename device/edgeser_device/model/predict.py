@@ -19,7 +19,7 @@ from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.model.inputs import ModelInput, input_of
 from edgeser_device.model.model import Model
-from edgeser_export.runtimes import RUNTIMES, choose_runtime, load
+from edgeser_export.runtimes import RUNTIMES, choose_runtime, find_runtime, load
 from edgeser_export.runtimes import Model as LoadedModel
 from edgeser_export.writers.formats import FORMATS
 
@@ -48,7 +48,7 @@ class Recogniser:
             model: The model folder.
             format_name: A row of the table of formats; by default what :func:`choose_format` says.
             runtime: A row of the table of runtimes; by default the first installed one.
-            threads: Of one call.
+            threads: Threads of one call.
 
         Raises:
             ModelError: The model has no such file, or another number of classes.
@@ -94,7 +94,7 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
     if not model.formats:
         raise ModelError(f"{model.folder} holds no file for a runtime", "train it again")
     if runtime is not None:
-        kind = RUNTIMES[runtime].kind if runtime in RUNTIMES else "onnx"
+        kind = find_runtime(runtime).kind
         choose_runtime(kind, runtime)
         fitting = [name for name in model.formats if FORMATS[name].kind == kind]
         if not fitting:
@@ -110,13 +110,13 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one recording.
+    """The model's answer for one recording.
 
     Attributes:
         file: The recording.
         emotion: The most probable one.
-        probabilities: Of each emotion, averaged over the windows.
-        windows: How many windows were averaged.
+        probabilities: Probability of each emotion, averaged over the windows.
+        windows: The number of windows that were averaged.
         seconds: Length of the recording.
     """
 

@@ -37,12 +37,12 @@ Gate: TypeAlias = Callable[[bytes], object]
 
 @dataclass(frozen=True)
 class Drop:
-    """What a file lost against the model that training wrote.
+    """The loss of a file against the model that training wrote.
 
     Attributes:
         measure: "uar" on recordings; "agreement" with the model's own file on the views of the distilled set.
-        before: Of the model's own file.
-        after: Of the new file.
+        before: The measure of the model's own file.
+        after: The measure of the new file.
     """
 
     measure: Literal["uar", "agreement"]
@@ -51,7 +51,7 @@ class Drop:
 
     @property
     def drop(self) -> float:
-        """How much less it is, 0 to 1; negative where it is more."""
+        """The measure's fall, 0 to 1; negative where it rises."""
         return round(self.before - self.after, 6)
 
     def to_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def agreement(model: Model, data: bytes, runtime: str | None = None) -> Drop:
     Args:
         model: Gives views and its own file.
         data: The content of the other file.
-        runtime: What runs it; by default the first installed one.
+        runtime: The runtime of that file; by default the first installed one.
     """
     levels = first_levels(model.distilled, AGREEMENT_VIEWS)
     one, two = _classes(model.file(choose_format(model)), levels), _classes(data, levels, runtime)

@@ -47,7 +47,7 @@ FORGETTING_VIEWS = 512
 
 @dataclass(frozen=True)
 class Right:
-    """How many clips of an emotion were named right.
+    """Counts of an emotion's clips that were named right.
 
     Attributes:
         clips: All of that emotion.
@@ -67,7 +67,7 @@ class Right:
 
 @dataclass(frozen=True)
 class Trial:
-    """What leaving clips out showed.
+    """The result of training with some clips left out, judged on those.
 
     Attributes:
         clips: Own clips, each judged once by a student that was not trained on it.
@@ -76,7 +76,7 @@ class Trial:
         after: UAR of the students that were trained on the others.
         before_loss: Mean of -log of the true emotion's probability, as it was.
         after_loss: The same of the students that were trained on the others.
-        emotions: What was right of each emotion that has clips, by its label.
+        emotions: The counts of each emotion that has clips, by its label.
     """
 
     clips: int
@@ -108,10 +108,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """What training on own clips cost on views of the distilled set.
+    """The cost of training on own clips, measured on views of the distilled set.
 
     Attributes:
-        views: How many.
+        views: The number of views.
         before: Mean over the emotions of the share of views whose likeliest emotion is the label bank's, as it was.
         after: The same of the new student.
     """
@@ -122,7 +122,7 @@ class Forgetting:
 
     @property
     def lost(self) -> float:
-        """How much less it is; negative where it is more."""
+        """The fall of that share; negative where it rises."""
         return self.before - self.after
 
     def to_json(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def leave_out(
         own: The owner's clips.
         labels: The emotions in the order of the classes.
         material: Views of them.
-        settings: How to train.
+        settings: Settings of the training.
         folds: Trainings, at least 2; at most as many as there are clips.
         advance: Told the trainings done.
     """
@@ -155,7 +155,7 @@ def leave_out(
     after = np.empty_like(before)
     parts = deal(own.classes, folds)
     for done, left_out in enumerate(parts, start=1):
-        upper = student.train(material.lesson(left_out.tolist()), settings)
+        upper = student.train(material.training_data(left_out.tolist()), settings)
         after[left_out] = _by_clip(student.probabilities(features, upper), own)[left_out]
         advance(done)
     scores = [score(each, own.classes) for each in (before, after) for score in (uar, _loss)]
@@ -214,10 +214,10 @@ MAX_FORGET = 0.04
 
 @dataclass(frozen=True)
 class PersonalSettings:
-    """How to train on own clips, and what is asked of the result.
+    """Settings of training on own clips, and the demands on its result.
 
     Attributes:
-        adapt: How to train.
+        adapt: Settings of the training.
         max_forget: Largest loss on views of the distilled set, 0 to 1.
         keep_emotions: Whether an own emotion that collapses keeps the old model in its place.
         threads: At least 1.
@@ -231,12 +231,12 @@ class PersonalSettings:
 
 @dataclass(frozen=True)
 class PersonalReport:
-    """What training on own clips came to.
+    """The result of training on own clips.
 
     Attributes:
         installed: Whether the new model was written.
         reason: Why it was not; empty where it was.
-        part: What of the student was trained.
+        part: The part of the student that was trained.
         trial: On clips that were left out.
         forgetting: On the distilled set.
         seconds: All of it, without the export.
@@ -287,7 +287,7 @@ def fine_tune(
         kit: The kit that it was trained from.
         folder: A model folder.
         own: The owner's clips, read with the kit's labels and front-end.
-        settings: How.
+        settings: Settings of the training, and the demands on its result.
         advance: Told the trainings done, of :func:`number_of_trainings`.
 
     Raises:
@@ -341,7 +341,7 @@ def adapt(
     trial = leave_out(
         student, own, kit.labels, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")
     )
-    upper = student.train(material.lesson(), how)
+    upper = student.train(material.training_data(), how)
     advance(number_of_trainings(own, how), "all clips")
     forgot = forgetting(student, upper, distilled, how)
     reason = why_not(trial, forgot, settings)
@@ -356,7 +356,7 @@ def number_of_trainings(own: OwnClips, how: AdaptSettings) -> int:
 
 
 def base_weights(model: Model) -> dict[str, NDArray[np.float32]]:
-    """What the model was before it was trained on own clips, if it was."""
+    """The model's weights without any training on own clips."""
     if BASE in model.description["files"]:
         return read_weights(model.read(BASE), model.graph, BASE)
     return model.weights

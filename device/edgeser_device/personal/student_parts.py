@@ -2,7 +2,7 @@
 
     student = CutStudent.open(graph, weights, "tail", threads=1)
     features = student.features(views)                 # once
-    upper = student.train(Lesson(...), AdaptSettings()) # new weights of the upper part
+    upper = student.train(TrainingData(...), AdaptSettings())  # new weights of the upper part
     probabilities = student.probabilities(features, upper)
 
 Batch normalisations keep their running statistics: a dozen clips are too few to replace them.
@@ -12,24 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import cos, isfinite, pi
+from math import cos, pi
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, render
-from edgeser_device.errors import TrainingError
 from edgeser_device.personal.own_clips import OwnClips
-from edgeser_device.train.trainer import ForwardPass, compute, open_session
+from edgeser_device.train.trainer import ForwardPass, TrainingSession
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.graph.reference import softmax
 from edgeser_export.graph.transform import cut_for, split, weights_of
-from edgeser_export.trainstep.step_graph import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+from edgeser_export.trainstep.step_state import ITEMS, LABELS, scalars, weight_names, zero_state
 from edgeser_export.trainstep.step_writer import Request, write_in_child
-from edgeser_export.utilities.errors import GraphError, choice_hint
+from edgeser_export.utilities.errors import GraphError, find_row
 
 Floats = NDArray[np.float32]
 GENTLE = Mixing(beta=0.1, cut_share=0.0, stretch=0.1, mel_shift=1)
@@ -38,21 +36,21 @@ GENTLE = Mixing(beta=0.1, cut_share=0.0, stretch=0.1, mel_shift=1)
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """How to train further.
+    """Settings of training a student further.
 
     Attributes:
-        part: What is trained, a row of :data:`edgeser_export.graph.transform.CUTS`: "full", "tail" or "head".
+        part: The part that is trained, a row of :data:`edgeser_export.graph.transform.CUTS`: "full", "tail" or "head".
         steps: Training steps.
         rate: Largest learning rate.
         own_share: Share of own views in a batch; the rest is rehearsal.
-        share: How far the weights go from the old ones to the trained ones, 0 to 1 (Wortsman et al. 2022, arXiv
+        share: Place of the weights between the old ones, 0, and the trained ones, 1 (Wortsman et al. 2022, arXiv
             2109.01903).
         own_views: Views of own clips.
         rehearsal_views: Views of the distilled set; 0 trains without rehearsal.
         old_labels: Share of the old student's own answer in the labels of rehearsal (Li and Hoiem 2016, arXiv
             1606.09282); the rest is the label bank's.
-        mixing: How own views are drawn.
-        seed: Of views and batches.
+        mixing: The ranges in which own views are drawn.
+        seed: Decides views and batches.
     """
 
     part: str = "tail"
@@ -79,9 +77,7 @@ PARTS: Mapping[str, AdaptSettings] = MappingProxyType(
 
 def settings_for(part: str) -> AdaptSettings:
     """A row of ``PARTS``; GraphError for an unknown part."""
-    if part not in PARTS:
-        raise GraphError(f"there is no part {part!r} of a student", choice_hint(part, PARTS))
-    return PARTS[part]
+    return find_row(PARTS, part, "part", GraphError)
 
 
 BATCH = 32
@@ -90,13 +86,13 @@ OPTIMISER = "adamw"
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What an upper part is trained on; the rows of the first three belong together, and those of the last two.
+class TrainingData:
+    """Training data of an upper part; the rows of the first three belong together, and those of the last two.
 
     Attributes:
         own: Features of views of own clips, float32 (views, ...).
         own_labels: Probabilities, float32 (views, classes).
-        own_shares: How often each own view is drawn, float64 (views,), sums to one.
+        own_shares: Probability with which each own view is drawn, float64 (views,).
         rehearsal: Features of views of the distilled set, float32 (views, ...); may be empty.
         rehearsal_labels: Probabilities, float32 (views, classes).
     """
@@ -118,8 +114,7 @@ class CutStudent:
         self._lower = None if lower is None else ForwardPass(lower, files["lower"], threads)
         self._lower_weights = {} if lower is None else weights_of(lower, weights)
         self._upper = ForwardPass(upper, files["upper"], threads)
-        self._step = open_session(files["step"], threads)
-        self._outputs = [output.name for output in self._step.get_outputs()]
+        self._step = TrainingSession(files["step"], threads)
 
     @classmethod
     def open(cls, graph: Graph, weights: Weights, part: str, threads: int) -> CutStudent:
@@ -128,7 +123,7 @@ class CutStudent:
         Args:
             graph: The student.
             weights: Trained, with running statistics.
-            part: What is trained further, a row of :data:`edgeser_export.graph.transform.CUTS`.
+            part: The part to train further, a row of :data:`edgeser_export.graph.transform.CUTS`.
             threads: At least 1.
 
         Raises:
@@ -144,14 +139,14 @@ class CutStudent:
         return cls(lower, upper, weights, write_in_child(requests), threads)
 
     def features(self, views: Floats) -> Floats:
-        """What the upper part reads for some views, float32 (views, channels, mels, frames) -> (views, ...)."""
+        """The upper part's inputs for some views, float32 (views, channels, mels, frames) -> (views, ...)."""
         return views if self._lower is None else self._lower(views, self._lower_weights)
 
     def probabilities(self, features: Floats, upper: Weights | None = None) -> Floats:
-        """What the student says, float32 (views, classes), with the weights it had or with other ones."""
+        """The student's probabilities, float32 (views, classes), with the weights it had or with other ones."""
         return softmax(self._upper(features, self.weights if upper is None else upper)).astype(np.float32)
 
-    def train(self, lesson: Lesson, settings: AdaptSettings) -> dict[str, Floats]:
+    def train(self, data: TrainingData, settings: AdaptSettings) -> dict[str, Floats]:
         """Train the upper part further.
 
         Returns:
@@ -161,35 +156,25 @@ class CutStudent:
             TrainingError: The loss is not finite, or a step could not be computed.
         """
         random = np.random.default_rng([settings.seed, 0x0E])
-        own_rows = BATCH if not len(lesson.rehearsal) else round(BATCH * settings.own_share)
+        own_rows = BATCH if not len(data.rehearsal) else round(BATCH * settings.own_share)
         parameters = {name: self.weights[name] for name in self.upper.parameters}
         statistics = {name: self.weights[name] for name in self.upper.statistics}
         state = {**parameters, **zero_state(self.upper, OPTIMISER)}
         for step in range(settings.steps):
-            own = random.choice(len(lesson.own), own_rows, p=lesson.own_shares)
-            rehearsed = random.integers(0, max(1, len(lesson.rehearsal)), BATCH - own_rows)
+            own = random.choice(len(data.own), own_rows, p=data.own_shares)
+            rehearsed = random.integers(0, max(1, len(data.rehearsal)), BATCH - own_rows)
             feeds = {
                 **state,
                 **statistics,
-                ITEMS: np.concatenate([lesson.own[own], lesson.rehearsal[rehearsed]]),
-                LABELS: np.concatenate([lesson.own_labels[own], lesson.rehearsal_labels[rehearsed]]),
+                ITEMS: np.concatenate([data.own[own], data.rehearsal[rehearsed]]),
+                LABELS: np.concatenate([data.own_labels[own], data.rehearsal_labels[rehearsed]]),
                 **scalars(OPTIMISER, step + 1, rate_of(step, settings)),
             }
-            state = self._advance(feeds, step)
+            hint = "the model itself may be broken: train it again without --clips"
+            state, _ = self._step.advance(feeds, f"step {step + 1} of training on own clips", hint)
         share = np.float32(settings.share)
         moved = {name: old + share * (state[name] - old) for name, old in parameters.items()}
         return {name: (moved | statistics)[name] for name in weight_names(self.upper, "frozen")}
-
-    def _advance(self, feeds: Mapping[str, Any], step: int) -> dict[str, Floats]:
-        read = {entry.name for entry in self._step.get_inputs()}
-        given = {name: value for name, value in feeds.items() if name in read}
-        outputs = dict(zip(self._outputs, compute(self._step, self._outputs, given), strict=True))
-        if not isfinite(float(outputs[LOSS])):
-            raise TrainingError(
-                f"the loss is {float(outputs[LOSS])} in step {step + 1} of training on own clips",
-                "the model itself may be broken: train it again without --clips",
-            )
-        return next_state(outputs)
 
 
 def rate_of(step: int, settings: AdaptSettings) -> float:
@@ -201,7 +186,7 @@ def rate_of(step: int, settings: AdaptSettings) -> float:
 
 
 FOREIGN_SHARE = 0.5
-"""Of the own views: those whose partner is an item of the distilled set."""
+"""Share of the own views whose partner is an item of the distilled set."""
 NOBODY = -1
 
 
@@ -225,8 +210,8 @@ class Material:
     rehearsal: Floats
     rehearsal_labels: Floats
 
-    def lesson(self, left_out: Sequence[int] = ()) -> Lesson:
-        """What to train on without some clips.
+    def training_data(self, left_out: Sequence[int] = ()) -> TrainingData:
+        """Training data without some clips.
 
         Every class is drawn as often as the others. Otherwise a clip that is left out would take a share of its own
         class away, and the student that judges it would expect it less than any other.
@@ -234,7 +219,7 @@ class Material:
         kept = ~np.isin(self.clips, np.asarray(left_out, dtype=np.int64)).any(axis=1)
         classes = self.own_classes[kept]
         shares = 1.0 / np.bincount(classes)[classes]
-        return Lesson(
+        return TrainingData(
             self.own[kept], self.own_labels[kept], shares / shares.sum(), self.rehearsal, self.rehearsal_labels
         )
 
@@ -245,8 +230,8 @@ def prepare(student: CutStudent, own: OwnClips, distilled: DistilledSet, setting
     Args:
         student: The student as it is.
         own: The owner's clips.
-        distilled: What the student was trained on.
-        settings: How many views, and how they are drawn.
+        distilled: The set that the student was trained on.
+        settings: The number of views, and the ranges in which they are drawn.
     """
     items = np.concatenate([own.windows, distilled.items()])
     foreign = len(items) - len(own.windows)
@@ -274,7 +259,7 @@ def own_recipes(windows: int, foreign: int, frames: int, settings: AdaptSettings
 
 
 def choose_rehearsal(distilled: DistilledSet, settings: AdaptSettings) -> NDArray[np.int64]:
-    """Which views of the set are rehearsed; the others are free to measure forgetting on."""
+    """The views of the set that are rehearsed; the others are free to measure forgetting on."""
     order = np.random.default_rng([settings.seed, 0xA5]).permutation(len(distilled.recipes))
     return order[: settings.rehearsal_views]
 
@@ -299,7 +284,7 @@ def _features(
 
 
 def _own_share(recipes: Recipes, windows: int) -> Floats:
-    """How much of each view its item and its partner are, as far as they are own, float32 (views, 2)."""
+    """Shares of the item and of the partner in each view, 0 where they are not own, float32 (views, 2)."""
     first = np.where(recipes.mode == PLAIN, 1.0, recipes.weight / WEIGHT_UNIT)
     second = np.where(recipes.partner < windows, 1 - first, 0.0)
     return np.stack([first, second], axis=1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Which files a training computes with: the kit's own, or others that a child process writes on the board.
+"""The files that a training computes with: the kit's own, or others that a child process writes on the board.
 
     plan = choose_plan(kit, memory_mb=100)          # the batch that fits
     files = step_files(kit, plan)                   # {"step": ..., "statistics": ...}
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -27,9 +28,9 @@ from edgeser_export.trainstep.step_writer import Request, write_in_child
 from edgeser_export.utilities.progress import Advance, ignore_progress, note
 
 BASE_MB = 50
-"""What Python, numpy and onnxruntime take before anything is trained."""
+"""Memory that Python, numpy and onnxruntime take before anything is trained."""
 WRITING_MB = 140
-"""What this process and the one that writes and compares the files take together, at least: Python and numpy twice,
+"""Memory that this process and the one that writes the files take together, at least: Python and numpy twice,
 onnxruntime twice, LiteRT and onnx. 160 to 170 were measured with the smallest students."""
 SMALLEST_BATCH = 8
 """Below it the statistics of a batch are too rough to train with."""
@@ -40,7 +41,7 @@ as measured, rounded up."""
 
 @dataclass(frozen=True)
 class StepPlan:
-    """How steps are computed.
+    """The way in which steps are computed.
 
     Attributes:
         batch: Views in one step.
@@ -56,7 +57,7 @@ def choose_plan(kit: Kit, memory_mb: int | None) -> StepPlan:
 
     Args:
         kit: The kit.
-        memory_mb: What is allowed; None for what the kit asks for.
+        memory_mb: Memory that is allowed; None allows the kit's own batch.
 
     Raises:
         TrainingError: Not even the smallest can fit, in what is allowed or in what is free.
@@ -104,8 +105,8 @@ def require_memory(what: str, more_mb: int, allowed_mb: int | None, otherwise: s
     Args:
         what: The work and its verb: "training needs".
         more_mb: Below this it does not fit, beside ``BASE_MB``; a whole training takes ``WRITING_MB`` in any case.
-        allowed_mb: What the process may take; None for what is free.
-        otherwise: What to do about it.
+        allowed_mb: Memory that the process may take; None for all that is free.
+        otherwise: Advice, as the end of a hint.
 
     Raises:
         TrainingError: The least need is above ``allowed_mb``, or above what the system has free.
@@ -147,9 +148,9 @@ class Opened:
 
     Attributes:
         session: The step.
-        files: What it was loaded from, see :func:`step_files`.
+        files: The files of the training, see :func:`step_files`.
         plan: The plan that was followed.
-        made: What was reached when losses were compared; None with another batch than the kit's.
+        made: The state that the compared steps reached; None with another batch than the kit's.
     """
 
     session: TrainingSession
@@ -168,7 +169,7 @@ def open_checked(
 
     Args:
         kit: The kit.
-        plan: How steps are computed.
+        plan: The way in which steps are computed.
         threads: At least 1.
         start: A training whose first steps are the ones that are compared; None for no training in particular.
         advance: Told the steps done.
@@ -185,12 +186,10 @@ def open_checked(
     try:
         return _open_plan(kit, plan, threads, start, advance)
     except (TrainingError, KitError) as error:
-        first = error
-    note(f"{first.message}; trying plain operators")
-    try:
-        return _open_plan(kit, replace(plan, plain=True), threads, start, advance)
-    except (TrainingError, KitError):
-        raise first from None
+        note(f"{error.message}; trying plain operators")
+        with suppress(TrainingError, KitError):
+            return _open_plan(kit, replace(plan, plain=True), threads, start, advance)
+        raise
 
 
 def _open_plan(kit: Kit, plan: StepPlan, threads: int, start: Checkpoint, advance: Advance) -> Opened:

@@ -76,16 +76,16 @@ CALIBRATION_ITEMS = 128
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train.
+    """Settings of a training.
 
     Attributes:
         steps: Training steps; None for the kit's schedule.
-        seed: Of the order of the views.
+        seed: Decides the order of the views.
         threads: None for the target's threads, as far as there are cores.
         memory_mb: Train with a smaller batch where the kit's is not likely to fit into this much memory, refuse what
             cannot fit, and reject a model whose training took more.
         resume: Go on from the checkpoint if there is one.
-        drawing: Of the points of a kit that carries a generator.
+        drawing: The way in which points are drawn from a kit that carries a generator.
         checkpoint_seconds: Least time between two checkpoints; a slow card gets them less often.
     """
 
@@ -100,7 +100,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training took.
+    """The report of a training.
 
     Attributes:
         steps: Steps of the whole training.
@@ -109,15 +109,15 @@ class TrainReport:
         total_seconds: Seconds since the program was started: imports, checks and the writing of the files too.
         peak_rss_mb: The most memory that the training process held at one time, together with a child that wrote files;
             None where the system does not tell.
-        loss: Of the last step.
+        loss: Loss of the last step.
         backend: The runtime and its version.
-        threads: Of the training.
-        seed: Of the order of the views.
-        kit_sha256: Of the kit.
+        threads: Threads of the training.
+        seed: Decides the order of the views.
+        kit_sha256: SHA-256 of the kit, hexadecimal.
         resumed_at: Step at which this process went on; 0 for a training of its own.
         batch: Views in one step.
         plain: Whether plain operators stood in for the kit's step, which computed something else here.
-        drawing: How the points were drawn; empty where the kit holds items.
+        drawing: The way in which points were drawn, in words; empty where the kit holds items.
     """
 
     steps: int
@@ -146,7 +146,7 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
     Args:
         kit: The kit.
         model: The folder to write; a model there is kept as ``MODEL.previous``.
-        settings: How to train.
+        settings: Settings of the training.
         advance: It is told the steps done, and what is done before and after them.
 
     Raises:
@@ -245,11 +245,11 @@ def write_model(
 
     Args:
         model: The folder.
-        kit: What was trained from.
+        kit: The kit that was trained from.
         weights: Parameters and running statistics.
         described: Asked, when all memory has been taken, for model.json's "training", a report as JSON, and what else
             it should hold.
-        threads: Of the comparison.
+        threads: Threads of the comparison.
         files: Further files by name.
         told: It is called with what is done.
     """

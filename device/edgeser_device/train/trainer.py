@@ -24,13 +24,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.data.distilled import metadata_of
 from edgeser_device.data.schedule import Schedule, batch_indices, learning_rate, statistics_batches
 from edgeser_device.data.stored import StoredSet, batch_of
 from edgeser_device.errors import KitError, TrainingError
 from edgeser_device.machine import seconds_since_start
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.runtimes import open_onnx
-from edgeser_export.trainstep.step_graph import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
+from edgeser_export.trainstep.step_state import ITEMS, LABELS, LOSS, next_state, scalars, weight_names, zero_state
 from edgeser_export.trainstep.step_writer import Request
 from edgeser_export.utilities.errors import MissingRuntime
 from edgeser_export.utilities.files import write_bytes
@@ -41,7 +42,7 @@ FORWARD_BATCH = 32
 Source: TypeAlias = Callable[[int], tuple[StoredSet, NDArray[np.float32]]]
 """Gives what a step, counted from 0, trains on: a set and its items, float32 (items, mels, frames)."""
 KEY = "edgeser"
-"""Where the safetensors file of a checkpoint keeps what is not an array."""
+"""Key of the safetensors metadata in which a checkpoint keeps all that is not an array."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training goes on from, and what it must agree with.
+    """The state that a training goes on from, and the values that it must agree with.
 
     Attributes:
         state: Parameters and the optimiser's state after the steps that were made.
@@ -67,7 +68,7 @@ class Checkpoint:
         seed: Decides the order of the views.
         steps: Steps of the whole training.
         threads: Threads of the training; with another number sums may be added in another order.
-        drawing: How points are drawn; empty where the kit holds items.
+        drawing: The way in which points are drawn, in words; empty where the kit holds items.
         seconds: Seconds of training so far.
         first_step_s: Seconds from the start of the program to the end of the first step.
         loss: Loss of the last step.
@@ -90,7 +91,7 @@ class Checkpoint:
 
 
 def checkpoint_path(model: Path) -> Path:
-    """Where the checkpoint of a model folder lies."""
+    """The file of a model folder's checkpoint."""
     return model.parent / f"{model.name}.checkpoint"
 
 
@@ -112,8 +113,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     try:
         data = path.read_bytes()
-        stored: Any = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        header = json.loads(stored["__metadata__"][KEY])
+        header = json.loads(metadata_of(data)[KEY])
         return Checkpoint(TrainingState(header.pop("done"), load(data)), **header)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
@@ -181,6 +181,30 @@ class TrainingSession:
         """Load an ONNX training step; errors as :func:`open_session`."""
         self._session = open_session(model, threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._read = [entry.name for entry in self._session.get_inputs()]
+
+    def advance(
+        self, feeds: Mapping[str, NDArray[Any]], where: str, hint: str
+    ) -> tuple[dict[str, NDArray[np.float32]], float]:
+        """Compute a step from its inputs.
+
+        Args:
+            feeds: Inputs by name; those that the step does not read are left out.
+            where: The step in words, for an error: "step 3 of 600".
+            hint: Advice where the loss is not finite.
+
+        Returns:
+            The next parameters and optimiser's state by name, and the mean loss of the batch before the update.
+
+        Raises:
+            TrainingError: The loss is not finite, or the step could not be computed.
+        """
+        given = {name: feeds[name] for name in self._read}
+        outputs = dict(zip(self._outputs, compute(self._session, self._outputs, given), strict=True))
+        loss = float(outputs[LOSS])
+        if not isfinite(loss):
+            raise TrainingError(f"the loss is {loss} in {where}", hint)
+        return next_state(outputs), loss
 
     def step(
         self, state: TrainingState, distilled: StoredSet, items: NDArray[np.float32], schedule: Schedule, seed: int
@@ -188,7 +212,7 @@ class TrainingSession:
         """Make one step.
 
         Args:
-            state: What came before.
+            state: The state before the step.
             distilled: Gives the views and labels.
             items: ``distilled.items()``, float32 (items, mels, frames).
             schedule: Gives the batch and the rates; may be longer or shorter than the set's own.
@@ -208,18 +232,13 @@ class TrainingSession:
             LABELS: distilled.labels_of(indices),
             **scalars(schedule.optimiser, state.done + 1, rate, schedule.weight_decay),
         }
-        outputs = dict(zip(self._outputs, compute(self._session, self._outputs, feeds), strict=True))
-        loss = float(outputs[LOSS])
-        if not isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} in step {state.done + 1} of {schedule.steps}",
-                "the kit's learning rate does not suit its student: distil again with a smaller one",
-            )
-        return TrainingState(state.done + 1, next_state(outputs)), loss
+        hint = "the kit's learning rate does not suit its student: distil again with a smaller one"
+        values, loss = self.advance(feeds, f"step {state.done + 1} of {schedule.steps}", hint)
+        return TrainingState(state.done + 1, values), loss
 
 
 class ForwardPass:
-    """What a student, or a part of one, gives with any weights, in batches of a fixed size."""
+    """The outputs of a student, or of a part of one, with any weights, in batches of a fixed size."""
 
     def __init__(self, graph: Graph, model: bytes, threads: int) -> None:
         """Load the file that was written for :meth:`request`; errors as :func:`open_session`."""
@@ -228,7 +247,7 @@ class ForwardPass:
 
     @staticmethod
     def request(graph: Graph) -> Request:
-        """What :func:`edgeser_export.trainstep.step_writer.write_in_child` is asked for."""
+        """The request for :func:`edgeser_export.trainstep.step_writer.write_in_child`."""
         return Request("forward", graph, {"batch": FORWARD_BATCH})
 
     def __call__(self, items: NDArray[np.float32], weights: Weights) -> NDArray[np.float32]:
@@ -247,10 +266,10 @@ def make_steps(
 
     Args:
         session: The step.
-        made: Where to begin.
-        source: What each step trains on.
+        made: The state to begin with.
+        source: Gives what each step trains on.
         schedule: Gives the batch and the rates.
-        until: How many steps are made when the last one is.
+        until: The number of steps made in all after the last one.
     """
     began, before = time.monotonic(), made.seconds
     while made.state.done < until:

@@ -7,11 +7,9 @@ without that file splits in the same way.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, Spoken
-from edgeser.corpora.scan import load_by_name
+from edgeser.corpora.corpus import Card, CorpusFormat, Spoken
 
 NAME = re.compile(r"(10[0-8]\d|109[01])_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)")
 EMOTION_OF_CODE = MappingProxyType(
@@ -56,9 +54,4 @@ def parse_name(stem: str) -> Spoken | None:
     return Spoken(EMOTION_OF_CODE[code], actor, "female" if int(actor) in WOMEN else "male")
 
 
-def load(folder: Path) -> Corpus:
-    """Read CREMA-D from its folder, its ``AudioWAV`` folder, or a folder above."""
-    return load_by_name("cremad", folder, parse_name, LAYOUT, CARD)
-
-
-FORMAT = CorpusFormat("cremad", LAYOUT, tuple(sorted(EMOTION_OF_CODE.values())), CARD, load, parse_name)
+FORMAT = CorpusFormat("cremad", LAYOUT, tuple(sorted(EMOTION_OF_CODE.values())), CARD, parse_name=parse_name)

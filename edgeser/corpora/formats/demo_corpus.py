@@ -9,8 +9,7 @@ import re
 from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, SpeakerParts, Spoken
-from edgeser.corpora.scan import load_by_name
+from edgeser.corpora.corpus import Card, CorpusFormat, SpeakerParts, Spoken
 
 FOLDER = Path(__file__).parents[1] / "demo_data"
 EMOTIONS = ("anger", "happiness", "neutral", "sadness")
@@ -42,9 +41,4 @@ def parse_name(stem: str) -> Spoken | None:
     return Spoken(emotion, voice, "female" if voice.startswith("f") else "male")
 
 
-def load(folder: Path) -> Corpus:
-    """Read the demo corpus."""
-    return load_by_name("demo", folder, parse_name, LAYOUT, CARD, SPLITS)
-
-
-FORMAT = CorpusFormat("demo", LAYOUT, EMOTIONS, CARD, load, parse_name, built_in=FOLDER)
+FORMAT = CorpusFormat("demo", LAYOUT, EMOTIONS, CARD, parse_name=parse_name, splits=SPLITS, built_in=FOLDER)

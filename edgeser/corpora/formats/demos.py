@@ -6,11 +6,9 @@ The name is read from the right: neutral utterances have no prefix, emotional on
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, Spoken
-from edgeser.corpora.scan import load_by_name
+from edgeser.corpora.corpus import Card, CorpusFormat, Spoken
 
 NAME = re.compile(r"(?:(NP|PR)_)?([mf])_(\d\d)_([a-z]{3})(\d+)([abc])")
 EMOTION_OF_CODE = MappingProxyType(
@@ -53,9 +51,4 @@ def parse_name(stem: str) -> Spoken | None:
     return Spoken(emotion, speaker, "male" if sex == "m" else "female")
 
 
-def load(folder: Path) -> Corpus:
-    """Read DEMoS from its folder or a folder above."""
-    return load_by_name("demos", folder, parse_name, LAYOUT, CARD)
-
-
-FORMAT = CorpusFormat("demos", LAYOUT, tuple(sorted(EMOTION_OF_CODE.values())), CARD, load, parse_name)
+FORMAT = CorpusFormat("demos", LAYOUT, tuple(sorted(EMOTION_OF_CODE.values())), CARD, parse_name=parse_name)

@@ -6,11 +6,9 @@ The name is speaker (two digits), text (a letter and two digits), emotion (a Ger
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, SpeakerParts, Spoken
-from edgeser.corpora.scan import load_by_name
+from edgeser.corpora.corpus import Card, CorpusFormat, SpeakerParts, Spoken
 
 NAME = re.compile(r"(03|08|09|1[0-6])([ab]\d\d)([WLEAFTN])([a-z]?)")
 EMOTION_OF_LETTER = MappingProxyType(
@@ -62,9 +60,6 @@ def parse_name(stem: str) -> Spoken | None:
     return Spoken(EMOTION_OF_LETTER[letter], speaker, "male" if speaker in MEN else "female")
 
 
-def load(folder: Path) -> Corpus:
-    """Read EMO-DB from its folder, its ``wav`` folder, or a folder above."""
-    return load_by_name("emodb", folder, parse_name, LAYOUT, CARD, SPLITS)
-
-
-FORMAT = CorpusFormat("emodb", LAYOUT, tuple(sorted(EMOTION_OF_LETTER.values())), CARD, load, parse_name)
+FORMAT = CorpusFormat(
+    "emodb", LAYOUT, tuple(sorted(EMOTION_OF_LETTER.values())), CARD, parse_name=parse_name, splits=SPLITS
+)

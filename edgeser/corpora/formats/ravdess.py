@@ -7,11 +7,9 @@ channel 01 (speech) belong to the corpus; songs and videos are skipped. Actors w
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, SpeakerParts, Spoken
-from edgeser.corpora.scan import load_by_name
+from edgeser.corpora.corpus import Card, CorpusFormat, SpeakerParts, Spoken
 
 NAME = re.compile(r"03-01-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])")
 EMOTION_OF_CODE = MappingProxyType(
@@ -74,9 +72,6 @@ def parse_name(stem: str) -> Spoken | None:
     return Spoken(EMOTION_OF_CODE[emotion], actor, "male" if int(actor) % 2 else "female")
 
 
-def load(folder: Path) -> Corpus:
-    """Read RAVDESS from its folder, or from a folder above it."""
-    return load_by_name("ravdess", folder, parse_name, LAYOUT, CARD, SPLITS)
-
-
-FORMAT = CorpusFormat("ravdess", LAYOUT, tuple(sorted(EMOTION_OF_CODE.values())), CARD, load, parse_name)
+FORMAT = CorpusFormat(
+    "ravdess", LAYOUT, tuple(sorted(EMOTION_OF_CODE.values())), CARD, parse_name=parse_name, splits=SPLITS
+)

@@ -6,11 +6,9 @@ The name is speaker (whose second letter is the sex), file, emotion letter with 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, SpeakerParts, Spoken
-from edgeser.corpora.scan import load_by_name
+from edgeser.corpora.corpus import Card, CorpusFormat, SpeakerParts, Spoken
 
 NAME = re.compile(r"(S([MF])\d+)_F\d+_([AHNS])\d+")
 EMOTION_OF_LETTER = MappingProxyType({"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness"})
@@ -48,9 +46,6 @@ def parse_name(stem: str) -> Spoken | None:
     return Spoken(EMOTION_OF_LETTER[letter], speaker, "male" if sex == "M" else "female")
 
 
-def load(folder: Path) -> Corpus:
-    """Read URDU from its folder or a folder above."""
-    return load_by_name("urdu", folder, parse_name, LAYOUT, CARD, {"quick": QUICK})
-
-
-FORMAT = CorpusFormat("urdu", LAYOUT, tuple(sorted(EMOTION_OF_LETTER.values())), CARD, load, parse_name)
+FORMAT = CorpusFormat(
+    "urdu", LAYOUT, tuple(sorted(EMOTION_OF_LETTER.values())), CARD, parse_name=parse_name, splits={"quick": QUICK}
+)

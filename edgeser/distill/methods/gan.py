@@ -59,7 +59,7 @@ from edgeser.run import safetensors_bytes
 from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name, latent_numbers
 from edgeser_export.utilities.progress import note
 from edgeser_export.writers.onnx_files import write_onnx
-from edgeser_export.writers.onnx_generator import BASES, GeneratorShape, as_stored, halve, write_generator
+from edgeser_export.writers.onnx_generator import CODEBOOK, GeneratorShape, as_stored, halve, write_generator
 
 PER_CLASS = 8
 """Clips of a class in one batch; classes with fewer have no distribution to learn."""
@@ -124,7 +124,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 
 def require_own_size(assignment: Assignment, state: State) -> None:
     """Raise RunError if the state is of a generator with more or fewer bases than the assignment's."""
-    wanted, found = shape_of(assignment).weights[BASES], state[LEARNT + BASES].shape
+    wanted, found = shape_of(assignment).weights[CODEBOOK], state[LEARNT + CODEBOOK].shape
     if wanted != found:
         raise RunError(
             f"the checkpoint's generator has {found[0]} bases, this one {wanted[0]}", "begin anew with another --out"
@@ -174,7 +174,7 @@ def _decode(assignment: Assignment, state: State, iteration: int) -> tuple[State
 def _apart(assignment: Assignment, state: State, weights: Tensors, random: np.random.Generator) -> Tensor:
     """Mean squared difference between some targets and what their bases make."""
     chosen = torch.from_numpy(np.sort(random.permutation(len(state[WANTED]))[:TARGETS]))
-    made = decode(shape_of(assignment), weights, weights[BASES][chosen])
+    made = decode(shape_of(assignment), weights, weights[CODEBOOK][chosen])
     return (made - torch.from_numpy(state[WANTED])[chosen]).square().mean()
 
 

@@ -1,7 +1,7 @@
 """The networks of the generative distiller in torch, pure functions of weights and input.
 
     items = generate(shape, weights, z, labels)         # (batch, mels, frames)
-    items = decode(shape, weights, weights[BASES])    # what each basis alone makes
+    items = decode(shape, weights, weights[CODEBOOK])    # what each basis alone makes
     scores = criticise(weights, features, labels)
 
 What the generator is stands in :mod:`edgeser_export.writers.onnx_generator`, which writes it for the board.
@@ -24,7 +24,7 @@ from torch.nn import functional
 from edgeser.models.network import Norm, Tensors, forward, running_norm
 from edgeser.models.training import Arrays
 from edgeser_export.graph.op_graph import NORM_EPSILON, Graph, Linear
-from edgeser_export.writers.onnx_generator import BASES, EPSILON, SLOPE, GeneratorShape
+from edgeser_export.writers.onnx_generator import CODEBOOK, EPSILON, SLOPE, GeneratorShape
 
 CRITIC_WIDTHS = (128, 64)
 BASIS = 0.5
@@ -40,20 +40,20 @@ class VectorShape:
         classes: Number of classes.
         size: Numbers of a vector.
         hidden: Of a basis, and of the layer between.
-        sharpness: Of the choice among the bases.
+        inverse_temperature: Inverse temperature of the softmax over a class's codebook.
     """
 
     latent: int
     classes: int
     size: int
     hidden: int = 128
-    sharpness: float = 6.0
+    inverse_temperature: float = 6.0
 
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all weights by name."""
         return {
-            BASES: (self.classes * self.latent, self.hidden),
+            CODEBOOK: (self.classes * self.latent, self.hidden),
             "dense.weight": (self.hidden, self.hidden),
             "dense.bias": (self.hidden,),
             "last.weight": (self.size, self.hidden),
@@ -70,9 +70,9 @@ def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, l
         z: Standard normal, float32 (batch, latent).
         labels: One-hot, float32 (batch, classes).
     """
-    shares = functional.softmax(shape.sharpness * z, dim=1)
+    shares = functional.softmax(shape.inverse_temperature * z, dim=1)
     chosen = (labels[:, :, None] * shares[:, None, :]).flatten(1)
-    return decode(shape, weights, chosen @ weights[BASES])
+    return decode(shape, weights, chosen @ weights[CODEBOOK])
 
 
 def decode(shape: GeneratorShape | VectorShape, weights: Tensors, sums: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def initial(shapes: Mapping[str, tuple[int, ...]], random: np.random.Generator) 
     weights: Arrays = {}
     for name, shape in shapes.items():
         zero = len(shape) == 1 or name.startswith("class")
-        spread = 0.0 if zero else BASIS if name == BASES else sqrt(2 / prod(shape[1:]))
+        spread = 0.0 if zero else BASIS if name == CODEBOOK else sqrt(2 / prod(shape[1:]))
         weights[name] = (spread * random.standard_normal(shape)).astype(np.float32)
     return weights
 
@@ -148,7 +148,7 @@ def fitted(shape: GeneratorShape, wanted: NDArray[np.float32]) -> Arrays:
     maps = (found / unit).reshape(len(wanted), rows, columns, channels).transpose(0, 3, 1, 2)
     patches = (components[:channels] * unit[:, None]).T
     return {
-        BASES: np.ascontiguousarray(maps.reshape(len(wanted), -1), dtype=np.float32),
+        CODEBOOK: np.ascontiguousarray(maps.reshape(len(wanted), -1), dtype=np.float32),
         "patches.weight": np.ascontiguousarray(patches[:, :, None, None], dtype=np.float32),
         "patches.bias": middle.astype(np.float32),
         "last.weight": np.zeros(shape.weights["last.weight"], dtype=np.float32),

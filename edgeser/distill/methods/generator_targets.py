@@ -20,7 +20,7 @@ from edgeser.distill.method import Assignment, State
 from edgeser.distill.methods import invert
 from edgeser.distill.methods.generator_networks import VectorShape
 from edgeser.distill.optimise import with_moments
-from edgeser_export.writers.onnx_generator import BASES, GeneratorShape
+from edgeser_export.writers.onnx_generator import CODEBOOK, GeneratorShape
 
 INVERTED = 40
 """Iterations of invert before aligned pairs are targets."""
@@ -39,7 +39,7 @@ def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
     if not task.representation.has_time:
         return VectorShape(latent or VECTOR_BASES, task.classes, rows)
     one = GeneratorShape(1, task.classes, rows, columns)
-    fitting = max(2, LARGEST // prod(one.weights[BASES]))
+    fitting = max(2, LARGEST // prod(one.weights[CODEBOOK]))
     return replace(one, latent=latent or min(BASES_OF_A_CLASS, fitting))
 
 

@@ -21,7 +21,7 @@ from edgeser.models.network import Tensors, forward
 from edgeser.models.second_order import TWICE, batch_norm
 from edgeser.models.training import soft_cross_entropy
 from edgeser_export.graph.op_graph import Graph
-from edgeser_export.trainstep.step_graph import BETAS, EPSILON, MOMENTUM, optimiser_of
+from edgeser_export.trainstep.step_state import BETAS, EPSILON, MOMENTUM, optimiser_of
 
 SMALLEST_SQUARE = 1e-12
 """Added to AdamW's mean square under its root, whose derivative has no bound at zero."""

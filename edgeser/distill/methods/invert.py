@@ -71,11 +71,11 @@ def look(graph: Graph, weights: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
     """What an expert says of inputs ``x``, and how far its statistics are from the expert's.
 
     Returns:
-        Logits (batch, classes); the mismatch, a scalar: the mean over the batch normalisations.
+        Logits (batch, classes); the mismatch, a scalar: the mean over the batch normalisations, 0 where there are none.
     """
     seen: list[Tensor] = []
     logits = forward(graph, weights, x, _measuring(weights, seen))
-    return logits, torch.stack(seen).mean()
+    return logits, torch.stack(seen).mean() if seen else torch.zeros(())
 
 
 def _measuring(weights: Tensors, seen: list[Tensor]) -> Norm:

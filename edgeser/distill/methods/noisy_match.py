@@ -34,11 +34,12 @@ from edgeser.config.settings import Settings
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.optimise import adam_step, with_moments
 from edgeser.distill.starts import smooth_noise
-from edgeser.errors import DivergedError, MissingExtra, SettingsError
+from edgeser.errors import DivergedError, SettingsError
 from edgeser.models.network import Tensors, forward, infer, running_norm, to_tensors
 from edgeser.models.training import Arrays, with_statistics
 from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph, Linear
+from edgeser_export.utilities.errors import MissingExtra
 
 DELTA = 1e-5
 """Below one over the number of clips of every corpus that is known here."""

@@ -40,11 +40,22 @@ NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
-class Conv:
-    """Two-dimensional convolution with a square kernel, zero padding on all sides, no dilation and no groups."""
+class Unary:
+    """An operation that reads one tensor.
+
+    Attributes:
+        name: Name of the operation and of the tensor that it computes.
+        source: Name of the tensor that it reads.
+    """
 
     name: str
     source: str
+
+
+@dataclass(frozen=True)
+class Conv(Unary):
+    """Two-dimensional convolution with a square kernel, zero padding on all sides, no dilation and no groups."""
+
     channels: int
     kernel: int
     stride: int = 1
@@ -53,37 +64,27 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Unary):
     """Batch normalisation over batch, height and width."""
 
-    name: str
-    source: str
-
 
 @dataclass(frozen=True)
-class Relu:
+class Relu(Unary):
     """max(x, 0)."""
 
-    name: str
-    source: str
-
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Unary):
     """Pooling over square windows that do not overlap; rows and columns that do not fill a window are dropped."""
 
-    name: str
-    source: str
     size: int
     how: Literal["mean", "max"]
 
 
 @dataclass(frozen=True)
-class Reduce:
+class Reduce(Unary):
     """Mean or maximum over whole axes, which disappear. Axis 0 is the channel and cannot be reduced."""
 
-    name: str
-    source: str
     axes: tuple[int, ...]
     how: Literal["mean", "max"]
 
@@ -105,11 +106,9 @@ class Add:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Unary):
     """Dense layer over a vector."""
 
-    name: str
-    source: str
     features: int
     bias: bool = True
 
@@ -120,11 +119,9 @@ class TokenLinear(Linear):
 
 
 @dataclass(frozen=True)
-class Conv1d:
+class Conv1d(Unary):
     """Convolution over time, zero padding at both ends: (channels, time) to (channels, time)."""
 
-    name: str
-    source: str
     channels: int
     kernel: int
     stride: int = 1
@@ -132,35 +129,23 @@ class Conv1d:
 
 
 @dataclass(frozen=True)
-class Gelu:
+class Gelu(Unary):
     """x times the normal distribution function of x (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
 
-    name: str
-    source: str
-
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Unary):
     """The same numbers with time first: (channels, time) to (tokens, channels)."""
 
-    name: str
-    source: str
-
 
 @dataclass(frozen=True)
-class Offset:
+class Offset(Unary):
     """A learnt number added to every element, such as the position of each token."""
 
-    name: str
-    source: str
-
 
 @dataclass(frozen=True)
-class LayerNorm:
+class LayerNorm(Unary):
     """Normalisation of each token to mean 0 and variance 1, then a learnt scale and shift for each channel."""
-
-    name: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -173,29 +158,22 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(Unary):
     """Mean, then standard deviation (divided by n - 1), over the real tokens: (tokens, channels) to (2 channels,)."""
-
-    name: str
-    source: str
 
 
 @dataclass(frozen=True)
-class Normalise:
+class Normalise(Unary):
     """(x - mean) / std; both numbers are rounded to float32, and ``std`` is above 0."""
 
-    name: str
-    source: str
     mean: float
     std: float
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Unary):
     """Probabilities: the softmax of a vector divided by ``temperature``, which is above 0."""
 
-    name: str
-    source: str
     temperature: float
 
 
@@ -213,7 +191,7 @@ OPS: Mapping[str, type[Op]] = {
     "add": Add,
     "linear": Linear,
 }
-"""What a student may be made of."""
+"""Operations that a student may be made of, by their names in JSON."""
 FILE_OPS: Mapping[str, type[Op]] = {
     **OPS,
     "normalise": Normalise,
@@ -227,7 +205,7 @@ FILE_OPS: Mapping[str, type[Op]] = {
     "attention": Attention,
     "moments": Moments,
 }
-"""What a file may be made of: a student, what surrounds it, and an encoder."""
+"""Operations that a file may be made of: those of students and encoders, and what surrounds a student."""
 KINDS: Mapping[type[Op], str] = {op: kind for kind, op in FILE_OPS.items()}
 _SIZES = ("channels", "kernel", "stride", "padding", "size", "features", "heads")
 
@@ -295,7 +273,7 @@ class Graph:
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers training changes."""
+        """The number of trained weights."""
         return sum(prod(shape) for shape in self.parameters.values())
 
     @property
@@ -328,7 +306,7 @@ class Graph:
         """
         try:
             ops = tuple(_op_from_json(entry, known) for entry in value["ops"])
-            return cls(input_shape=tuple(_positive(size) for size in value["input_shape"]), ops=ops)
+            return cls(input_shape=tuple(_size(size) for size in value["input_shape"]), ops=ops)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, GraphError):
                 raise
@@ -363,22 +341,23 @@ def reading(op: Op, renamed: Mapping[str, str]) -> Op:
 
 
 def _parameters(op: Op, source: Shape) -> dict[str, Shape]:
-    if isinstance(op, Conv):
-        weight: Shape = (op.channels, source[0], op.kernel, op.kernel)
-        return {f"{op.name}.weight": weight} | ({f"{op.name}.bias": (op.channels,)} if op.bias else {})
-    if isinstance(op, BatchNorm):
-        return {f"{op.name}.weight": source[:1], f"{op.name}.bias": source[:1]}
-    if isinstance(op, Conv1d):
-        return {f"{op.name}.weight": (op.channels, source[0], op.kernel), f"{op.name}.bias": (op.channels,)}
-    if isinstance(op, LayerNorm):
-        return {f"{op.name}.weight": source[-1:], f"{op.name}.bias": source[-1:]}
-    if isinstance(op, Offset):
-        return {f"{op.name}.weight": source}
-    if isinstance(op, Linear):
-        return {f"{op.name}.weight": (op.features, source[-1])} | (
-            {f"{op.name}.bias": (op.features,)} if op.bias else {}
-        )
-    return {}
+    match op:
+        case Conv():
+            weight: Shape = (op.channels, source[0], op.kernel, op.kernel)
+        case Conv1d():
+            weight = (op.channels, source[0], op.kernel)
+        case Linear():
+            weight = (op.features, source[-1])
+        case BatchNorm():
+            weight = source[:1]
+        case LayerNorm():
+            weight = source[-1:]
+        case Offset():
+            return {f"{op.name}.weight": source}
+        case _:
+            return {}
+    bias = {f"{op.name}.bias": weight[:1]} if getattr(op, "bias", True) else {}
+    return {f"{op.name}.weight": weight, **bias}
 
 
 def _shape(op: Op, inputs: list[Shape]) -> Shape:
@@ -455,32 +434,32 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _op_from_json(entry: Mapping[str, Any], known: Mapping[str, type[Op]]) -> Op:
     values = dict(entry)
     op = known[values.pop("op")]
-    for field in fields(op):
-        value = values.get(field.name)
-        if field.name == "sources":
-            values["sources"] = tuple(_text(item) for item in value)  # type: ignore[union-attr]
-        elif field.name == "axes":
-            values["axes"] = tuple(_positive(item) for item in value)  # type: ignore[union-attr]
-        elif field.name in ("name", "source", "how"):
+    for name, value in values.items():
+        if name in ("sources", "axes"):
+            values[name] = tuple((_text if name == "sources" else _size)(item) for item in value)
+        elif name in ("name", "source", "how"):
             _text(value)
-        elif field.name == "bias" and "bias" in values and not isinstance(value, bool):
-            raise TypeError(f"bias is {value!r}")
-        elif field.name in _SIZES and field.name in values and (field.name != "padding" or not _is_zero(value)):
-            _positive(value)
+        elif name == "bias":
+            _require_type(value, bool)
+        elif name in _SIZES:
+            _size(value, least=0 if name == "padding" else 1)
     return op(**values)
 
 
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value == 0
+def _require_type(value: Any, kind: type) -> None:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
 
 
-def _positive(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1 << 20:
+def _size(value: Any, least: int = 1) -> int:
+    _require_type(value, int)
+    if not least <= value <= 1 << 20:
         raise ValueError(f"{value!r} is not a size")
-    return value
+    return int(value)
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r} is not a name")
-    return value
+    _require_type(value, str)
+    if not value:
+        raise ValueError("a name is empty")
+    return str(value)

@@ -43,7 +43,7 @@ Array = NDArray[np.float64]
 
 
 def run_reference(graph: Graph, weights: Weights, items: NDArray[np.float32]) -> Array:
-    """What a graph gives for ``items``: the logits of a student, the probabilities of a recogniser.
+    """Compute a graph's output for ``items``: the logits of a student, the probabilities of a recogniser.
 
     Items are computed one by one, so that the memory does not grow with their number.
 
@@ -97,19 +97,21 @@ def compute(op: Op, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
             return first + inputs[1]
         case Linear():
             return first @ weights[f"{op.name}.weight"].T + weights.get(f"{op.name}.bias", 0.0)
-        case Normalise() | Softmax():
-            return _around(op, first)
         case _:
-            return _compute_of_tokens(op, first, inputs, weights)
+            return _compute_other(op, first, inputs, weights)
 
 
-def _compute_of_tokens(op: Op, first: Array, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
-    """The operations that only encoders have."""
+def _compute_other(op: Op, first: Array, inputs: list[Array], weights: Mapping[str, Array]) -> Array:
+    """The operations around a student, and those of encoders."""
     match op:
+        case Normalise():
+            return (first - np.float32(op.mean)) / np.float32(op.std)
+        case Softmax():
+            return softmax(first / np.float32(op.temperature))
         case Conv1d():
             return _convolve_in_time(op, first, weights)
         case Gelu():
-            return first * 0.5 * (1 + _error_function(first / np.sqrt(2)))
+            return np.asarray(first * 0.5 * (1 + _erf(first / np.sqrt(2)).astype(np.float64)))
         case Tokens():
             return first.T
         case Offset():
@@ -124,12 +126,6 @@ def _compute_of_tokens(op: Op, first: Array, inputs: list[Array], weights: Mappi
             return np.concatenate([first.mean(0), first.std(0, ddof=1)])
         case _:
             raise TypeError(f"nothing computes {op}")
-
-
-def _around(op: Normalise | Softmax, item: Array) -> Array:
-    if isinstance(op, Normalise):
-        return (item - np.float32(op.mean)) / np.float32(op.std)
-    return softmax(item / np.float32(op.temperature))
 
 
 def _convolve(op: Conv, item: Array, weights: Mapping[str, Array]) -> Array:
@@ -166,10 +162,6 @@ def _attend(op: Attention, queries: Array, keys: Array, values: Array) -> Array:
 
 
 _erf = np.frompyfunc(math.erf, 1, 1)
-
-
-def _error_function(values: Array) -> Array:
-    return np.asarray(_erf(values), dtype=np.float64)
 
 
 def _normalise_batch(op: BatchNorm, item: Array, weights: Mapping[str, Array]) -> Array:

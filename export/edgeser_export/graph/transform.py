@@ -1,4 +1,4 @@
-"""What every writer needs before the first byte: a whole recogniser, without batch normalisation, and its constants."""
+"""Transformations of an op graph: a whole recogniser, batch normalisation folded, and the parts that are trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeser_export.graph.op_graph import (
     reading,
     sources,
 )
-from edgeser_export.utilities.errors import GraphError
+from edgeser_export.utilities.errors import GraphError, find_row
 
 NORMALISED, PROBABILITIES = "normalised", "probabilities"
 """The names of what :func:`recogniser` adds to a student: what the student then reads, and the output."""
@@ -121,7 +121,7 @@ def _folded(conv: Conv, norm: str, weights: Weights) -> tuple[NDArray[np.float32
     return weight.astype(np.float32), ((bias - wide["running_mean"]) * scale + wide["bias"]).astype(np.float32)
 
 
-def lower(graph: Graph, weights: Weights) -> InferenceGraph:
+def for_inference(graph: Graph, weights: Weights) -> InferenceGraph:
     """Fold the batch normalisations and name the constants.
 
     Raises:
@@ -169,7 +169,7 @@ def _require_shape(shape: Shape, rank: int, what: str) -> None:
 
 
 CUTS: Mapping[str, type[Conv | Linear] | None] = {"full": None, "tail": Conv, "head": Linear}
-"""What is trained further -> the kind of operation of which one must be above a cut: the whole student, the last
+"""The part to train further -> the kind of operation of which one must be above a cut: the whole student, the last
 convolution and what follows, or the last dense layer. The cut is made as far up as that allows."""
 
 
@@ -183,9 +183,7 @@ def cut_for(graph: Graph, part: str) -> str:
     Raises:
         GraphError: There is no such part.
     """
-    if part not in CUTS:
-        raise GraphError(f"there is no part {part!r} of a student", f"choose one of: {', '.join(CUTS)}")
-    kind, found = CUTS[part], INPUT
+    kind, found = find_row(CUTS, part, "part", GraphError), INPUT
     for index, op in enumerate(graph.ops[:-1]):
         above = graph.ops[index + 1 :]
         known = {op.name, *(other.name for other in above)}

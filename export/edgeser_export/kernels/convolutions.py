@@ -161,7 +161,7 @@ def _phases(nodes: Nodes, geometry: Geometry, source: str) -> str:
 
 
 def _shifted(nodes: Nodes, geometry: Geometry, phases: str, offset: tuple[int, int]) -> str:
-    """What the kernel's position ``offset`` sees of the padded source at every output position."""
+    """The slice of the padded source that the kernel's position ``offset`` sees at every output position."""
     stride, channels = geometry.conv.stride, geometry.source[1]
     (row, above), (column, left) = ((place // stride, place % stride) for place in offset)
     first = (above * stride + left) * channels

@@ -37,7 +37,7 @@ TOGETHER = 2
 MOST_POSITIONS = {3: 128, 5: 2048}
 """By the size of the kernel: with more positions of the output, moving numbers costs more than products save."""
 FEWEST_CHANNELS = 10
-"""Of 1 / (1 / in + 1 / out): each number that is moved serves so many products."""
+"""The least value of 1 / (1 / in + 1 / out): each number that is moved serves so many products."""
 
 
 def suits(geometry: Geometry) -> bool:
@@ -71,12 +71,12 @@ class Side:
 
     @cached_property
     def tiles(self) -> int:
-        """How many cover the output."""
+        """The number of tiles that cover the output."""
         return ceil(self.output / self.tile)
 
     @cached_property
     def groups(self) -> int:
-        """How many groups of tiles; one where tiles or groups do not fill."""
+        """The number of groups of tiles; one where tiles do not fill the output, or groups the tiles."""
         fill = self.output == self.tiles * self.tile and self.tiles % self.together == 0
         return self.tiles // self.together if fill else 1
 
@@ -128,11 +128,11 @@ def gradients(nodes: Nodes, geometry: Geometry, transformed: str, weight: str, g
     U is computed again: it is small work, and kept through a step it would be a large part of the memory.
 
     Args:
-        nodes: Where nodes are added.
-        geometry: Of the convolution.
+        nodes: The list that nodes are added to.
+        geometry: The convolution with its shapes.
         transformed: X, as the convolution returned it.
-        weight: What dL/dx is computed with.
-        gradient: By the output.
+        weight: The weight that dL/dx is computed with.
+        gradient: The gradient of the loss by the output.
     """
     tiles = Tiles(nodes, geometry)
     kernels, factors = tiles.kernels(weight), tiles.gradient(gradient)

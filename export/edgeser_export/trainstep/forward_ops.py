@@ -1,4 +1,4 @@
-"""What each operation of a student computes while it is trained, as ONNX nodes: a table keyed by the operation."""
+"""The forward pass of a student that is trained, as ONNX nodes: a table keyed by the operation."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from edgeser_export.writers.onnx_nodes import Nodes
 
 @dataclass(frozen=True)
 class Flow:
-    """What the rules share while one step is written.
+    """The state that the rules share while one step is written.
 
     Attributes:
-        nodes: Where nodes are added.
+        nodes: The list that nodes are added to.
         graph: The student.
         batch: Items a step.
         batch_statistics: Whether batch normalisations use the batch's own mean and variance, or running ones.

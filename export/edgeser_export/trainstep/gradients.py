@@ -33,7 +33,7 @@ class Gradient:
 
     Attributes:
         value: Name of a tensor.
-        shape: Of ``value``: the tensor's, with ones where it broadcasts.
+        shape: Shape of ``value``: the tensor's, with ones where it broadcasts.
         scale: Name of a vector (channels,), or "" for none.
     """
 
@@ -44,7 +44,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Found:
-    """What the gradient rule of an operation finds.
+    """The gradients that the rule of an operation finds.
 
     Attributes:
         sources: Gradients of what the operation reads, in that order; empty where none was asked for.
@@ -61,7 +61,7 @@ def write_backward(flow: Flow, op: Op, gradient: Gradient, below: bool) -> Found
     Args:
         flow: The step, its forward part already written.
         op: Any operation.
-        gradient: Of the operation's output.
+        gradient: The gradient of the loss by the operation's output.
         below: Whether the gradients of its sources are needed too.
     """
     return BACKWARD[type(op)](flow, op, gradient, below)

@@ -13,123 +13,28 @@ rules are in :mod:`edgeser_export.trainstep.gradients`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import prod
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from edgeser_export.graph.op_graph import INPUT, BatchNorm, Graph, Shape, sources
 from edgeser_export.trainstep.forward_ops import Flow, write_forward
 from edgeser_export.trainstep.gradients import Gradient, accumulated, write_backward, write_loss
+from edgeser_export.trainstep.step_state import (
+    BETAS,
+    EPSILON,
+    ITEMS,
+    LABELS,
+    LOSS,
+    MOMENTUM,
+    NEXT,
+    optimiser_of,
+    state_shapes,
+    uses_batch_statistics,
+    weight_names,
+)
 from edgeser_export.utilities.errors import GraphError
-from edgeser_export.writers.onnx_nodes import IR_VERSION, OPSET, Nodes
-
-ITEMS = "x"
-"""Input of a step: float32 [batch, channels, height, width]."""
-LABELS = "labels"
-"""Input of a step: float32 [batch, classes], each row sums to one."""
-LOSS = "loss"
-"""Output of a step: float32 scalar, the mean soft cross-entropy before the update."""
-NEXT = "next."
-"""Prefix of a step's outputs: the new value of the input that follows it."""
-
-BETAS = (0.9, 0.999)
-"""Decay of AdamW's two moments, torch's defaults."""
-EPSILON = 1e-8
-"""Added to AdamW's denominator, torch's default."""
-MOMENTUM = 0.9
-"""Momentum of stochastic gradient descent."""
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """What an optimiser keeps for every trained parameter, and what it is told at every step.
-
-    Attributes:
-        slots: Prefixes of the state, one array of the parameter's shape each: "first" gives "first.conv1.weight".
-        scalars: Names of its float32 scalar inputs.
-    """
-
-    slots: tuple[str, ...]
-    scalars: tuple[str, ...]
-
-
-OPTIMISERS: Mapping[str, Optimiser] = {
-    "adamw": Optimiser(
-        slots=("first", "second"), scalars=("learning_rate", "weight_decay", "first_correction", "second_correction")
-    ),
-    "sgd": Optimiser(slots=("velocity",), scalars=("learning_rate", "weight_decay")),
-}
-TRAINED: Mapping[str, bool] = {"full": True, "frozen": False}
-"""Whether batch normalisations use the batch's own mean and variance, or running ones, which are inputs then."""
-
-
-def optimiser_of(name: str) -> Optimiser:
-    """The row of ``OPTIMISERS``; GraphError for an unknown name."""
-    if name not in OPTIMISERS:
-        raise GraphError(f"there is no optimiser {name!r}", f"choose one of: {', '.join(OPTIMISERS)}")
-    return OPTIMISERS[name]
-
-
-def uses_batch_statistics(trained: str) -> bool:
-    """The row of ``TRAINED``; GraphError for an unknown name."""
-    if trained not in TRAINED:
-        raise GraphError(f"there is no way of training {trained!r}", f"choose one of: {', '.join(TRAINED)}")
-    return TRAINED[trained]
-
-
-def weight_names(graph: Graph, trained: str = "full") -> tuple[str, ...]:
-    """The weights that a step reads: every parameter, and the running statistics where the batch's own are not used."""
-    return (*graph.parameters, *(() if uses_batch_statistics(trained) else graph.statistics))
-
-
-def state_shapes(graph: Graph, optimiser: str = "adamw") -> dict[str, Shape]:
-    """Names and shapes of the optimiser's state, slot by slot."""
-    slots = optimiser_of(optimiser).slots
-    return {f"{slot}.{name}": shape for slot in slots for name, shape in graph.parameters.items()}
-
-
-def zero_state(graph: Graph, optimiser: str = "adamw") -> dict[str, NDArray[np.float32]]:
-    """The optimiser's state before the first step."""
-    return {name: np.zeros(shape, np.float32) for name, shape in state_shapes(graph, optimiser).items()}
-
-
-def next_state(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """The new parameters and state among a step's outputs, under the names of the inputs they replace.
-
-    They are copies: what onnxruntime returns lies between its own tensors, which would have to be put elsewhere while
-    it is held.
-    """
-    return {name.removeprefix(NEXT): value.copy() for name, value in outputs.items() if name.startswith(NEXT)}
-
-
-def scalars(
-    optimiser: str, step: int, learning_rate: float, weight_decay: float = 0.0
-) -> dict[str, NDArray[np.float32]]:
-    """The scalar inputs of one step.
-
-    Args:
-        optimiser: A row of ``OPTIMISERS``.
-        step: Counts from 1, the first step after the state was zero.
-        learning_rate: Learning rate of this step.
-        weight_decay: Decoupled for AdamW, added to the gradient for stochastic gradient descent.
-
-    Returns:
-        Float32 scalars. AdamW's corrections 1 / (1 - beta^step) (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1) are
-        computed in float64: 1 - 0.999^step loses three digits in float32.
-    """
-    if step < 1:
-        raise GraphError(f"step {step} is before the first", "count steps from 1")
-    known = {"learning_rate": learning_rate, "weight_decay": weight_decay}
-    for name, beta in zip(("first_correction", "second_correction"), BETAS, strict=True):
-        known[name] = 1.0 / (1.0 - beta**step)
-    return {name: np.array(known[name], np.float32) for name in optimiser_of(optimiser).scalars}
-
-
-PRODUCER = "edgeser"
+from edgeser_export.writers.onnx_nodes import Nodes, floats, model_bytes
 
 
 def training_step(
@@ -289,7 +194,7 @@ def _adamw(nodes: Nodes, gradients: Mapping[str, str], shapes: Mapping[str, Shap
 
 
 def _sgd(nodes: Nodes, gradients: Mapping[str, str], shapes: Mapping[str, Shape]) -> None:
-    """What torch.optim.SGD does: u' = momentum u + g + wd p, p' = p - lr u'."""
+    """The update of torch.optim.SGD: u' = momentum u + g + wd p, p' = p - lr u'."""
     for name, gradient in gradients.items():
         beside = _beside(nodes, shapes[name])
         decayed = nodes.add("Add", gradient, nodes.add("Mul", name, beside("weight_decay")))
@@ -310,18 +215,8 @@ def _model(
         raise GraphError(f"two tensors are called {clash!r}", "rename an operation")
     written = _needed(nodes.written, {name for name, _ in outputs})
     read = {name for node in written for name in node.input}
-    graph = helper.make_graph(
-        written,
-        "training step",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
-        initializer=[constant for constant in nodes.constants if constant.name in read],
-    )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name=PRODUCER
-    )
-    helper.set_model_props(model, {key: str(value) for key, value in about.items()})
-    return bytes(model.SerializeToString(deterministic=True))
+    constants = [constant for constant in nodes.constants if constant.name in read]
+    return model_bytes("training step", written, floats(inputs), floats(outputs), constants, about)
 
 
 def _needed(written: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:

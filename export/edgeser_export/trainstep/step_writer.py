@@ -24,7 +24,7 @@ from edgeser_export.utilities.children import answer, run_child
 from edgeser_export.utilities.errors import ExportError, require_module
 
 WRITERS: Mapping[str, str] = {"training": "training_step", "statistics": "statistics_step", "forward": "forward_pass"}
-"""What can be asked for -> the function of :mod:`edgeser_export.trainstep.step_graph` that writes it."""
+"""The kind of file that is asked for -> the function of :mod:`edgeser_export.trainstep.step_graph` that writes it."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ HINTS: Mapping[str, str] = {
 SECONDS = 600.0
 """The largest job takes under a minute on the slowest board; beyond this a child is taken to hang."""
 _together_mb = [0.0]
-"""What this process and a child held together, for each child that has ended."""
+"""Memory in MB that this process and a child held together, for each child that has ended."""
 
 
 def run_child(
@@ -67,8 +67,8 @@ def run_child(
     """Run a Python program to its end and return what it wrote on stdout.
 
     Args:
-        words: What follows ``python -P``: "-m", a module and its arguments, for instance.
-        what: What the child does, as a noun: "the export".
+        words: The arguments after ``python -P``: "-m", a module and its arguments, for instance.
+        what: The child's work as a noun: "the export".
         given: The child's stdin.
         threads: The most that numpy's libraries may use in it; None for what this process may.
         seconds: After this long the child is ended.
@@ -167,7 +167,7 @@ def child_error(what: str, code: int, stderr: str) -> EdgeserError:
     """The error that a child's last line describes, or one that says how it ended.
 
     Args:
-        what: What the child did, as a noun: "the export".
+        what: The child's work as a noun: "the export".
         code: The exit code as ``subprocess`` has it, negative for a signal.
         stderr: All that the child wrote there.
     """

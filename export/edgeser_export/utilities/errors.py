@@ -6,9 +6,11 @@ The whole tree is drawn in :mod:`edgeser.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
+
+Row = TypeVar("Row")
 
 
 class EdgeserError(Exception):
@@ -17,7 +19,7 @@ class EdgeserError(Exception):
     Attributes:
         message: One line: what was wrong, and where.
         hint: One line: what to do about it.
-        exit_code: What the command line exits with: 2 for wrong use or input, 1 when work was done and a gate failed.
+        exit_code: Exit code of the command line: 2 for wrong use or input, 1 when work was done and a gate failed.
     """
 
     exit_code = 2
@@ -62,7 +64,7 @@ class StorageError(EdgeserError, OSError):
 
 
 class OutputTaken(StorageError):
-    """What stands in an output's place is not edgeser's, or of another kind, and is not overwritten."""
+    """Something that edgeser did not write, or of another kind, stands in an output's place and is not overwritten."""
 
 
 class TextError(EdgeserError, ValueError):
@@ -92,7 +94,7 @@ def require_module(module: str, package: str, what: str) -> Any:
 
     Args:
         module: The module's dotted name; one of ours that imports the package will do.
-        package: What is installed with pip.
+        package: The package's name for pip.
         what: The work that needs it: "writing this format".
 
     Raises:
@@ -114,3 +116,17 @@ def choice_hint(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(name.lower(), names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"
+
+
+def find_row(table: Mapping[str, Row], name: str, what: str, error: type[EdgeserError]) -> Row:
+    """The row ``name`` of a table.
+
+    Args:
+        table: Rows by name.
+        name: The name as a user wrote it.
+        what: A row in words: "format".
+        error: The kind of error that is raised where there is no such row, with the nearest name as its hint.
+    """
+    if name not in table:
+        raise error(f"there is no {what} {name!r}", choice_hint(name, table))
+    return table[name]

@@ -19,36 +19,25 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeser_export.utilities.errors import EdgeserError, StorageError
 
+SHA256_MODULES = ("_sha2", "_sha256", "hashlib")
+"""Modules that hold sha256: in Python 3.12 and newer, in 3.11, and in a Python built without its own hashes. The first
+that is there is taken: hashlib would load OpenSSL, 4 MB that a board's processes need for nothing else."""
 if TYPE_CHECKING:
     from hashlib import sha256
-
-
-PLACES = ("_sha2", "_sha256", "hashlib")
-"""Where it is: Python 3.12 and newer, 3.11, and a Python that was built without its own hashes."""
-
-
-def _find() -> Any:
-    for name in PLACES[:-1]:
-        try:
-            return import_module(name).sha256
-        except ImportError:
-            continue
-    return import_module(PLACES[-1]).sha256
-
-
-if not TYPE_CHECKING:
-    sha256 = _find()
+else:
+    sha256 = import_module(next(name for name in SHA256_MODULES if find_spec(name))).sha256
 
 __all__ = ["sha256"]
 
 
 _STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-"""What an OSError without a file name says when a disk is full, read-only or broken."""
+"""Codes of an OSError without a file name when a disk is full, read-only or broken."""
 
 
 def write_bytes(path: Path, data: bytes, check: Callable[[Path], object] | None = None) -> None:

@@ -9,7 +9,6 @@ with progress_bar("training", total=600) as advance:
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -34,44 +33,20 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
 
     Args:
         title: Stands before the bar.
-        total: Where it ends.
-        done: Where it begins: what was done before, which says nothing of how fast it goes on. The first call may say
-            so, too: it is taken to be about one part at most.
+        total: The count at which the bar is full.
+        done: The count at which the bar begins; the time left follows from what comes after it.
     """
     if not sys.stderr.isatty():
         yield ignore_progress
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description:<24}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
-    begun = time.monotonic()
-    before: int | None = None
     # Words are names of files and losses: no markup.
-    with Progress(*columns, TextColumn("{task.fields[words]}", markup=False), console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=total, completed=done, words="", left="")
-
-        def advance(now: int, words: str) -> None:
-            nonlocal before
-            before = max(done, now - 1) if before is None else before
-            left = time_left(time.monotonic() - begun, now - before, total - now)
-            progress.update(task, completed=now, words=words, left=left)
-
-        yield advance
-
-
-def time_left(seconds: float, done: int, left: int) -> str:
-    """How long ``left`` parts will take, in words, where ``done`` took ``seconds``.
-
-    Empty before the first and after the last is done: what comes before and after the parts is not counted.
-    """
-    if done <= 0 or left <= 0:
-        return ""
-    whole = round(seconds / done * max(0, left))
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02} left"
+    title_column, words_column = (
+        TextColumn(f"{{task.{part}}}", markup=False) for part in ("description", "fields[words]")
+    )
+    columns = title_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), words_column
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=total, completed=done, words="")
+        yield lambda now, said: progress.update(task, completed=now, words=said)

@@ -7,7 +7,7 @@ The packages that a writer needs are imported when it writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -16,14 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_export.graph.op_graph import Graph, Weights
-from edgeser_export.graph.transform import InferenceGraph, lower
+from edgeser_export.graph.transform import InferenceGraph, for_inference
 from edgeser_export.runtimes import Kind
-from edgeser_export.utilities.errors import ExportError, choice_hint, require_module
+from edgeser_export.utilities.errors import ExportError, find_row, require_module
 from edgeser_export.utilities.files import sha256
 
 Items: TypeAlias = NDArray[np.float32]
-Write: TypeAlias = Callable[[Graph, Weights, Mapping[str, str], Items], bytes]
 Precision: TypeAlias = Literal["float32", "int8"]
+WRITERS: Mapping[Kind, tuple[str, str]] = {
+    "onnx": ("edgeser_export.writers.onnx_files", "onnx"),
+    "tflite": ("edgeser_export.writers.tflite_files", "ai-edge-litert"),
+}
+"""The module that writes a kind of files, and the package that it needs."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,10 @@ class Format:
     """One row of the table of formats.
 
     Attributes:
-        name: What users write.
+        name: The name that users write.
         suffix: End of the file's name, after ``student``.
         precision: Type of the weights, and of what is computed between normalisation and logits.
         summary: One line for help texts.
-        write: (graph, weights, metadata, items to calibrate int8 on) -> content of the file.
         kind: The kind of runtime that runs it; see :mod:`edgeser_export.runtimes`.
         bound: Largest accepted difference of a probability's logarithm, as a share of the largest logarithm; see
             :mod:`edgeser_export.parity`.
@@ -45,7 +48,6 @@ class Format:
     suffix: str
     precision: Precision
     summary: str
-    write: Write
     kind: Kind
     bound: float
 
@@ -54,6 +56,25 @@ class Format:
         """Name of the file in a model's folder."""
         return f"student{self.suffix}"
 
+    def write(self, graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
+        """The content of a file.
+
+        Args:
+            graph: The op graph, with or without batch normalisation.
+            weights: Its parameters and running statistics.
+            metadata: Stored in the file.
+            items: Items to calibrate int8 on, float32 (items, channels, height, width).
+
+        Raises:
+            GraphError: The weights do not fit the graph, or the graph is none for inference.
+            MissingRuntime: A package that writes the format is missing.
+        """
+        writer = _writer(*WRITERS[self.kind])
+        if self.precision == "float32":
+            return bytes(getattr(writer, f"write_{self.kind}")(graph, weights, metadata))
+        inference = for_inference(graph, weights)
+        return bytes(writer.write_plan(inference, _plan(inference, items), metadata))
+
 
 def find_format(name: str) -> Format:
     """The row ``name`` of ``FORMATS``.
@@ -61,9 +82,7 @@ def find_format(name: str) -> Format:
     Raises:
         ExportError: There is no such format.
     """
-    if name not in FORMATS:
-        raise ExportError(f"there is no format {name!r}", choice_hint(name, FORMATS))
-    return FORMATS[name]
+    return find_row(FORMATS, name, "format", ExportError)
 
 
 def format_of(kind: str, precision: str) -> Format:
@@ -78,36 +97,14 @@ def format_of(kind: str, precision: str) -> Format:
     return find_format(kind)
 
 
-def _onnx(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
-    return bytes(_writer("edgeser_export.writers.onnx_files", "onnx").write_onnx(graph, weights, metadata))
-
-
-def _tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str], _: Items) -> bytes:
-    return bytes(
-        _writer("edgeser_export.writers.tflite_files", "ai-edge-litert").write_tflite(graph, weights, metadata)
-    )
-
-
-def _onnx_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
-    writer = _writer("edgeser_export.writers.onnx_files", "onnx")
-    lowered = lower(graph, weights)
-    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
-
-
-def _tflite_int8(graph: Graph, weights: Weights, metadata: Mapping[str, str], items: Items) -> bytes:
-    writer = _writer("edgeser_export.writers.tflite_files", "ai-edge-litert")
-    lowered = lower(graph, weights)
-    return bytes(writer.write_plan(lowered, _plan(lowered, items), metadata))
-
-
-def _plan(lowered: InferenceGraph, items: Items) -> Any:
+def _plan(inference: InferenceGraph, items: Items) -> Any:
     """The plan of a student; the last one is kept, because a model has several int8 files."""
     digest = sha256(items.tobytes())
-    for name in sorted(lowered.weights):
-        digest.update(lowered.weights[name].tobytes())
-    key = (lowered.graph, items.shape, digest.digest())
+    for name in sorted(inference.weights):
+        digest.update(inference.weights[name].tobytes())
+    key = (inference.graph, items.shape, digest.digest())
     if key not in _PLANS:
-        found = _writer("edgeser_export.writers.rounding", "onnx").plan_int8(lowered, items)
+        found = _writer("edgeser_export.writers.rounding", "onnx").plan_int8(inference, items)
         _PLANS.clear()
         _PLANS[key] = found
     return _PLANS[key]
@@ -134,10 +131,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         row.name: row
         for row in (
-            Format("onnx", ".onnx", "float32", "ONNX, for onnxruntime", _onnx, "onnx", FLOAT32_BOUND),
-            Format("tflite", ".tflite", "float32", "TFLite, for LiteRT", _tflite, "tflite", FLOAT32_BOUND),
-            Format("onnx-int8", ".int8.onnx", "int8", "ONNX in int8 (QDQ)", _onnx_int8, "onnx", INT8_BOUND),
-            Format("tflite-int8", ".int8.tflite", "int8", "TFLite in int8", _tflite_int8, "tflite", INT8_BOUND),
+            Format("onnx", ".onnx", "float32", "ONNX, for onnxruntime", "onnx", FLOAT32_BOUND),
+            Format("tflite", ".tflite", "float32", "TFLite, for LiteRT", "tflite", FLOAT32_BOUND),
+            Format("onnx-int8", ".int8.onnx", "int8", "ONNX in int8 (QDQ)", "onnx", INT8_BOUND),
+            Format("tflite-int8", ".int8.tflite", "int8", "TFLite in int8", "tflite", INT8_BOUND),
         )
     }
 )

@@ -15,9 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgeser_export.graph.op_graph import (
     INPUT,
@@ -39,14 +38,14 @@ from edgeser_export.graph.op_graph import (
 )
 from edgeser_export.graph.reference import compute
 from edgeser_export.utilities.errors import GraphError
-from edgeser_export.writers.onnx_files import IR_VERSION, OPSET
+from edgeser_export.writers.onnx_nodes import INFERENCE_OPSET, Nodes, floats, model_bytes, weight_constants
 
 MEL, TOKENS, VECTOR = "mel", "tokens", "vector"
 """Names of the file's inputs and of its output."""
 FRAMES_PER_TOKEN = 2
 """The second convolution has a stride of two."""
 MASKED = -1e9
-"""What attention adds where there is no token: its softmax is 0 there in float32."""
+"""The score that attention adds where there is no token: its softmax is 0 there in float32."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -134,127 +133,83 @@ def write_encoder(graph: Graph, weights: Weights, metadata: Mapping[str, str] = 
         GraphError: The weights do not fit the graph, or the graph holds an operation that no encoder has.
     """
     graph.check(weights)
-    nodes: list[onnx.NodeProto] = []
-    constants: dict[str, NDArray[np.generic]] = {}
-    _Writer(graph, weights, nodes, constants).write()
+    writer = _Writer(graph)
     mels, frames = graph.input_shape
-    body = helper.make_graph(
-        nodes,
-        "encoder",
-        [
-            helper.make_tensor_value_info(MEL, TensorProto.FLOAT, ["windows", mels, frames]),
-            helper.make_tensor_value_info(TOKENS, TensorProto.INT64, ["windows"]),
-        ],
-        [helper.make_tensor_value_info(VECTOR, TensorProto.FLOAT, ["windows", graph.shapes[graph.output][0]])],
-        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
-    )
-    imports = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=imports)
-    helper.set_model_props(model, dict(sorted(metadata.items())))
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    tokens = helper.make_tensor_value_info(TOKENS, TensorProto.INT64, ["windows"])
+    inputs = [*floats([(MEL, ["windows", mels, frames])]), tokens]
+    outputs = floats([(VECTOR, ["windows", *graph.shapes[graph.output]])])
+    across = {f"{op.name}.weight" for op in graph.ops if isinstance(op, TokenLinear)}
+    stored = {name: value.T if name in across else value for name, value in weights.items() if name in graph.parameters}
+    constants = [*weight_constants(stored), *writer.nodes.constants]
+    return model_bytes("encoder", writer.nodes.written, inputs, outputs, constants, metadata, INFERENCE_OPSET)
 
 
 class _Writer:
-    """Appends the nodes of an encoder, an operation at a time."""
+    """The nodes of an encoder, written an operation at a time."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        weights: Weights,
-        nodes: list[onnx.NodeProto],
-        constants: dict[str, NDArray[np.generic]],
-    ) -> None:
-        self.graph, self.weights, self.nodes, self.constants = graph, weights, nodes, constants
-        last = graph.output
-        self.names = {INPUT: MEL} | {op.name: VECTOR if op.name == last else f"{op.name}:0" for op in graph.ops}
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.nodes = graph, Nodes()
+        nodes, one = self.nodes, self.nodes.integers([1])
+        tokens = next(graph.shapes[op.name][0] for op in graph.ops if isinstance(op, Tokens))
+        count = nodes.add("Unsqueeze", TOKENS, one)
+        places = nodes.constant(np.arange(tokens, dtype=np.int64)[None])
+        real = nodes.add("Cast", nodes.add("Less", places, count), to=TensorProto.FLOAT)
+        absent = nodes.add("Mul", nodes.add("Sub", real, nodes.number(1)), nodes.number(-MASKED))
+        self.bias = nodes.add("Unsqueeze", absent, nodes.integers([1, 2]))
+        """0 for a token and ``MASKED`` elsewhere, (windows, 1, 1, tokens)."""
+        self.row = nodes.add("Unsqueeze", real, one)
+        """1 for a token and 0 elsewhere, (windows, 1, tokens)."""
+        self.count = nodes.add("Unsqueeze", nodes.add("Cast", count, to=TensorProto.FLOAT), nodes.integers([2]))
+        """Number of tokens, (windows, 1, 1)."""
+        names = {INPUT: MEL}
+        for op in graph.ops:
+            into = VECTOR if op.name == graph.output else ""
+            names[op.name] = self.operation(op, [names[source] for source in sources(op)], into)
 
-    def write(self) -> None:
-        tokens = next(self.graph.shapes[op.name][0] for op in self.graph.ops if isinstance(op, Tokens))
-        self.constant("mask.places", np.arange(tokens, dtype=np.int64)[None])
-        self.constant("mask.column", np.array([1], dtype=np.int64))
-        count = self.node("Unsqueeze", [TOKENS, "mask.column"], "mask.count")
-        real = self.node("Cast", [self.node("Less", ["mask.places", count], "mask.bool")], "mask.real", to=1)
-        self.constant("mask.one", np.float32(1))
-        self.constant("mask.least", np.float32(-MASKED))
-        absent = self.node("Sub", [real, "mask.one"], "mask.absent")
-        scaled = self.node("Mul", [absent, "mask.least"], "mask.scaled")
-        self.constant("mask.heads", np.array([1, 2], dtype=np.int64))
-        self.node("Unsqueeze", [scaled, "mask.heads"], "mask.bias")  # (windows, 1, 1, tokens)
-        self.node("Unsqueeze", [real, "mask.column"], "mask.row")  # (windows, 1, tokens)
-        self.node("Cast", [count], "mask.number", to=1)  # (windows, 1)
-        for op in self.graph.ops:
-            self.operation(op)
-
-    def operation(self, op: Op) -> None:
-        reads, out = [self.names[source] for source in sources(op)], self.names[op.name]
+    def operation(self, op: Op, reads: Sequence[str], into: str) -> str:
+        """Write an operation; the name of its tensor, ``into`` where that is given."""
         match op:
             case Gelu():
-                self.gelu(reads[0], out)
+                return self.gelu(reads[0], into)
             case Attention():
-                self.attention(op, reads, out)
+                return self.attention(op, reads, into)
             case Moments():
-                self.moments(reads[0], out)
+                return self.moments(reads[0], into)
             case TokenLinear():
-                self.constant(f"{op.name}.weight", self.weights[f"{op.name}.weight"].T)
-                product = self.node("MatMul", [*reads, f"{op.name}.weight"], f"{op.name}:product")
-                self.node("Add", [product, self.weight(f"{op.name}.bias")], out)
+                product = self.nodes.add("MatMul", *reads, f"{op.name}.weight")
+                return self.nodes.add("Add", product, f"{op.name}.bias", into=into)
             case _:
                 kind, attributes = _plain_node(op)
-                parts = [name for name in (f"{op.name}.weight", f"{op.name}.bias") if name in self.weights]
-                self.node(kind, [*reads, *map(self.weight, parts)], out, **attributes)
+                names = (f"{op.name}.weight", f"{op.name}.bias")
+                parts = [name for name in names if name in self.graph.parameters]
+                return self.nodes.add(kind, *reads, *parts, into=into, **attributes)
 
-    def gelu(self, source: str, out: str) -> None:
-        for name, value in (("gelu.root", np.sqrt(2)), ("gelu.one", 1), ("gelu.half", 0.5)):
-            self.constant(name, np.float32(value))
-        inner = self.node("Erf", [self.node("Div", [source, "gelu.root"], f"{out}:divided")], f"{out}:erf")
-        grown = self.node("Mul", [source, self.node("Add", [inner, "gelu.one"], f"{out}:plus")], f"{out}:grown")
-        self.node("Mul", [grown, "gelu.half"], out)
+    def gelu(self, source: str, into: str) -> str:
+        nodes = self.nodes
+        error = nodes.add("Erf", nodes.add("Div", source, nodes.number(np.sqrt(2))))
+        grown = nodes.add("Mul", source, nodes.add("Add", error, nodes.number(1)))
+        return nodes.add("Mul", grown, nodes.number(0.5), into=into)
 
-    def attention(self, op: Attention, reads: Sequence[str], out: str) -> None:
-        tokens, channels = self.graph.shapes[op.name]
+    def attention(self, op: Attention, reads: Sequence[str], into: str) -> str:
+        nodes, (tokens, channels) = self.nodes, self.graph.shapes[op.name]
         width = channels // op.heads
-        self.constant("split", np.array([0, tokens, op.heads, width], dtype=np.int64))
-        self.constant("join", np.array([0, tokens, channels], dtype=np.int64))
-        self.constant("scale", np.float32(1 / np.sqrt(width)))
-        orders = {"query": [0, 2, 1, 3], "key": [0, 2, 3, 1], "value": [0, 2, 1, 3]}
-        parts = [
-            self.node(
-                "Transpose", [self.node("Reshape", [read, "split"], f"{out}:{part}.split")], f"{out}:{part}", perm=order
-            )
-            for read, (part, order) in zip(reads, orders.items(), strict=True)
-        ]
-        scores = self.node("Mul", [self.node("MatMul", parts[:2], f"{out}:product"), "scale"], f"{out}:scores")
-        shares = self.node(
-            "Softmax", [self.node("Add", [scores, "mask.bias"], f"{out}:masked")], f"{out}:shares", axis=-1
+        split, orders = nodes.integers([0, tokens, op.heads, width]), ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
+        queries, keys, values = (
+            nodes.add("Transpose", nodes.add("Reshape", read, split), perm=order)
+            for read, order in zip(reads, orders, strict=True)
         )
-        mixed = self.node("MatMul", [shares, parts[2]], f"{out}:mixed")
-        self.node("Reshape", [self.node("Transpose", [mixed], f"{out}:joined", perm=[0, 2, 1, 3]), "join"], out)
+        scores = nodes.add("Mul", nodes.add("MatMul", queries, keys), nodes.number(1 / np.sqrt(width)))
+        shares = nodes.add("Softmax", nodes.add("Add", scores, self.bias), axis=-1)
+        joined = nodes.add("Transpose", nodes.add("MatMul", shares, values), perm=(0, 2, 1, 3))
+        return nodes.add("Reshape", joined, nodes.integers([0, tokens, channels]), into=into)
 
-    def moments(self, source: str, out: str) -> None:
-        self.constant("moments.row", np.array([1], dtype=np.int64))
-        self.constant("moments.column", np.array([2], dtype=np.int64))
-        total = self.node("MatMul", ["mask.row", source], f"{out}:total")  # (windows, 1, channels)
-        number = self.node("Unsqueeze", ["mask.number", "moments.column"], f"{out}:number")
-        mean = self.node("Div", [total, number], f"{out}:mean")
-        centred = self.node("Sub", [source, mean], f"{out}:centred")
-        squares = self.node("Mul", [centred, centred], f"{out}:squares")
-        less = self.node("Sub", [number, "mask.one"], f"{out}:less")
-        variance = self.node("Div", [self.node("MatMul", ["mask.row", squares], f"{out}:sum"), less], f"{out}:variance")
-        spread = self.node("Sqrt", [variance], f"{out}:spread")
-        both = self.node("Concat", [mean, spread], f"{out}:both", axis=2)
-        self.node("Squeeze", [both, "moments.row"], out)
-
-    def weight(self, name: str) -> str:
-        return self.constant(name, self.weights[name])
-
-    def constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
-        self.constants.setdefault(name, np.asarray(value))
-        return name
-
-    def node(self, kind: str, reads: Sequence[str], out: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, list(reads), [out], name=out, **attributes))
-        return out
+    def moments(self, source: str, into: str) -> str:
+        nodes = self.nodes
+        mean = nodes.add("Div", nodes.add("MatMul", self.row, source), self.count)  # (windows, 1, channels)
+        centred = nodes.add("Sub", source, mean)
+        squares = nodes.add("MatMul", self.row, nodes.add("Mul", centred, centred))
+        spread = nodes.add("Sqrt", nodes.add("Div", squares, nodes.add("Sub", self.count, nodes.number(1))))
+        return nodes.add("Squeeze", nodes.concat([mean, spread], 2), nodes.integers([1]), into=into)
 
 
 def _plain_node(op: Op) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ operation: float32 (items, classes). Batch normalisation is folded. Equal argume
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -33,13 +33,10 @@ from edgeser_export.graph.op_graph import (
     sources,
 )
 from edgeser_export.graph.op_graph import Graph as OpGraph
-from edgeser_export.graph.transform import InferenceGraph, lower, numbers_of
+from edgeser_export.graph.transform import InferenceGraph, for_inference, numbers_of
+from edgeser_export.writers.onnx_nodes import INFERENCE_OPSET, floats, model_bytes, weight_constants
 from edgeser_export.writers.rounding import Affine, Int8Plan, is_wide
 
-OPSET = 17
-"""The last opset in which reductions carry their axes as attributes; every onnxruntime since 1.12 runs it."""
-IR_VERSION = 8
-"""What belongs to opset 17; onnx writes its newest by default, which older runtimes refuse."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -57,49 +54,38 @@ def write_onnx(graph: OpGraph, weights: Weights, metadata: Mapping[str, str] = N
     Raises:
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
-    lowered = lower(graph, weights)
-    return inference_model(lowered, [*_nodes(lowered)], _constants(lowered), metadata)
+    return _float32_model(for_inference(graph, weights), metadata)
 
 
-def write_every_tensor(lowered: InferenceGraph) -> bytes:
+def write_every_tensor(inference: InferenceGraph) -> bytes:
     """A model that computes the output of every operation, by their names in the file; for calibration."""
-    model = onnx.load_from_string(inference_model(lowered, [*_nodes(lowered)], _constants(lowered), NOTHING))
-    for op in lowered.graph.ops[:-1]:
+    model = onnx.load_from_string(_float32_model(inference, NOTHING))
+    for op in inference.graph.ops[:-1]:
         model.graph.output.append(helper.make_tensor_value_info(op.name, TensorProto.FLOAT, None))
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def inference_model(
-    lowered: InferenceGraph,
-    nodes: Sequence[onnx.NodeProto],
-    constants: Sequence[onnx.TensorProto],
+    inference: InferenceGraph,
+    nodes: Iterable[onnx.NodeProto],
+    constants: Iterable[onnx.TensorProto],
     metadata: Mapping[str, str],
 ) -> bytes:
     """The content of a file: one input "x", one output with a row of classes an item, both float32."""
-    body = helper.make_graph(
-        nodes=nodes,
-        name="student",
-        inputs=[helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["items", *lowered.graph.input_shape])],
-        outputs=[helper.make_tensor_value_info(lowered.graph.output, TensorProto.FLOAT, ["items", lowered.classes])],
-        initializer=constants,
+    graph = inference.graph
+    inputs, outputs = (
+        floats([(INPUT, ("items", *graph.input_shape))]),
+        floats([(graph.output, ("items", inference.classes))]),
     )
-    model = helper.make_model(
-        body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-    )
-    helper.set_model_props(model, dict(sorted(metadata.items())))
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return model_bytes("student", nodes, inputs, outputs, constants, metadata, INFERENCE_OPSET)
 
 
-def _constants(lowered: InferenceGraph) -> list[onnx.TensorProto]:
-    return [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in lowered.weights.items()]
-
-
-def _nodes(lowered: InferenceGraph) -> Iterator[onnx.NodeProto]:
-    for op in lowered.graph.ops:
+def _float32_model(inference: InferenceGraph, metadata: Mapping[str, str]) -> bytes:
+    nodes: list[onnx.NodeProto] = []
+    for op in inference.graph.ops:
         parts = [f"{op.name}.{part}" for part in ("weight", "bias")]
-        yield from nodes_of(op, [*sources(op), *(part for part in parts if part in lowered.weights)])
+        nodes += nodes_of(op, [*sources(op), *(part for part in parts if part in inference.weights)])
+    return inference_model(inference, nodes, weight_constants(inference.weights), metadata)
 
 
 def nodes_of(op: Op, inputs: Sequence[str]) -> list[onnx.NodeProto]:
@@ -145,43 +131,43 @@ def attributes_of(op: Op) -> tuple[str, dict[str, Any]]:
             raise TypeError(f"no ONNX operator is written for {op}")
 
 
-def write_plan(lowered: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
+def write_plan(inference: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
     """Write a student as an int8 ONNX model.
 
     Args:
-        lowered: The student, without batch normalisation.
-        plan: How it is rounded.
+        inference: The student, without batch normalisation.
+        plan: The rounding of its tensors.
         metadata: Stored as the model's ``metadata_props``, sorted by key.
 
     Returns:
         The content of the file.
     """
-    return _Writer(lowered, plan).write(metadata)
+    return _Writer(inference, plan).write(metadata)
 
 
 class _Writer:
-    def __init__(self, lowered: InferenceGraph, plan: Int8Plan) -> None:
-        self.lowered, self.plan = lowered, plan
+    def __init__(self, inference: InferenceGraph, plan: Int8Plan) -> None:
+        self.inference, self.plan = inference, plan
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def write(self, metadata: Mapping[str, str]) -> bytes:
         self._round(INPUT)
-        for op in self.lowered.graph.ops:
+        for op in self.inference.graph.ops:
             self._operation(op)
             self._round(op.name)
-        return inference_model(self.lowered, self.nodes, list(self.constants.values()), metadata)
+        return inference_model(self.inference, self.nodes, list(self.constants.values()), metadata)
 
     def _operation(self, op: Op) -> None:
         inputs = [f"{name}.rounded" if self._is_rounded(name) else name for name in sources(op)]
         if isinstance(op, Conv | Linear):
             inputs += self._parameters(op)
         for part in numbers_of(op):
-            self._constant(f"{op.name}.{part}", self.lowered.weights[f"{op.name}.{part}"])
+            self._constant(f"{op.name}.{part}", self.inference.weights[f"{op.name}.{part}"])
         self.nodes += nodes_of(op, inputs)
 
     def _is_rounded(self, name: str) -> bool:
-        return name in self.plan.activations and not is_wide(self.lowered.graph.shapes[name])
+        return name in self.plan.activations and not is_wide(self.inference.graph.shapes[name])
 
     def _round(self, name: str) -> None:
         if self._is_rounded(name):

@@ -3,8 +3,9 @@
     shape = GeneratorShape(latent=16, classes=4, height=64, width=96)
     data = write_generator(shape, weights)
 
-Every class has as many bases, small maps of numbers, as there are random numbers. These say how much of each basis an
-item has: softmax(sharpness z), so that most items are nearly one basis and some lie between two. Of the sum
+Every class has a codebook: as many entries, small maps of numbers, as there are random numbers. These say how much of
+each entry an item has: softmax(z / temperature), so that most items are nearly one entry and some lie between two. The
+sum of the entries is decoded:
 
     item = patches(sum) + detail(sum)
 
@@ -14,13 +15,13 @@ layer; the last doubling is a sub-pixel convolution. After each of its layers bu
 division by the root mean square over the channels (Karras et al. 2018, arXiv 1710.10196): items are independent.
 
 Inputs ``z``: float32 (items, latent), standard normal; ``labels``: float32 (items, classes), one-hot. Output ``items``:
-float32 (items, height, width). Bases are stored as whole levels of eight bits, each basis with a scale of its own,
+float32 (items, height, width). Codebooks are stored as whole levels of eight bits, each entry with a scale of its own,
 other weights as float16. Equal arguments give equal bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -32,22 +33,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeser_export.graph.op_graph import Weights
 from edgeser_export.utilities.errors import ExportError, GraphError
-from edgeser_export.writers.onnx_nodes import IR_VERSION, OPSET, Nodes
+from edgeser_export.writers.onnx_nodes import Nodes, floats, model_bytes, weight_constants
 from edgeser_export.writers.rounding import HIGHEST, nearest_weights
 
 LATENT, LABELS, ITEMS = "z", "labels", "items"
 CHANNELS = (32, 24, 16)
-"""Of the maps, the smallest map first: a thousand items of 64 x 96 take well under a second on one core of a PC."""
-SHARPNESS = 12.0
-"""Of the choice among the bases: the largest of 32 has 0.97 of an item in the middle case, seven eighths on average."""
+"""Channels of the maps, the smallest first: a thousand items of 64 x 96 take well under a second on a PC's core."""
+INVERSE_TEMPERATURE = 12.0
+"""Inverse temperature of the softmax over a codebook: of 32 entries the strongest has 0.97 of an item in the median."""
 SLOPE = 0.2
-"""Of the leaky rectifiers below zero."""
+"""Slope of the leaky rectifiers below zero."""
 EPSILON = 1e-8
 """Added to the mean square over the channels, and the least size of a level."""
 SMALL = 16
-"""Weights of fewer numbers are stored as they are, except bases."""
-BASES = "bases"
-"""Name of the weight that has most of the numbers."""
+"""Weights of fewer numbers are stored as they are, except codebooks."""
+CODEBOOK = "bases"
+"""Name of the weight that holds the codebooks of all classes, most of the numbers; runs are stored with this name."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ class GeneratorShape:
     """Sizes of a generator.
 
     Attributes:
-        latent: Random numbers for one item, and bases of each class.
+        latent: Random numbers for one item, and entries in the codebook of each class.
         classes: Number of classes.
         height: Rows of an item.
         width: Columns of an item.
-        channels: Of the maps, the smallest map first.
-        sharpness: Of the choice among the bases.
+        channels: Channels of the maps, the smallest map first.
+        inverse_temperature: Inverse temperature of the softmax over a class's codebook.
 
     Raises:
         ExportError: Height or width is no multiple of two to the number of maps.
@@ -71,7 +72,7 @@ class GeneratorShape:
     height: int
     width: int
     channels: tuple[int, ...] = CHANNELS
-    sharpness: float = SHARPNESS
+    inverse_temperature: float = INVERSE_TEMPERATURE
 
     def __post_init__(self) -> None:
         factor = 2 ** len(self.channels)
@@ -90,7 +91,7 @@ class GeneratorShape:
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all weights by name."""
-        shapes: dict[str, tuple[int, ...]] = {BASES: (self.classes * self.latent, prod(self.first_map))}
+        shapes: dict[str, tuple[int, ...]] = {CODEBOOK: (self.classes * self.latent, prod(self.first_map))}
         for number, (before, after) in enumerate(pairwise(self.channels), start=1):
             shapes |= {f"conv{number}.weight": (after, before, 3, 3), f"conv{number}.bias": (after,)}
         patch = 4 ** len(self.channels)
@@ -106,38 +107,37 @@ class GeneratorShape:
 
 
 def as_stored(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    """The weights as the file holds them: bases in levels, others rounded to float16 where they are many."""
-    levels, scale = in_levels(weights[BASES])
-    rest = {name: array for name, array in weights.items() if name != BASES}
+    """The weights as the file holds them: codebooks in levels, others rounded to float16 where they are many."""
+    levels, scale = in_levels(weights[CODEBOOK])
+    rest = {name: array for name, array in weights.items() if name != CODEBOOK}
     halved = {name: array.astype(np.float16).astype(np.float32) for name, array in rest.items() if array.size >= SMALL}
-    return {**rest, **halved, BASES: levels * scale[:, None]}
+    return {**rest, **halved, CODEBOOK: levels * scale[:, None]}
 
 
-def in_levels(bases: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Bases (bases, numbers) as int8 and the size of one level of each, float32 (bases,)."""
-    scale = np.maximum(np.abs(bases).max(1) / np.float32(HIGHEST), np.float32(EPSILON))
-    return nearest_weights(bases, scale), scale
+def in_levels(entries: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codebook entries (entries, numbers) as int8 and the size of one level of each, float32 (entries,)."""
+    scale = np.maximum(np.abs(entries).max(1) / np.float32(HIGHEST), np.float32(EPSILON))
+    return nearest_weights(entries, scale), scale
 
 
-def write_generator(shape: GeneratorShape, weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
+def write_generator(shape: GeneratorShape, weights: Weights) -> bytes:
     """Write a generator.
 
     Args:
         shape: Its sizes.
-        weights: By the names in ``shape.weights``, float32.
-        metadata: Stored as the model's ``metadata_props``.
+        weights: Weights by the names in ``shape.weights``, float32.
 
     Raises:
         GraphError: The weights do not fit the shape.
     """
     shape.check(weights)
-    nodes, rest = Nodes(), [name for name in shape.weights if name != BASES]
-    shares = nodes.add("Softmax", nodes.add("Mul", LATENT, nodes.number(shape.sharpness)), axis=1)
+    nodes, rest = Nodes(), [name for name in shape.weights if name != CODEBOOK]
+    shares = nodes.add("Softmax", nodes.add("Mul", LATENT, nodes.number(shape.inverse_temperature)), axis=1)
     of_class = nodes.add("Unsqueeze", LABELS, nodes.integers([2]))
     chosen = nodes.add("Mul", of_class, nodes.add("Unsqueeze", shares, nodes.integers([1])))
-    levels, scale = (nodes.constant(array) for array in in_levels(weights[BASES]))
-    bases = nodes.add("DequantizeLinear", levels, scale, axis=0)
-    x = nodes.add("MatMul", nodes.reshape(chosen, (-1, shape.classes * shape.latent)), bases)
+    levels, scale = (nodes.constant(array) for array in in_levels(weights[CODEBOOK]))
+    codebook = nodes.add("DequantizeLinear", levels, scale, axis=0)
+    x = nodes.add("MatMul", nodes.reshape(chosen, (-1, shape.classes * shape.latent)), codebook)
     x = nodes.reshape(x, (-1, *shape.first_map))
     patches = nodes.add("Conv", x, "patches.weight", "patches.bias", kernel_shape=[1, 1])
     coarse = nodes.add("DepthToSpace", patches, blocksize=2 ** len(shape.channels), mode="CRD")
@@ -150,33 +150,15 @@ def write_generator(shape: GeneratorShape, weights: Weights, metadata: Mapping[s
     detail = nodes.add("DepthToSpace", _convolved(nodes, x, "last"), blocksize=2, mode="CRD")
     x = nodes.add("Add", coarse, detail)
     nodes.add("Reshape", x, nodes.integers((-1, shape.height, shape.width)), into=ITEMS)
-    body = helper.make_graph(
-        nodes=nodes.written,
-        name="generator",
-        inputs=[
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["items", size])
-            for name, size in ((LATENT, shape.latent), (LABELS, shape.classes))
-        ],
-        outputs=[helper.make_tensor_value_info(ITEMS, TensorProto.FLOAT, ["items", shape.height, shape.width])],
-        initializer=[
-            *(numpy_helper.from_array(np.ascontiguousarray(weights[name]), name) for name in rest),
-            *nodes.constants,
-        ],
-    )
-    model = helper.make_model(
-        body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-    )
-    helper.set_model_props(model, dict(sorted((metadata or {}).items())))
-    return with_halved_weights(model, rest)
+    inputs = floats([(LATENT, ["items", shape.latent]), (LABELS, ["items", shape.classes])])
+    outputs = floats([(ITEMS, ["items", shape.height, shape.width])])
+    constants = [*weight_constants({name: weights[name] for name in rest}), *nodes.constants]
+    return halve(model_bytes("generator", nodes.written, inputs, outputs, constants, {}), rest)
 
 
 def halve(data: bytes, names: Iterable[str]) -> bytes:
     """An ONNX file whose float32 weights ``names`` are stored as float16 and cast when it is loaded."""
-    return with_halved_weights(onnx.load_from_string(data), names)
-
-
-def with_halved_weights(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
-    """As :func:`halve`, of a model."""
+    model = onnx.load_from_string(data)
     wanted, casts = set(names), []
     for tensor in model.graph.initializer:
         if tensor.name not in wanted or tensor.data_type != TensorProto.FLOAT or prod(tensor.dims) < SMALL:
@@ -187,8 +169,7 @@ def with_halved_weights(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     written = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(written)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _convolved(nodes: Nodes, x: str, name: str) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
-"""Oldest opset in which every reduction takes its axes as an input."""
+"""Oldest opset in which every reduction takes its axes as an input; every onnxruntime since 1.14 runs it."""
+INFERENCE_OPSET = 17
+"""The last opset in which reductions carry their axes as attributes; every onnxruntime since 1.12 runs it."""
 IR_VERSION = 8
-"""The IR that came with the opset; every onnxruntime since 1.14 reads it."""
+"""The IR version of both opsets; onnx writes its newest by default, which older runtimes refuse."""
 
 
 class Nodes:
@@ -38,7 +40,7 @@ class Nodes:
             kind: Name of the operator.
             inputs: Tensors; "" stands for an input left out.
             into: Name of the output, where it matters.
-            attributes: Of the operator.
+            attributes: Attributes of the operator.
         """
         name = into or f"{kind}.{len(self.written)}"
         self.written.append(helper.make_node(kind, inputs, [name], **attributes))
@@ -83,3 +85,40 @@ class Nodes:
         """Tensors one after the other; one alone as it is."""
         first, *others = parts
         return self.add("Concat", first, *others, axis=axis) if others else first
+
+
+def floats(shapes: Iterable[tuple[str, Sequence[int | str]]]) -> list[onnx.ValueInfoProto]:
+    """Float32 inputs or outputs of a model, by name and shape; a text names a size that may be any."""
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
+
+
+def weight_constants(weights: Mapping[str, NDArray[Any]]) -> list[onnx.TensorProto]:
+    """Constants of a model by name."""
+    return [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in weights.items()]
+
+
+def model_bytes(
+    title: str,
+    nodes: Iterable[onnx.NodeProto],
+    inputs: Iterable[onnx.ValueInfoProto],
+    outputs: Iterable[onnx.ValueInfoProto],
+    constants: Iterable[onnx.TensorProto],
+    metadata: Mapping[str, object],
+    opset: int = OPSET,
+) -> bytes:
+    """The content of an ONNX file; equal arguments give equal bytes.
+
+    Args:
+        title: Name of the graph.
+        nodes: Nodes in the order they run.
+        inputs: Tensors that a caller gives.
+        outputs: Tensors that a caller gets.
+        constants: Tensors with fixed content.
+        metadata: Stored as the model's ``metadata_props``, sorted by key.
+        opset: Version of the operators.
+    """
+    body = helper.make_graph(list(nodes), title, list(inputs), list(outputs), list(constants))
+    imports = [helper.make_opsetid("", opset)]
+    model = helper.make_model(body, producer_name="edgeser", ir_version=IR_VERSION, opset_imports=imports)
+    helper.set_model_props(model, {key: str(value) for key, value in sorted(metadata.items())})
+    return bytes(model.SerializeToString(deterministic=True))

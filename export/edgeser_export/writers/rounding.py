@@ -1,6 +1,6 @@
 """From a trained student and items that it will see to a plan of its rounding.
 
-    plan = plan_int8(lower(graph, weights), items)
+    plan = plan_int8(for_inference(graph, weights), items)
 
 Ranges are the items' own. Weights are rounded so that the sums over these items change least, not the weights
 themselves: one input after the other, and what a rounding changes in the sums is made up by the weights that are not
@@ -39,18 +39,18 @@ WIDE_BITS = 16
 WIDENING = 128
 """An eight-bit number times this, in units of the 128th part of its scale, is the same number in sixteen bits."""
 HEADROOM = 2.0
-"""Of sixteen-bit numbers over what the calibration items reach: there are steps enough, and nothing is cut off."""
+"""Range of sixteen-bit numbers over that of the calibration items: there are steps enough, and nothing is cut off."""
 MAP_AXES = 3
 """Channels, height and width."""
 FLOAT_OPS = (Normalise, Softmax)
-"""What the first reads and the second writes is not rounded."""
+"""Operations beside which a tensor stays in float32: the input of the first, and the output of the second."""
 DIGITS = 12
 """Binary digits of a scale: the last bits of float32 sums differ between processors, and a scale should not."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """How a tensor is rounded: x is about scale (q - zero), q a signed whole number of ``bits`` bits."""
+    """The rounding of a tensor: x is about scale (q - zero), q a signed whole number of ``bits`` bits."""
 
     scale: np.float32
     zero: int
@@ -74,7 +74,7 @@ class Parameters:
 
     Attributes:
         weight: Int8, the op graph's layout, from -127 to 127, of a convolution from -64 to 64.
-        scales: Of the weight, float32 (output channels,); (1,) for a dense layer.
+        scales: Scales of the weight, float32 (output channels,); (1,) for a dense layer.
         bias: Int32 (output channels,), in units of ``scales`` times the scale of what the operation reads.
         bias_scales: Those units, float32 (output channels,).
     """
@@ -87,7 +87,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Int8Plan:
-    """How every tensor of a lowered graph is rounded.
+    """The rounding of every tensor of an inference graph.
 
     Attributes:
         activations: By the name of the tensor; those that stay in float32, and an operation whose ReLU is merged into
@@ -99,7 +99,7 @@ class Int8Plan:
     parameters: Mapping[str, Parameters]
 
     def rounded(self, name: str, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """What is left of the values of the tensor ``name``."""
+        """The values of the tensor ``name`` after rounding."""
         how = self.activations.get(name)
         return values.astype(np.float64) if how is None else how.rounded(values)
 
@@ -170,12 +170,12 @@ Items = NDArray[np.float32]
 Moments = Mapping[str, NDArray[np.float64]]
 
 
-def plan_int8(lowered: InferenceGraph, items: Items) -> Int8Plan:
+def plan_int8(inference: InferenceGraph, items: Items) -> Int8Plan:
     """Calibrate a student.
 
     Args:
-        lowered: Without batch normalisation.
-        items: What it will see, float32 (items, channels, height, width), at least one.
+        inference: Without batch normalisation.
+        items: Items like those that it will see, float32 (items, channels, height, width), at least one.
 
     Raises:
         ExportError: There are no items.
@@ -183,54 +183,54 @@ def plan_int8(lowered: InferenceGraph, items: Items) -> Int8Plan:
     """
     if not len(items):
         raise ExportError("nothing to calibrate int8 on", "give at least one item")
-    graph = lowered.graph
-    ranges, logits = measured_ranges(lowered, items)
+    graph = inference.graph
+    ranges, logits = measured_ranges(inference, items)
     activations = {
         name: (wide_affine if is_wide(graph.shapes[name]) else affine)(*span)
         for name, span in joined_ranges(graph, ranges).items()
     }
-    moments = measured_moments(lowered, items, activations)
+    moments = measured_moments(inference, items, activations)
     parameters = {
-        op.name: rounded_parameters(op, lowered, activations[op.source].scale, moments)
+        op.name: rounded_parameters(op, inference, activations[op.source].scale, moments)
         for op in graph.ops
         if isinstance(op, Conv | Linear)
     }
-    return corrected(lowered, Int8Plan(activations, parameters), items, logits)
+    return corrected(inference, Int8Plan(activations, parameters), items, logits)
 
 
 def measured_ranges(
-    lowered: InferenceGraph, items: Items
+    inference: InferenceGraph, items: Items
 ) -> tuple[dict[str, tuple[float, float]], NDArray[np.float32]]:
     """Lowest and highest value of every tensor over ``items``, computed by onnxruntime in float32; and the logits."""
     found = {INPUT: (float(items.min()), float(items.max()))}
     logits = []
-    for tensors in _tensors(lowered, items):
+    for tensors in _tensors(inference, items):
         for name, tensor in tensors.items():
             low, high = found.get(name, (np.inf, -np.inf))
             found[name] = (min(low, float(tensor.min())), max(high, float(tensor.max())))
-        logits.append(tensors[lowered.scores.graph.output])
+        logits.append(tensors[inference.scores.graph.output])
     return found, np.concatenate(logits)
 
 
-def measured_moments(lowered: InferenceGraph, items: Items, activations: Mapping[str, Affine]) -> Moments:
+def measured_moments(inference: InferenceGraph, items: Items, activations: Mapping[str, Affine]) -> Moments:
     """Second moments of what convolutions and dense layers read, rounded; of those that are not too large."""
     chosen = [
         op
-        for op in lowered.graph.ops
-        if isinstance(op, Conv | Linear) and input_count(lowered.weights[f"{op.name}.weight"]) <= LARGEST
+        for op in inference.graph.ops
+        if isinstance(op, Conv | Linear) and input_count(inference.weights[f"{op.name}.weight"]) <= LARGEST
     ]
     sums: dict[str, NDArray[np.float64]] = {}
-    for tensors in _tensors(lowered, items):
+    for tensors in _tensors(inference, items):
         for op in chosen:
             rows = activations[op.source].rounded(summed_rows(op, tensors[op.source])).astype(np.float32)
             sums[op.name] = sums.get(op.name, 0.0) + (rows.T @ rows).astype(np.float64)
     return sums
 
 
-def rounded_parameters(op: Conv | Linear, lowered: InferenceGraph, read: np.float32, moments: Moments) -> Parameters:
+def rounded_parameters(op: Conv | Linear, inference: InferenceGraph, read: np.float32, moments: Moments) -> Parameters:
     """A layer's weight and bias as whole numbers; ``read`` is the scale of what it reads."""
-    weight = lowered.weights[f"{op.name}.weight"].astype(np.float64)
-    bias = lowered.weights.get(f"{op.name}.bias", np.zeros(len(weight), np.float32)).astype(np.float64)
+    weight = inference.weights[f"{op.name}.weight"].astype(np.float64)
+    bias = inference.weights.get(f"{op.name}.bias", np.zeros(len(weight), np.float32)).astype(np.float64)
     convolved = isinstance(op, Conv)
     highest = HIGHEST_CONVOLVED if convolved else HIGHEST
     largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)) if convolved else None)
@@ -243,28 +243,28 @@ def rounded_parameters(op: Conv | Linear, lowered: InferenceGraph, read: np.floa
     return Parameters(steps, scales, _whole(bias / units.astype(np.float64)), units)
 
 
-def corrected(lowered: InferenceGraph, plan: Int8Plan, items: Items, logits: NDArray[np.float32]) -> Int8Plan:
+def corrected(inference: InferenceGraph, plan: Int8Plan, items: Items, logits: NDArray[np.float32]) -> Int8Plan:
     """The plan whose logits over ``items`` have the mean of ``logits``, where a dense layer computes them."""
-    name = lowered.scores.graph.output
+    name = inference.scores.graph.output
     if name not in plan.parameters:
         return plan
     from edgeser_export.runtimes import load
     from edgeser_export.writers.onnx_files import write_plan
 
-    found = load(write_plan(lowered.scores, plan))(items)
+    found = load(write_plan(inference.scores, plan))(items)
     missing = (logits.astype(np.float64) - found).mean(axis=0)
     last = plan.parameters[name]
     bias = _whole(last.bias + missing / last.bias_scales)
     return replace(plan, parameters={**plan.parameters, name: replace(last, bias=bias)})
 
 
-def _tensors(lowered: InferenceGraph, items: Items) -> Iterator[dict[str, NDArray[np.float32]]]:
+def _tensors(inference: InferenceGraph, items: Items) -> Iterator[dict[str, NDArray[np.float32]]]:
     """The input and the output of every operation in float32, a few items at a time."""
     from edgeser_export.runtimes import open_onnx
     from edgeser_export.writers.onnx_files import write_every_tensor
 
-    names = [op.name for op in lowered.graph.ops]
-    session = open_onnx(write_every_tensor(lowered), threads=1)
+    names = [op.name for op in inference.graph.ops]
+    session = open_onnx(write_every_tensor(inference), threads=1)
     for start in range(0, len(items), BATCH):
         given = items[start : start + BATCH]
         found = session.run(names, {INPUT: given})
@@ -281,11 +281,11 @@ def input_count(weight: NDArray[np.floating]) -> int:
 
 
 def summed_rows(op: Conv | Linear, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What an operation sums for one output, at up to about ``PLACES`` places of each item, evenly spread.
+    """The inputs that an operation sums for one output, at up to about ``PLACES`` places of each item, evenly spread.
 
     Args:
         op: A convolution or dense layer.
-        tensor: What it reads, (items, channels, height, width) or (items, features).
+        tensor: The tensor that it reads, (items, channels, height, width) or (items, features).
 
     Returns:
         Float32 (rows, inputs), the inputs in the order of a flat weight.

@@ -7,7 +7,7 @@ after the last operation: float32 (1, classes). Batch normalisation is folded, a
 before it.
 Equal arguments give equal bytes on every machine: folding is IEEE arithmetic element by element, the rest is layout.
 
-What depends on the type of the numbers is in :class:`Float32`: how weights are stored, and the operators' versions.
+The two writers differ in how weights are stored, in the tensors around them, and in the operators' versions.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from edgeser_export.graph.op_graph import (
     Weights,
     sources,
 )
-from edgeser_export.graph.transform import InferenceGraph, lower, merged_relus
+from edgeser_export.graph.transform import InferenceGraph, for_inference, merged_relus
 from edgeser_export.writers.rounding import Affine, Int8Plan, is_wide, keeps_scale
 from edgeser_export.writers.tflite_flatbuffer import Quantisation, TfliteFile, read_tflite_metadata
 
-__all__ = ["Float32", "read_tflite_metadata", "write_tflite"]
+__all__ = ["read_tflite_metadata", "write_tflite"]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -59,71 +59,32 @@ def write_tflite(graph: Graph, weights: Weights, metadata: Mapping[str, str] = N
     Raises:
         GraphError: The weights do not fit the graph, or the graph is none for inference.
     """
-    return write_lowered(lower(graph, weights), Float32(), metadata)
-
-
-class Float32:
-    """Numbers as they are: every operator in its first version."""
-
-    def activation(self, file: TfliteFile, name: str, of: str, shape: Shape) -> int:  # noqa: ARG002
-        """Add a tensor that the runtime computes: ``name``, in numbers like those of the op graph's tensor ``of``."""
-        return file.tensor(name, shape)
-
-    def parameters(
-        self, file: TfliteFile, op: Conv | Linear, weight: NDArray[np.float32], bias: NDArray[np.float32]
-    ) -> tuple[int, int]:
-        """Add the weight, output channel first and input channel last, and the bias of ``op``."""
-        return file.constant(f"{op.name}.weight", weight), file.constant(f"{op.name}.bias", bias)
-
-    def entered(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002
-        """The float32 tensor ``number``, which is the op graph's ``name``, as the operators read it."""
-        return number
-
-    def left(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002
-        """The tensor ``number``, which is the op graph's ``name``, as it leaves the file: in float32."""
-        return number
-
-    def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:  # noqa: ARG002
-        """The tensor ``number``, which is the op graph's ``source``, as ``op`` reads it."""
-        return number
-
-    def mean_pool(self, file: TfliteFile, op: Pool, number: int, output: int, channels: int) -> None:  # noqa: ARG002
-        """Add the operator that averages the tensor ``number`` into ``output``."""
-        window = {"filterHeight": op.size, "filterWidth": op.size, "strideH": op.size, "strideW": op.size}
-        code = BuiltinOperator.AVERAGE_POOL_2D
-        file.operator(code, [number], output, "Pool2DOptions", 1, padding=Padding.VALID, **window)
-
-    def version(self, code: int, of: str) -> int:  # noqa: ARG002  other types of numbers need it
-        """Version of the operator ``code`` that computes the op graph's tensor ``of``."""
-        return 1
-
-
-def write_lowered(lowered: InferenceGraph, numbers: Float32, metadata: Mapping[str, str]) -> bytes:
-    """The content of a file in the given numbers."""
-    return _Writer(lowered, numbers).write(metadata)
+    return _Writer(for_inference(graph, weights)).write(metadata)
 
 
 class _Writer:
-    def __init__(self, lowered: InferenceGraph, numbers: Float32) -> None:
-        self.lowered, self.numbers, self.file = lowered, numbers, TfliteFile()
-        self.graph, self.weights = lowered.graph, lowered.weights
+    """Writes a file in float32; :class:`_Int8Writer` changes the methods that depend on the type of the numbers."""
+
+    def __init__(self, inference: InferenceGraph) -> None:
+        self.inference, self.file = inference, TfliteFile()
+        self.graph, self.weights = inference.graph, inference.weights
         self.fused = merged_relus(self.graph)
         self.numbers_of: dict[str, int] = {}
 
     def write(self, metadata: Mapping[str, str]) -> bytes:
         shape, output = channels_last(self.graph.shapes[INPUT]), self.graph.output
         entrance = self.file.tensor(INPUT, shape)
-        self.numbers_of[INPUT] = self.numbers.entered(self.file, entrance, INPUT, shape)
+        self.numbers_of[INPUT] = self.entered(entrance, INPUT, shape)
         absorbed = set(self.fused.values())
         for op in self.graph.ops:
             if op.name not in absorbed:
                 self._operation(op)
-        found = self.numbers.left(self.file, self.numbers_of[output], output, (1, self.lowered.classes))
+        found = self.left(self.numbers_of[output], output, (1, self.inference.classes))
         self.file.metadata(metadata)
         return self.file.finish([entrance], [found])
 
     def _operation(self, op: Op) -> None:
-        inputs = [self.numbers.read(self.file, self.numbers_of[source], source, op) for source in sources(op)]
+        inputs = [self.read(self.numbers_of[source], source, op) for source in sources(op)]
         match op:
             case Conv():
                 self._convolution(op)
@@ -148,7 +109,7 @@ class _Writer:
             case Normalise():
                 self._normalisation(op, inputs[0])
             case Softmax():
-                output = self.numbers_of[op.name] = self.file.tensor(op.name, (1, self.lowered.classes))
+                output = self.numbers_of[op.name] = self.file.tensor(op.name, (1, self.inference.classes))
                 self.file.operator(BuiltinOperator.SOFTMAX, inputs, output, "SoftmaxOptions", beta=1 / op.temperature)
             case _:
                 raise TypeError(f"no TFLite operator is written for {op}")
@@ -161,15 +122,18 @@ class _Writer:
             inputs = [number, self.file.constant(name, self.weights[name])]
             number = self.file.tensor(op.name if part == "std" else f"{op.name}.centred", shape)
             self.file.operator(getattr(BuiltinOperator, code), inputs, number, options)
-        self.numbers_of[op.name] = self.numbers.entered(self.file, number, op.name, shape)
+        self.numbers_of[op.name] = self.entered(number, op.name, shape)
 
     def _pool(self, op: Pool, source: int) -> None:
         output = self._activation(op.name)
         if op.how == "mean":
-            self.numbers.mean_pool(self.file, op, source, output, self.graph.shapes[op.name][0])
-            return
+            self.mean_pool(op, source, output)
+        else:
+            self._pool_by("MAX_POOL_2D", op, source, output)
+
+    def _pool_by(self, code: str, op: Pool, source: int, output: int) -> None:
         window = {"filterHeight": op.size, "filterWidth": op.size, "strideH": op.size, "strideW": op.size}
-        self._operator("MAX_POOL_2D", op, [source], output, "Pool2DOptions", padding=Padding.VALID, **window)
+        self._operator(code, op, [source], output, "Pool2DOptions", padding=Padding.VALID, **window)
 
     def _convolution(self, op: Conv) -> None:
         source, padding = self.numbers_of[op.source], Padding.VALID
@@ -185,7 +149,7 @@ class _Writer:
         margins = self.file.constant(f"{op.name}.margins", np.array([[0, 0], edge, edge, [0, 0]], dtype=np.int32))
         _, height, width, channels = channels_last(self.graph.shapes[op.source])
         shape = (1, height + 2 * op.padding, width + 2 * op.padding, channels)
-        output = self.numbers.activation(self.file, f"{op.name}.padded", op.source, shape)
+        output = self.activation(f"{op.name}.padded", op.source, shape)
         self._operator("PAD", op, [source, margins], output, "PadOptions")
         return output
 
@@ -195,7 +159,7 @@ class _Writer:
             weight = weight.transpose(0, 2, 3, 1)
         # Some kernels insist on a bias: a layer without one gets zeros.
         bias = self.weights.get(f"{op.name}.bias", np.zeros(len(weight), dtype=np.float32))
-        return list(self.numbers.parameters(self.file, op, np.ascontiguousarray(weight), bias))
+        return self.parameters(op, np.ascontiguousarray(weight), bias)
 
     def _activated(self, code: str, op: Op, inputs: list[int], options: str, **settings: float) -> None:
         relu = self.fused.get(op.name)
@@ -205,12 +169,42 @@ class _Writer:
 
     def _operator(self, code: str, op: Op, inputs: list[int], output: int, options: str = "", **settings: Any) -> None:
         number = getattr(BuiltinOperator, code)
-        self.file.operator(number, inputs, output, options, self.numbers.version(number, op.name), **settings)
+        self.file.operator(number, inputs, output, options, self.version(number, op.name), **settings)
 
     def _activation(self, name: str) -> int:
         shape = channels_last(self.graph.shapes[name])
-        self.numbers_of[name] = self.numbers.activation(self.file, name, name, shape)
+        self.numbers_of[name] = self.activation(name, name, shape)
         return self.numbers_of[name]
+
+    # What depends on the type of the numbers -------------------------------------------------------------------------
+
+    def activation(self, name: str, of: str, shape: Shape) -> int:  # noqa: ARG002  int8 needs it
+        """Add a tensor that the runtime computes: ``name``, in numbers like those of the op graph's tensor ``of``."""
+        return self.file.tensor(name, shape)
+
+    def parameters(self, op: Conv | Linear, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> list[int]:
+        """Add the weight, output channel first and input channel last, and the bias of ``op``."""
+        return [self.file.constant(f"{op.name}.weight", weight), self.file.constant(f"{op.name}.bias", bias)]
+
+    def entered(self, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002  int8 needs them
+        """The float32 tensor ``number``, which is the op graph's ``name``, as the operators read it."""
+        return number
+
+    def left(self, number: int, name: str, shape: Shape) -> int:  # noqa: ARG002
+        """The tensor ``number``, which is the op graph's ``name``, as it leaves the file: in float32."""
+        return number
+
+    def read(self, number: int, source: str, op: Op) -> int:  # noqa: ARG002
+        """The tensor ``number``, which is the op graph's ``source``, as ``op`` reads it."""
+        return number
+
+    def mean_pool(self, op: Pool, number: int, output: int) -> None:
+        """Add the operator that averages the tensor ``number`` into ``output``."""
+        self._pool_by("AVERAGE_POOL_2D", op, number, output)
+
+    def version(self, code: int, of: str) -> int:  # noqa: ARG002
+        """Version of the operator ``code`` that computes the op graph's tensor ``of``."""
+        return 1
 
 
 def channels_last(shape: Shape) -> Shape:
@@ -236,103 +230,103 @@ VERSIONS: Mapping[int, int] = MappingProxyType({BuiltinOperator.CONV_2D: 3, Buil
 WIDE_VERSIONS: Mapping[int, int] = MappingProxyType({BuiltinOperator.FULLY_CONNECTED: 7})
 """First versions of the operators that take int16, with scales of any size; of all others it is 3."""
 POOL_STEP = 64
-"""What stands for one share of a mean in the weights of a pool; the unit is as much smaller."""
+"""The number that stands for one share of a mean in the weights of a pool; the unit is as much smaller."""
 
 
-def write_plan(lowered: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
+def write_plan(inference: InferenceGraph, plan: Int8Plan, metadata: Mapping[str, str] = NOTHING) -> bytes:
     """Write a student as an int8 TFLite model.
 
     Args:
-        lowered: The student, without batch normalisation.
-        plan: How it is rounded.
+        inference: The student, without batch normalisation.
+        plan: The rounding of its tensors.
         metadata: Stored as one JSON object in the metadata entry ``edgeser``.
 
     Returns:
         The content of the file.
     """
-    return write_lowered(lowered, Int8(lowered, plan), metadata)
+    return _Int8Writer(inference, plan).write(metadata)
 
 
-class Int8(Float32):
-    """Whole numbers, as a plan rounds them."""
+class _Int8Writer(_Writer):
+    """Writes a file in whole numbers, as a plan rounds them."""
 
-    def __init__(self, lowered: InferenceGraph, plan: Int8Plan) -> None:
-        """Join what is written with how it is rounded."""
-        self.plan, self.shapes = plan, lowered.graph.shapes
+    def __init__(self, inference: InferenceGraph, plan: Int8Plan) -> None:
+        super().__init__(inference)
+        self.plan, self.shapes = plan, inference.graph.shapes
 
-    def activation(self, file: TfliteFile, name: str, of: str, shape: Shape) -> int:
+    def activation(self, name: str, of: str, shape: Shape) -> int:
         """Add a tensor that the runtime computes."""
-        return _tensor(file, f"{name}.steps", shape, self.plan.activations[of])
+        return self._rounded(f"{name}.steps", shape, self.plan.activations[of])
 
-    def entered(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:
+    def entered(self, number: int, name: str, shape: Shape) -> int:
         """The tensor, rounded where the plan rounds it."""
         if name not in self.plan.activations:
             return number
-        rounded = self.activation(file, name, name, shape)
-        file.operator(BuiltinOperator.QUANTIZE, [number], rounded, "QuantizeOptions")
+        rounded = self.activation(name, name, shape)
+        self.file.operator(BuiltinOperator.QUANTIZE, [number], rounded, "QuantizeOptions")
         return rounded
 
-    def left(self, file: TfliteFile, number: int, name: str, shape: Shape) -> int:
+    def left(self, number: int, name: str, shape: Shape) -> int:
         """The tensor in float32."""
         if name not in self.plan.activations:
             return number
-        plain = file.tensor(name, shape)
+        plain = self.file.tensor(name, shape)
         version = 3 if is_wide(shape[1:]) else 2
-        file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", version)
+        self.file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", version)
         return plain
 
-    def read(self, file: TfliteFile, number: int, source: str, op: Op) -> int:
+    def read(self, number: int, source: str, op: Op) -> int:
         """The tensor itself, in float32 for a softmax, or in sixteen bits where those are computed from eight.
 
         It goes by way of float32, which holds both exactly: not every interpreter has a direct way.
         """
         if isinstance(op, Softmax):
-            return self.left(file, number, source, (1, *self.shapes[source]))
+            return self.left(number, source, (1, *self.shapes[source]))
         if is_wide(self.shapes[source]) or not is_wide(self.shapes[op.name]):
             return number
         how = self.plan.activations[op.name] if keeps_scale(op) else self.plan.activations[source].widened
         channels, *rest = self.shapes[source]
-        plain = file.tensor(f"{source}.plain", (1, *rest, channels))
-        file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", 2)
-        wide = _tensor(file, f"{source}.wide", (1, *rest, channels), how)
-        file.operator(BuiltinOperator.QUANTIZE, [plain], wide, "QuantizeOptions")
+        plain = self.file.tensor(f"{source}.plain", (1, *rest, channels))
+        self.file.operator(BuiltinOperator.DEQUANTIZE, [number], plain, "DequantizeOptions", 2)
+        wide = self._rounded(f"{source}.wide", (1, *rest, channels), how)
+        self.file.operator(BuiltinOperator.QUANTIZE, [plain], wide, "QuantizeOptions")
         return wide
 
-    def mean_pool(self, file: TfliteFile, op: Pool, number: int, output: int, channels: int) -> None:
+    def mean_pool(self, op: Pool, number: int, output: int) -> None:
         """A convolution of each channel with equal weights: a pool of TFLite's could not change the scale."""
         share = np.float32(1 / (POOL_STEP * op.size**2))
-        read = self.plan.activations[op.source].scale
+        read, channels = self.plan.activations[op.source].scale, self.shapes[op.name][0]
         weight = np.full((1, op.size, op.size, channels), POOL_STEP, np.int8)
         inputs = [
             number,
-            file.constant(f"{op.name}.shares", weight, Quantisation(np.array([share]))),
-            file.constant(f"{op.name}.zeros", np.zeros(channels, np.int32), Quantisation(np.array([share * read]))),
+            self.file.constant(f"{op.name}.shares", weight, Quantisation(np.array([share]))),
+            self.file.constant(
+                f"{op.name}.zeros", np.zeros(channels, np.int32), Quantisation(np.array([share * read]))
+            ),
         ]
         settings = {"padding": Padding.VALID, "strideH": op.size, "strideW": op.size, "depthMultiplier": 1}
         code = BuiltinOperator.DEPTHWISE_CONV_2D
-        file.operator(code, inputs, output, "DepthwiseConv2DOptions", 3, **settings)
+        self.file.operator(code, inputs, output, "DepthwiseConv2DOptions", 3, **settings)
 
     def parameters(
         self,
-        file: TfliteFile,
         op: Conv | Linear,
         weight: NDArray[np.float32],
         bias: NDArray[np.float32],  # noqa: ARG002  the plan has them
-    ) -> tuple[int, int]:
+    ) -> list[int]:
         """Add the rounded weight and bias of ``op``."""
         parts = self.plan.parameters[op.name]
         steps = parts.weight.transpose(0, 2, 3, 1) if weight.ndim == 4 else parts.weight
         units = parts.bias_scales if len(parts.scales) > 1 else parts.bias_scales[:1]
-        return (
-            file.constant(f"{op.name}.weight", np.ascontiguousarray(steps), Quantisation(parts.scales)),
-            file.constant(f"{op.name}.bias", parts.bias, Quantisation(units)),
-        )
+        return [
+            self.file.constant(f"{op.name}.weight", np.ascontiguousarray(steps), Quantisation(parts.scales)),
+            self.file.constant(f"{op.name}.bias", parts.bias, Quantisation(units)),
+        ]
 
     def version(self, code: int, of: str) -> int:
         """Version of the operator ``code`` that computes the op graph's tensor ``of``."""
         return WIDE_VERSIONS.get(code, 3) if is_wide(self.shapes[of]) else VERSIONS.get(code, 2)
 
-
-def _tensor(file: TfliteFile, name: str, shape: Shape, how: Affine) -> int:
-    steps = Quantisation(np.array([how.scale], np.float32), how.zero)
-    return file.tensor(name, shape, np.int16 if how.bits > 8 else np.int8, steps)
+    def _rounded(self, name: str, shape: Shape, how: Affine) -> int:
+        steps = Quantisation(np.array([how.scale], np.float32), how.zero)
+        return self.file.tensor(name, shape, np.int16 if how.bits > 8 else np.int8, steps)

@@ -37,7 +37,7 @@ LAST_ONE_BYTE_CODE = 127
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What a stored integer q stands for: scales (q - zero); several scales are one for each index of axis 0."""
+    """The meaning of a stored integer q: scales (q - zero); several scales are one for each index of axis 0."""
 
     scales: NDArray[np.float32]
     zero: int = 0
@@ -152,7 +152,7 @@ class TfliteFile:
 
 
 def read_tflite_metadata(data: bytes) -> dict[str, str]:
-    """What :meth:`TfliteFile.metadata` stored in a file; empty where nothing was.
+    """Read the values that :meth:`TfliteFile.metadata` stored in a file; empty where nothing was stored.
 
     Raises:
         ModelFileError: ``data`` is no TFLite file.

@@ -104,7 +104,13 @@ def folded_set(formations: int) -> DistilledSet:
     labels = np.full((count * formations, len(made.names)), 1 / len(made.names), np.float16)
     recipes = plain_recipes(count * formations)
     return replace(
-        made, levels=levels, scale=scale, offset=offset, recipes=recipes, soft_labels=labels, formations=formations
+        made,
+        levels=levels,
+        scale=scale,
+        offset=offset,
+        recipes=recipes,
+        soft_labels=labels,
+        samples_per_item=formations,
     )
 
 
@@ -112,7 +118,7 @@ def folded_set(formations: int) -> DistilledSet:
 def test_a_set_keeps_its_formations_in_its_bytes(formations: int) -> None:
     made = folded_set(formations)
     read = DistilledSet.from_bytes(made.to_bytes())
-    assert read.formations == formations
+    assert read.samples_per_item == formations
     assert len(read.items()) == len(read) * formations == len(read.item_classes())
     np.testing.assert_array_equal(read.items(), made.items())
     np.testing.assert_array_equal(read.item_classes()[::formations], read.classes)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from edgeser_device.data.views import CUT, DTYPES, MIX, Mixing, Recipes, mixed_recipes, plain_recipes, render
+from edgeser_device.data.views import CUT, DTYPES, MIX, Mixing, Recipes, mixed_recipes, noise_of, plain_recipes, render
 from edgeser_device.errors import DistilledSetError
 
 ITEMS = (np.arange(3 * 8 * 12, dtype=np.int64) * 2654435761 % 1000).astype(np.float32).reshape(3, 8, 12) / np.float32(
@@ -52,6 +52,21 @@ def test_golden_bytes() -> None:
     assert sha256(rendered.astype("<f4").tobytes()).hexdigest() == GOLDEN
 
 
+def test_noise_is_uniform_and_decided_by_the_number_of_the_view() -> None:
+    recipes = mixed_recipes(3, 64, 12, seed=0, mixing=Mixing(noise=0.5))
+    plain = replace(recipes, noise=np.zeros(64, np.uint8))
+    every = np.arange(64)
+    noise = render(ITEMS, recipes, every) - render(ITEMS, plain, every)
+    assert noise.std() == pytest.approx(0.5, rel=0.02)
+    assert np.abs(noise).max() == pytest.approx(0.5 * 3**0.5, rel=0.01)
+    assert np.abs(np.corrcoef(noise.reshape(64, -1)) - np.eye(64)).max() < 0.45  # of 96 numbers each
+    assert np.array_equal(render(ITEMS, recipes, every[[7, 3]]), render(ITEMS, recipes, every)[[7, 3]])
+    assert sha256(noise_of(recipes, every, 8, 12).astype("<f4").tobytes()).hexdigest() == GOLDEN_NOISE
+    assert Recipes.from_columns(recipes.columns(), items=3).noise.tolist() == [32] * 64
+    assert "noise" not in plain.columns()
+
+
+GOLDEN_NOISE = "6f621014c7cd6833c7f4045de6b6aa1ac9836be4be646dbdb4275ce1c903939e"
 GOLDEN = "b17606974ae887ae87544439aea40e7404e296b5fbb45f543d6482972b7599a8"
 
 
@@ -111,7 +126,7 @@ def test_a_stretch_keeps_a_constant() -> None:
 @given(seed=st.integers(0, 1000), views=st.integers(1, 60))
 def test_drawn_recipes_are_valid_and_finite(seed: int, views: int) -> None:
     recipes = mixed_recipes(3, views, 12, seed)
-    assert Recipes.from_columns(recipes.columns(), items=3).columns().keys() == DTYPES.keys()
+    assert {*Recipes.from_columns(recipes.columns(), items=3).columns(), "noise"} == DTYPES.keys()
     assert np.isfinite(render(ITEMS, recipes, np.arange(views))).all()
 
 

@@ -255,7 +255,7 @@ def test_nothing_of_a_clip_that_is_left_out_is_in_the_lesson(material: Material)
     assert set(material.clips[:, 0].tolist()) == set(range(6))
     assert NOBODY in material.clips[:, 1]
     for left_out in ([0], [2, 5]):
-        lesson = material.lesson(left_out)
+        lesson = material.training_data(left_out)
         expected = [row for row, pair in enumerate(material.clips) if not set(pair.tolist()) & set(left_out)]
         assert 0 < len(expected) < len(material.own)
         assert np.array_equal(lesson.own, material.own[expected])
@@ -281,19 +281,21 @@ def test_rehearsal_can_be_labelled_by_the_old_student(student: CutStudent, own: 
 def test_training_moves_towards_the_clips_and_keeps_the_statistics(
     student: CutStudent, material: Material, own: OwnClips
 ) -> None:
-    upper = student.train(material.lesson(), QUICK)
+    upper = student.train(material.training_data(), QUICK)
     features = student.features(own.windows[:, None])
     rows = np.arange(len(own.windows))
     before, after = (student.probabilities(features, each)[rows, own.window_classes] for each in (None, upper))
     assert np.log(after).mean() > np.log(before).mean() + 0.1
     for name in student.upper.statistics:
         assert np.array_equal(upper[name], student.weights[name])
-    again = student.train(material.lesson(), QUICK)
+    again = student.train(material.training_data(), QUICK)
     assert all(np.array_equal(upper[name], again[name]) for name in upper)
 
 
 def test_the_share_is_how_far_the_weights_go(student: CutStudent, material: Material) -> None:
-    stay, half, whole = (student.train(material.lesson(), replace(QUICK, share=share)) for share in (0.0, 0.5, 1.0))
+    stay, half, whole = (
+        student.train(material.training_data(), replace(QUICK, share=share)) for share in (0.0, 0.5, 1.0)
+    )
     for name, old in student.weights.items():
         assert np.array_equal(stay[name], old)
         assert np.allclose(half[name] - old, (whole[name] - old) / 2, atol=1e-6)
@@ -313,7 +315,7 @@ def test_every_part_can_be_trained_and_only_it_changes(part: str, kit: Kit, mode
 def test_training_without_rehearsal(student: CutStudent, own: OwnClips, kit: Kit) -> None:
     alone = prepare(student, own, kit.distilled, replace(QUICK, rehearsal_views=0))
     assert len(alone.rehearsal) == 0
-    assert student.train(alone.lesson(), QUICK).keys() == student.weights.keys()
+    assert student.train(alone.training_data(), QUICK).keys() == student.weights.keys()
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -344,7 +346,7 @@ def test_a_trial_judges_clips_by_students_that_did_not_see_them(
     features = student.features(own.windows[:, None])
     by_clip = np.zeros((6, 3))
     for left_out in ([0, 2, 4], [1, 3, 5]):
-        each = student.probabilities(features, student.train(material.lesson(left_out), QUICK))
+        each = student.probabilities(features, student.train(material.training_data(left_out), QUICK))
         for clip in left_out:
             by_clip[clip] = each[own.owners == clip].mean(axis=0)
     assert trial.after == pytest.approx(uar(by_clip, own.classes))

@@ -23,7 +23,7 @@ from edgeser.cli import board_tables as tables
 from edgeser.cli import data, methods
 from edgeser.corpora import load_corpus
 from edgeser.corpora.check import check_corpus, render_check
-from edgeser.demo import Summary, summary_table
+from edgeser.demo import summary_table
 from edgeser.privacy.attack_lines import audit_table
 from edgeser.report.tables import Sheet, comparison_table, evaluation_tables
 from edgeser_device.bench.bench import Bench
@@ -204,14 +204,14 @@ def predicted(_: Path, patch: pytest.MonkeyPatch) -> object:
 
 def listed(_: Path, patch: pytest.MonkeyPatch) -> object:
     shown: list[object] = []
-    patch.setattr(data, "print_rich", shown.append)
+    patch.setattr("edgeser.cli.options.print_rich", shown.append)
     data.list_corpora()
     return shown[0]
 
 
 def set_up(_: Path, patch: pytest.MonkeyPatch) -> object:
     shown: list[object] = []
-    patch.setattr(methods, "print_rich", shown.append)
+    patch.setattr("edgeser.cli.options.print_rich", shown.append)
     methods.methods("mtt")
     return shown[0]
 
@@ -221,8 +221,8 @@ def demonstrated(folder: Path, _: pytest.MonkeyPatch) -> object:
     training = {"seconds": 12.3, "peak_rss_mb": 160.0}
     names = {"folder": str(folder), "clip": str(folder / "clip.ogg"), "report": str(folder / "report.html")}
     sizes = {"corpus_bytes": 1_920_000, "kit_bytes": 278_000, "items": 24, "share": 0.125, "seconds": 170.0}
-    made = Summary(**names, **sizes, uar=uar, training=training, bench=BENCH.to_json(), events=(), clip_emotion="anger")
-    return summary_table(made)
+    made = {"uar": uar, "training": training, "bench": BENCH.to_json(), "events": [], "clip_emotion": "anger"}
+    return summary_table({**names, **sizes, **made})
 
 
 ROWS: list[dict[str, Any]] = [
@@ -264,7 +264,7 @@ def test_no_other_function_makes_a_table() -> None:
     assert makers == {
         "evaluation_table", "transfer_table", "convergence_table", "across_table", "comparison_table", "audit_table",
         "render_check", "kit_table", "bench_table", "doctor_table", "status_table", "print_predictions",
-        "list_corpora", "methods", "summary_table", "_beside_each_other",
+        "sheet_of", "summary_table", "_beside_each_other",
     }  # fmt: skip
 
 

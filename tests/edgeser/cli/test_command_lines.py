@@ -111,8 +111,6 @@ WRITERS = {
     "pack": ("run", "--target", "rpi4", "--sign", "lab.key", "--out"),
     "train-on-device": ("test.edgeser", "--steps", "1", "--threads", "1", "--out"),
     "export": ("model", "--format", "onnx", "--out"),
-    "inspect": ("test.edgeser", "--png"),
-    "evaluate": ("run", "--picture"),
     "compare": ("run", "--html"),
     "distill": (*BASES["distill"], "--out"),
     "report": ("run", "--no-recordings", "--out"),
@@ -140,14 +138,6 @@ def test_what_edgeser_wrote_is_overwritten(call: Call, tmp_path: Path) -> None:
     assert json.loads(call("inspect", kit, "--json")[1])["target"]["name"] == "rpi5"
     (tmp_path / "empty.edgeser").touch()  # as mktemp makes it
     assert call("pack", "run", "--target", "rpi4", "--out", str(tmp_path / "empty.edgeser"))[0] == 0
-
-
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_pictures_are_drawn_again_over_pictures(call: Call, tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"items{suffix}"
-    for _ in range(2):
-        code, _, said = call("inspect", "test.edgeser", "--png", str(path))
-        assert code == 0, said
 
 
 # What has no effect --------------------------------------------------------------------------------------------------

@@ -269,27 +269,15 @@ def test_runs_are_compared_on_a_page(in_process: Program, mixed: tuple[Path, sub
     assert (place / "pages" / "runs.html").read_text().startswith("<!doctype html>")
 
 
-def test_pictures_are_drawn_where_they_are_asked_for(
+def test_other_students_and_convergence_are_printed_where_they_are_asked_for(
     in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
     place, _ = mixed
     words = ("evaluate", "run", "--seeds", "1", "--full", "--jobs", "1", "--arch", "edgenet:0.5", "--convergence")
-    done = in_process(*words, "--picture", "rows.svg", cwd=place)
+    done = in_process(*words, cwd=place)
     assert done.returncode == 0, done.stderr
     assert "to the first" in done.stdout
     assert "a point below" in done.stdout
-    assert in_process("compare", "run", "run", "--picture", "pictures/runs.png", cwd=place).returncode == 0
-    assert (place / "rows.svg").read_text().count("<svg ") == 1
-    assert (place / "pictures" / "runs.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_picture_of_an_unknown_format_is_refused_before_anything_is_trained(
-    in_process: Program, mixed: tuple[Path, subprocess.CompletedProcess[str]]
-) -> None:
-    place, _ = mixed
-    said, advice = complaint(in_process("evaluate", "run", "--picture", "rows.gif", cwd=place))
-    assert "rows.gif names no format" in said
-    assert ".svg" in advice
 
 
 def test_an_unknown_architecture_to_transfer_to_is_refused(

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from edgeser.corpora import load_corpus
 from edgeser.corpora.emotions import ALIASES, EMOTIONS, is_emotion, plain_name
-from edgeser.errors import EdgeserError
 from edgeser.evaluation.cross_corpus import label_map
 from edgeser.representation.vector_file import read_vectors
 from edgeser_device.errors import AudioError
 from edgeser_device.listen.record import find_label, record_clips
 from edgeser_device.listen.speech import SpeechSettings
+from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.outside import is_label, is_text, require_label, require_text, tidy
 
 texts = st.one_of(

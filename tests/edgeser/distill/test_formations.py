@@ -57,7 +57,7 @@ def test_a_run_with_formations_trains_a_student(tiny: Settings, tmp_path: Path) 
     settings = changed(tiny, {"method": "invert", "samples_per_item": 2, "invert.iterations": 1})
     run = distill(settings, tmp_path / "run", Workers(1), resume=False, warn=lambda _: None)
     distilled = run.distilled()
-    assert distilled.formations == 2
+    assert distilled.samples_per_item == 2
     assert run.description()["budget"]["formations"] == 2
     assert run.description()["budget"]["views"] == len(distilled.recipes)
     weights = train_on_set(run.graph(), run.init(), distilled, 0)

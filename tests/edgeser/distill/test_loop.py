@@ -28,11 +28,12 @@ from edgeser.distill.loop import (
 from edgeser.distill.method import Assignment, Method, State
 from edgeser.distill.pipeline import Material, assign, prepare
 from edgeser.distill.registry import METHODS
-from edgeser.errors import DivergedError, RunError, StorageError
+from edgeser.errors import DivergedError, RunError
 from edgeser.evaluation.scoring import Clips, score
 from edgeser.models.training import train_on_set
 from edgeser.run import Run, open_run
 from edgeser.workers import Workers
+from edgeser_export.utilities.errors import StorageError
 from edgeser_export.utilities.progress import ignore_progress
 
 MTT = METHODS["mtt"]

@@ -10,7 +10,7 @@ from edgeser.distill.optimise import views_of
 from edgeser_device.data.views import Mixing, Recipes, mixed_recipes, plain_recipes, render
 
 ITEMS = np.random.default_rng(0).standard_normal((5, 12, 20)).astype(np.float32)
-WIDE = Mixing(cut_share=0.5, stretch=0.6, mel_shift=11, contrast=0.8, gain=1.5)
+WIDE = Mixing(cut_share=0.5, stretch=0.6, mel_shift=11, contrast=0.8, gain=1.5, noise=0.7)
 
 
 @pytest.mark.parametrize(

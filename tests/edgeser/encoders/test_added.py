@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeser.encoders.added import add
 from edgeser.encoders.store import open_encoder
-from edgeser.errors import EncoderError
 from edgeser_device.encoder import Encoder
+from edgeser_device.errors import EncoderError
 
 CARD = 'name = "mine"\nlicence = "CC0"\ninput = "pcm"\nframes = 20\n'
 SAMPLES = 20 * 160

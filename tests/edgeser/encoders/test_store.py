@@ -19,8 +19,8 @@ from edgeser.encoders.store import (
     open_encoder,
     take_out,
 )
-from edgeser.errors import EncoderError
 from edgeser_device.encoder import Encoder
+from edgeser_device.errors import EncoderError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from tiny_encoder import HIDDEN, WIDTH
 
 from edgeser.encoders.whisper import from_safetensors
-from edgeser.errors import EncoderError
+from edgeser_device.errors import EncoderError
 from edgeser_export.writers.onnx_encoder import encode_reference, whisper_graph
 
 MELS, TOKENS = 6, 10

@@ -20,7 +20,6 @@ from device.mutants import sealed
 from edgeser.config.values import settings_of
 from edgeser.distill.pipeline import distill
 from edgeser.encoders.store import card_bytes, open_encoder
-from edgeser.errors import EncoderError
 from edgeser.packaging.pack import pack_kit
 from edgeser.representation import representation_of
 from edgeser.run import Run
@@ -28,7 +27,7 @@ from edgeser.workers import Workers
 from edgeser_device.bench.bench_child import measure
 from edgeser_device.data.audio import read_audio, read_blocks
 from edgeser_device.encoder import Encoder
-from edgeser_device.errors import KitDamaged, KitError, ModelError
+from edgeser_device.errors import EncoderError, KitDamaged, KitError, ModelError
 from edgeser_device.kit.archive import open_archive
 from edgeser_device.kit.kit import ENCODER, ENCODER_CARD, INITIAL, MANIFEST, Kit, read_kit
 from edgeser_device.listen.gate import Gate

@@ -20,7 +20,7 @@ from edgeser.config.values import changed, to_toml
 from edgeser.corpora.fingerprint import speaker_hashes
 from edgeser.distill.registry import METHODS
 from edgeser.distill.starts import STARTS
-from edgeser.errors import RunError, SettingsError, StorageError
+from edgeser.errors import RunError, SettingsError
 from edgeser.evaluation.intervals import around
 from edgeser.packaging.card import BEGAN_AS, MADE_BY, origin
 from edgeser.packaging.pack import PackReport, pack_kit, without_paths
@@ -29,6 +29,7 @@ from edgeser.run import Run
 from edgeser_device.kit.kit import MANIFEST, read_kit
 from edgeser_device.machine import KNOWN_BAD_AARCH64
 from edgeser_export.runtimes import RUNTIMES
+from edgeser_export.utilities.errors import StorageError
 
 
 @pytest.fixture(scope="module")
@@ -96,35 +97,21 @@ def test_keys_are_made_used_and_shown(
     assert not (tmp_path / "m").exists()
 
 
-def test_the_items_as_pictures(
-    packed: PackReport, tmp_path: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    run_edgeser("inspect", packed.path, "--png", "items.png", check=True)
-    assert (tmp_path / "items.png").read_bytes()[:4] == b"\x89PNG"
-    done = run_edgeser("inspect", packed.path, "--png", "items.doc")
-    assert (done.returncode, done.stderr.startswith("error: items.doc names no format")) == (2, True)
-
-
 def test_the_card_names_baselines_intervals_and_what_was_not_audited(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["baselines"] = {"random_soft": {"uar_mean": 0.7, "uar_std": 0.02}}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    cost = {"uar_float": 0.91, "uar_stored": 0.9, "uar_difference": -0.01, "agreement": 0.97, "seeds": [0, 1]}
-    (run / "payload.json").write_text(json.dumps({**cost, "bytes_float": 4, "bytes_stored": 1, "machine": {}}))
     report = pack_kit(run, "rpi4", tmp_path / "kit")
     card = read_kit(report.path).card
     bounds = around(0.7, 0.02 / 3**0.5, 2)
     for words in (
         f"random, soft: 0.700 ± 0.020, {bounds['low']:.3f} to {bounds['high']:.3f}",
         "Stands for 1.0 MB of training recordings (120 recordings)",
-        "-1.00 points of UAR over 2 seeds",
-        "97.0% of the test clips",
         "Not audited:",
         "membership",
     ):
         assert words in card, words
-    assert report.payload is not None
 
 
 def test_the_card_says_what_an_audit_found(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_where_every_clip_is_a_source_speakers_are_not_asked_about(tiny: Setting
     read = read_audit(run)
     assert read is not None
     assert read.found["left_out"] == [line]
-    assert not any("speaker of" in attack.words for attack in read.attacks)
+    assert not any("speaker of" in attack["words"] for attack in read.attacks)
 
 
 def test_bad_input_is_one_line_and_one_hint(run_edgeser: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:

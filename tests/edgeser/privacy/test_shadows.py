@@ -90,13 +90,13 @@ def test_a_shadow_repeats_itself_and_makes_what_is_missing(plan: ShadowPlan) -> 
     assert plan.missing(2) == [0, 1]
     attack_shadow(plan, 0)
     assert plan.missing(2) == [1]
-    first = {name: plan.cell(0, name).read_bytes() for name in plan.sets}
-    plan.cell(0, "distilled").unlink()
+    first = {name: plan.kept(0, name).read_bytes() for name in plan.sets}
+    plan.kept(0, "distilled").unlink()
     (plan.folder / "00" / "trajectories" / "label-expert-0.safetensors").unlink()
-    untouched = plan.cell(0, "noise").stat().st_mtime_ns
+    untouched = plan.kept(0, "noise").stat().st_mtime_ns
     attack_shadow(plan, 0)
-    assert {name: plan.cell(0, name).read_bytes() for name in plan.sets} == first
-    assert plan.cell(0, "noise").stat().st_mtime_ns == untouched
+    assert {name: plan.kept(0, name).read_bytes() for name in plan.sets} == first
+    assert plan.kept(0, "noise").stat().st_mtime_ns == untouched
 
 
 def test_what_was_seen_is_read_with_both_truths(plan: ShadowPlan) -> None:
@@ -116,7 +116,7 @@ def test_what_was_seen_is_read_with_both_truths(plan: ShadowPlan) -> None:
 
 def test_a_damaged_cell_is_one_line(plan: ShadowPlan) -> None:
     attack_shadow(plan, 0)
-    plan.cell(0, "noise").write_bytes(b"no")
+    plan.kept(0, "noise").write_bytes(b"no")
     with pytest.raises(RunError, match="cannot be read") as caught:
         observations(plan, 1)
     assert "--resume" in caught.value.hint

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from edgeser.report.gallery import best_shifts, make_gallery, picture_uri
+from edgeser.privacy.copies import best_shifts, shifted
+from edgeser.report.gallery import make_gallery, picture_uri
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.sample_storage import fold
 
@@ -31,13 +32,13 @@ def test_a_recording_is_shifted_to_where_it_is_nearest() -> None:
     random = np.random.default_rng(0)
     clips = random.standard_normal((3, 64, 96)).astype(np.float32)
     items = np.stack([np.roll(clip, shift, axis=1) for clip, shift in zip(clips, (0, 17, 95), strict=True)])
-    assert np.array_equal(best_shifts(items, clips), items)
+    assert np.array_equal(shifted(clips, best_shifts(items, clips)), items)
 
 
 def test_items_are_counted_and_not_their_log_mels(distilled: DistilledSet) -> None:
     levels, scale, offset = fold(np.resize(distilled.items(), (24, 64, 96)), 8)
     classes = np.arange(3, dtype=np.uint8)
-    several = replace(distilled, levels=levels, scale=scale, offset=offset, classes=classes, formations=8)
+    several = replace(distilled, levels=levels, scale=scale, offset=offset, classes=classes, samples_per_item=8)
     gallery = make_gallery(several, None, most=3)
     assert gallery.total == 24
     assert gallery.distances == {}

@@ -18,51 +18,21 @@ from edgeser.report.pictures import (
     FORMATS,
     budget_picture,
     check_picture,
-    comparison_picture,
-    convergence_picture,
     drawing,
-    evaluation_picture,
     save,
-    transfer_picture,
 )
-
-LENGTHS = (25, 50, 100)
 
 
 def row(mean: float, spread: float | None = 0.02) -> dict[str, object]:
     return {"uar_mean": mean, "uar_std": spread, "dev_uar_mean": mean + 0.03}
 
 
-def curve(*means: float) -> list[dict[str, object]]:
-    return [{"steps": n, "seconds": n / 40, **row(mean)} for n, mean in zip(LENGTHS, means, strict=True)]
-
-
-CURVES = {"distilled": curve(0.3, 0.5, 0.52), "full": curve(0.2, 0.4, 0.55), "target": 0.51, "seconds_of": "one core"}
-RESULT = {
-    "full": row(0.6),
-    "full_best": None,
-    "full_soft": row(0.62),
-    "distilled": {**row(0.52), "ipc": 6, "share": 0.056},
-    "baselines": {"random": row(0.4, None), "random_bank": row(0.5), "random_bank_bytes": {**row(0.5), "same_as": "x"}},
-    "init": {"uar": 0.13},
-    "student": {"architecture": "edgenet", "width": 1.0},
-    "transfer": {"cnn6:0.25": {**row(0.45), "width": 0.25}},
-    "convergence": CURVES,
-}
-RUN = {"run": "runs/a", "corpus": "demo", "method": "mtt", "ipc": 6, **row(0.5)}
 LINE = [{"share": share, "uar_mean": mean, "uar_std": 0.01} for share, mean in ((0.015, 0.4), (0.056, 0.5))]
 PANEL = {"lines": {"mtt": LINE, "random bank": LINE[:1]}, "levels": {"full": row(0.6)}}
-MATRIX = {"edgenet": {"edgenet": 0.5, "cnn6": 0.4}, "cnn6": {"edgenet": None, "cnn6": 0.45}}
 
 
-def every_picture() -> dict[str, Figure]:
-    return {
-        "evaluation": evaluation_picture(RESULT),
-        "convergence": convergence_picture(CURVES),
-        "comparison": comparison_picture([{**RUN, "others": {"full": row(0.6)}}, {**RUN, "others": {}}]),
-        "budget": budget_picture({"demo": PANEL, "other": PANEL}),
-        "transfer": transfer_picture(MATRIX),
-    }
+def picture() -> Figure:
+    return budget_picture({"demo": PANEL, "other": PANEL})
 
 
 def words(figure: Figure) -> set[str]:
@@ -70,10 +40,9 @@ def words(figure: Figure) -> set[str]:
     return {text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))}
 
 
-@pytest.mark.parametrize("name", ["evaluation", "convergence", "comparison", "budget", "transfer"])
-def test_a_picture_repeats_byte_for_byte_and_names_no_time(name: str, tmp_path: Path) -> None:
+def test_a_picture_repeats_byte_for_byte_and_names_no_time(tmp_path: Path) -> None:
     for place in ("a.svg", "b.svg"):
-        save(every_picture()[name], tmp_path / place)
+        save(picture(), tmp_path / place)
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert text == (tmp_path / "b.svg").read_text(encoding="utf-8")
     assert ElementTree.fromstring(text).tag.endswith("svg")
@@ -83,47 +52,23 @@ def test_a_picture_repeats_byte_for_byte_and_names_no_time(name: str, tmp_path: 
 @pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".svg"])
 def test_other_formats_repeat_too(suffix: str, tmp_path: Path) -> None:
     for place in ("a", "b"):
-        save(transfer_picture(MATRIX), (tmp_path / place).with_suffix(suffix))
+        save(picture(), (tmp_path / place).with_suffix(suffix))
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
 def test_axes_say_what_they_show() -> None:
-    pictures = every_picture()
-    assert {"UAR on the test speakers", "steps of the training", "seconds of the training (one core)"} <= words(
-        pictures["convergence"]
-    )
-    assert {"budget (% of the training items)", "mtt", "random bank", "full", "demo", "5.6"} <= words(
-        pictures["budget"]
-    )
-    assert {"distilled with", "trained on the set", "0.500", "0.400", "0.450"} <= words(pictures["transfer"])
-    seen = words(pictures["evaluation"])
-    assert {
-        "full",
-        "full, experts' labels",
-        "distilled",
-        "random bank",
-        "untrained start",
-        "cnn6 x 0.25",
-        "0.520",
-    } <= seen
-    assert not {"full, at its best", "random bank bytes"} & seen  # not measured, and measured as another row
-    assert {"a\ndemo, mtt, 6 a class", "distilled", "full"} <= words(pictures["comparison"])
-
-
-def test_an_evaluation_has_a_panel_for_each_thing_that_was_measured() -> None:
-    assert len(evaluation_picture(RESULT).axes) == 4
-    assert len(evaluation_picture({**RESULT, "transfer": {}}).axes) == 3
-    assert len(evaluation_picture({**RESULT, "transfer": {}, "convergence": None}).axes) == 1
+    seen = words(picture())
+    assert {"UAR on the test speakers", "budget (% of the training items)"} <= seen
+    assert {"mtt", "random bank", "full", "demo", "5.6"} <= seen
 
 
 def test_nothing_is_cut_off(tmp_path: Path) -> None:
-    """The outermost pixels of every picture are white."""
-    for name, figure in every_picture().items():
-        save(figure, tmp_path / f"{name}.png")
-        image = Image.open(io.BytesIO((tmp_path / f"{name}.png").read_bytes())).convert("L")
-        width, height = image.size
-        edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
-        assert all(image.crop(edge).getextrema() == (255, 255) for edge in edges), name
+    """The outermost pixels of a picture are white."""
+    save(picture(), tmp_path / "a.png")
+    image = Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())).convert("L")
+    width, height = image.size
+    edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
+    assert all(image.crop(edge).getextrema() == (255, 255) for edge in edges)
 
 
 def test_words_are_drawn_as_they_are(tmp_path: Path) -> None:

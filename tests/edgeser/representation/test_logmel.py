@@ -12,7 +12,7 @@ import soundfile
 
 from edgeser.cache import read_recordings
 from edgeser.corpora import load_corpus, make_split
-from edgeser.errors import ConflictingCopies, CorpusError
+from edgeser.corpora.errors import ConflictingCopies, CorpusError
 from edgeser.representation.base import Features
 from edgeser.representation.logmel import LogMelReader, extract
 from edgeser.workers import Workers

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from edgeser.config.settings import Settings
-from edgeser.corpora.errors import CorpusNotFound, TooFewSpeakers, UnreadableLabels
+from edgeser.corpora.errors import CorpusNotFound, SplitError, UnreadableLabels
 from edgeser.representation.vector_file import CORPUS, read_vectors
 from edgeser.representation.vectors import Vectors
 from edgeser.workers import Workers
@@ -148,5 +148,5 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
 
 
 def test_two_speakers_are_too_few(tmp_path: Path) -> None:
-    with pytest.raises(TooFewSpeakers):
+    with pytest.raises(SplitError):
         extracted(written(tmp_path, speakers=np.repeat(["ann", "bob"], 6)))

@@ -15,7 +15,7 @@ from edgeser.config.values import settings_of
 from edgeser.corpora.errors import UnreadableLabels
 from edgeser.distill.methods import generator_targets as gan_targets
 from edgeser.distill.pipeline import Material, assign, distill, prepare
-from edgeser.errors import DistilledSetError, RunError, SettingsError
+from edgeser.errors import RunError, SettingsError
 from edgeser.evaluation.conditions import BASELINES
 from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.models.students import build
@@ -23,6 +23,7 @@ from edgeser.representation.vector_file import CORPUS
 from edgeser.run import Run, open_run
 from edgeser.workers import Workers
 from edgeser_device.data.vector_set import VectorSet
+from edgeser_device.errors import DistilledSetError
 
 ALONE = Workers(1)
 SIZE, SPEAKERS, EACH = 12, 9, 8

@@ -20,14 +20,13 @@ from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
 from edgeser_export.kernels import convolutions as kernels
 from edgeser_export.trainstep.forward_ops import Flow
-from edgeser_export.trainstep.step_graph import (
+from edgeser_export.trainstep.step_graph import statistics_step, training_step
+from edgeser_export.trainstep.step_state import (
     OPTIMISERS,
     TRAINED,
     next_state,
     scalars,
     state_shapes,
-    statistics_step,
-    training_step,
     weight_names,
     zero_state,
 )
@@ -403,7 +402,7 @@ def test_a_step_leaves_nothing_behind(trained: str) -> None:
 
 
 def test_names_and_scalars_need_no_onnx() -> None:
-    program = "import sys, edgeser_export.trainstep.step_graph; "
+    program = "import sys, edgeser_export.trainstep.step_state; "
     program += "print(*(name for name in ('onnx', 'torch') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -15,7 +15,7 @@ from edgeser.models import students
 from edgeser_export.export import INT8_FORMATS, export_in_child, export_student
 from edgeser_export.graph.op_graph import INPUT, Conv, Graph, Linear, Reduce, sources
 from edgeser_export.graph.reference import compute, run_reference, softmax
-from edgeser_export.graph.transform import lower, merged_relus, recogniser
+from edgeser_export.graph.transform import for_inference, merged_relus, recogniser
 from edgeser_export.runtimes import load
 from edgeser_export.utilities.errors import ExportError
 from edgeser_export.writers.formats import FORMATS, find_format, format_of
@@ -38,15 +38,15 @@ ROUNDING = 0.02
 INT8 = [row for row in FORMATS.values() if row.precision == "int8"]
 
 
-def run_int8(lowered, plan, items):
+def run_int8(inference, plan, items):
     """The oracle: what a file of a plan gives, float64 (items, classes), exact between tensors that are rounded."""
-    graph = lowered.graph
+    graph = inference.graph
     wide = {}
     for name, parts in plan.parameters.items():
         shape = (-1, *[1] * (parts.weight.ndim - 1))
         wide[f"{name}.weight"] = np.multiply(parts.weight, parts.scales.reshape(shape), dtype=np.float64)
         wide[f"{name}.bias"] = np.multiply(parts.bias, parts.bias_scales, dtype=np.float64)
-    found = np.empty((len(items), lowered.classes))
+    found = np.empty((len(items), inference.classes))
     for row, item in zip(found, items, strict=True):
         tensors = {INPUT: plan.rounded(INPUT, item)}
         for op in graph.ops:
@@ -62,10 +62,10 @@ def run_int8(lowered, plan, items):
 def test_the_runtimes_compute_what_the_plan_says(name, row, weigh, draw_items):
     graph = students.build(name, 6, 0.25, (1, 32, 32))
     weights, items = weigh(graph), draw_items(graph, 6)
-    lowered = lower(graph, weights)
-    plan = plan_int8(lowered, items)
+    inference = for_inference(graph, weights)
+    plan = plan_int8(inference, items)
     found = load(row.write(graph, weights, {}, items))(items)
-    expected = run_int8(lowered, plan, items)
+    expected = run_int8(inference, plan, items)
     assert np.abs(found - expected).max() <= ROUNDING * np.abs(expected).max()
     reference = run_reference(graph, weights, items)
     assert np.abs(found - reference).max() < row.bound * np.abs(reference).max()
@@ -74,9 +74,9 @@ def test_the_runtimes_compute_what_the_plan_says(name, row, weigh, draw_items):
 @pytest.mark.parametrize("row", INT8, ids=lambda row: row.name)
 def test_every_operation(row, whole, weigh, draw_items):
     weights, items = weigh(whole), draw_items(whole, 8)
-    lowered = lower(whole, weights)
-    plan = plan_int8(lowered, items)
-    expected = run_int8(lowered, plan, items)
+    inference = for_inference(whole, weights)
+    plan = plan_int8(inference, items)
+    expected = run_int8(inference, plan, items)
     np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-12)
     found = load(row.write(whole, weights, {}, items))(items)
     assert np.abs(found - expected).max() <= ROUNDING
@@ -107,12 +107,14 @@ def test_rounding_does_not_hang_on_the_levels(levels, temperature, seed, small, 
     mean, std = levels
     weights, plain = weigh(small, seed), draw_items(small, 6, seed)
     graph, items = recogniser(small, mean, std, temperature), plain * np.float32(std) + np.float32(mean)
-    one, two = (plan_int8(lower(each, weights), x) for each, x in ((small, plain), (graph, items)))
+    one, two = (plan_int8(for_inference(each, weights), x) for each, x in ((small, plain), (graph, items)))
     assert two.activations["normalised"].scale == pytest.approx(one.activations["x"].scale, rel=1e-3)
     assert set(two.activations) == {"normalised", *one.activations} - {"x"}
-    logits, reference = run_int8(lower(small, weights), one, plain), run_reference(graph, weights, items)
+    logits, reference = run_int8(for_inference(small, weights), one, plain), run_reference(graph, weights, items)
     error = np.abs(softmax(logits / temperature) - reference).max()
-    assert np.abs(run_int8(lower(graph, weights), two, items) - reference).max() <= error + ROUNDING / temperature
+    assert (
+        np.abs(run_int8(for_inference(graph, weights), two, items) - reference).max() <= error + ROUNDING / temperature
+    )
 
 
 @given(st.floats(-1e4, 1e4), st.floats(0, 1e4))
@@ -135,20 +137,20 @@ def test_scales_do_not_hang_on_last_bits():
 
 
 def test_tensors_that_are_only_moved_share_a_scale(small, weigh, draw_items):
-    lowered = lower(small, weigh(small))
-    plan = plan_int8(lowered, draw_items(small, 4))
+    inference = for_inference(small, weigh(small))
+    plan = plan_int8(inference, draw_items(small, 4))
     checked = 0
-    for op in lowered.graph.ops:
+    for op in inference.graph.ops:
         if keeps_scale(op):
             for source in op.sources if hasattr(op, "sources") else (op.source,):
                 assert plan.activations[source] == plan.activations[op.name]
                 checked += 1
     assert checked >= 5
-    assert not set(merged_relus(lowered.graph)) & set(plan.activations)
+    assert not set(merged_relus(inference.graph)) & set(plan.activations)
 
 
 def test_joined_ranges_span_all(small, weigh, draw_items):
-    graph = lower(small, weigh(small)).graph
+    graph = for_inference(small, weigh(small)).graph
     ranges = {name: (-float(index), float(index)) for index, name in enumerate(["x", *(op.name for op in graph.ops)])}
     joined = joined_ranges(graph, ranges)
     for name, (low, high) in joined.items():
@@ -157,8 +159,8 @@ def test_joined_ranges_span_all(small, weigh, draw_items):
 
 
 def test_weights_use_their_whole_range(small, weigh, draw_items):
-    lowered = lower(small, weigh(small))
-    plan = plan_int8(lowered, draw_items(small, 4))
+    inference = for_inference(small, weigh(small))
+    plan = plan_int8(inference, draw_items(small, 4))
     convolution, dense = plan.parameters["conv2"], plan.parameters["hidden"]
     largest = np.abs(convolution.weight.astype(int)).max(axis=(1, 2, 3))
     assert (largest > 55).all()
@@ -170,12 +172,12 @@ def test_weights_use_their_whole_range(small, weigh, draw_items):
 
 
 def test_maps_have_eight_bits_and_the_rest_sixteen(small, weigh, draw_items):
-    lowered = lower(small, weigh(small))
-    plan = plan_int8(lowered, draw_items(small, 4))
+    inference = for_inference(small, weigh(small))
+    plan = plan_int8(inference, draw_items(small, 4))
     bits = {name: how.bits for name, how in plan.activations.items()}
     assert {bits[name] for name in ("x", "pool1", "sum", "pool2")} == {8}
     assert {bits[name] for name in ("frequency", "mean", "max", "features", "last")} == {16}
-    assert all((how.bits == 16) == is_wide(lowered.graph.shapes[name]) for name, how in plan.activations.items())
+    assert all((how.bits == 16) == is_wide(inference.graph.shapes[name]) for name, how in plan.activations.items())
 
 
 def test_sixteen_bits_hold_what_eight_hold_exactly():
@@ -199,7 +201,7 @@ def test_the_mean_of_each_logit_is_the_students(row, weigh, draw_items):
 
 def test_ranges_and_logits_are_measured(small, weigh, draw_items):
     weights, items = weigh(small), draw_items(small, 20)
-    ranges, logits = measured_ranges(lower(small, weights), items)
+    ranges, logits = measured_ranges(for_inference(small, weights), items)
     assert ranges["x"] == (items.min(), items.max())
     np.testing.assert_allclose(logits, run_reference(small, weights, items), atol=1e-4)
     assert ranges["last"] == (logits.min(), logits.max())

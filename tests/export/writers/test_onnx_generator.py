@@ -46,7 +46,7 @@ def by_hand(shape: GeneratorShape, weights: Weights, z: np.ndarray, labels: np.n
                 out += np.einsum("oc,chw->ohw", kernel[:, :, down, right], part)
         return out + weights[f"{name}.bias"][:, None, None]
 
-    shares = np.exp(shape.sharpness * z) / np.exp(shape.sharpness * z).sum()
+    shares = np.exp(shape.inverse_temperature * z) / np.exp(shape.inverse_temperature * z).sum()
     own = weights["bases"].reshape(shape.classes, shape.latent, -1)[labels.argmax()]
     x = (shares @ own).reshape(shape.first_map)
     side = 2 ** len(shape.channels)
@@ -147,5 +147,5 @@ def test_levels_are_as_near_as_eight_bits_allow_also_where_all_numbers_are_zero(
 def test_most_items_are_nearly_one_basis() -> None:
     shape = GeneratorShape(latent=32, classes=8, height=64, width=96)
     z = np.random.default_rng(0).standard_normal((1000, shape.latent))
-    grown = np.exp(shape.sharpness * z)
+    grown = np.exp(shape.inverse_temperature * z)
     assert np.median(grown.max(1) / grown.sum(1)) > 0.95

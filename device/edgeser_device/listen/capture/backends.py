@@ -49,7 +49,7 @@ def attempts(wanted: int, own: int | None, wrong: frozenset[int] = frozenset()) 
 
     Args:
         wanted: The model's rate in Hz. No lower one is tried: the upper bands would be empty.
-        own: What the device names as its own rate; None if it is not known.
+        own: The device's own rate in Hz; None if it is not known.
         wrong: Rates that the device accepted and did not keep.
     """
     rates = [wanted, *((own,) if own else ()), *USUAL_RATES]
@@ -159,7 +159,7 @@ def open_arecord(device: str | None, rate: int, queue: BlockQueue, wrong: frozen
 
 
 LATENCY_SECONDS = 0.1
-"""What PortAudio may buffer: a busy board must not lose samples."""
+"""Seconds of sound that PortAudio may buffer: a busy board must not lose samples."""
 NO_DEVICE = "plug one in, and look at arecord -l; edgeser listen --wav FILE needs none"
 
 

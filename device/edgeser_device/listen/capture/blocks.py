@@ -26,7 +26,7 @@ millisecond a second, and must not wait for those that work all the time."""
 
 @dataclass(frozen=True)
 class Block:
-    """What a device delivered at once.
+    """Sound that a device delivered at once.
 
     Attributes:
         samples: Float32 (n, channels), full scale 1.0.

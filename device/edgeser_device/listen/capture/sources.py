@@ -1,4 +1,4 @@
-"""Where sound comes from: a recording, or a microphone that may come and go, behind the same few members.
+"""Sources of sound: a recording, or a microphone that may come and go, behind the same few members.
 
     for sound in Microphone(None, "portaudio", 16000, counters).sounds():
         if sound is not None:                       # None: nothing came for half a second
@@ -26,7 +26,7 @@ from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture.backends import Open, Stream, load_sounddevice, open_arecord, open_portaudio
 from edgeser_device.listen.capture.blocks import Block, BlockQueue
 from edgeser_device.listen.events import Condition, Counters
-from edgeser_export.utilities.errors import EdgeserError, choice_hint
+from edgeser_export.utilities.errors import EdgeserError, find_row
 
 
 class Recording:
@@ -35,7 +35,7 @@ class Recording:
     Attributes:
         condition: Whether sound arrives.
         words: One line that says the same.
-        source: What it is.
+        source: The file's path as text.
     """
 
     condition: Condition = "listening"
@@ -152,17 +152,15 @@ class Microphone:
             device: Name, part of a name or number; None for the default.
             backend: A row of ``BACKENDS``; None for the first that works here.
             rate: The model's, in Hz.
-            counters: Where it counts.
+            counters: The numbers that it adds to.
 
         Raises:
             MicrophoneError: There is none, it cannot be opened, or does not record at ``rate`` or more.
             ListenError: There is no such backend.
             MissingExtra: The backend's package is not installed.
         """
-        name = backend or choose_backend()
-        if name not in BACKENDS:
-            raise ListenError(f"there is no backend {name!r}", choice_hint(name, BACKENDS))
-        self._open, self._device, self._rate = BACKENDS[name], device, rate
+        self._open = find_row(BACKENDS, backend or choose_backend(), "backend", ListenError)
+        self._device, self._rate = device, rate
         self._counters = counters
         self._queue = BlockQueue(counters)
         self._wrong: frozenset[int] = frozenset()

@@ -1,1 +1,1 @@
-"""What is done with events: one module a sink, each a small consumer that never makes the microphone wait."""
+"""Consumers of events: one module a sink, none of which ever makes the microphone wait."""

@@ -41,7 +41,7 @@ EXAMPLE = "give mqtt://USER@HOST:PORT/TOPIC or mqtts://HOST/TOPIC"
 
 @dataclass(frozen=True)
 class Broker:
-    """Where to publish.
+    """The broker and topic to publish to.
 
     Attributes:
         host: Name or number.
@@ -211,7 +211,7 @@ def mqtt_topics(url: str, authority: Path | None, labels: Sequence[str], counter
 
 
 class _Answer:
-    """What the broker said to the first attempt, and to all later ones."""
+    """The broker's answers to the first attempt to connect, and to all later ones."""
 
     def __init__(self, broker: Broker, topics: Topics, counters: Counters) -> None:
         self._broker, self._topics, self._counters = broker, topics, counters

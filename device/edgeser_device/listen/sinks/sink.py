@@ -1,4 +1,4 @@
-"""What every sink is: three calls, none of which may wait."""
+"""The base of every sink: three calls, none of which may wait."""
 
 from __future__ import annotations
 

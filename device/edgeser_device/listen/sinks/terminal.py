@@ -129,7 +129,7 @@ def plain_line(event: Event) -> str:
 
 
 def heard(event: Event) -> str:
-    """What was heard, in one to three words."""
+    """An event in one to three words."""
     if event.state == "quiet":
         return "(quiet)"
     name = event.emotion if event.state == "sure" else f"{event.emotion}?"

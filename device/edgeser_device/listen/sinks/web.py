@@ -67,7 +67,7 @@ HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is.
+    """The address of the page.
 
     Attributes:
         host: Name or number; "" for every address of the machine.
@@ -158,7 +158,7 @@ def web_page(address: str | None, recogniser: Recogniser, counters: Counters) ->
 
 
 def page_url(place: Address, port: int, token: str | None) -> str:
-    """What to type into a browser."""
+    """The page's URL, as it is typed into a browser."""
     host = place.host or socket.gethostname()
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")
@@ -268,7 +268,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
 
 class Reader:
-    """What one page has not read yet."""
+    """The messages that one open page has not read yet."""
 
     def __init__(self) -> None:
         self._messages: Queue[bytes | None] = Queue(WAITING)

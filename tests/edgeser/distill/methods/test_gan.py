@@ -105,7 +105,7 @@ def test_generators_of_vectors_have_fewer_bases_and_mix_them_more(given: Assignm
     vectors = replace(given.task, clips=np.zeros((24, 20, 1, 1), np.float32), representation=Vectors())
     free = replace(given, settings=changed(given.settings, {"gan.codebook": 0}), task=vectors)
     shape = gan_targets.shape_of(free)
-    assert (shape.latent, shape.sharpness) == (16, 6.0)
+    assert (shape.latent, shape.inverse_temperature) == (16, 6.0)
 
 
 def test_targets_are_duets_that_the_experts_doubt_less(given: Assignment) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from listening import (
+from soak import (
     LIMITS,
     RATE,
     audible_end,

@@ -1,13 +1,12 @@
-"""Listening: a soak on a virtual microphone, false alarms, and quiet microphones; JSON on stdout, words on stderr.
+"""Listening for a long time: a soak on a virtual microphone, and false alarms; JSON on stdout, words on stderr.
 
-    python benchmarks/listening.py soak MODEL --minutes 2
-    python benchmarks/listening.py false-alarms MODEL --minutes 10
-    python benchmarks/listening.py levels MODEL
+    python tests/soak.py soak MODEL --minutes 60
+    python tests/soak.py false-alarms MODEL --minutes 10
 
 MODEL is a folder that train-on-device wrote; speech is the demo corpus's. The soak starts the real program, plays
 speech and silence into a null sink of PulseAudio at their own pace, and exits with 1 when a block was dropped, memory
 grew by 1 MB or more, the 95th percentile from the end of speech to the answer is 700 ms or more, or the processor's
-share is 5 % of a core or more. The other two run through the same listener, faster than time.
+share is 5 % of a core or more. False alarms are counted through the same listener, faster than time.
 """
 
 from __future__ import annotations
@@ -30,12 +29,7 @@ import numpy as np
 import soundfile
 from virtual_microphone import VirtualMicrophone, virtual_microphone
 
-from edgeser_device.listen.gate import choose_gate, open_gate
-from edgeser_device.listen.live import Listener, ListenSettings
 from edgeser_device.machine import describe_machine
-from edgeser_device.model.calibration import unweighted_average_recall
-from edgeser_device.model.model import load_model
-from edgeser_device.model.predict import Recogniser
 
 RATE = 16000
 PAUSE = 1.5
@@ -47,22 +41,19 @@ LIMITS = {"dropped_blocks": 1, "rss_growth_mb": 1.0, "latency_ms_p95": 700.0, "c
 AUDIBLE_DB = 30.0
 """Speech ends with the last 10 ms that are less than this under the loudest 10 ms of its clip."""
 TEST_SPEAKERS = ("f5", "m5")
-GAINS_DB = (10, 0, -10, -20, -30)
 
 
 def main() -> int:
-    """Run one of the three."""
+    """Run one of the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("soak", "false-alarms", "levels"))
+    parser.add_argument("what", choices=("soak", "false-alarms"))
     parser.add_argument("model", type=Path)
     parser.add_argument("--minutes", type=float, default=None, help="2 for the soak, 10 for false alarms")
     arguments = parser.parse_args()
     if arguments.what == "soak":
         found = soak(arguments.model, arguments.minutes or 2)
-    elif arguments.what == "false-alarms":
-        found = false_alarms(arguments.model, arguments.minutes or 10)
     else:
-        found = levels(arguments.model)
+        found = false_alarms(arguments.model, arguments.minutes or 10)
     print(json.dumps({"machine": describe_machine(), **found}, indent=1))
     broken = [f"{name} is {found[name]}" for name in found.get("broken", ())]
     print("; ".join(broken) or "within all limits", file=sys.stderr)
@@ -149,7 +140,7 @@ class Listening:
         """What /metrics says."""
         self._errors.seek(0)
         url = re.search(r"page: (\S+)", self._errors.read())[1]
-        with urllib.request.urlopen(f"{url}metrics", timeout=30) as answer:  # noqa: S310  our own page
+        with urllib.request.urlopen(f"{url}metrics", timeout=30) as answer:
             return dict(read_metrics(answer.read().decode()))
 
     def _cpu_seconds(self) -> float:
@@ -269,45 +260,6 @@ def coloured(random: np.random.Generator, count: int, power: int) -> np.ndarray:
     frequency = np.maximum(np.fft.rfftfreq(count, 1 / RATE), 20)
     noise = np.fft.irfft(spectrum / frequency ** (power / 2), count)
     return noise / noise.std()
-
-
-# Quiet microphones ---------------------------------------------------------------------------------------------------
-
-
-def levels(model: Path) -> dict[str, Any]:
-    """UAR of the demo corpus's test speakers at other levels, in a random order, with and without learning the gain."""
-    recogniser = Recogniser.open(load_model(model))
-    clips = demo_clips(TEST_SPEAKERS)
-    order = np.random.default_rng(1).permutation(len(clips))
-    rows = {}
-    for name, settings in (("as it is", ListenSettings(gain_db=0.0)), ("learnt", ListenSettings())):
-        rows[name] = {
-            f"{gain:+d} dB": heard_at(recogniser, [clips[k] for k in order], gain, settings) for gain in GAINS_DB
-        }
-        print(name, rows[name], file=sys.stderr)
-    return {"gate": choose_gate(RATE), "utterances": len(clips), "rows": rows}
-
-
-def heard_at(
-    recogniser: Recogniser, clips: Sequence[tuple[str, np.ndarray]], gain: float, settings: ListenSettings
-) -> dict[str, Any]:
-    """UAR, and how often the most frequent answer was given."""
-    listener = Listener(recogniser, open_gate(None, RATE), settings)
-    truth, guesses, missed = [], [], 0
-    for emotion, clip in clips:
-        scaled = np.round(clip * 10 ** (gain / 20)).clip(-32768, 32767).astype(np.int16)
-        sound = np.concatenate([scaled, np.zeros(RATE, np.int16)]).astype(np.float32) / 32768
-        finals = [event for event in listener.push(sound) if event.final]
-        if finals:
-            truth.append(emotion)
-            guesses.append(max(finals, key=lambda event: event.ended - event.began).emotion)
-        missed += not finals
-    commonest = max(guesses.count(name) for name in set(guesses)) / len(guesses)
-    return {
-        "uar": round(unweighted_average_recall(truth, guesses), 3),
-        "commonest": round(commonest, 3),
-        "missed": missed,
-    }
 
 
 if __name__ == "__main__":

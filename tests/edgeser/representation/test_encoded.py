@@ -21,17 +21,18 @@ from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
 from edgeser.distill.pipeline import distill, prepare
 from edgeser.encoders.store import encoder_folder, open_encoder
-from edgeser.errors import AuditError, EncoderError, RunError, SettingsError
+from edgeser.errors import RunError, SettingsError
 from edgeser.evaluation.cross_corpus import measure_across, open_other
 from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.privacy.audit import AuditPlan, audit
 from edgeser.representation import representation_of
-from edgeser.representation.encoder import EncoderReader
+from edgeser.representation.encoded import EncoderReader
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio, trim_silence
 from edgeser_device.data.vector_set import LARGEST_LEVEL, VectorSet, in_numbers, in_steps
 from edgeser_device.encoder import Encoder
+from edgeser_device.errors import EncoderError
 
 ALONE = Workers(1)
 FAST = {"experts.steps": 40, "steps": 60, "experts.count": 2, "views": 8}
@@ -206,7 +207,6 @@ def test_what_does_not_go_together_is_said_in_two_lines(
 def test_log_mels_and_files_hear_as_they_should(tiny: Settings) -> None:
     with pytest.raises(SettingsError, match="computed elsewhere"):
         representation_of(replace(tiny, corpus="features", folder="x.npz")).reader()
-    assert issubclass(AuditError, Exception)
 
 
 @pytest.mark.slow

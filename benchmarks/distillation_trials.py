@@ -1,7 +1,7 @@
-"""Cells of benchmarks/distillation.py: what each is, how it is measured, and what is measured once for many.
+"""Trials of benchmarks/distillation.py: what each is, how it is measured, and what is measured once for many.
 
-A cell is one distillation: corpus, budget, method, start, student and seed. What does not depend on the method is
-common to the cells of a corpus and budget: label experts, and the rows on real clips. Each result is one JSON file,
+A trial is one distillation: corpus, budget, method, start, student and seed. What does not depend on the method is
+common to the trials of a corpus and budget: label experts, and the rows on real clips. Each result is one JSON file,
 written when it is there, so an interrupted table goes on with what is missing.
 """
 
@@ -47,7 +47,7 @@ COMMON = (
 )  # fmt: skip
 """Settings that common rows depend on; a method with other ones has common rows of its own."""
 PATH = ("mtt.trajectory_rate", "mtt.trajectory_momentum", "mtt.sam")
-"""How the trajectory is trained from which ``init_epoch`` takes the initialisation; they matter where it does."""
+"""Settings of the trajectory from which ``init_epoch`` takes the initialisation; they matter where it does."""
 OF_BUDGET = ("ipc", "share", "views", "labels", "peak_rate", "weight_decay")
 """Settings that ``CORPUS_ROWS`` do not depend on."""
 NAMES = tuple(key for key in SETTINGS if key != "folder")
@@ -57,13 +57,13 @@ NOT_DISTILLING = ("start", "features")
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that differ by the seed of their distillation only: one line of the table.
+    """Trials that differ by the seed of their distillation only: one line of the table.
 
     Attributes:
         corpus: Name of the corpus format.
         budget: Items per class, "6", or a share of the training items, "0.056".
         method: Name of the method.
-        start: What items begin as; empty for the method's own, or where it makes no difference.
+        start: The start of items; empty for the method's own, or where it makes no difference.
         arch: Architecture of the student.
         width: Factor on its channels.
         distillations: Seeds of distillation.
@@ -83,7 +83,7 @@ class Group:
         return f"{self.method} from {self.start}" if self.start else self.method
 
     def settings(self, seed: int, request: Request) -> Settings:
-        """What one cell is distilled with.
+        """The settings that one trial is distilled with.
 
         Raises:
             SettingsError: They do not fit.
@@ -155,7 +155,7 @@ def measure_common(settings: Settings, request: Request) -> dict[str, Any]:
 
 
 def common_files(base: Settings, request: Request) -> tuple[Path, Path]:
-    """Where the rows of a corpus and student are kept, and those that depend on the budget too."""
+    """The files of the rows of a corpus and student, and of those that depend on the budget too."""
     values, folder = values_of(base), request.out / "common"
     student = f"{base.corpus}-{base.arch}x{base.width:g}"
     budget = f"{base.ipc or base.share:g}"
@@ -190,15 +190,15 @@ def measure_rows(bench: Bench, rows: Sequence[str], request: Request) -> Iterato
 
 
 def measure_group(group: Group, request: Request) -> list[dict[str, Any]]:
-    """The cells of a group, each from its file, or distilled and measured now, side by side."""
+    """The trials of a group, each from its file, or distilled and measured now, side by side."""
     wanted = [group.settings(seed, request) for seed in range(group.distillations)]
-    folders = [cell_folder(group, settings, request) for settings in wanted]
+    folders = [trial_folder(group, settings, request) for settings in wanted]
     for folder, settings in zip(folders, wanted, strict=True):
-        require_same(folder, read(folder / "cell.json").get("settings", {}), settings, NAMES)
+        require_same(folder, read(folder / "trial.json").get("settings", {}), settings, NAMES)
     pending = [
         (folder, settings)
         for folder, settings in zip(folders, wanted, strict=True)
-        if not has_seeds(read(folder / "cell.json"), request.trainings)
+        if not has_seeds(read(folder / "trial.json"), request.trainings)
     ]
     if pending:
         say(f"{group.corpus} {group.budget} {group.label} {group.arch} x {group.width:g}: {len(pending)} distillations")
@@ -206,16 +206,16 @@ def measure_group(group: Group, request: Request) -> list[dict[str, Any]]:
         distil(runs, together=request.workers.jobs, jobs=1)
         results = evaluate_each(runs, request.plan, request.workers)
         for (folder, settings), run, result in zip(pending, runs, results, strict=True):
-            write_json(folder / "cell.json", cell_of(run, settings, result))
+            write_json(folder / "trial.json", trial_of(run, settings, result))
             say(f"  distillation {settings.seed}: {result['distilled']['uar_mean']:.3f}")
     if "random_bank_bytes" in request.rows:
         kept = common_files(common_settings(wanted[0], request), request)[1]
         measure_bank_of_same_bytes(folders[0], kept, request)
-    return [read(folder / "cell.json") for folder in folders]
+    return [read(folder / "trial.json") for folder in folders]
 
 
-def cell_of(run: Run, settings: Settings, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of one distillation."""
+def trial_of(run: Run, settings: Settings, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that are kept of one distillation."""
     took, distilled, budget = run.took(), result["distilled"], run.description()["budget"]
     seconds = sum(value for name, value in (took["seconds"] or {}).items() if name not in NOT_DISTILLING)
     whole = took["seconds"] and not (run.folder / "interrupted").exists()
@@ -233,12 +233,12 @@ def cell_of(run: Run, settings: Settings, result: Mapping[str, Any]) -> dict[str
 
 
 def measure_bank_of_same_bytes(folder: Path, kept: Path, request: Request) -> None:
-    """Add the row ``random_bank_bytes`` to a cell, unless the bank of as many items is as large.
+    """Add the row ``random_bank_bytes`` to a trial, unless the bank of as many items is as large.
 
-    Banks of one size are the same row for all cells of a budget: they are measured once and ``kept`` for the others.
+    Banks of one size are the same row for all trials of a budget: they are measured once and ``kept`` for the others.
     """
-    cell = read(folder / "cell.json")
-    known = cell.get("random_bank_bytes")
+    trial = read(folder / "trial.json")
+    known = trial.get("random_bank_bytes")
     if known is not None and ("same_as" in known or has_seeds(known, request.seeds)):
         return
     run = Run(folder / "run")
@@ -250,11 +250,11 @@ def measure_bank_of_same_bytes(folder: Path, kept: Path, request: Request) -> No
         if not has_seeds(read(kept).get(name), request.seeds):
             update(kept, name, next(measure_rows(bench, ["random_bank_bytes"], request))[1])
         figures = read(kept)[name]
-    update(folder / "cell.json", "random_bank_bytes", figures)
+    update(folder / "trial.json", "random_bank_bytes", figures)
 
 
-def cell_folder(group: Group, settings: Settings, request: Request) -> Path:
-    """Where a cell is kept; the name says what it is, and its end tells other settings apart."""
+def trial_folder(group: Group, settings: Settings, request: Request) -> Path:
+    """The folder of a trial; the name says what it is, and its end tells other settings apart."""
     start = f"-{group.start}" if group.start else ""
     name = f"{group.corpus}-{group.budget}-{group.method}{start}-{group.arch}x{group.width:g}-seed{settings.seed}"
-    return request.out / "cells" / f"{name}-{fingerprint(values_of(settings))}"
+    return request.out / "trials" / f"{name}-{fingerprint(values_of(settings))}"
