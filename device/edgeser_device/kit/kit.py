@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from edgeser_device.data.distilled import DistilledSet, metadata_of
 from edgeser_device.data.stored import StoredSet, read_set
-from edgeser_device.data.vector_set import VectorSet
 from edgeser_device.encoder import MOST_BYTES, EncoderCard
 from edgeser_device.errors import EncoderError, KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
@@ -110,7 +109,7 @@ class Kit:
     @property
     def frontend(self) -> FrontendSpec:
         """How a model of this kit cuts sound into frames and windows."""
-        return self.encoder.frontend if self.encoder else FrontendSpec.from_json(self.manifest["frontend"])
+        return self.encoder.frontend if self.encoder else self.log_mels("levels are").frontend
 
     @cached_property
     def distilled(self) -> StoredSet:
@@ -364,9 +363,7 @@ def _check_agreement(kit: Kit) -> None:
     again = "pack the kit again"
     _check_encoder(kit)
     distilled, spec = kit.distilled, kit.frontend
-    known = isinstance(distilled, VectorSet) or distilled.frontend == spec
-    same = known and kit.manifest["frontend"] == spec.to_json()
-    if kit.manifest.get("labels") != list(distilled.names) or not same:
+    if kit.manifest.get("labels") != list(distilled.names) or kit.manifest.get("frontend") != spec.to_json():
         raise KitError("the kit's manifest and its distilled set name other emotions or another front-end", again)
     if kit.graph.input_shape != distilled.input_shape:
         raise KitError(f"the student reads {kit.graph.input_shape}, the items are {distilled.input_shape}", again)
