@@ -20,7 +20,7 @@ from distillation_tables import Sheet
 from encoder_sets import ROWS, measure, parser
 from rich.console import Console
 
-from edgeser.errors import EdgeserError
+from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_json
 
 FOLDS = 6

@@ -22,11 +22,11 @@ from rich.console import Console
 
 from edgeser.config.values import settings_of
 from edgeser.distill.pipeline import distill
-from edgeser.errors import EdgeserError
 from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.evaluation.intervals import deviation, with_deviation
 from edgeser.run import Run
 from edgeser.workers import Workers
+from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_json
 
 BUDGETS: Mapping[str, tuple[int, ...]] = {"ravdess": (2, 6, 16), "emodb": (1, 2, 5)}

@@ -11,6 +11,8 @@ Every worker computes with one thread, so that a result does not depend on how m
 from __future__ import annotations
 
 import ctypes
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from edgeser.errors import SettingsError, WorkerError
-from edgeser_device.machine import available_cores, family_peak_rss_mb
+from edgeser_device.machine import family_peak_rss_mb
 from edgeser_export.utilities.errors import MissingExtra, choice_hint
 
 Result = TypeVar("Result")
@@ -77,11 +79,6 @@ class Workers:
         if self.backend == "ray" and find_spec("ray") is None:
             raise MissingExtra("ray", "ray")
 
-    @classmethod
-    def all_cores(cls, backend: str = "local") -> Workers:
-        """One process for each core that this process may use."""
-        return cls(available_cores(), backend)
-
     def each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Result]:
         """Results of ``function(*arguments)`` in the order of ``arguments``, as soon as those before it are done.
 
@@ -98,7 +95,9 @@ class Workers:
         calls = (delayed(_alone)(function, each) for each in arguments)
         options = BACKENDS[self.backend]()
         try:
-            yield from Parallel(n_jobs=min(self.jobs, len(arguments)), **options)(calls)
+            with _deaf_workers():
+                results = Parallel(n_jobs=min(self.jobs, len(arguments)), **options)(calls)
+            yield from results
         except TerminatedWorkerError as error:
             raise WorkerError(
                 "a worker process died, most likely because the memory was full",
@@ -111,6 +110,22 @@ class Workers:
             from joblib.externals.loky import get_reusable_executor
 
             get_reusable_executor(reuse=True).shutdown(wait=True)
+
+
+@contextmanager
+def _deaf_workers() -> Iterator[None]:
+    """Let the processes that begin in this short block ignore Ctrl-C; this one ignores it for as long.
+
+    A terminal sends it to the workers, too, which would print tracebacks; the process that began them ends them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # other threads may not set handlers
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -33,18 +33,6 @@ def pack_lines(report: PackReport) -> str:
     )
 
 
-def kit_json(kit: Kit) -> dict[str, Any]:
-    """A kit as JSON: the manifest, the size and hash of the file, and the card."""
-    return {
-        **kit.manifest,
-        **({"encoder": kit.encoder.to_json()} if kit.encoder else {}),
-        "file": str(kit.path),
-        "sha256": kit.sha256,
-        "bytes": kit.path.stat().st_size,
-        "card": kit.card,
-    }
-
-
 def kit_table(kit: Kit, signature: str) -> Group:
     """Members, labels, student, budgets, provenance, signature, card."""
     from rich.console import Group

@@ -12,6 +12,7 @@ from edgeser.cli import options as flags
 from edgeser.cli.options import Json, add_verbs, option, say, show, whole_path
 from edgeser.config.settings import INPUT, SETTINGS
 from edgeser.errors import SettingsError
+from edgeser_device.machine import available_cores
 from edgeser_export.utilities.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def workers_of(jobs: int | None, backend: str) -> Workers:
     """As many processes as asked for, or as there are cores."""
     from edgeser.workers import Workers
 
-    return Workers(jobs, backend) if jobs else Workers.all_cores(backend)
+    return Workers(jobs or available_cores(), backend)
 
 
 def require_host(*more: str) -> None:

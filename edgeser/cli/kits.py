@@ -96,7 +96,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a kit holds, after checking every hash."""
-    from edgeser.cli.board_tables import kit_json, kit_table
+    from edgeser.cli.board_tables import kit_table
     from edgeser_device.kit.kit import read_kit
     from edgeser_device.kit.signature import read_public
 
@@ -104,8 +104,11 @@ def inspect(
     found = read_kit(kit, () if key is None else (key,))
     signed = "no" if not found.is_signed else f"with key {found.manifest['signer']['key']}"
     signature = f"{signed}, verified" if key is not None else signed + (", not verified" if found.is_signed else "")
-    stated = {"signature": {"signed": found.is_signed, "verified": key is not None}}
-    show({**kit_json(found), **stated}, lambda: kit_table(found, signature), as_json)
+    about = {"file": str(found.path), "sha256": found.sha256, "bytes": found.path.stat().st_size, "card": found.card}
+    stated: dict[str, Any] = {"signature": {"signed": found.is_signed, "verified": key is not None}}
+    if found.encoder is not None:
+        stated["encoder"] = found.encoder.to_json()
+    show({**found.manifest, **about, **stated}, lambda: kit_table(found, signature), as_json)
 
 
 def keygen(

@@ -113,8 +113,8 @@ class Spoken:
     session: str | None = None
 
 
-NameParser = Callable[[str], Spoken | None]
-"""Reads a file name without its extension; None where the name does not fit the corpus."""
+NameParser = Callable[[str], Spoken | str | None]
+"""Reads a file name without its extension; None where the name does not fit the corpus, or a reason to leave it out."""
 
 
 @dataclass(frozen=True)

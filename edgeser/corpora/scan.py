@@ -16,11 +16,12 @@ from edgeser.corpora.corpus import (
     CorpusFormat,
     Skipped,
     SpeakerParts,
+    Spoken,
     Utterance,
     sorted_labels,
 )
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
-from edgeser_device.data.audio import find_audio
+from edgeser_device.data.recordings import find_audio
 from edgeser_export.utilities.outside import expand, is_path, require_path, spelling
 
 
@@ -73,8 +74,8 @@ def load_by_name(form: CorpusFormat, folder: Path) -> Corpus:
     skipped: list[Skipped] = []
     for path in recordings:
         spoken = form.parse_name(path.stem)
-        if spoken is None:
-            skipped.append(Skipped(path, "the name does not fit"))
+        if not isinstance(spoken, Spoken):
+            skipped.append(Skipped(path, spoken or "the name does not fit"))
         elif path.stem in utterances:
             skipped.append(Skipped(path, "another copy of an utterance"))
         else:

@@ -17,7 +17,7 @@ from edgeser.corpora.formats import audformat, cremad, demos, emodb, folder_per_
 from edgeser.corpora.formats import demo_corpus as demo
 from edgeser.corpora.formats import listed as manifest
 from edgeser.corpora.scan import load_by_name
-from edgeser_device.data.audio import OTHER_ENDINGS, ending, find_audio
+from edgeser_device.data.recordings import OTHER_ENDINGS, ending, find_audio
 from edgeser_export.utilities.outside import expand, require_path
 
 _FORMATS = (demo, demos, iemocap, emodb, ravdess, cremad, urdu, folder_per_class, manifest, audformat)

@@ -230,11 +230,11 @@ def _copies(
     mels = {name: decibels * shifted_distances(linked.items, clips) for name, linked in sets.items()}
     bands, own_features = Bands.of(clips), features / spread
     patterns = {name: pattern_distances(linked.items, clips, bands) for name, linked in sets.items()}
-    looks = {name: plain_distances(seen(linked.items), own_features) for name, linked in sets.items()}
+    penultimate = {name: plain_distances(seen(linked.items), own_features) for name, linked in sets.items()}
     measured = {
         "log_mel": (unit, decibels * shifted_distances(clips, clips), mels),
         "patterns": ("1 - correlation", pattern_distances(clips, clips, bands), patterns),
-        "features": ("standard deviations", plain_distances(own_features, own_features), looks),
+        "features": ("standard deviations", plain_distances(own_features, own_features), penultimate),
     }
     sources = {name: linked.sources for name, linked in sets.items()}
     spaces = {
@@ -242,7 +242,7 @@ def _copies(
         for space, (unit, real, found) in measured.items()
     }
     words = VECTOR_WORDS if not isinstance(stored, DistilledSet) else LOG_MEL_WORDS
-    own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": looks["distilled"]}
+    own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": penultimate["distilled"]}
     return {"words": words, "spaces": spaces}, own["patterns"].argmin(1).tolist(), own
 
 

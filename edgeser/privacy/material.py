@@ -114,9 +114,7 @@ def read_again(run: Run, workers: Workers, folder: str, kind: type[EdgeserError]
     try:
         material = prepare(replace(settings, folder=folder or settings.folder), workers)
     except (CorpusNotFound, EmptyCorpus, WrongCorpus) as error:
-        raise kind(
-            f"the log-mels of the recordings of {run.folder} cannot be computed again: {error.message}", hint
-        ) from error
+        raise kind(f"the features of {run.folder} cannot be computed again: {error.message}", hint) from error
     require_same_corpus(run, material)
     return material
 

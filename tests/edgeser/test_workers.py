@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeser.cli.host import workers_of
 from edgeser.errors import DivergedError, SettingsError
 from edgeser.models.experts import ExpertRecipe, Task, train_expert
 from edgeser.workers import Workers
@@ -31,6 +33,11 @@ def diverge(number: int) -> int:
     return number
 
 
+def interrupted(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return number
+
+
 def fill(array: np.ndarray) -> float:
     array[0] = 5.0
     return float(array.sum())
@@ -46,6 +53,14 @@ def test_results_come_in_the_order_of_the_jobs_each_with_one_thread(jobs: int) -
 
 def test_one_job_needs_no_other_process() -> None:
     assert next(Workers(2).each(late, [(3,)]))[1] == os.getpid()
+
+
+def test_control_c_is_for_the_process_that_began_the_others() -> None:
+    """A terminal sends it to all; this one keeps its handler."""
+    before = signal.getsignal(signal.SIGINT)
+    Workers(2).release()
+    assert list(Workers(2).each(interrupted, [(1,), (2,)])) == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_no_job_is_no_result() -> None:
@@ -74,7 +89,7 @@ def test_a_large_array_reaches_a_worker_whole_and_is_its_own() -> None:
 
 
 def test_all_cores_are_those_this_process_may_use() -> None:
-    assert Workers.all_cores().jobs == len(os.sched_getaffinity(0))
+    assert workers_of(None, "local").jobs == len(os.sched_getaffinity(0))
 
 
 def test_an_unknown_backend_is_met_with_a_suggestion() -> None:

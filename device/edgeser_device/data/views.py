@@ -179,7 +179,15 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
     """
     _, mels, frames = items.shape
     if frames == 1 and not any(getattr(recipes, name).any() for name in _MOVES):
-        return _render_vectors(items, recipes, indices)
+        out = _render_vectors(items, recipes, indices)
+    else:
+        out = _render_maps(items, recipes, indices)
+    return out + noise_of(recipes, indices, mels, frames) if recipes.noise.any() else out
+
+
+def _render_maps(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.integer]) -> NDArray[np.float32]:
+    """The chosen views without their noise, one after the other."""
+    _, mels, frames = items.shape
     out = np.empty((len(indices), 1, mels, frames), dtype=np.float32)
     for place, view in enumerate(np.asarray(indices)):
         picture = _moved(items, recipes, view)
@@ -194,7 +202,7 @@ def render(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.int
                 picture = np.concatenate((picture[:, :first], partner[:, first:]), axis=1)
         scaled = picture * np.float32((CONTRAST_UNIT + int(recipes.contrast[view])) / CONTRAST_UNIT)
         np.add(scaled, np.float32(int(recipes.gain[view]) / GAIN_UNIT), out=out[place, 0])
-    return out + noise_of(recipes, indices, mels, frames) if recipes.noise.any() else out
+    return out
 
 
 def noise_of(recipes: Recipes, indices: NDArray[np.integer], mels: int, frames: int) -> NDArray[np.float32]:
@@ -216,7 +224,7 @@ _MOVES = tuple(f"{of}{move}" for of in ("", "partner_") for move in ("shift", "s
 
 
 def _render_vectors(items: NDArray[np.float32], recipes: Recipes, indices: NDArray[np.integer]) -> NDArray[np.float32]:
-    """The chosen views of items with one column that are not moved: the same steps for all of them at once."""
+    """The chosen views, without their noise, of items with one column that are not moved: all of them at once."""
 
     def column(values: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]:
         return values.astype(np.float32)[:, None, None]

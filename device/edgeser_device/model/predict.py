@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import ENDINGS, OTHER_ENDINGS, find_audio, read_audio
+from edgeser_device.data.audio import read_audio
+from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.model.inputs import ModelInput, input_of

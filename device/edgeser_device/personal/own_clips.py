@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import ENDINGS, OTHER_ENDINGS, ending, find_files, is_hidden, read_audio, trim_silence
+from edgeser_device.data.audio import read_audio, trim_silence
+from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, ending, find_files, is_hidden
 from edgeser_device.errors import AudioError, ClipsError
 from edgeser_device.frontend import FrontendSpec, clip_log_mel, normalise, windows
 from edgeser_device.listen.gate import level_db

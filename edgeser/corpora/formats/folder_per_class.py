@@ -26,7 +26,7 @@ from edgeser.corpora.errors import EmptyCorpus, UnclearLayout, UnknownSpeaker, U
 from edgeser.corpora.formats.listed import LABELS_FILE, declared_labels
 from edgeser.corpora.label_tables import read_rows, read_sex, read_speaker
 from edgeser.corpora.scan import find_path, make_corpus, need_folder
-from edgeser_device.data.audio import find_audio
+from edgeser_device.data.recordings import find_audio
 from edgeser_export.utilities.outside import require_text
 
 SPEAKERS_FILE = "speakers.csv"

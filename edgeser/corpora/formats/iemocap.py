@@ -8,13 +8,14 @@ before the last number.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, Skipped, SpeakerParts, Spoken, Utterance
-from edgeser.corpora.errors import EmptyCorpus, UnreadableLabels, WrongCorpus
-from edgeser.corpora.scan import make_corpus, need_folder
-from edgeser_device.data.audio import find_audio, find_files
+from edgeser.corpora.corpus import Card, Corpus, CorpusFormat, SpeakerParts, Spoken
+from edgeser.corpora.errors import UnreadableLabels
+from edgeser.corpora.scan import load_by_name, need_folder
+from edgeser_device.data.recordings import find_files
 
 NAME = re.compile(r"Ses0([1-5])[FM]_(?:impro|script)\w*_([FM])\d{3}")
 LABEL_FILE = re.compile(r"Ses0[1-5]\w*\.txt")
@@ -76,29 +77,17 @@ def load(folder: Path) -> Corpus:
         EmptyCorpus: There is no recording in it.
         WrongCorpus: No recording has a name of IEMOCAP's, or there are no labels.
     """
-    folder = need_folder("iemocap", folder)
-    recordings = find_audio(folder)
-    if not recordings:
-        raise EmptyCorpus(folder, LAYOUT)
-    labels = _read_labels(folder)
-    utterances: dict[str, Utterance] = {}
-    skipped: list[Skipped] = []
-    for path in recordings:
-        spoken, code = parse_name(path.stem), labels.get(path.stem)
-        emotion = EMOTION_OF_CODE.get(code or "")
-        if spoken is None:
-            skipped.append(Skipped(path, "the name does not fit"))
-        elif code is None:
-            skipped.append(Skipped(path, "no label in EmoEvaluation"))
-        elif emotion is None:
-            skipped.append(Skipped(path, "an emotion outside the customary four"))
-        elif path.stem in utterances:
-            skipped.append(Skipped(path, "another copy of an utterance"))
-        else:
-            utterances[path.stem] = Utterance(path, emotion, spoken.speaker, spoken.sex, spoken.session)
-    if not utterances:
-        raise WrongCorpus("iemocap", folder, LAYOUT, recordings[0].relative_to(folder).as_posix())
-    return make_corpus("iemocap", folder, utterances.values(), CARD, SPLITS, skipped)
+    labels = _read_labels(need_folder("iemocap", folder))
+
+    def with_emotion(stem: str) -> Spoken | str | None:
+        spoken, code = parse_name(stem), labels.get(stem)
+        if spoken is None or code is None:
+            return spoken and "no label in EmoEvaluation"
+        if code not in EMOTION_OF_CODE:
+            return "an emotion outside the customary four"
+        return replace(spoken, emotion=EMOTION_OF_CODE[code])
+
+    return load_by_name(replace(FORMAT, parse_name=with_emotion), folder)
 
 
 def _read_labels(folder: Path) -> dict[str, str]:
@@ -113,4 +102,4 @@ def _read_labels(folder: Path) -> dict[str, str]:
     return labels
 
 
-FORMAT = CorpusFormat("iemocap", LAYOUT, EMOTIONS, CARD, load, parse_name)
+FORMAT = CorpusFormat("iemocap", LAYOUT, EMOTIONS, CARD, load, parse_name, SPLITS)

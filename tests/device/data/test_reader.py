@@ -14,18 +14,8 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 
 from edgeser.corpora.check import inspect
-from edgeser_device.data.audio import (
-    ENDINGS,
-    OFFSET_BLOCKS,
-    OTHER_ENDINGS,
-    Mixdown,
-    decode,
-    find_audio,
-    read_audio,
-    read_blocks,
-    resample,
-    trim_silence,
-)
+from edgeser_device.data.audio import OFFSET_BLOCKS, Mixdown, decode, read_audio, read_blocks, resample, trim_silence
+from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError
 
 RATE = 16000

@@ -12,7 +12,7 @@ import pytest
 
 from edgeser.corpora import CORPORA, load_corpus
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, UnknownCorpus, WrongCorpus
-from edgeser_device.data.audio import ENDINGS
+from edgeser_device.data.recordings import ENDINGS
 
 Touch = Callable[[Iterable[str]], Path]
 NAMED = [name for name, form in CORPORA.items() if form.load is None or name == "iemocap"]

@@ -10,7 +10,7 @@ import pytest
 
 from edgeser.corpora import CORPORA, load_corpus, make_split, split_names
 from edgeser.corpora.check import check_corpus
-from edgeser_device.data.audio import find_audio
+from edgeser_device.data.recordings import find_audio
 
 FOUR = {"anger", "happiness", "neutral", "sadness"}
 

@@ -22,7 +22,7 @@ from edgeser.workers import Workers
 ALONE = Workers(1)
 NEW = [name for name, method in METHODS.items() if method.of_vectors]
 LOOPS = [name for name, method in METHODS.items() if method.improve is not None]
-FAST = {"experts.steps": 40, "steps": 60, "experts.count": 1, "ipc": 2, "views": 16}
+FAST = {"experts.steps": 200, "steps": 250, "experts.count": 1, "ipc": 2, "views": 16}
 
 
 @pytest.fixture(scope="module")

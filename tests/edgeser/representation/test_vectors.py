@@ -27,7 +27,7 @@ from edgeser_device.errors import DistilledSetError
 
 ALONE = Workers(1)
 SIZE, SPEAKERS, EACH = 12, 9, 8
-FAST = {"experts.steps": 40, "steps": 60, "experts.count": 2}
+FAST = {"experts.steps": 120, "steps": 200, "experts.count": 2}
 OF_GAN = {"gan.iterations": 60, "gan.codebook": 6}
 
 
