@@ -22,15 +22,16 @@ from packaging.requirements import Requirement
 from safetensors.numpy import load_file
 
 from edgeser.evaluation.intervals import deviation
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.packaging.pack import pack_kit
 from edgeser.run import Run
-from edgeser_device.data.distilled import first_views
 from edgeser_device.data.schedule import batch_indices
+from edgeser_device.data.stored import first_views
 from edgeser_device.data.views import render
 from edgeser_device.kit.kit import Kit, read_kit
 from edgeser_device.model.model import load_model
 from edgeser_device.train.trainer import TrainingSession, begin
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.utilities.files import write_bytes, write_json
 
 HERE = Path(__file__).parent

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph
 from edgeser_export.trainstep.step_state import next_state, scalars, weight_names, zero_state
 

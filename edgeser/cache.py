@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeser.workers import Workers
 from edgeser_device.data.audio import recording_bytes
 from edgeser_device.errors import AudioError
-from edgeser_export.utilities.outside import home
+from edgeser_export.utilities.outside import cache_folder
 from edgeser_export.utilities.progress import progress_bar
 
 PIECE = 64
@@ -60,14 +60,6 @@ def read_recordings(paths: Sequence[Path], reader: Reader, workers: Workers) -> 
             found |= dict(zip(piece, rows, strict=True))
             advance(len(found), "")
     return found
-
-
-def cache_folder() -> Path | None:
-    """Where features are kept: EDGESER_CACHE, else the user's cache folder; None, and nowhere, without such a user."""
-    given, shared, own = os.environ.get("EDGESER_CACHE"), os.environ.get("XDG_CACHE_HOME"), home()
-    if given:
-        return Path(given)
-    return Path(shared) / "edgeser" if shared else own and own / ".cache" / "edgeser"
 
 
 def _read_piece(paths: Sequence[Path], reader: Reader) -> list[NDArray[np.float32] | str]:

@@ -11,7 +11,7 @@ loudness and the floor, which do, are applied to each window. The reader has rem
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ LEAST_POWER = 1e-10
 DECADES = 8.0
 """Levels this many decades below a window's loudest count as that."""
 FRAMES_PER_TOKEN = 2
+MOST_BYTES = 64 << 20
+"""The largest file of an encoder, in bytes."""
 
 
 _CHECKS: Mapping[str, tuple[Check, str]] = {
@@ -78,6 +80,11 @@ class EncoderCard:
         for name, (check, wanted) in _CHECKS.items():
             if not check(getattr(self, name)):
                 raise EncoderError(f"the encoder's card has the {name} {getattr(self, name)!r}", f"give {wanted}")
+
+    @property
+    def frontend(self) -> FrontendSpec:
+        """How a stream is cut into frames and windows for it."""
+        return replace(FRONTEND, frames=self.frames)
 
     def to_json(self) -> dict[str, Any]:
         """The card as plain JSON values."""
@@ -168,8 +175,14 @@ def powers(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
     count = len(samples) // FRONTEND.hop
     edge = np.zeros(EDGE, dtype=np.float32)
     levels = FrontendStream(FRONTEND).push(np.concatenate([edge, samples, edge]))[:, :count] / np.float32(10)
+    return levels, hop_energies(samples)
+
+
+def hop_energies(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The energy of each whole hop of samples, float64 (frames,)."""
+    count = len(samples) // FRONTEND.hop
     hops = samples[: count * FRONTEND.hop].reshape(count, FRONTEND.hop).astype(np.float64)
-    return levels, np.einsum("ij,ij->i", hops, hops)
+    return np.asarray(np.einsum("ij,ij->i", hops, hops))
 
 
 def mel_windows(

@@ -147,6 +147,7 @@ def export(
     require_both(test, corpus)
     row = format_of(format_name, "int8" if int8 else "float32")
     opened = load_model(model)
+    opened.require_log_mels("export writes files")
     folder = out or model.resolve().with_name(f"{model.resolve().name}-export")
     measured: list[Drop] = []
 
@@ -352,7 +353,7 @@ def require_personal(
         how = replace(how, adapt=settings_for(part))
     if max_forget is not None:
         how = replace(how, max_forget=max_forget, keep_emotions=True)
-    own = read_clips(clips, kit.labels, kit.distilled.frontend)
+    own = read_clips(clips, kit.labels, kit.log_mels("--clips trains students").frontend)
     for each in own.left_out:
         say(f"left out: {each.reason}")
     return Asked(own, how, not is_of(kit, out))

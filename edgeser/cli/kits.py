@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,14 @@ HOME = Path("~/edgeser")
 TRUST = "Verify with this public key, here and on the board."
 SERVICE = "Then start listening there, now and with the board; takes sudo there."
 PYTHON = "The board's Python, for --wheels: 3.11, 3.12 or 3.13."
+
+
+class EncoderFile(StrEnum):
+    """Where the file of an encoder is: in the kit, or already on the board."""
+
+    embed = "embed"
+    separate = "separate"
+
 
 device_app = typer.Typer(
     name="device",
@@ -56,6 +65,10 @@ def pack(
     sign: Annotated[Path | None, option("--sign", "Sign it with this private key; see keygen.", "KEY")] = None,
     wheels: Annotated[bool, option("--wheels", "Put in the packages for an installation without a network.")] = False,
     python: Annotated[str, option("--python", PYTHON, "VERSION")] = "3.11",
+    encoder_file: Annotated[
+        EncoderFile | None,
+        option("--encoder-file", "With an encoder: its file in the kit, or only its card.", "HOW", "embed"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack a run into a kit: one file from which a board trains."""
@@ -72,7 +85,8 @@ def pack(
     row = find_target(target)
     if wheels:
         say(f"collecting wheels for Python {python} on {row.title}")
-    report = pack_kit(run, target, out, key, collect(python, row) if wheels else None)
+    embed = encoder_file is not EncoderFile.separate
+    report = pack_kit(run, target, out, key, collect(python, row) if wheels else None, embed)
     show(report.to_json(), lambda: pack_lines(report), as_json)
 
 
@@ -91,7 +105,9 @@ def inspect(
     signed = "no" if not found.is_signed else f"with key {found.manifest['signer']['key']}"
     signature = f"{signed}, verified" if key is not None else signed + (", not verified" if found.is_signed else "")
     about = {"file": str(found.path), "sha256": found.sha256, "bytes": found.path.stat().st_size, "card": found.card}
-    stated = {"signature": {"signed": found.is_signed, "verified": key is not None}}
+    stated: dict[str, Any] = {"signature": {"signed": found.is_signed, "verified": key is not None}}
+    if found.encoder is not None:
+        stated["encoder"] = found.encoder.to_json()
     show({**found.manifest, **about, **stated}, lambda: kit_table(found, signature), as_json)
 
 

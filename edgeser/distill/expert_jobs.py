@@ -23,10 +23,11 @@ from edgeser.models.experts import (
     steps_per_epoch,
     train_expert,
 )
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.models.training import advising
 from edgeser.run import Run
 from edgeser.workers import Workers
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.utilities.progress import note, progress_bar
 

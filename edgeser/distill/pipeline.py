@@ -30,7 +30,7 @@ from edgeser.distill.registry import find_method, require_possible
 from edgeser.errors import RunError, SettingsError
 from edgeser.evaluation.scoring import Clips, score
 from edgeser.models.experts import Task, Trajectory
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.models.training import Arrays, train_on_set
 from edgeser.representation import representation_of
 from edgeser.representation.base import Features, StoredSet
@@ -38,6 +38,7 @@ from edgeser.representation.logmel import extract
 from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.workers import Stopwatch, Workers, one_thread
 from edgeser_device.frontend import FrontendSpec
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes, write_json

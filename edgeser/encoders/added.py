@@ -20,9 +20,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, utils
 
-from edgeser.encoders.store import MOST_BYTES, encoder_folder, write_folder
+from edgeser.encoders.store import encoder_folder, write_folder
 from edgeser.encoders.whisper import from_safetensors
-from edgeser_device.encoder import FRONTEND, Encoder, EncoderCard
+from edgeser_device.encoder import FRONTEND, MOST_BYTES, Encoder, EncoderCard
 from edgeser_device.errors import EncoderError
 from edgeser_export.utilities.errors import GraphError
 from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, VECTOR, whisper_graph, write_encoder

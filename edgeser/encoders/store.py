@@ -21,17 +21,15 @@ from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
-from edgeser.cache import cache_folder
 from edgeser.encoders.whisper import Arrays, from_smart_turn
-from edgeser_device.encoder import FRONTEND, EncoderCard
+from edgeser_device.encoder import FRONTEND, MOST_BYTES, EncoderCard
 from edgeser_device.errors import EncoderError
 from edgeser_export.utilities.errors import MissingExtra, choice_hint
 from edgeser_export.utilities.files import new_folder, write_bytes
+from edgeser_export.utilities.outside import cache_folder
 from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, whisper_graph, write_encoder
 
 ENCODER_FILE, CARD_FILE = "encoder.onnx", "encoder.toml"
-MOST_BYTES = 64 << 20
-"""The largest file that is taken out of a package or added, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -220,15 +218,24 @@ def write_folder(folder: Path, card: EncoderCard, data: bytes, licences: Mapping
     Raises:
         StorageError: It cannot be written.
     """
+    with new_folder(folder) as draft:
+        write_bytes(draft / ENCODER_FILE, data)
+        write_bytes(draft / CARD_FILE, card_bytes(card))
+        for name, text in licences.items():
+            write_bytes(draft / name, text)
+
+
+def card_bytes(card: EncoderCard) -> bytes:
+    """A card as TOML.
+
+    Raises:
+        MissingExtra: The host's packages are not installed.
+    """
     try:
         import tomli_w
     except ImportError as error:
         raise MissingExtra("tomli_w", "host") from error
-    with new_folder(folder) as draft:
-        write_bytes(draft / ENCODER_FILE, data)
-        write_bytes(draft / CARD_FILE, tomli_w.dumps(card.to_json()).encode())
-        for name, text in licences.items():
-            write_bytes(draft / name, text)
+    return tomli_w.dumps(card.to_json()).encode()
 
 
 def read_card(folder: Path) -> EncoderCard:

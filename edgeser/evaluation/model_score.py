@@ -141,6 +141,6 @@ def score_on(recogniser: Recogniser, part: TestPart, advance: Advance = ignore_p
 
 def uar_drop(model: Model, data: bytes, part: TestPart) -> Drop:
     """UAR of the model's own file and of another file's content on the same recordings; errors as :func:`score_on`."""
-    own = score_on(Recogniser.open(model, choose_format(model)), part)
-    other = score_on(Recogniser(model.labels, model.frontend, load(data)), part)
-    return Drop("uar", round(own.uar, 6), round(other.uar, 6))
+    own = Recogniser.open(model, choose_format(model))
+    scores = [score_on(each, part).uar for each in (own, Recogniser(model.labels, own.reads, load(data)))]
+    return Drop("uar", *(round(uar, 6) for uar in scores))

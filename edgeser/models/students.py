@@ -10,11 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod, sqrt
 from types import MappingProxyType
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgeser.errors import SettingsError
 from edgeser_export.graph.op_graph import INPUT, Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
@@ -186,31 +182,6 @@ def build(name: str, classes: int, width: float = 1.0, input_shape: tuple[int, .
             f"the width {width:g} is not between 0 and 8", "1 is the published size, 0.25 suits a board"
         )
     return Graph(input_shape, students[name].operations(classes, width))
-
-
-def initial_weights(graph: Graph, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Weights before training, the same for a seed on every machine and version.
-
-    Convolutions and dense layers are uniform in +-1/sqrt(fan in), as torch's defaults are; scales and running
-    variances are one, shifts and running means zero. Only raw words of PCG64 are used, whose stream numpy fixes.
-    """
-    words = np.random.PCG64(np.random.SeedSequence([seed, 0x1417]))
-    weights: dict[str, NDArray[np.float32]] = {}
-    bounds = {op.name: _bound(graph, op) for op in graph.ops if isinstance(op, Conv | Linear)}
-    for name, shape in graph.parameters.items():
-        layer, part = name.rsplit(".", 1)
-        if layer in bounds:
-            unit = (words.random_raw(prod(shape)) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
-            weights[name] = ((2 * unit - 1) * np.float32(bounds[layer])).reshape(shape).astype(np.float32)
-        else:
-            weights[name] = np.full(shape, part == "weight", dtype=np.float32)
-    for name, shape in graph.statistics.items():
-        weights[name] = np.full(shape, name.endswith("running_var"), dtype=np.float32)
-    return weights
-
-
-def _bound(graph: Graph, op: Conv | Linear) -> float:
-    return 1 / sqrt(prod(graph.parameters[f"{op.name}.weight"][1:]))
 
 
 def _channels(published: int, width: float) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeser.evaluation.intervals import FEWEST, around, with_deviation
 from edgeser.privacy.audit_summary import digest_lines
+from edgeser_device.encoder import EncoderCard
 from edgeser_device.machine import machine_words
 
 SYNTHETIC = "synthetic"
@@ -83,7 +84,10 @@ NOT_AUDITED = (
 
 
 def write_card(
-    manifest: Mapping[str, Any], payload_bytes: int | None = None, generator: Mapping[str, int] | None = None
+    manifest: Mapping[str, Any],
+    payload_bytes: int | None = None,
+    generator: Mapping[str, int] | None = None,
+    encoder: EncoderCard | None = None,
 ) -> str:
     """The card in Markdown.
 
@@ -92,6 +96,7 @@ def write_card(
         payload_bytes: Packed size of what training needs, to compare with the recordings.
         generator: For a kit that draws its items: ``labellers``, ``points`` a class where nothing else is asked for,
             and ``bytes`` of generator and label experts.
+        encoder: The encoder that the items are vectors of.
     """
     parts = [f"# Speech emotion recogniser: {', '.join(manifest['labels'])}", ""]
     if manifest["provenance"]["corpus"].get("kind") == SYNTHETIC:
@@ -100,8 +105,8 @@ def write_card(
             " It shows that everything works; it says nothing about people.",
             "",
         ]
-    made = _generator(manifest, generator) if generator else _items(manifest)
-    data = [*_data(manifest), *made, *_replaced(manifest, payload_bytes), ""]
+    made = _generator(manifest, generator) if generator else _items(manifest, encoder)
+    data = [*_data(manifest), *made, *_replaced(manifest, payload_bytes), "", *_encoder(encoder)]
     audited = _audited(manifest, OF_A_GENERATOR if generator else BY_AUDIT)
     return "\n".join([*parts, *data, *_student(manifest), *_results(manifest), *audited, USES])
 
@@ -125,17 +130,35 @@ def _data(manifest: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _items(manifest: Mapping[str, Any]) -> list[str]:
-    """Lines on the number of items, their origin, and the consequence where a recording may be heard in them."""
+def _encoder(card: EncoderCard | None) -> list[str]:
+    """What is known of the encoder; nothing where the items are log-mels."""
+    if card is None:
+        return []
+    return [
+        "## Encoder",
+        f"- `{card.name}`: {card.title}; from {card.source}",
+        f"- Licence: {card.licence}",
+        f"- {card.multiply_accumulates:,} multiply-accumulates for a window of {card.frames / 100:g} s,"
+        f" {card.size} numbers a window",
+        f"- sha256 of its file: `{card.sha256}`",
+        "",
+    ]
+
+
+def _items(manifest: Mapping[str, Any], encoder: EncoderCard | None) -> list[str]:
+    """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
     method, start = provenance["method"], provenance["config"].get("start") or "real"
     heard = method in AUDIBLE if method in MADE_BY else start in HEARD
     unknown = "" if manifest["results"].get("audit") else " How near they are to recordings was not measured."
+    made, sounds = origin(method, start), FROM_RECORDINGS if heard else unknown
+    if encoder is not None:
+        made, sounds = made.replace("log-mels", "an encoder's vectors").replace("the powers of ", ""), unknown
     return [
         f"- Distilled by `{method}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
         f" {budgets['views']} views, {budgets['distilled_bytes']:,} bytes",
-        f"- **The items {origin(method, start)}.**{FROM_RECORDINGS if heard else unknown}",
+        f"- **The items {made}.**{sounds}",
     ]
 
 

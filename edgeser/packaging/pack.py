@@ -11,7 +11,7 @@ and where there are any wheels and signer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -20,6 +20,7 @@ from typing import Any
 from edgeser.config.values import values_of
 from edgeser.corpora.corpus import UNSTATED
 from edgeser.corpora.fingerprint import is_own, speaker_hashes
+from edgeser.encoders.store import card_bytes, open_encoder
 from edgeser.errors import RunError
 from edgeser.packaging.card import write_card
 from edgeser.packaging.targets import Target, find_target
@@ -28,15 +29,23 @@ from edgeser.privacy.audit_summary import read_digest
 from edgeser.run import Run
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.generated import DESCRIPTION, PROBE, Description, views_of
+from edgeser_device.data.stored import StoredSet
+from edgeser_device.encoder import EncoderCard
+from edgeser_device.errors import EncoderError
+from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit.archive import join, pack, write_arrays, write_json_bytes
 from edgeser_device.kit.golden import compute_golden
 from edgeser_device.kit.kit import (
+    ENCODER,
+    ENCODER_CARD,
     FRONTEND,
     GOLDEN,
     INITIAL,
     INSTALL,
     MANIFEST,
+    OUTSIDE,
     SCHEMA,
+    SEED,
     SIGNATURE,
     STUDENT,
     WHEELS,
@@ -50,6 +59,7 @@ from edgeser_device.kit.signature import ALGORITHM, PrivateKey, sign
 from edgeser_device.model.model import CARD, DISTILLED
 from edgeser_device.train.steps import least_memory_mb
 from edgeser_device.train.trainer import TrainingSession
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes
@@ -109,7 +119,9 @@ class Parts:
         graph: The student.
         weights: Its fixed initial weights.
         distilled: The set that the student trains on; with a generator the probe.
+        frontend: How sound is cut into frames and windows.
         generator: The files of a shipped generator by their names in the kit; empty without.
+        encoder: The card of the encoder that the items are vectors of, and its file; None with log-mels.
     """
 
     description: Mapping[str, Any]
@@ -117,8 +129,10 @@ class Parts:
     results: Mapping[str, Any]
     graph: Graph
     weights: Weights
-    distilled: DistilledSet
+    distilled: StoredSet
+    frontend: FrontendSpec
     generator: Mapping[str, bytes] = field(default_factory=dict)
+    encoder: tuple[EncoderCard, bytes] | None = None
 
 
 def pack_kit(
@@ -127,6 +141,7 @@ def pack_kit(
     out: Path,
     key: PrivateKey | None = None,
     wheels: Wheels | None = None,
+    embed: bool = True,
 ) -> PackReport:
     """Pack a run for a board; the kit is read back before it takes its name.
 
@@ -136,8 +151,10 @@ def pack_kit(
         out: The file to write, atomically.
         key: Signs the manifest.
         wheels: Put in for an installation without a network; see :mod:`edgeser.packaging.wheels`.
+        embed: Whether the kit brings the file of its encoder, where it has one, or only the card.
 
     Raises:
+        EncoderError: The run's encoder is not on this machine, or names data outside its file.
         RunError: The run is missing, incomplete or damaged.
         SettingsError: Unknown target, or a student that cannot be trained in its memory.
         StorageError: ``out`` cannot be written.
@@ -147,6 +164,8 @@ def pack_kit(
     student = parts.description["student"]
     least = least_memory_mb(parts.graph, parts.distilled.schedule.batch)
     row.require_memory(least, f"{student['architecture']} at width {student['width']:g}")
+    if parts.encoder and not embed:
+        parts = replace(parts, encoder=(parts.encoder[0], b""))
     data = build_kit(parts, row, key, wheels)
     read: list[Kit] = []
     keys = () if key is None else (key.public,)
@@ -171,11 +190,10 @@ def read_parts(folder: Path) -> Parts:
     if missing:
         raise RunError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}", "distil again with this version")
     try:
-        graph, weights, distilled, generator = run.graph(), run.init(), run.distilled(), run.generator()
-        if generator:
-            distilled = DistilledSet.from_bytes(generator.pop(PROBE))
+        graph, weights, generator, encoder = run.graph(), run.init(), run.generator(), _encoder_of(run)
+        distilled: StoredSet = _probe(generator) if generator else run.stored_set()
         graph.check(weights)
-    except RunError:
+    except (RunError, EncoderError):
         raise
     except EdgeserError as error:
         raise RunError(
@@ -184,7 +202,36 @@ def read_parts(folder: Path) -> Parts:
     if list(distilled.names) != description["labels"]:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
     results = _measured(run, bool(generator))
-    return Parts(description, without_paths(values_of(run.settings())), results, graph, weights, distilled, generator)
+    if isinstance(distilled, DistilledSet):
+        spec = distilled.frontend
+    elif encoder is not None:
+        spec = encoder[0].frontend
+    else:
+        raise RunError(
+            f"the run {folder} holds vectors of a file", "kits are of recordings: distil these with --encoder"
+        )
+    config = without_paths(values_of(run.settings()))
+    return Parts(description, config, results, graph, weights, distilled, spec, generator, encoder)
+
+
+def _probe(generator: dict[str, bytes]) -> DistilledSet:
+    """The items that stand in for those of a generator, taken out of its files."""
+    return DistilledSet.from_bytes(generator.pop(PROBE))
+
+
+def _encoder_of(run: Run) -> tuple[EncoderCard, bytes] | None:
+    """The encoder that a run's items are vectors of; None with log-mels.
+
+    Raises:
+        EncoderError: It is not on this machine, or names data outside its file.
+    """
+    name = run.settings().encoder
+    if not name:
+        return None
+    card, data = open_encoder(name)
+    if OUTSIDE in data:
+        raise EncoderError(f"the encoder {card.name} names data outside its file", "add one that holds all its weights")
+    return card, data
 
 
 def _measured(run: Run, draws: bool) -> dict[str, Any]:
@@ -203,9 +250,10 @@ def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels:
     members = (
         _student_members(run)
         | dict(run.generator)
+        | _encoder_members(run)
         | {
             DISTILLED: run.distilled.to_bytes(),
-            FRONTEND: write_arrays(frontend_arrays(run.distilled.frontend)),
+            FRONTEND: write_arrays(frontend_arrays(run.frontend)),
             INSTALL: files("edgeser_device").joinpath("install.sh").read_bytes(),
         }
     )
@@ -216,8 +264,11 @@ def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels:
         members |= {f"{WHEELS}{name}": data for name, data in wheels.files.items()}
         manifest["wheels"] = wheels.to_json()
     packed = {name: pack(name, data) for name, data in sorted(members.items())}
-    payload = sum(len(stored) for name, (_, stored) in packed.items() if not name.startswith(WHEELS))
-    members[CARD] = write_card(manifest, payload, _drawn(run.generator)).encode()
+    payload = sum(
+        len(stored) for name, (_, stored) in packed.items() if not name.startswith(WHEELS) and name != ENCODER
+    )
+    card = run.encoder and run.encoder[0]
+    members[CARD] = write_card(manifest, payload, _drawn(run.generator), card).encode()
     packed[CARD] = pack(CARD, members[CARD])
     manifest["members"] = {name: _listed(members[name], stored) for name, (_, stored) in sorted(packed.items())}
     content = write_json_bytes(manifest)
@@ -225,6 +276,14 @@ def build_kit(run: Parts, target: Target, key: PrivateKey | None = None, wheels:
     if key is not None:
         packed[SIGNATURE] = pack(SIGNATURE, sign(key, content))
     return join([*front, *(packed[name] for name in sorted(packed))])
+
+
+def _encoder_members(run: Parts) -> Members:
+    """The encoder's card, and its file where the kit brings it."""
+    if run.encoder is None:
+        return {}
+    card, data = run.encoder
+    return {ENCODER_CARD: card_bytes(card), **({ENCODER: data} if data else {})}
 
 
 def _listed(content: bytes, stored: bytes) -> dict[str, Any]:
@@ -250,7 +309,7 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
         "edgeser": __version__,
         "target": target.to_json(),
         "labels": list(distilled.names),
-        "frontend": distilled.frontend.to_json(),
+        "frontend": run.frontend.to_json(),
         "schedule": distilled.schedule.to_json(),
         "student": {
             **{key: run.description["student"][key] for key in ("architecture", "width")},
@@ -343,9 +402,18 @@ def _is_path(key: str, value: Any) -> bool:
     return key in ("folder", "out") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
 
 
-def _student_members(run: Parts) -> Members:
+def _initial_bytes(run: Parts) -> bytes:
+    """The initial weights; of a head on vectors, which has more of them than the set has numbers, only their seed."""
     from safetensors.numpy import save
 
+    seed = int(run.description["seed"])
+    drawn = initial_weights(run.graph, seed) if run.encoder and seed >= 0 else {}
+    if drawn.keys() == dict(run.weights).keys() and all((drawn[name] == run.weights[name]).all() for name in drawn):
+        return save({}, metadata={SEED: str(seed)})
+    return save(dict(run.weights))
+
+
+def _student_members(run: Parts) -> Members:
     from edgeser_export.trainstep.step_graph import statistics_step, training_step
 
     schedule, graph = run.distilled.schedule, run.graph
@@ -354,7 +422,7 @@ def _student_members(run: Parts) -> Members:
     members = {
         step_name(schedule.optimiser, schedule.batch): step,
         STUDENT: write_json_bytes(graph.to_json()),
-        INITIAL: save(dict(run.weights)),
+        INITIAL: _initial_bytes(run),
         GOLDEN: golden.to_bytes(),
     }
     if graph.statistics:

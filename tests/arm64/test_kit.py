@@ -18,7 +18,7 @@ from device.kits import synthetic_set, write_keys, write_run
 from edgeser.packaging.pack import pack_kit
 from edgeser.packaging.targets import find_target
 from edgeser.packaging.wheels import REQUIREMENTS, collect
-from edgeser_device.data.distilled import first_levels
+from edgeser_device.data.stored import first_levels
 from edgeser_device.kit.archive import open_archive
 from edgeser_device.kit.kit import MANIFEST, WHEELS, read_kit
 from edgeser_device.model.model import load_model
@@ -40,7 +40,7 @@ EXPORT = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from edgeser_device.data.distilled import first_levels
+from edgeser_device.data.stored import first_levels
 from edgeser_device.model.model import load_model
 from edgeser_device.model.reexport import export_model
 from edgeser_export.writers.formats import FORMATS

@@ -27,7 +27,7 @@ from device_training import (
 )
 from safetensors.numpy import load_file
 
-from edgeser_device.data.distilled import first_views
+from edgeser_device.data.stored import first_views
 from edgeser_device.kit.kit import Kit, read_kit
 from edgeser_device.model.model import load_model
 from edgeser_export.writers.formats import FORMATS

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from device.kits import LABELS, synthetic_set, write_run
 
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.packaging.pack import pack_kit
 from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.writers.onnx_files import write_onnx
 from edgeser_export.writers.onnx_generator import GeneratorShape, write_generator
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.packaging.pack import PackReport, pack_kit
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.sample_storage import quantise
@@ -17,6 +17,7 @@ from edgeser_device.data.schedule import Schedule
 from edgeser_device.data.views import mixed_recipes, plain_recipes
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit.signature import PrivateKey, read_private, write_pair
+from edgeser_export.graph.initial import initial_weights
 
 LABELS = ("anger", "neutral", "sadness")
 SPEAKERS = {"train": {"speakers": ["f1"]}, "dev": {"speakers": ["f2"]}, "test": {"speakers": ["m5"]}}

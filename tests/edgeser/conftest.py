@@ -17,7 +17,7 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.pipeline import distill
 from edgeser.distill.registry import METHODS
 from edgeser.models.experts import Ensemble, ExpertRecipe, Task, train_expert
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.representation.logmel import LogMel
 from edgeser.representation.vector_file import CORPUS
 from edgeser.representation.vectors import Vectors
@@ -26,6 +26,7 @@ from edgeser.workers import Workers
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.vector_set import scale_of
 from edgeser_device.frontend import FrontendSpec
+from edgeser_export.graph.initial import initial_weights
 
 TINY = settings_of(
     {

@@ -16,8 +16,8 @@ import torch
 from edgeser.cli.host import workers_of
 from edgeser.errors import DivergedError, SettingsError
 from edgeser.models.experts import ExpertRecipe, Task, train_expert
-from edgeser.models.students import initial_weights
 from edgeser.workers import Workers
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.utilities.errors import EdgeserError, MissingExtra
 
 

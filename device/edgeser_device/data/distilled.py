@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgeser_device.data.sample_storage import FORMATS, fits, unfold
 from edgeser_device.data.schedule import Schedule
-from edgeser_device.data.views import Recipes, render
+from edgeser_device.data.views import Recipes
 from edgeser_device.errors import DistilledSetError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit.archive import parse_json
@@ -70,6 +70,11 @@ class DistilledSet:
 
     def __len__(self) -> int:
         return len(self.levels)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of an item as a student reads it."""
+        return 1, self.frontend.mels, self.frontend.frames
 
     @property
     def per_class(self) -> int:
@@ -142,17 +147,6 @@ class DistilledSet:
             frontend=FrontendSpec.from_json(description["frontend"]),
             samples_per_item=samples_per_item,
         )
-
-
-def first_views(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
-    """The first views of a set, as many as it has, float32 (views, 1, mels, frames)."""
-    return render(distilled.items(), distilled.recipes, np.arange(min(count, len(distilled.recipes))))
-
-
-def first_levels(distilled: DistilledSet, count: int) -> NDArray[np.float32]:
-    """The same views as a model's files read them: levels in dB, not normalised."""
-    spec = distilled.frontend
-    return first_views(distilled, count) * np.float32(spec.std) + np.float32(spec.mean)
 
 
 def metadata_of(data: bytes) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.sample_storage import quantise
 from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import mixed_recipes, render
 from edgeser_device.errors import KitDamaged, KitError, TrainingError
 from edgeser_device.frontend import FrontendSpec
@@ -181,7 +182,7 @@ def open_source(
         TrainingError: There are too many points for a set, or for the memory.
     """
     if GENERATOR in kit.members:
-        plain, points = replace(kit.distilled, schedule=schedule), Points.of(kit, threads)
+        plain, points = replace(kit.log_mels("generators are"), schedule=schedule), Points.of(kit, threads)
         require_room(sum(points.counts(drawing)), plain.frontend, memory_mb)
         return Drawn(points, plain, drawing, seed)
     if drawing != Drawing():
@@ -206,7 +207,7 @@ def require_room(items: int, frontend: FrontendSpec, allowed_mb: int | None) -> 
     require_memory(f"to draw {items:,} points takes", more, allowed_mb, fewer)
 
 
-def with_set(kit: Kit, distilled: DistilledSet) -> Kit:
+def with_set(kit: Kit, distilled: StoredSet) -> Kit:
     """The kit as if it held this set: what a model is written and compared with."""
     if distilled is kit.distilled:
         return kit

@@ -118,6 +118,11 @@ class VectorSet:
         return len(self.levels)
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of an item as a student reads it."""
+        return self.levels.shape[1], 1, 1
+
+    @property
     def per_class(self) -> int:
         """Items of the smallest class (IPC)."""
         return int(np.bincount(self.classes, minlength=len(self.names)).min())

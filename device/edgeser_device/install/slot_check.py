@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgeser_device.data.distilled import first_levels
+from edgeser_device.data.stored import first_levels
 from edgeser_device.model.model import load_model
 from edgeser_export.graph.reference import run_reference
 from edgeser_export.parity import compare

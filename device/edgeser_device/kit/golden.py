@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import DistilledSet, first_views
+from edgeser_device.data.stored import StoredSet, first_views
 from edgeser_device.errors import KitDamaged, TrainingError
 from edgeser_device.kit.archive import read_arrays, write_arrays
 from edgeser_device.train.trainer import Checkpoint, TrainingSession, begin, make_steps
@@ -70,27 +70,25 @@ class Golden:
         return cls(**{name: arrays[name] for name in expected})
 
 
-def views_digest(distilled: DistilledSet) -> NDArray[np.uint8]:
+def views_digest(distilled: StoredSet) -> NDArray[np.uint8]:
     """SHA-256 of the first rendered views, uint8 (32,)."""
     rendered = first_views(distilled, VIEWS).astype("<f4")
     return np.frombuffer(sha256(rendered.tobytes()).digest(), np.uint8)
 
 
-def first_logits(graph: Graph, weights: Weights, distilled: DistilledSet, count: int = ITEMS) -> NDArray[np.float32]:
+def first_logits(graph: Graph, weights: Weights, distilled: StoredSet, count: int = ITEMS) -> NDArray[np.float32]:
     """Outputs of the untrained student in evaluation for the first views, float32 (count, classes)."""
     return run_reference(graph, weights, first_views(distilled, count)).astype(np.float32)
 
 
-def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, distilled: DistilledSet) -> Golden:
+def compute_golden(session: TrainingSession, graph: Graph, weights: Weights, distilled: StoredSet) -> Golden:
     """The golden values of a kit, computed on this machine."""
     steps = _first_steps(session, Checkpoint(begin(graph, weights, distilled.schedule.optimiser)), distilled, STEPS)
     losses = np.array([made.loss for made in steps], np.float32)
     return Golden(views_digest(distilled), first_logits(graph, weights, distilled), losses)
 
 
-def _first_steps(
-    session: TrainingSession, start: Checkpoint, distilled: DistilledSet, count: int
-) -> Iterator[Checkpoint]:
+def _first_steps(session: TrainingSession, start: Checkpoint, distilled: StoredSet, count: int) -> Iterator[Checkpoint]:
     given = distilled, distilled.items()
     return make_steps(session, start, lambda _: given, distilled.schedule, count)
 
@@ -98,7 +96,7 @@ def _first_steps(
 HINT = "run edgeser doctor; if the versions are good, pack the kit again and report the difference"
 
 
-def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: DistilledSet) -> None:
+def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: StoredSet) -> None:
     """Compare what numpy computes, views and outputs; TrainingError where they differ."""
     if not np.array_equal(views_digest(distilled), golden.views):
         raise TrainingError("golden check: this machine renders other views than the one that packed the kit", HINT)
@@ -109,7 +107,7 @@ def check_inference(golden: Golden, graph: Graph, weights: Weights, distilled: D
 def check_losses(
     golden: Golden,
     session: TrainingSession,
-    distilled: DistilledSet,
+    distilled: StoredSet,
     start: Checkpoint,
     advance: Advance = ignore_progress,
 ) -> Checkpoint:

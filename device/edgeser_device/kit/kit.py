@@ -9,6 +9,7 @@ as it is stored and as it is unpacked. With a key, the manifest's signature is v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import DistilledSet
-from edgeser_device.errors import KitDamaged, KitError, KitSchemaError
+from edgeser_device.data.distilled import DistilledSet, metadata_of
+from edgeser_device.data.stored import StoredSet, read_set
+from edgeser_device.encoder import MOST_BYTES, EncoderCard
+from edgeser_device.errors import EncoderError, KitDamaged, KitError, KitSchemaError
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
 from edgeser_device.kit.archive import AGAIN, Archive, open_archive, parse_json, read_arrays, unpack, write_json_bytes
 from edgeser_device.kit.golden import Golden
 from edgeser_device.kit.manifest import check_manifest
 from edgeser_device.kit.signature import PublicKey, require_signature
 from edgeser_device.model.model import CARD, DISTILLED
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph
 from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import sha256
@@ -37,11 +41,18 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 """Stands beside the manifest without being listed in it: 64 bytes, Ed25519 over the manifest's bytes."""
 MAX_MANIFEST_BYTES = 1 << 20
+PLAIN_WORD, HASH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"), re.compile(r"[0-9a-f]{64}")
+"""What the name of an encoder, which names a folder, and its hash look like."""
 INITIAL, STUDENT = "init.safetensors", "student.json"
 FRONTEND, GOLDEN, INSTALL = "frontend.npz", "golden.npz", "install.sh"
+ENCODER, ENCODER_CARD = "encoder.onnx", "encoder.toml"
+"""The encoder whose vectors the items are: its card, and its file where the kit brings it; neither with log-mels."""
 REQUIRED = (DISTILLED, INITIAL, STUDENT, FRONTEND, GOLDEN, CARD, INSTALL)
 WHEELS = "wheels/"
-"""Members below this are for the installation: their hashes are compared, and they are never held in memory."""
+"""Members below this are for the installation: their hashes are compared, and they are never held in memory. The same
+holds for an encoder, which no training needs."""
+SEED = "seed"
+"""The key of the metadata of initial weights that are not stored: what they are drawn from, a whole number."""
 OUTSIDE = b"location"
 """The key with which an ONNX file names another file, or an address in memory, for a tensor's values. A key's bytes lie
 together however the file is written, so that a file without them names none; those that edgeser writes have none."""
@@ -69,7 +80,7 @@ class Kit:
         path: The file that it was read from.
         sha256: Hash of the whole file, hexadecimal.
         manifest: See :mod:`edgeser.packaging.pack`, which writes it, and :mod:`edgeser_device.kit.manifest`.
-        members: Content by name, the manifest too, but no wheels.
+        members: Content by name, the manifest too, but no wheels and no encoder.
         is_signed: Whether a signature stands in it; that it is good was checked only with a key.
     """
 
@@ -90,9 +101,47 @@ class Kit:
         return self.distilled.names
 
     @cached_property
-    def distilled(self) -> DistilledSet:
-        """The set that the student trains on."""
-        return DistilledSet.from_bytes(self.members[DISTILLED])
+    def encoder(self) -> EncoderCard | None:
+        """The card of the encoder that a model of this kit hears with; None where it reads log-mels."""
+        card = self.members.get(ENCODER_CARD)
+        return None if card is None else read_card(card)
+
+    @property
+    def frontend(self) -> FrontendSpec:
+        """How a model of this kit cuts sound into frames and windows."""
+        return self.encoder.frontend if self.encoder else self.log_mels("levels are").frontend
+
+    @cached_property
+    def distilled(self) -> StoredSet:
+        """What the student trains on."""
+        return read_set(self.members[DISTILLED], of_vectors=self.encoder is not None)
+
+    def log_mels(self, work: str) -> DistilledSet:
+        """The set of a kit of log-mels.
+
+        Raises:
+            KitError: The kit holds vectors; ``work``, such as "own clips are", is not done with these.
+        """
+        if not isinstance(self.distilled, DistilledSet):
+            raise KitError(
+                f"{self.path} holds vectors of an encoder, and {work} of log-mels only", "use a kit without an encoder"
+            )
+        return self.distilled
+
+    def read_encoder(self) -> bytes | None:
+        """The file of the encoder, read from the kit again; None where the kit does not bring it.
+
+        Raises:
+            KitDamaged: The file of the kit was changed since it was read.
+            KitError: The encoder names data outside the kit.
+        """
+        stated = self.manifest["members"].get(ENCODER)
+        if stated is None:
+            return None
+        with open_archive(self.path, first=MANIFEST) as archive:
+            content = read_member(archive, ENCODER, stated)
+        _require_no_outside(ENCODER, content or b"")
+        return content
 
     @cached_property
     def graph(self) -> Graph:
@@ -102,7 +151,7 @@ class Kit:
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The fixed initial weights."""
-        return read_weights(self.members[INITIAL], self.graph, INITIAL)
+        return _initial_weights(self.members[INITIAL], self.graph)
 
     @property
     def uar_packed(self) -> float | None:
@@ -222,6 +271,35 @@ def read_weights(data: bytes, graph: Graph, name: str) -> dict[str, NDArray[np.f
     return {key: weights[key] for key in (*graph.parameters, *graph.statistics)}
 
 
+def _initial_weights(data: bytes, graph: Graph) -> dict[str, NDArray[np.float32]]:
+    """The initial weights, or those of the seed that stands for them; errors as :func:`read_weights`."""
+    try:
+        seed = int(metadata_of(data)[SEED])
+    except (ValueError, TypeError, KeyError):
+        return read_weights(data, graph, INITIAL)
+    if not 0 <= seed < 1 << 63:
+        raise KitDamaged(f"{INITIAL} names an impossible seed", AGAIN)
+    return initial_weights(graph, seed)
+
+
+def read_card(content: bytes) -> EncoderCard:
+    """An encoder's card in TOML.
+
+    Raises:
+        KitDamaged: It is malformed.
+    """
+    import tomllib  # only kits of encoders need it
+
+    try:
+        card = EncoderCard.from_json(tomllib.loads(content.decode("utf-8")))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, EncoderError) as error:
+        raise KitDamaged(f"{ENCODER_CARD} cannot be read: {error}", AGAIN) from error
+    texts = (card.name, card.title, card.source, card.licence)
+    if not all(map(is_text, texts)) or not PLAIN_WORD.fullmatch(card.name) or not HASH.fullmatch(card.sha256):
+        raise KitDamaged(f"{ENCODER_CARD} holds an impossible text", AGAIN)
+    return card
+
+
 def frontend_arrays(spec: FrontendSpec) -> dict[str, NDArray[np.float64]]:
     """The constants of a front-end, stored beside its numbers: window (n_fft,) and filters (mels, n_fft // 2 + 1)."""
     return {"window": hann_window(spec.n_fft), "filters": mel_filters(spec)}
@@ -253,7 +331,7 @@ def _read_members(manifest: Mapping[str, Any], archive: Archive) -> dict[str, by
         raise KitError(f"the kit lacks {name}", "pack the kit again")
     members = {}
     for name in sorted(found):
-        content = read_member(archive, name, listed[name], keep=not name.startswith(WHEELS))
+        content = read_member(archive, name, listed[name], keep=name != ENCODER and not name.startswith(WHEELS))
         if content is not None:
             members[name] = content
     return members
@@ -283,13 +361,12 @@ def read_member(archive: Archive, name: str, stated: Mapping[str, Any], keep: bo
 
 def _check_agreement(kit: Kit) -> None:
     again = "pack the kit again"
-    distilled, spec = kit.distilled, kit.distilled.frontend
+    _check_encoder(kit)
+    distilled, spec = kit.distilled, kit.frontend
     if kit.manifest.get("labels") != list(distilled.names) or kit.manifest.get("frontend") != spec.to_json():
         raise KitError("the kit's manifest and its distilled set name other emotions or another front-end", again)
-    if kit.graph.input_shape != (1, spec.mels, spec.frames):
-        raise KitError(
-            f"the student reads {kit.graph.input_shape}, the items are (1, {spec.mels}, {spec.frames})", again
-        )
+    if kit.graph.input_shape != distilled.input_shape:
+        raise KitError(f"the student reads {kit.graph.input_shape}, the items are {distilled.input_shape}", again)
     if kit.graph.shapes[kit.graph.output] != (len(distilled.names),):
         raise KitError(f"the student has another number of outputs than the {len(distilled.names)} emotions", again)
     schedule = distilled.schedule
@@ -316,8 +393,26 @@ def _check_agreement(kit: Kit) -> None:
 def _check_graphs(kit: Kit) -> None:
     """A runtime would read, for a tensor that lies elsewhere, whatever file the kit's maker names."""
     for name, content in kit.members.items():
-        if name.endswith(".onnx") and OUTSIDE in content:
-            raise KitError(f"{name} names data outside the kit", "get the kit from someone you trust")
+        if name.endswith(".onnx"):
+            _require_no_outside(name, content)
+
+
+def _require_no_outside(name: str, content: bytes) -> None:
+    if OUTSIDE in content:
+        raise KitError(f"{name} names data outside the kit", "get the kit from someone you trust")
+
+
+def _check_encoder(kit: Kit) -> None:
+    """The card belongs to the set, and the file, where the kit brings one, to the card."""
+    card, listed = kit.encoder, kit.manifest["members"].get(ENCODER)
+    if card is None:
+        if listed is not None:
+            raise KitError(f"the kit brings an encoder without {ENCODER_CARD}", "pack the kit again")
+        return
+    if card.size != kit.distilled.input_shape[0]:
+        raise KitError(f"the items are no vectors of the encoder {card.name}", "pack the kit again")
+    if listed is not None and (listed["sha256"] != card.sha256 or listed["bytes"] > MOST_BYTES):
+        raise KitDamaged(f"the kit's encoder is not the file that {ENCODER_CARD} names", AGAIN)
 
 
 def _check_texts(kit: Kit) -> None:

@@ -204,7 +204,8 @@ class Listener:
         ended = self._position - (self._boundaries.number - 1 - turn.last) * length
         kept = self._sounding((turn.chunk - turn.first) * length)
         self._answer, levels = self._utterance.answer(kept, self.correction_db)
-        self._loudness.learn(levels)
+        if levels is not None:
+            self._loudness.learn(levels)
         clip = None
         if self._keep is not None:
             clip = self._keep(self._utterance.samples[:kept], self._labels[int(self._answer.argmax())])

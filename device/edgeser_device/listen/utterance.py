@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.frontend import FrontendStream, clip_log_mel, windows, wrap
+from edgeser_device.frontend import FrontendStream
 from edgeser_device.model.predict import Recogniser
 
 
@@ -33,6 +33,7 @@ class Utterance:
     def clear(self) -> None:
         """Begin anew."""
         self._stream = FrontendStream(self._spec)
+        self._stream.push(np.zeros(self._recogniser.reads.lead, np.float32))
         self._length, self._count = 0, 0
         self._sum = np.zeros(len(self._recogniser.labels))
         self._whole = 0
@@ -55,23 +56,24 @@ class Utterance:
     def answer_so_far(self, correction_db: float) -> NDArray[np.float64]:
         """Probabilities, float64 (classes,): the mean over the windows so far; before one is full, of it repeated."""
         if self._count < self._spec.frames:
-            window = wrap(self._frames[:, : self._count], self._spec.frames)
-            first: NDArray[np.float64] = self._ask(window[None], correction_db)[0]
-            return first
+            return self._window(0, self._count, correction_db)
         end = self._spec.frames + self._steps * self._spec.window_hop
-        self._sum += self._ask(self._frames[None, :, end - self._spec.frames : end], correction_db)[0]
+        self._sum += self._window(end - self._spec.frames, end, correction_db)
         self._whole += 1
         return self._sum / self._whole
 
-    def answer(self, samples: int, correction_db: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def answer(self, samples: int, correction_db: float) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
         """The answer for the first ``samples`` samples, as ``predict`` gives it for a recording of them.
 
         Returns:
-            Probabilities, float64 (classes,), and the log-mels that they are of, dB, as they were heard.
+            Probabilities, float64 (classes,), and the log-mels that they are of, dB, as they were heard; None where
+            loudness does not matter.
         """
-        levels = clip_log_mel(self._space[: min(samples, self._length)], self._spec)
-        return self._ask(windows(levels, self._spec), correction_db).mean(axis=0), levels
+        found, levels = self._recogniser.reads.clip(self._space[: min(samples, self._length)], correction_db)
+        return self._recogniser(found).astype(np.float64).mean(axis=0), levels
 
-    def _ask(self, levels: NDArray[np.float32], correction_db: float) -> NDArray[np.float64]:
-        raised = levels + np.float32(correction_db) if correction_db else levels
-        return self._recogniser(raised).astype(np.float64)
+    def _window(self, start: int, end: int, correction_db: float) -> NDArray[np.float64]:
+        """Probabilities of the window of these frames, float64 (classes,)."""
+        samples = self._space[start * self._spec.hop : end * self._spec.hop]
+        found = self._recogniser.reads.window(self._frames[:, start:end], samples, correction_db)
+        return np.asarray(self._recogniser(found)[0], dtype=np.float64)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.views import render
+from edgeser_device.data.stored import batch_of
 from edgeser_device.kit.kit import Kit
 from edgeser_device.train.trainer import FORWARD_BATCH, ForwardPass
 from edgeser_export.graph.op_graph import Weights
@@ -69,7 +69,7 @@ def fit_student(kit: Kit, weights: Weights, threads: int) -> float:
     file = write_in_child({"student": ForwardPass.request(kit.graph)})["student"]
     student, items = ForwardPass(kit.graph, file, threads), distilled.items()
     parts = np.array_split(chosen, -(-len(chosen) // FORWARD_BATCH))
-    logits = np.concatenate([student(render(items, distilled.recipes, part), weights) for part in parts])
+    logits = np.concatenate([student(batch_of(distilled, items, part), weights) for part in parts])
     return fit_temperature(logits, distilled.labels_of(chosen), softened)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.encoder import EncoderCard
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_export.graph.op_graph import Graph
@@ -31,7 +32,7 @@ from edgeser_export.utilities.files import exchange_folders, hold, sha256, write
 from edgeser_export.writers.formats import FORMATS, find_format
 
 if TYPE_CHECKING:
-    from edgeser_device.data.distilled import DistilledSet
+    from edgeser_device.data.stored import StoredSet
 
 SCHEMA = 2
 """Version of the folder's format; in 1 normalisation, temperature and softmax were not in the files."""
@@ -55,6 +56,7 @@ class Model:
         labels: The emotions in the order of the classes.
         frontend: The front-end whose log-mels the student reads.
         graph: The student.
+        encoder: The card of the encoder that it hears with; None where it reads log-mels.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class Model:
     labels: tuple[str, ...]
     frontend: FrontendSpec
     graph: Graph
+    encoder: EncoderCard | None = None
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -108,11 +111,21 @@ class Model:
         return read_weights(self.read(WEIGHTS), self.graph, WEIGHTS)
 
     @cached_property
-    def distilled(self) -> DistilledSet:
+    def distilled(self) -> StoredSet:
         """The set that the student was trained on."""
-        from edgeser_device.data.distilled import DistilledSet
+        from edgeser_device.data.stored import read_set
 
-        return DistilledSet.from_bytes(self.read(DISTILLED))
+        return read_set(self.read(DISTILLED), of_vectors=self.encoder is not None)
+
+    def require_log_mels(self, work: str) -> None:
+        """Refuse a model of an encoder for work that is done with models of log-mels only.
+
+        Raises:
+            ModelError: It is one; ``work``, such as "export writes files", is not done with it.
+        """
+        if self.encoder is not None:
+            hint = f"the files in {self.folder} read the vectors of {self.encoder.name}"
+            raise ModelError(f"{self.folder} hears with an encoder, and {work} of log-mel models only", hint)
 
     def file(self, name: str) -> bytes:
         """The content of the student's file in the format ``name``."""
@@ -142,6 +155,7 @@ def load_model(folder: Path) -> Model:
     Raises:
         ModelError: Missing, incomplete, or of another version.
         FrontendError: Its front-end is malformed.
+        EncoderError: Its encoder's card is malformed.
         GraphError: Its student is malformed.
     """
     folder = Path(folder)
@@ -163,9 +177,11 @@ def load_model(folder: Path) -> Model:
         raise ModelError(f"the temperature of {folder} is {stated!r}, not a number from 0.01 to 100", AGAIN)
     graph = Graph.from_json(description.get("student"))
     spec = FrontendSpec.from_json(description.get("frontend"))
-    if graph.input_shape != (1, spec.mels, spec.frames) or graph.shapes[graph.output] != (len(labels),):
+    encoder = EncoderCard.from_json(description["encoder"]) if "encoder" in description else None
+    shape = (1, spec.mels, spec.frames) if encoder is None else (encoder.size, 1, 1)
+    if graph.input_shape != shape or graph.shapes[graph.output] != (len(labels),):
         raise ModelError(f"the student, the front-end and the labels of {folder} do not fit each other", AGAIN)
-    return Model(folder, description, tuple(labels), spec, graph)
+    return Model(folder, description, tuple(labels), spec, graph, encoder)
 
 
 def only_writer(folder: Path) -> AbstractContextManager[None]:
@@ -195,15 +211,22 @@ def record_test(folder: Path, score: Mapping[str, Any]) -> None:
         write_json(folder / DESCRIPTION, {**load_model(folder).description, TESTED: dict(score)})
 
 
-def file_metadata(labels: tuple[str, ...], spec: FrontendSpec, temperature: float, kit_sha256: str) -> dict[str, str]:
-    """The metadata of every file for a runtime, so that it can be used without this program."""
+def file_metadata(
+    labels: tuple[str, ...], spec: FrontendSpec, temperature: float, kit_sha256: str, encoder: EncoderCard | None = None
+) -> dict[str, str]:
+    """What every file for a runtime says of itself, so that it can be used without this program."""
+    reads = f"log-mel levels in dB, {spec.mels} x {spec.frames}"
+    folded = f"normalisation (mean {spec.mean:.9g} dB, deviation {spec.std:.9g} dB), temperature, softmax"
+    if encoder is not None:
+        reads = f"vectors of the encoder {encoder.name} ({encoder.sha256}) in standard deviations, {encoder.size}"
+        folded = "temperature, softmax"
     return {
         "labels": ",".join(labels),
         "frontend": json.dumps(spec.to_json(), sort_keys=True),
         "temperature": f"{temperature:.9g}",
-        "input": f"log-mel levels in dB, {spec.mels} x {spec.frames}",
+        "input": reads,
         "output": "probabilities",
-        "folded": f"normalisation (mean {spec.mean:.9g} dB, deviation {spec.std:.9g} dB), temperature, softmax",
+        "folded": folded,
         "kit_sha256": kit_sha256,
     }
 

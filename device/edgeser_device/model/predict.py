@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from edgeser_device.data.audio import read_audio
 from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError, ModelError
-from edgeser_device.frontend import FrontendSpec, clip_log_mel, windows
+from edgeser_device.frontend import FrontendSpec
+from edgeser_device.model.inputs import ModelInput, input_of
 from edgeser_device.model.model import Model
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, find_runtime, load
 from edgeser_export.runtimes import Model as LoadedModel
@@ -25,13 +26,18 @@ from edgeser_export.writers.formats import FORMATS
 
 
 class Recogniser:
-    """A loaded model with its labels and front-end. Not for two threads at once."""
+    """A loaded model with its labels and what it reads. Not for two threads at once."""
 
-    def __init__(self, labels: tuple[str, ...], frontend: FrontendSpec, loaded: LoadedModel) -> None:
+    def __init__(self, labels: tuple[str, ...], reads: ModelInput, loaded: LoadedModel) -> None:
         """Join what was loaded."""
         self.labels = labels
-        self.frontend = frontend
+        self.reads = reads
         self._loaded = loaded
+
+    @property
+    def frontend(self) -> FrontendSpec:
+        """How sound is cut into frames and windows."""
+        return self.reads.frontend
 
     @classmethod
     def open(
@@ -48,6 +54,7 @@ class Recogniser:
         Raises:
             ModelError: The model has no such file, or another number of classes.
             MissingRuntime: No runtime here runs it.
+            EncoderError: Its encoder is not on this machine.
         """
         name = format_name or choose_format(model, runtime)
         loaded = load(model.file(name), threads, runtime)
@@ -55,29 +62,30 @@ class Recogniser:
             raise ModelError(
                 f"{model.folder} has {loaded.classes} outputs for {len(model.labels)} labels", "train it again"
             )
-        return cls(model.labels, model.frontend, loaded)
+        return cls(model.labels, input_of(model, threads), loaded)
 
     @property
     def runtime(self) -> str:
         """The row of the table of runtimes that runs it."""
         return self._loaded.runtime
 
-    def __call__(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities of windows.
 
         Args:
-            levels: Float32 (windows, mels, frames), dB, not normalised.
+            windows: Float32 (windows, *reads.shape); of log-mels also (windows, mels, frames), dB, not normalised.
 
         Returns:
             Float32 (windows, classes).
         """
-        return self._loaded(np.ascontiguousarray(levels[:, None]))
+        return self._loaded(np.ascontiguousarray(windows.reshape(-1, *self.reads.shape)))
 
 
 def choose_format(model: Model, runtime: str | None = None) -> str:
     """The model's format for ``runtime``, or the one whose installed runtime takes least memory.
 
-    LiteRT's process is 15 MB smaller than onnxruntime's, and no slower; float32 comes before int8.
+    LiteRT's process is 15 MB smaller than onnxruntime's, and no slower; an encoder needs onnxruntime anyway. float32
+    comes before int8.
 
     Raises:
         ModelError: The model has no file at all.
@@ -97,7 +105,8 @@ def choose_format(model: Model, runtime: str | None = None) -> str:
     usable = [name for name in model.formats if FORMATS[name].kind in kinds]
     if not usable:
         choose_runtime(FORMATS[model.formats[0]].kind)
-    return min(usable, key=lambda name: (FORMATS[name].precision == "int8", FORMATS[name].kind != "tflite"))
+    first = "tflite" if model.encoder is None else "onnx"
+    return min(usable, key=lambda name: (FORMATS[name].precision == "int8", FORMATS[name].kind != first))
 
 
 @dataclass(frozen=True)
@@ -158,7 +167,7 @@ def find_recordings(path: Path) -> tuple[Path, ...]:
 
 def clip_probabilities(recogniser: Recogniser, samples: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
     """Mean probabilities of a clip, float64 (classes,), and the number of its windows."""
-    each = recogniser(windows(clip_log_mel(samples, recogniser.frontend), recogniser.frontend))
+    each = recogniser(recogniser.reads.clip(samples)[0])
     return each.mean(axis=0, dtype=np.float64), len(each)
 
 

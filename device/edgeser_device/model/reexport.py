@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import first_levels
+from edgeser_device.data.stored import first_levels
 from edgeser_device.errors import GateFailed
 from edgeser_device.model.model import DESCRIPTION, Model, file_metadata
 from edgeser_device.model.predict import choose_format
@@ -108,7 +108,7 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
     require_output(out, "export", _is_export)
     levels = first_levels(model.distilled, CALIBRATION_ITEMS)
     kit = str(model.description["training"]["kit_sha256"])
-    about = file_metadata(model.labels, model.frontend, model.temperature, kit)
+    about = file_metadata(model.labels, model.frontend, model.temperature, kit, model.encoder)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as name:

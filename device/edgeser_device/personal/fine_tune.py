@@ -336,13 +336,14 @@ def adapt(
     """
     began, how = time.monotonic(), settings.adapt
     student = CutStudent.open(kit.graph, base, how.part, settings.threads)
-    material = prepare(student, own, kit.distilled, how)
+    distilled = kit.log_mels("own clips are learnt with students")
+    material = prepare(student, own, distilled, how)
     trial = leave_out(
         student, own, kit.labels, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")
     )
     upper = student.train(material.training_data(), how)
     advance(number_of_trainings(own, how), "all clips")
-    forgot = forgetting(student, upper, kit.distilled, how)
+    forgot = forgetting(student, upper, distilled, how)
     reason = why_not(trial, forgot, settings)
     seconds = round(time.monotonic() - began, 3)
     report = PersonalReport(not reason, reason, how.part, trial, forgot, seconds, tree_peak_mb())

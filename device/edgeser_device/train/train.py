@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import first_levels
 from edgeser_device.data.generated import Drawing, open_source, with_set
 from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.stored import first_levels
 from edgeser_device.errors import GateFailed, TrainingError
 from edgeser_device.kit.golden import SEED
 from edgeser_device.kit.kit import Kit
@@ -36,6 +36,7 @@ from edgeser_device.machine import (
     seconds_since_start,
 )
 from edgeser_device.model.calibration import fit_student
+from edgeser_device.model.inputs import install_encoder
 from edgeser_device.model.model import (
     CARD,
     DESCRIPTION,
@@ -162,6 +163,7 @@ def train(kit: Kit, model: Path, settings: Settings = Settings(), advance: Advan
         require_replaceable(place)
     with only_writer(model):
         try:
+            install_encoder(kit)
             return _train(kit, model, settings, advance)
         except MemoryError as error:
             raise out_of_memory(error) from error
@@ -251,12 +253,12 @@ def write_model(
         files: Further files by name.
         told: It is called with what is done.
     """
-    distilled, spec = kit.distilled, kit.distilled.frontend
+    distilled, spec = kit.distilled, kit.frontend
     told("fitting the temperature")
     temperature = fit_student(kit, weights, threads)
     give_back_memory()
     graph, levels = recogniser(kit.graph, spec.mean, spec.std, temperature), first_levels(distilled, CALIBRATION_ITEMS)
-    about = file_metadata(kit.labels, spec, temperature, kit.sha256)
+    about = file_metadata(kit.labels, spec, temperature, kit.sha256, kit.encoder)
     formats, few = (*DEFAULT_FORMATS, *INT8_FORMATS), levels[:PARITY_ITEMS]
     with new_folder(previous_path(model)) as draft:
         found = export_in_child(graph, weights, draft, few, about, formats, threads, levels, INT8_FORMATS, told=told)
@@ -274,6 +276,7 @@ def write_model(
             "made": datetime.now().astimezone().isoformat(timespec="seconds"),
             "labels": list(kit.labels),
             "frontend": spec.to_json(),
+            **({"encoder": kit.encoder.to_json()} if kit.encoder else {}),
             "student": kit.graph.to_json(),
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],

@@ -24,9 +24,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import DistilledSet, metadata_of
+from edgeser_device.data.distilled import metadata_of
 from edgeser_device.data.schedule import Schedule, batch_indices, learning_rate, statistics_batches
-from edgeser_device.data.views import render
+from edgeser_device.data.stored import StoredSet, batch_of
 from edgeser_device.errors import KitError, TrainingError
 from edgeser_device.machine import seconds_since_start
 from edgeser_export.graph.op_graph import Graph, Weights
@@ -39,7 +39,7 @@ from edgeser_export.utilities.files import write_bytes
 FORWARD_BATCH = 32
 """Items in one call of a :class:`ForwardPass`."""
 
-Source: TypeAlias = Callable[[int], tuple[DistilledSet, NDArray[np.float32]]]
+Source: TypeAlias = Callable[[int], tuple[StoredSet, NDArray[np.float32]]]
 """Gives what a step, counted from 0, trains on: a set and its items, float32 (items, mels, frames)."""
 KEY = "edgeser"
 """Key of the safetensors metadata in which a checkpoint keeps all that is not an array."""
@@ -207,7 +207,7 @@ class TrainingSession:
         return next_state(outputs), loss
 
     def step(
-        self, state: TrainingState, distilled: DistilledSet, items: NDArray[np.float32], schedule: Schedule, seed: int
+        self, state: TrainingState, distilled: StoredSet, items: NDArray[np.float32], schedule: Schedule, seed: int
     ) -> tuple[TrainingState, float]:
         """Make one step.
 
@@ -228,7 +228,7 @@ class TrainingSession:
         rate = learning_rate(schedule, state.done)
         feeds = {
             **state.values,
-            ITEMS: render(items, distilled.recipes, indices),
+            ITEMS: batch_of(distilled, items, indices),
             LABELS: distilled.labels_of(indices),
             **scalars(schedule.optimiser, state.done + 1, rate, schedule.weight_decay),
         }
@@ -281,7 +281,7 @@ def make_steps(
 
 
 def running_statistics(
-    model: bytes, threads: int, graph: Graph, parameters: Weights, distilled: DistilledSet, batch: int = 0
+    model: bytes, threads: int, graph: Graph, parameters: Weights, distilled: StoredSet, batch: int = 0
 ) -> dict[str, NDArray[np.float32]]:
     """Means and variances of the batch normalisations over all views, each batch counted once.
 
@@ -308,7 +308,7 @@ def running_statistics(
     items, batches = distilled.items(), statistics_batches(len(distilled.recipes), batch or distilled.schedule.batch)
     sums = {name: np.zeros(shape) for name, shape in graph.statistics.items()}
     for indices in batches:
-        given = {**feeds, ITEMS: render(items, distilled.recipes, indices)}
+        given = {**feeds, ITEMS: batch_of(distilled, items, indices)}
         for name, value in zip(names, compute(session, names, given), strict=True):
             sums[name] += value
     return {name: (total / len(batches)).astype(np.float32) for name, total in sums.items()}

@@ -36,8 +36,8 @@ from edgeser.distill.optimise import adam_step, with_moments
 from edgeser.distill.starts import smooth_noise
 from edgeser.errors import DivergedError, SettingsError
 from edgeser.models.network import Tensors, forward, infer, running_norm, to_tensors
-from edgeser.models.students import initial_weights
 from edgeser.models.training import Arrays, with_statistics
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph, Linear
 from edgeser_export.utilities.errors import MissingExtra
 

@@ -152,6 +152,14 @@ def home() -> Path | None:
         return None
 
 
+def cache_folder() -> Path | None:
+    """Where features and encoders are kept: EDGESER_CACHE, else the user's cache folder; None without such a user."""
+    given, shared, own = os.environ.get("EDGESER_CACHE"), os.environ.get("XDG_CACHE_HOME"), home()
+    if given:
+        return Path(given)
+    return Path(shared) / "edgeser" if shared else own and own / ".cache" / "edgeser"
+
+
 def expand(path: Path) -> Path:
     """``path`` with the user's folder in the place of ``~``.
 

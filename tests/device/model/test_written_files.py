@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeser_device.data.audio import read_audio
-from edgeser_device.data.distilled import first_levels, first_views
+from edgeser_device.data.stored import first_levels, first_views
 from edgeser_device.errors import ModelError
 from edgeser_device.frontend import FrontendSpec, clip_log_mel, windows
 from edgeser_device.kit.kit import Kit

@@ -359,7 +359,7 @@ def test_memory_that_numpy_does_not_get_is_an_error_with_a_hint(
     def fails(*given: object) -> None:
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr("edgeser_device.train.trainer.render", fails)
+    monkeypatch.setattr("edgeser_device.train.trainer.batch_of", fails)
     with pytest.raises(TrainingError, match="9 GiB") as caught:
         train(kit, tmp_path / "model", ONE)
     assert "memory did not suffice" in caught.value.message

@@ -26,9 +26,9 @@ from edgeser.distill.registry import METHODS
 from edgeser.errors import DivergedError, RunError, SettingsError
 from edgeser.models import training
 from edgeser.models.experts import load_trajectory
-from edgeser.models.students import initial_weights
 from edgeser.run import Run
 from edgeser.workers import Workers
+from edgeser_export.graph.initial import initial_weights
 
 ALONE = Workers(1)
 NAMES = ("distilled.safetensors", "init.safetensors", "student.json", "run.json")

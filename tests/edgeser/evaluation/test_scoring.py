@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from edgeser.corpora.corpus import Utterance
 from edgeser.evaluation.scoring import Clips, average_by_clip, probabilities, score, score_of
 from edgeser.models.experts import Task
-from edgeser.models.students import initial_weights
 from edgeser.representation.logmel import LogMelPart
 from edgeser_device.frontend import FrontendSpec, normalise, windows
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.reference import run_reference, softmax
 
 

@@ -22,8 +22,8 @@ from edgeser.models.experts import (
     steps_per_epoch,
     train_expert,
 )
-from edgeser.models.students import initial_weights
 from edgeser.models.training import train_on_clips
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.reference import run_reference, softmax
 
 RECIPE = ExpertRecipe("sgd", epochs=3, batch=10, peak_rate=0.01)

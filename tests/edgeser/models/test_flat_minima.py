@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from edgeser.models.experts import ExpertRecipe, Task, train_expert
-from edgeser.models.students import initial_weights
 from edgeser.models.training import slope_here, slope_nearby
+from edgeser_export.graph.initial import initial_weights
 
 RECIPE = ExpertRecipe("plain_sgd", epochs=2, batch=8, peak_rate=0.05)
 

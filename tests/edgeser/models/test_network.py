@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeser.models.network import batch_norm, forward, measured_norm, running_norm, to_arrays, to_tensors
-from edgeser.models.students import STUDENTS, build, initial_weights
+from edgeser.models.students import STUDENTS, build
 from edgeser.models.training import with_statistics
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.reference import run_reference
 from edgeser_export.writers.onnx_files import write_onnx
 

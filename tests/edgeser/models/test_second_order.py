@@ -13,7 +13,8 @@ from torch.nn import functional
 from edgeser.models import network, second_order
 from edgeser.models.network import TORCH, Norm, Operations, Tensors, forward, to_tensors
 from edgeser.models.second_order import TWICE
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph
 
 EXACT = 1e-10

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgeser.errors import SettingsError
-from edgeser.models.students import STUDENTS, build, initial_weights
+from edgeser.models.students import STUDENTS, build
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Conv, Graph, Linear
 
 FOUR_EMOTIONS = {

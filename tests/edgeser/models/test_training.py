@@ -15,7 +15,7 @@ from edgeser.errors import DivergedError
 from edgeser.evaluation.scoring import probabilities
 from edgeser.models.experts import Task
 from edgeser.models.network import batch_norm, forward, to_tensors
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.models.training import (
     Augmentation,
     advising,
@@ -31,6 +31,7 @@ from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.schedule import Schedule, batch_indices, learning_rate, statistics_batches
 from edgeser_device.data.views import render
 from edgeser_device.train.trainer import TrainingSession, begin, running_statistics
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph
 from edgeser_export.trainstep.step_graph import statistics_step, training_step
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeser.cache import cache_folder, read_recordings
+from edgeser.cache import read_recordings
 from edgeser.corpora import load_corpus, make_split
 from edgeser.corpora.errors import ConflictingCopies, CorpusError
 from edgeser.representation.base import Features
@@ -18,6 +18,7 @@ from edgeser.representation.logmel import LogMelReader, extract
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, windows
+from edgeser_export.utilities.outside import cache_folder
 
 SPEC = FrontendSpec()
 Write = Callable[..., Path]

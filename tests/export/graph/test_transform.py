@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeser.models.students import STUDENTS, build, initial_weights
+from edgeser.models.students import STUDENTS, build
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import INPUT, Conv, Graph, Linear, Reduce
 from edgeser_export.graph.reference import run_reference
 from edgeser_export.graph.transform import CUTS, cut_for, split, weights_of

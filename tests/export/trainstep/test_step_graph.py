@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Add, BatchNorm, Concat, Conv, Graph, Linear, Op, Pool, Reduce, Relu
 from edgeser_export.kernels import convolutions as kernels
 from edgeser_export.trainstep.forward_ops import Flow

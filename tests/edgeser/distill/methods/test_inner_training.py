@@ -11,8 +11,9 @@ from torch import Tensor
 
 from edgeser.distill.methods.inner_training import MEMORY, Course, Lesson, Student, fresh, without_graph
 from edgeser.models.network import Tensors, batch_norm, forward
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.models.training import soft_cross_entropy
+from edgeser_export.graph.initial import initial_weights
 
 GRAPH = build("edgenet", 3, 0.25, (1, 16, 24))
 DECAY = 0.1

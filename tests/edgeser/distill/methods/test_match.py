@@ -12,7 +12,7 @@ from edgeser.config.values import changed
 from edgeser.distill.method import Assignment
 from edgeser.distill.methods import match
 from edgeser.errors import DivergedError
-from edgeser.models.students import initial_weights
+from edgeser_export.graph.initial import initial_weights
 
 
 @pytest.fixture

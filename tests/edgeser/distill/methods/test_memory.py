@@ -17,8 +17,9 @@ from edgeser.distill.method import Assignment
 from edgeser.distill.methods import mtt
 from edgeser.distill.methods.inner_training import MEMORY, Course, Lesson, Student
 from edgeser.models.network import Tensors, to_tensors
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
 from edgeser.models.training import roll_each
+from edgeser_export.graph.initial import initial_weights
 
 DOUBLE = 1e-9
 """Relative difference of the two ways in float64: the same products, summed in another order."""
@@ -122,7 +123,8 @@ import torch
 from edgeser.distill.methods.inner_training import MEMORY
 from edgeser.distill.methods.inner_training import Course, Lesson, Student
 from edgeser.models.network import to_tensors
-from edgeser.models.students import build, initial_weights
+from edgeser.models.students import build
+from edgeser_export.graph.initial import initial_weights
 
 torch.set_num_threads(1)
 graph = build("edgenet", 3)

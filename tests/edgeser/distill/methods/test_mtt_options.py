@@ -20,8 +20,8 @@ from edgeser.distill.methods.mtt import epochs_used
 from edgeser.distill.registry import METHODS
 from edgeser.errors import DivergedError
 from edgeser.models.experts import Ensemble, Trajectory
-from edgeser.models.students import initial_weights
 from edgeser.run import open_run
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.reference import softmax
 from edgeser_export.utilities.progress import ignore_progress
 

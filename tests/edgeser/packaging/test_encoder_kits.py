@@ -1,0 +1,285 @@
+"""Kits of an encoder: packed with and without its file, trained without it, heard through it, refused when changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tomli_w
+from device.kits import write_keys
+from device.mutants import sealed
+
+from edgeser.config.values import settings_of
+from edgeser.distill.pipeline import distill
+from edgeser.encoders.store import card_bytes, open_encoder
+from edgeser.packaging.pack import pack_kit
+from edgeser.representation import representation_of
+from edgeser.run import Run
+from edgeser.workers import Workers
+from edgeser_device.bench.bench_child import measure
+from edgeser_device.data.audio import read_audio, read_blocks
+from edgeser_device.encoder import Encoder
+from edgeser_device.errors import EncoderError, KitDamaged, KitError, ModelError
+from edgeser_device.kit.archive import open_archive
+from edgeser_device.kit.kit import ENCODER, ENCODER_CARD, INITIAL, MANIFEST, Kit, read_kit
+from edgeser_device.listen.gate import Gate
+from edgeser_device.listen.live import Listener, ListenSettings
+from edgeser_device.model.inputs import encoder_path
+from edgeser_device.model.model import Model, load_model
+from edgeser_device.model.predict import Recogniser, clip_probabilities, predict_file
+from edgeser_device.train.train import Settings, train
+from edgeser_export.graph.reference import run_reference
+from edgeser_export.utilities.errors import EdgeserError
+
+RATE = 16000
+
+
+SETTINGS = {
+    "corpus": "demo",
+    "method": "random",
+    "arch": "mlp",
+    "ipc": 2,
+    "width": 0.25,
+    "views": 4,
+    "experts.count": 1,
+    "experts.steps": 12,
+    "steps": 12,
+    "batch": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of the demo corpus in vectors of the tiny encoder."""
+    settings = settings_of({**SETTINGS, "encoder": tiny_encoder})
+    return distill(settings, tmp_path_factory.mktemp("runs") / "run", Workers(1), resume=False, warn=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def kit(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """A kit that brings its encoder."""
+    return read_kit(pack_kit(run.folder, "x86-64", tmp_path_factory.mktemp("kit") / "with.edgeser").path)
+
+
+@pytest.fixture(scope="module")
+def apart(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """A kit without it."""
+    path = tmp_path_factory.mktemp("kit") / "apart.edgeser"
+    return read_kit(pack_kit(run.folder, "x86-64", path, embed=False).path)
+
+
+@pytest.fixture(scope="module")
+def model(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """What it trains; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    train(kit, folder, Settings(threads=1))
+    return load_model(folder)
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without any encoder."""
+    monkeypatch.setenv("EDGESER_CACHE", str(tmp_path / "board"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five seconds of noise that grows louder."""
+    path = tmp_path_factory.mktemp("sound") / "noise.wav"
+    samples = np.random.default_rng(5).standard_normal(5 * RATE) * np.geomspace(0.003, 0.2, 5 * RATE)
+    soundfile.write(path, samples.clip(-1, 1).astype(np.float32), RATE, subtype="FLOAT")
+    return path
+
+
+def test_a_kit_brings_its_encoder_or_only_the_card(run: Run, kit: Kit, apart: Kit) -> None:
+    card, data = open_encoder(run.settings().encoder)
+    stated = kit.manifest["members"][ENCODER]
+    assert (kit.encoder, apart.encoder) == (card, card)
+    assert (stated["bytes"], stated["sha256"]) == (len(data), card.sha256)
+    assert (kit.read_encoder(), apart.read_encoder()) == (data, None)
+    assert ENCODER not in kit.members
+    assert f"Licence: {card.licence}" in kit.card
+    assert "The items are an encoder's vectors of recordings" in kit.card
+    assert kit.distilled.to_bytes() == run.stored_set().to_bytes()
+
+
+def test_the_same_run_gives_the_same_kit(run: Run, kit: Kit, tmp_path: Path) -> None:
+    again = pack_kit(run.folder, "x86-64", tmp_path / "again.edgeser")
+    assert again.path.read_bytes() == kit.path.read_bytes()
+
+
+def test_initial_weights_travel_as_their_seed(run: Run, kit: Kit, tmp_path: Path) -> None:
+    assert len(kit.members[INITIAL]) < 100
+    init = run.init()
+    assert kit.weights.keys() == init.keys()
+    assert all(np.array_equal(kit.weights[name], init[name]) for name in init)
+    moved = Run(shutil.copytree(run.folder, tmp_path / "run"))
+    init["logits.bias"] = init["logits.bias"] + np.float32(1)
+    moved.save_student(moved.graph(), init)
+    other = read_kit(pack_kit(moved.folder, "x86-64", tmp_path / "other.edgeser").path)
+    assert np.array_equal(other.weights["logits.bias"], init["logits.bias"])
+
+
+def test_a_changed_encoder_is_refused(run: Run, tmp_path: Path, kit: Kit) -> None:
+    data = bytearray(kit.path.read_bytes())
+    with open_archive(kit.path, first=MANIFEST) as archive:
+        packed = b"".join(archive.chunks(ENCODER))
+    data[bytes(data).index(packed) + len(packed) // 2] ^= 1
+    (tmp_path / "changed.edgeser").write_bytes(data)
+    with pytest.raises(KitDamaged, match=ENCODER):
+        read_kit(tmp_path / "changed.edgeser")
+    key = write_keys(tmp_path / "lab")
+    signed = pack_kit(run.folder, "x86-64", tmp_path / "signed.edgeser", key).path
+    assert read_kit(signed, (key.public,)).is_signed
+    data = bytearray(signed.read_bytes())
+    data[bytes(data).index(packed) + len(packed) // 2] ^= 1
+    signed.write_bytes(data)
+    with pytest.raises(KitDamaged) as caught:
+        read_kit(signed, (key.public,))
+    assert "use it only if --trust" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"sha256": "0" * 64}, KitDamaged, "not the file"),
+        ({"size": 33}, KitError, "no vectors"),
+        ({"name": "../../x"}, KitDamaged, "impossible text"),
+        ({"sha256": "../x"}, KitDamaged, "impossible text"),
+        ({"frames": 10**9}, KitDamaged, "cannot be read"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(
+    kit: Kit, tmp_path: Path, change: dict[str, object], error: type[Exception], words: str
+) -> None:
+    assert kit.encoder is not None
+    members = {**kit.members, ENCODER: kit.read_encoder() or b""}
+    card = {**kit.encoder.to_json(), **change}
+    members[ENCODER_CARD] = tomli_w.dumps(card).encode()
+    (tmp_path / "k").write_bytes(sealed(members, json.loads(members[MANIFEST])))
+    with pytest.raises(error, match=words):
+        read_kit(tmp_path / "k")
+
+
+def test_an_encoder_without_a_card_and_one_that_names_files_are_refused(kit: Kit, tmp_path: Path) -> None:
+    members = {**kit.members, ENCODER: b"location of another file"}
+    card = replace(kit.encoder, sha256=sha256(members[ENCODER]).hexdigest())
+    members[ENCODER_CARD] = card_bytes(card)
+    (tmp_path / "k").write_bytes(sealed(members, json.loads(members[MANIFEST])))
+    with pytest.raises(KitError, match="outside the kit"):
+        read_kit(tmp_path / "k").read_encoder()
+    del members[ENCODER_CARD]
+    (tmp_path / "k").write_bytes(sealed(members, json.loads(members[MANIFEST])))
+    with pytest.raises(EdgeserError):
+        read_kit(tmp_path / "k")
+
+
+def test_a_board_keeps_one_copy_and_trains_without_it(board: Path, kit: Kit, apart: Kit, spoken: Path) -> None:
+    train(apart, board / "first", Settings(threads=1))
+    first = load_model(board / "first")
+    assert first.encoder == kit.encoder
+    assert not encoder_path(kit.encoder).exists()
+    with pytest.raises(EncoderError, match="is not there") as caught:
+        Recogniser.open(first)
+    assert "copy its encoder.onnx" in caught.value.hint
+    train(kit, board / "second", Settings(threads=1))
+    path = encoder_path(kit.encoder)
+    assert [each for each in (board / "board").rglob("*") if each.is_file()] == [path]
+    one, two = (predict_file(Recogniser.open(load_model(board / name)), spoken) for name in ("first", "second"))
+    assert one == two
+    path.write_bytes(b"another")
+    with pytest.raises(EncoderError, match="not the file of that sha256"):
+        Recogniser.open(first)
+
+
+def test_predict_is_the_hosts_evaluation(run: Run, model: Model) -> None:
+    settings = run.settings()
+    features = representation_of(settings).of_run(settings, run.stored_set()).extract(settings, Workers(1))
+    windows, owners = features.test.windows()
+    expected = run_reference(model.recogniser, model.weights, windows)
+    for name in model.formats[:2]:
+        recogniser = Recogniser.open(model, name)
+        for number, utterance in enumerate(features.test.utterances):
+            found = predict_file(recogniser, utterance.path)
+            mean = expected[owners == number].mean(axis=0)
+            np.testing.assert_allclose(list(found.probabilities.values()), mean, atol=1e-4)
+
+
+def test_the_final_answer_is_that_of_predict(model: Model, spoken: Path) -> None:
+    recogniser = Recogniser.open(model)
+    for gain in (0.0, None, 12.0):
+        listener = Listener(recogniser, Gate(), ListenSettings(gain_db=gain))
+        events = [event for block in read_blocks(spoken, RATE) for event in listener.push(block)]
+        final = listener.finish()[-1]
+        assert final.final
+        assert final.probabilities == predict_file(recogniser, spoken).probabilities
+        assert len(events) == 9
+
+
+def test_answers_on_the_way_are_means_over_the_windows_of_a_clip(model: Model, spoken: Path) -> None:
+    recogniser, samples = Recogniser.open(model), read_audio(spoken, RATE)
+    listener = Listener(recogniser, Gate())
+    events = [event for block in read_blocks(spoken, RATE) for event in listener.push(block)]
+    encoder = Encoder.open(*open_encoder(model.encoder.name))
+    each = recogniser(recogniser.reads._standardised(encoder(samples)))
+    full = [event for event in events if event.t >= 3.0025]
+    assert len(full) == len(each) - 1  # the last frame of a clip is whole only when it has ended
+    for number, event in enumerate(full, start=1):
+        np.testing.assert_allclose(list(event.probabilities.values()), each[:number].mean(axis=0), atol=1e-4)
+    frames, real = encoder.windows(samples[: 51 * 160])[0]
+    frames[:, 50:] = 0  # the first answer comes after fifty frames, half a second
+    first = recogniser(recogniser.reads._standardised(encoder.window(frames, 50)))[0]
+    assert real == 50
+    np.testing.assert_allclose(list(events[0].probabilities.values()), first, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 600, 1024, 5000])
+def test_short_sounds_are_answered(model: Model, length: int) -> None:
+    samples = np.random.default_rng(0).standard_normal(length).astype(np.float32) / 10
+    found, count = clip_probabilities(Recogniser.open(model), samples)
+    assert count == 1
+    assert found.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_window_is_timed_with_its_encoder(model: Model) -> None:
+    found = measure(model.folder, "onnx", "onnxruntime", 1, 3)
+    assert 0 < found["model_ms_p50"] < 1000
+    assert found["frontend_ms_p50"] > 0
+
+
+def test_what_is_not_done_with_encoders_yet_says_so(kit: Kit, model: Model) -> None:
+    with pytest.raises(KitError, match="log-mels only"):
+        kit.log_mels("own clips are learnt")
+    with pytest.raises(ModelError, match="log-mel models only"):
+        model.require_log_mels("export writes files")
+
+
+def test_a_run_whose_encoder_is_gone_is_not_packed(run: Run, board: Path) -> None:
+    with pytest.raises(EncoderError, match="no encoder"):
+        pack_kit(run.folder, "x86-64", board / "k")
+
+
+@pytest.mark.slow
+def test_the_verbs(
+    run: Run, board: Path, spoken: Path, run_edgeser: Callable[..., subprocess.CompletedProcess[str]], own_cache: Path
+) -> None:
+    packed = ("pack", run.folder, "--target", "x86-64", "--out", "k", "--encoder-file", "embed", "--json")
+    run_edgeser(*packed, check=True, EDGESER_CACHE=str(own_cache))
+    shown = json.loads(run_edgeser("inspect", "k", "--json", check=True).stdout)
+    assert shown["members"][ENCODER]["sha256"] == shown["encoder"]["sha256"]
+    run_edgeser("train-on-device", "k", "--out", "m", check=True)
+    heard = json.loads(run_edgeser("predict", "m", spoken, "--json", check=True).stdout)
+    lines = run_edgeser("listen", "m", "--wav", spoken, "--gate", "off", "--json", check=True).stdout.splitlines()
+    assert json.loads(lines[-1])["probabilities"] == heard["predictions"][0]["probabilities"]
+    for words in (("export", "m", "--format", "onnx"), ("train-on-device", "k", "--out", "m", "--clips", ".")):
+        done = run_edgeser(*words)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
