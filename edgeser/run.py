@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeser.representation.base import StoredSet
+    from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, labeller_name
 from edgeser_export.graph.op_graph import Graph, Weights

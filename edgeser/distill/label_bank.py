@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from edgeser.config.settings import Settings
 from edgeser.distill.method import Assignment, State
 from edgeser.models.experts import Ensemble
-from edgeser.representation.base import Maps, StoredSet
+from edgeser.representation.base import Maps
 from edgeser_device.data.schedule import Schedule
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, plain_recipes, render
 
 

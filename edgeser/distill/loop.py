@@ -21,9 +21,10 @@ from edgeser.distill.method import Assignment, Improve, Method, State
 from edgeser.errors import DivergedError, RunError
 from edgeser.evaluation.scoring import Clips, score
 from edgeser.models.training import train_on_set
-from edgeser.representation.base import Features, StoredSet
+from edgeser.representation.base import Features
 from edgeser.run import Run, safetensors_bytes
 from edgeser_device.data.sample_storage import blur
+from edgeser_device.data.stored import StoredSet
 from edgeser_export.utilities.files import write_bytes
 from edgeser_export.utilities.progress import Advance
 

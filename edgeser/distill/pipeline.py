@@ -33,10 +33,11 @@ from edgeser.models.experts import Task, Trajectory
 from edgeser.models.students import build
 from edgeser.models.training import Arrays, train_on_set
 from edgeser.representation import representation_of
-from edgeser.representation.base import Features, StoredSet
+from edgeser.representation.base import Features
 from edgeser.representation.logmel import extract
 from edgeser.run import Run, only_writer, open_run, require_usable
 from edgeser.workers import Stopwatch, Workers, one_thread
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.frontend import FrontendSpec
 from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph, Weights

@@ -26,10 +26,10 @@ from edgeser.evaluation.scoring import Clips, Score, average_by_clip, probabilit
 from edgeser.models.experts import Ensemble, Task
 from edgeser.models.network import as_input, to_tensors
 from edgeser.models.training import Arrays, train_on_clips, train_on_set, with_statistics
-from edgeser.representation.base import StoredSet
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.generated import Drawing, Drawn, Points
 from edgeser_device.data.schedule import Schedule, statistics_batches
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import render
 from edgeser_export.graph.op_graph import Graph, Weights
 

@@ -34,10 +34,10 @@ from edgeser.evaluation.convergence import convergence
 from edgeser.evaluation.intervals import deviation
 from edgeser.evaluation.scoring import Clips, Score, row_details
 from edgeser.models.students import build, parse_student
-from edgeser.representation.base import StoredSet
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.data.generated import DESCRIPTION, PROBE, Description
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.machine import describe_machine
 from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Graph, Weights

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from edgeser.errors import DivergedError
 from edgeser.models.network import as_input, batch_norm, forward, measured_norm, to_arrays, to_tensors
-from edgeser.representation.base import Augmentation, StoredSet
+from edgeser.representation.base import Augmentation
 from edgeser_device.data.schedule import Schedule, batch_indices, epoch_order, learning_rate, statistics_batches
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import render
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.utilities.progress import Advance, ignore_progress

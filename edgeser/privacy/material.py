@@ -24,9 +24,9 @@ from edgeser.models.experts import Ensemble
 from edgeser.privacy.copies import shifted_distances
 from edgeser.privacy.shadows import FROM, make_distilled, noise_items, reference, started
 from edgeser.privacy.speakers import Linked, Voices, too_few_clips
-from edgeser.representation.base import StoredSet
 from edgeser.run import Run
 from edgeser.workers import Workers, one_thread
+from edgeser_device.data.stored import StoredSet
 from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_bytes
 

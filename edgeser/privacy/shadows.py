@@ -37,8 +37,8 @@ from edgeser.models.network import infer
 from edgeser.models.training import train_on_set
 from edgeser.privacy.copies import Bands, pattern_distances
 from edgeser.privacy.membership import SPLIT, WHOLE_IN, WHOLE_OUT, Observations
-from edgeser.representation.base import StoredSet
 from edgeser.run import Run, safetensors_bytes
+from edgeser_device.data.stored import StoredSet
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.utilities.files import write_bytes
 from edgeser_export.utilities.progress import ignore_progress

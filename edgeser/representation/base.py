@@ -23,17 +23,14 @@ from edgeser.corpora.splits import Split
 from edgeser.errors import SettingsError
 from edgeser.representation.split_reading import ReadSplit
 from edgeser.workers import Workers
-from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.schedule import Schedule
-from edgeser_device.data.vector_set import VectorSet
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import Mixing, Recipes
 
 Maps: TypeAlias = NDArray[np.float32]
 """Items, float32 (items, rows, columns)."""
 Stored: TypeAlias = dict[str, NDArray[Any]]
 """Items as a distilled set keeps them: its arrays by name."""
-StoredSet: TypeAlias = DistilledSet | VectorSet
-"""A distilled set of any representation."""
 
 
 @dataclass(frozen=True)

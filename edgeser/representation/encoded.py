@@ -25,11 +25,12 @@ from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.splits import make_split
 from edgeser.corpora.table import load_corpus
 from edgeser.encoders.store import find_card, open_encoder
-from edgeser.representation.base import Features, Maps, Part, Stored, StoredSet, features_of
+from edgeser.representation.base import Features, Maps, Part, Stored, features_of
 from edgeser.representation.split_reading import read_split
 from edgeser.representation.vectors import Vectors
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio, trim_silence
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.vector_set import VectorSet, in_steps, scale_of
 from edgeser_device.encoder import FRONTEND, Encoder, EncoderCard
 from edgeser_device.errors import AudioError, FrontendError

@@ -20,22 +20,13 @@ from edgeser.config.settings import STARTS, Settings
 from edgeser.corpora.corpus import Corpus, Utterance
 from edgeser.corpora.splits import Split, make_split
 from edgeser.corpora.table import load_corpus
-from edgeser.representation.base import (
-    Augmentation,
-    Content,
-    Features,
-    Maps,
-    Part,
-    Representation,
-    Stored,
-    StoredSet,
-    features_of,
-)
+from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored, features_of
 from edgeser.representation.split_reading import read_split
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio
 from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.sample_storage import fold, unfold
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import Mixing
 from edgeser_device.frontend import FrontendSpec, centre_window, clip_log_mel, normalise, windows
 

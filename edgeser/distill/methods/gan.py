@@ -54,9 +54,9 @@ from edgeser.distill.optimise import adam_step, with_moments
 from edgeser.errors import RunError
 from edgeser.models.network import Tensors, to_tensors
 from edgeser.models.training import Arrays, roll_each
-from edgeser.representation.base import StoredSet
 from edgeser.run import safetensors_bytes
 from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, Description, labeller_name, latent_numbers
+from edgeser_device.data.stored import StoredSet
 from edgeser_export.utilities.progress import note
 from edgeser_export.writers.onnx_files import write_onnx
 from edgeser_export.writers.onnx_generator import CODEBOOK, GeneratorShape, as_stored, halve, write_generator
