@@ -70,7 +70,7 @@ def measure(name: str, split: str, method: str, ipc: int, arguments: argparse.Na
 def measure_run(
     name: str, split: str, method: str, ipc: int, seed: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """What evaluate says of one run, which is made where it is missing."""
+    """The evaluation of one run, which is made where it is missing."""
     folder = arguments.out / f"{name}-{(split or 'quick').replace(':', '')}-{method}-{ipc}-{seed}"
     values: dict[str, Any] = {"corpus": name, "encoder": arguments.encoder, "method": method, "ipc": ipc, "seed": seed}
     if name != "demo":

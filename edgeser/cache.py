@@ -29,7 +29,7 @@ PIECE = 64
 
 
 class Reader(Protocol):
-    """What computes the features of a recording; worker processes get a copy."""
+    """The function that computes the features of a recording; worker processes get a copy."""
 
     @property
     def what(self) -> str:

@@ -83,7 +83,7 @@ class EncoderCard:
 
     @property
     def frontend(self) -> FrontendSpec:
-        """How a stream is cut into frames and windows for it."""
+        """The rules by which a stream is cut into frames and windows for it."""
         return replace(FRONTEND, frames=self.frames)
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ PYTHON = "The board's Python, for --wheels: 3.11, 3.12 or 3.13."
 
 
 class EncoderFile(StrEnum):
-    """Where the file of an encoder is: in the kit, or already on the board."""
+    """The place of an encoder's file: in the kit, or already on the board."""
 
     embed = "embed"
     separate = "separate"

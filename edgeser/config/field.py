@@ -1,4 +1,4 @@
-"""What one setting is: a field of a dataclass with a default, what is allowed, and its meaning as the text below.
+"""One setting: a field of a dataclass with a default, what is allowed, and its meaning as the text below.
 
 @dataclass(frozen=True)
 class Mtt:
@@ -38,11 +38,11 @@ class Setting:
         key: Its name in files and after ``--set``: ``ipc``, ``mtt.expert_span``.
         kind: The type as annotated: ``int``, ``float`` or ``str``.
         default: The value where nothing is given.
-        help: What it means, as one sentence.
+        help: The meaning, as one sentence.
         low: The smallest value of a number without ``choices``.
         high: The largest value of such a number.
         choices: The only values besides the default; empty where there are bounds, or all words are allowed.
-        decides: What decides where the default is left, in words; empty where the default itself is used.
+        decides: The rule that decides where nothing is given, in words; empty where the default itself is used.
         panel: The heading under which it is shown; empty in a group, which is its own.
         flag: The option of ``distill`` that gives it; empty where only ``--set`` and files do.
     """
@@ -60,7 +60,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """How messages call it: its option, or its key."""
+        """The name in messages: its option, or its key."""
         return self.flag or self.key
 
     @property

@@ -77,7 +77,7 @@ def modern(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def spelled(key: str, value: object) -> str:
-    """How a value of a setting is given on the command line."""
+    """The words that give a value of a setting on the command line."""
     flag = SETTINGS[key].flag
     return f"{flag} {value}" if flag else f"--set {key}={value}"
 

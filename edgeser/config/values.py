@@ -81,7 +81,7 @@ def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
-    """What differs between two settings, in words; where the corpus lies is no difference."""
+    """The differences between two settings, in words; where the corpus lies is no difference."""
     before, after = values_of(old), values_of(new)
     return [
         f"{key}: {before.get(key)!r} in the run, {after.get(key)!r} now"

@@ -1,4 +1,4 @@
-"""What the budget, the corpus and the method decide where the user gave nothing. All of it is decided here, once.
+"""Settings that the budget, the corpus and the method decide where the user gave nothing: here, and once.
 
 settings = resolve(given, train_items=840, classes=8, rarest=60)
 print(in_words(given, settings))            # budget decides: start aligned, views 64, steps 600, ...

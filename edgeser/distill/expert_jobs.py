@@ -134,7 +134,7 @@ def train_and_save(task: Task, job: ExpertJob, path: Path) -> str:
 
 
 def expert_path(run: Run, name: str) -> Path:
-    """Where an expert is kept."""
+    """The path at which an expert is kept."""
     return run.trajectories / f"{name}.safetensors"
 
 

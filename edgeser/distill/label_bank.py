@@ -28,14 +28,14 @@ from edgeser_device.data.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed
 
 @dataclass(frozen=True)
 class BankPlan:
-    """How a bank is made.
+    """The rules by which a bank is made.
 
     Attributes:
         kind: A row of ``LABELS``.
         views: Views for each item; 1 is the plain case, one untouched view an item.
         temperature: Temperature of the experts' soft labels.
         seed: Seed of the recipes.
-        mixing: How widely views vary.
+        mixing: The spread of the views.
     """
 
     kind: str
@@ -71,7 +71,7 @@ def build_set(
         assignment: The assignment, which says of how many maps of which classes the items are.
         items: Float32 (items x formations, rows, columns), in the order of ``assignment.classes``.
         labels: Labels of the views, float16 (views, classes), where the method learnt them.
-        schedule: How the student is trained, where the method learnt it.
+        schedule: The student's schedule, where the method learnt it.
     """
     representation, formations = assignment.representation, assignment.formations
     stored = representation.quantise(items, formations)
@@ -92,7 +92,7 @@ def build_set(
 
 
 def bank_plan(assignment: Assignment) -> BankPlan:
-    """How the bank is made; an item's views are shared out among its maps."""
+    """The rules of the bank; an item's views are shared out among its maps."""
     settings = assignment.settings
     views = max(1, settings.views // assignment.formations)
     mixing = assignment.representation.mixing(settings.labels)
@@ -100,7 +100,7 @@ def bank_plan(assignment: Assignment) -> BankPlan:
 
 
 def student_schedule(settings: Settings) -> Schedule:
-    """How the student is trained."""
+    """The student's schedule."""
     return Schedule(
         steps=settings.steps,
         batch=settings.batch,
@@ -118,7 +118,7 @@ def make_bank(
         items: Items as they are stored, dequantised: float32 (items, rows, columns).
         classes: Class of each item.
         ensemble: The experts.
-        plan: How many views, and how they are drawn and labelled.
+        plan: The number of views, and how they are drawn and labelled.
     """
     recipes = bank_recipes(items.shape, plan)
     labels = LABELS[plan.kind](items, classes, recipes, ensemble, plan.temperature)

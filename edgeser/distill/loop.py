@@ -43,7 +43,7 @@ Check: TypeAlias = Callable[[State], float]
 
 @dataclass(frozen=True)
 class Position:
-    """How far the loop has come.
+    """The progress of the loop.
 
     Attributes:
         state: The method's own.

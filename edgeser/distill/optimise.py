@@ -36,7 +36,7 @@ def adam_step(
         gradients: By name of the array.
         rates: Learning rate of each.
         count: Number of this step, from 1.
-        decay: Of the mean and of the mean square of the gradients.
+        decay: Decays of the mean and of the mean square of the gradients.
     """
     mean, square = decay
     changed: dict[str, NDArray[np.float32]] = {}
@@ -56,7 +56,7 @@ def views_of(items: Tensor, recipes: Recipes, indices: NDArray[np.integer]) -> T
     Args:
         items: Normalised log-mels (items, mels, frames), float32 or float64.
         recipes: Recipes over these items.
-        indices: Which views, shape (batch,).
+        indices: The chosen views, shape (batch,).
 
     Returns:
         Shape (batch, 1, mels, frames), of the items' type.

@@ -40,7 +40,7 @@ class Family:
         package: Name and version in the package registry, as pip takes it.
         member: Path of the file inside the package.
         sha256: Hash of that file, hexadecimal.
-        title: What it is, in a few words.
+        title: A description in a few words.
         licence: Licences of code and weights.
         read: Importer: (file, taps, tokens) to the weights of our op graph.
         width: Channels of a token.
@@ -77,8 +77,8 @@ class Named:
     """A row of the table of named encoders.
 
     Attributes:
-        name: What users write.
-        family: Where its weights come from.
+        name: The name that users write.
+        family: The family that its weights come from.
         taps: Blocks after which mean and standard deviation over time are taken, from 1.
     """
 
@@ -88,7 +88,7 @@ class Named:
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """A description in a few words."""
         blocks = " and ".join(f"block {number}" for number in self.taps)
         return f"{self.family.title}, after {blocks}"
 
@@ -100,7 +100,7 @@ ENCODERS: Mapping[str, Named] = MappingProxyType(
 
 
 def encoder_folder(name: str) -> Path:
-    """Where an encoder of this name is kept on this machine."""
+    """The folder of an encoder of this name on this machine."""
     place = cache_folder()
     if place is None:
         raise EncoderError("this user has no folder in which encoders could be kept", "set EDGESER_CACHE to one")

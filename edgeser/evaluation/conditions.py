@@ -252,7 +252,7 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def real_schedule(settings: Settings) -> Schedule:
-    """How students are trained on real clips: at the usual rate of the representation, for the student's steps."""
+    """The schedule of students on real clips: at the usual rate of the representation, for the student's steps."""
     return replace(REAL_CLIPS, steps=settings.steps, peak_rate=usual_of(settings, "peak_rate"))
 
 

@@ -1,4 +1,4 @@
-"""What a distilled set is worth: the same student trained on it, on all real clips, and on simple baselines.
+"""The worth of a distilled set: the same student trained on it, on all real clips, and on simple baselines.
 
     result = evaluate(run, Plan(seeds=(0, 1, 2), rows=("distilled", "full", "random_bank")), Workers(2))
 
@@ -52,7 +52,7 @@ Job: TypeAlias = tuple[str, Bench, Graph, Weights, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """The rows and seeds to measure.
 
     Attributes:
         seeds: One training for each, in every row.
@@ -73,9 +73,9 @@ def evaluate(run: Run, plan: Plan, workers: Workers, folder: str = "") -> dict[s
 
     Args:
         run: A finished run.
-        plan: What to measure; rows of an earlier evaluation with the same seeds are kept beside it.
-        workers: Where students are trained.
-        folder: Where the corpus is now, if it was moved.
+        plan: The rows and seeds to measure; rows of an earlier evaluation with the same seeds are kept beside it.
+        workers: The processes that train students.
+        folder: The folder of the corpus now, if it was moved.
 
     Returns:
         The JSON object of ``edgeser evaluate --json``.
@@ -117,8 +117,8 @@ class Shelf:
     """Corpora that were read, so that several runs of one corpus read and hold it once.
 
     Attributes:
-        workers: Where features are computed and missing experts are trained.
-        folder: Where the corpus is now, if it was moved.
+        workers: The processes by which features are computed and missing experts are trained.
+        folder: The folder of the corpus now, if it was moved.
     """
 
     workers: Workers
@@ -126,7 +126,7 @@ class Shelf:
     _read: dict[tuple[object, ...], tuple[Material, Clips, Clips]] = field(default_factory=dict)
 
     def take(self, settings: Settings) -> tuple[Material, Clips, Clips]:
-        """What a run of these settings works on, and the clips of its dev and test speakers."""
+        """The material of a run of these settings, and the clips of its dev and test speakers."""
         here = replace(settings, folder=self.folder or settings.folder)
         key = (here.corpus, here.folder, here.encoder, here.split, here.arch, here.width)
         if key not in self._read:
@@ -173,9 +173,9 @@ class Examination:
 
     Attributes:
         run: The run.
-        bench: What its rows train on.
+        bench: The material that its rows train on.
         split: In words.
-        plan: What was asked for.
+        plan: The plan that was asked for.
         twins: Rows that would repeat another one, and that other one: they are trained once.
         others: Other students, by the name that the plan gives them, with their widths.
     """

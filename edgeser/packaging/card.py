@@ -131,7 +131,7 @@ def _data(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _encoder(card: EncoderCard | None) -> list[str]:
-    """What is known of the encoder; nothing where the items are log-mels."""
+    """The lines about the encoder; none where the items are log-mels."""
     if card is None:
         return []
     return [
@@ -146,7 +146,7 @@ def _encoder(card: EncoderCard | None) -> list[str]:
 
 
 def _items(manifest: Mapping[str, Any], encoder: EncoderCard | None) -> list[str]:
-    """How many items the kit holds, what they are made of, and what follows where a recording may be heard in them."""
+    """The number of items, what they are made of, and what follows where a recording may be heard in them."""
     provenance, budgets = manifest["provenance"], manifest["budgets"]
     share = f", {budgets['share']:.1%} of the training items" if budgets.get("share") is not None else ""
     method, start = provenance["method"], provenance["config"].get("start") or "real"

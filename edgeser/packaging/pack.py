@@ -119,7 +119,7 @@ class Parts:
         graph: The student.
         weights: Its fixed initial weights.
         distilled: The set that the student trains on; with a generator the probe.
-        frontend: How sound is cut into frames and windows.
+        frontend: The rules by which sound is cut into frames and windows.
         generator: The files of a shipped generator by their names in the kit; empty without.
         encoder: The card of the encoder that the items are vectors of, and its file; None with log-mels.
     """

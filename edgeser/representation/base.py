@@ -35,7 +35,7 @@ Stored: TypeAlias = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How real clips are varied, freshly in every step.
+    """The variation of real clips, freshly in every step.
 
     Attributes:
         shift: Largest circular shift in frames.
@@ -123,14 +123,14 @@ class Content(TypedDict):
 
 
 class Representation(ABC):
-    """How clips are read, varied, mixed and stored; a frozen dataclass of what is fitted to a corpus.
+    """The way in which clips are read, varied, mixed and stored; a frozen dataclass of what is fitted to a corpus.
 
     Attributes:
         name: A word for people and files.
         has_time: Whether items vary over time. Convolutional students, starts that shift or smooth, differential
             privacy, and generators and kits for boards need it.
-        augmentation: How widely real clips are varied when a student or an expert learns them.
-        bank: How widely the views of a label bank vary.
+        augmentation: The variation of real clips when a student or an expert learns them.
+        bank: The variation of a label bank's views.
         usual_starts: Starts that are taken where none is named: one for small budgets, one for larger ones.
         input_shape: Shape of what a student reads; (numbers, 1, 1) of vectors of any length.
     """
@@ -160,7 +160,7 @@ class Representation(ABC):
         raise self._deaf()
 
     def reader(self) -> Reader:
-        """What computes the features of a recording; errors as :meth:`of_run`."""
+        """The function that computes the features of a recording; errors as :meth:`of_run`."""
         raise self._deaf()
 
     def part(self, utterances: tuple[Utterance, ...], labels: NDArray[np.int64], features: tuple[Maps, ...]) -> Part:  # noqa: ARG002
@@ -209,7 +209,7 @@ class Representation(ABC):
         """The entry of run.json, under one key; two runs with the same entry saw the same training clips."""
 
     def mixing(self, labels: str) -> Mixing:
-        """How widely views vary with labels of that kind.
+        """The variation of views with labels of that kind.
 
         What the experts are asked about may be far from its item. A label that belongs to an item holds only near it:
         such views vary as real clips do.

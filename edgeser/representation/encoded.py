@@ -76,7 +76,7 @@ class EncoderReader:
 
     @property
     def key(self) -> bytes:
-        """What a vector depends on, but the recording."""
+        """Everything but the recording that a vector depends on."""
         return json.dumps([READER_VERSION, self.card.sha256, FRONTEND.to_json()], sort_keys=True).encode()
 
     @property
@@ -104,7 +104,7 @@ class Encoded(Vectors):
     """Vectors that an encoder computes of recordings.
 
     Attributes:
-        scale: How they are standardised; None before a corpus is read.
+        scale: The scale by which they are standardised; None before a corpus is read.
         card: The encoder's card; None before it is opened.
     """
 
@@ -136,7 +136,7 @@ class Encoded(Vectors):
         return replace(self, scale=stored.scale, card=find_card(settings.encoder))
 
     def reader(self) -> EncoderReader:
-        """What computes the vectors of a recording."""
+        """The function that computes the vectors of a recording."""
         return EncoderReader(self._card)
 
     def part(self, utterances: tuple[Utterance, ...], labels: NDArray[np.int64], features: tuple[Maps, ...]) -> Part:

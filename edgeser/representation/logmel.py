@@ -41,7 +41,7 @@ class LogMelPart(Part):
 
     Attributes:
         levels: Log-mel of each clip, dB, float32 (mels, any number of frames).
-        frontend: How to normalise and to cut windows.
+        frontend: The rules by which levels are normalised and windows are cut.
     """
 
     levels: tuple[NDArray[np.float32], ...]
@@ -89,7 +89,7 @@ class LogMel(Representation):
         return LogMel(stored.frontend)
 
     def reader(self) -> LogMelReader:
-        """What computes the log-mel of a recording."""
+        """The function that computes the log-mel of a recording."""
         return LogMelReader(self.frontend)
 
     def part(
@@ -180,7 +180,7 @@ class LogMelReader:
 
     @property
     def key(self) -> bytes:
-        """What a log-mel depends on, but the recording."""
+        """Everything but the recording that a log-mel depends on."""
         numbers = replace(self.spec, mean=0.0, std=1.0, frames=1, window_hop=1)  # what it does not depend on
         return json.dumps([FRONTEND_VERSION, numbers.to_json()], sort_keys=True).encode()
 

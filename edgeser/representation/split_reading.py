@@ -68,7 +68,7 @@ def read_split(corpus: Corpus, split: Split, reader: Reader, workers: Workers) -
     Args:
         corpus: The corpus.
         split: The parts of the corpus.
-        reader: What computes features.
+        reader: The function that computes features.
         workers: The processes that read recordings.
 
     Raises:

@@ -44,7 +44,7 @@ class Vectors(Representation):
     """Vectors of utterances.
 
     Attributes:
-        scale: How they are standardised; None before a file is read.
+        scale: The scale by which they are standardised; None before a file is read.
         fingerprint: SHA-256 of the file's vectors, classes and speakers.
     """
 

@@ -1,4 +1,4 @@
-"""Which files are taken for recordings, on host and board alike. Importing this loads nothing."""
+"""The files that are taken for recordings, on host and board alike. Importing this loads nothing."""
 
 from __future__ import annotations
 

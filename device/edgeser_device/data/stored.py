@@ -34,7 +34,7 @@ def batch_of(distilled: StoredSet, items: NDArray[np.float32], indices: NDArray[
     Args:
         distilled: The set.
         items: ``distilled.items()``.
-        indices: Which views, (batch,).
+        indices: The chosen views, (batch,).
     """
     return render(items, distilled.recipes, indices).reshape(-1, *distilled.input_shape)
 

@@ -35,7 +35,7 @@ _ARRAYS = ("levels", "step", "classes", "soft_labels", "mean", "spread", "consta
 
 @dataclass(frozen=True)
 class Scale:
-    """How vectors are standardised.
+    """The mean and the spread by which vectors are standardised.
 
     Attributes:
         mean: Mean of the training part, float32 (D,).
@@ -74,8 +74,8 @@ class VectorSet:
         recipes: The views of the label bank; the plain case is one untouched view an item.
         soft_labels: Probabilities of the classes for each view, float16 (views, classes).
         names: The emotions in the order of the classes.
-        schedule: How a student is trained on the views.
-        scale: How vectors were standardised; items are 0 where the training part is constant.
+        schedule: The schedule of a student on the views.
+        scale: The scale by which vectors were standardised; items are 0 where the training part is constant.
 
     Raises:
         DistilledSetError: The parts do not fit together, or hold impossible values.

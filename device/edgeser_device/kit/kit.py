@@ -42,7 +42,7 @@ SIGNATURE = "manifest.sig"
 """Stands beside the manifest without being listed in it: 64 bytes, Ed25519 over the manifest's bytes."""
 MAX_MANIFEST_BYTES = 1 << 20
 PLAIN_WORD, HASH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"), re.compile(r"[0-9a-f]{64}")
-"""What the name of an encoder, which names a folder, and its hash look like."""
+"""The forms of an encoder's name, which names a folder, and of its hash."""
 INITIAL, STUDENT = "init.safetensors", "student.json"
 FRONTEND, GOLDEN, INSTALL = "frontend.npz", "golden.npz", "install.sh"
 ENCODER, ENCODER_CARD = "encoder.onnx", "encoder.toml"
@@ -108,12 +108,12 @@ class Kit:
 
     @property
     def frontend(self) -> FrontendSpec:
-        """How a model of this kit cuts sound into frames and windows."""
+        """The rules by which a model of this kit cuts sound into frames and windows."""
         return self.encoder.frontend if self.encoder else self.log_mels("levels are").frontend
 
     @cached_property
     def distilled(self) -> StoredSet:
-        """What the student trains on."""
+        """The set that the student trains on."""
         return read_set(self.members[DISTILLED], of_vectors=self.encoder is not None)
 
     def log_mels(self, work: str) -> DistilledSet:

@@ -1,4 +1,4 @@
-"""What a model reads of sound: levels of log-mels in dB, or standardised vectors of an encoder.
+"""The input of a model: levels of log-mels in dB, or standardised vectors of an encoder.
 
     reads = input_of(model)
     windows, _ = reads.clip(samples)                # float32 (windows, channels, rows, columns)
@@ -43,7 +43,7 @@ class ModelInput(ABC):
     """Turns samples into what a model's files read.
 
     Attributes:
-        frontend: How frames are computed, how many a window has, and how many lie from one window to the next.
+        frontend: The rules of frames: their computation, their number in a window, and the distance of windows.
         shape: Shape of one window as the files read it.
         lead: Zeros that a stream hears before the first sample.
     """
@@ -125,7 +125,7 @@ class EncoderInput(ModelInput):
 
 
 def input_of(model: Model, threads: int = 1) -> ModelInput:
-    """What a model reads.
+    """The input of a model.
 
     Raises:
         EncoderError: Its encoder is not on this machine, or the runtime refuses it.
@@ -140,7 +140,7 @@ def input_of(model: Model, threads: int = 1) -> ModelInput:
 
 
 def encoder_path(card: EncoderCard) -> Path:
-    """Where the one copy of an encoder lies on this machine, or would lie.
+    """The path of the one copy of an encoder on this machine.
 
     Raises:
         EncoderError: This user has no folder for it.

@@ -214,7 +214,7 @@ def record_test(folder: Path, score: Mapping[str, Any]) -> None:
 def file_metadata(
     labels: tuple[str, ...], spec: FrontendSpec, temperature: float, kit_sha256: str, encoder: EncoderCard | None = None
 ) -> dict[str, str]:
-    """What every file for a runtime says of itself, so that it can be used without this program."""
+    """The metadata of every file for a runtime, so that it can be used without this program."""
     reads = f"log-mel levels in dB, {spec.mels} x {spec.frames}"
     folded = f"normalisation (mean {spec.mean:.9g} dB, deviation {spec.std:.9g} dB), temperature, softmax"
     if encoder is not None:

@@ -36,7 +36,7 @@ class Recogniser:
 
     @property
     def frontend(self) -> FrontendSpec:
-        """How sound is cut into frames and windows."""
+        """The rules by which sound is cut into frames and windows."""
         return self.reads.frontend
 
     @classmethod

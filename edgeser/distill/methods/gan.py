@@ -72,9 +72,9 @@ SHIFT = 12
 AVERAGE = 0.98
 """Decay of the moving average of the generator."""
 DECAY = (0.5, 0.99)
-"""Of Adam's moments while the critics play: long memories make the game swing."""
+"""Decays of Adam's moments while the critics play: long memories make the game swing."""
 LAST_RATE = 0.02
-"""Of the learning rate, at the end of each half of the training."""
+"""Share of the learning rate that is left at the end of each half of the training."""
 FIDELITY = 100.0
 """Weight of the difference between targets and what their bases make, while the critics play."""
 STEEPEST = 10.0
@@ -254,10 +254,10 @@ class Eye:
     """One expert, as the generator and its critic see through it.
 
     Attributes:
-        assignment: Its graph.
-        number: Of the expert.
-        weights: Its own.
-        mean: Of the real clips' features, (features,).
+        assignment: The work, which holds its graph.
+        number: Number of the expert.
+        weights: Weights of the expert.
+        mean: Mean of the real clips' features, (features,).
         spread: Their standard deviations.
     """
 

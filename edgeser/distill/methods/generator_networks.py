@@ -39,7 +39,7 @@ class VectorShape:
         latent: Random numbers for one vector, and bases of each class.
         classes: Number of classes.
         size: Numbers of a vector.
-        hidden: Of a basis, and of the layer between.
+        hidden: The width of a basis, and of the layer between.
         inverse_temperature: Inverse temperature of the softmax over a class's codebook.
     """
 
@@ -165,7 +165,7 @@ SPREAD = 1e-3
 
 
 class Look(NamedTuple):
-    """What an expert makes of a batch.
+    """The answers of an expert to a batch.
 
     Attributes:
         features: float32 (batch, features).
@@ -221,7 +221,7 @@ def gradient_penalty(
         critic: Features to scores (batch,).
         real: Features of clips, (batch, features).
         made: Features of items.
-        share: Where between the two, (batch, 1) in 0 to 1.
+        share: The place between the two, (batch, 1) in 0 to 1.
     """
     between = (share * real + (1 - share) * made).detach().requires_grad_(True)
     slope = torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0].norm(dim=1)

@@ -1,6 +1,6 @@
 """Backpropagation through the training steps of a student, one step at a time.
 
-    after, loss, gradients = through_steps(course, student, learnt, steps=20, outer=loss_of)
+    after, loss, gradients = through_steps(spec, student, learnt, steps=20, meta_loss=loss_of)
 
 Of the way there only the student after each step is kept; on the way back each step is made again with its graph and
 gives the product of its Jacobian with what comes from behind. So memory does not grow with the number of steps, and
@@ -41,8 +41,8 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a student is taught in one step, all of it with a gradient to what is learnt.
+class Batch:
+    """One step's batch and learning rate, all of it with a gradient to what is learnt.
 
     Attributes:
         x: Views (batch, 1, mels, frames).
@@ -56,97 +56,97 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Course:
-    """How a student is trained, as a function of what is learnt.
+class UnrollSpec:
+    """The training of a student, as a function of what is learnt.
 
     Attributes:
         graph: The student.
         optimiser: A row of ``UPDATES``.
         weight_decay: As the optimiser defines it.
-        lesson: (what is learnt, number of the step from 0) to the lesson of that step.
+        batch_of: (what is learnt, number of the step from 0) to the batch of that step.
     """
 
     graph: Graph
     optimiser: str
     weight_decay: float
-    lesson: Callable[[Tensors, int], Lesson]
+    batch_of: Callable[[Tensors, int], Batch]
 
 
-Outer: TypeAlias = Callable[[Tensors, Tensors], Tensor]
+MetaLoss: TypeAlias = Callable[[Tensors, Tensors], Tensor]
 """(parameters of the student, what is learnt) to a scalar."""
 
 
-def fresh(course: Course, start: Tensors) -> Student:
+def fresh(spec: UnrollSpec, start: Tensors) -> Student:
     """The student before its first step: ``start``, and slots of zeros."""
-    parameters = {name: start[name] for name in course.graph.parameters}
-    slots = optimiser_of(course.optimiser).slots
+    parameters = {name: start[name] for name in spec.graph.parameters}
+    slots = optimiser_of(spec.optimiser).slots
     zeros = {f"{slot}.{name}": torch.zeros_like(value) for slot in slots for name, value in parameters.items()}
     return Student({**parameters, **zeros}, 0)
 
 
-def step(course: Course, student: Student, learnt: Tensors) -> Student:
+def step(spec: UnrollSpec, student: Student, learnt: Tensors) -> Student:
     """The student after one more step, as a function of what is learnt and of its values, which need gradients."""
-    graph, values = course.graph, student.values
-    lesson = course.lesson(learnt, student.done)
-    logits = forward(graph, values, lesson.x, batch_norm(values), operations=TWICE)
+    graph, values = spec.graph, student.values
+    batch = spec.batch_of(learnt, student.done)
+    logits = forward(graph, values, batch.x, batch_norm(values), operations=TWICE)
     parameters = [values[name] for name in graph.parameters]
-    gradients = torch.autograd.grad(soft_cross_entropy(logits, lesson.labels), parameters, create_graph=True)
-    update = UPDATES[course.optimiser]
+    gradients = torch.autograd.grad(soft_cross_entropy(logits, batch.labels), parameters, create_graph=True)
+    update = UPDATES[spec.optimiser]
     following: dict[str, Tensor] = {}
     for name, gradient in zip(graph.parameters, gradients, strict=True):
-        following |= update(values, name, gradient, lesson.rate, course.weight_decay, student.done + 1)
+        following |= update(values, name, gradient, batch.rate, spec.weight_decay, student.done + 1)
     return Student(following, student.done + 1)
 
 
-def without_graph(course: Course, student: Student, learnt: Tensors, steps: int) -> list[Student]:
+def without_graph(spec: UnrollSpec, student: Student, learnt: Tensors, steps: int) -> list[Student]:
     """The student now and after each of ``steps`` further steps."""
     fixed = {name: value.detach() for name, value in learnt.items()}
     # Made before the first step: small tensors among the large ones of the steps would keep the heap from shrinking.
     room = [{name: torch.empty_like(value) for name, value in student.values.items()} for _ in range(steps)]
     students = [student]
     for values in room:
-        students.append(_without_graph(course, students[-1], fixed, values))
+        students.append(_without_graph(spec, students[-1], fixed, values))
     return students
 
 
-def _without_graph(course: Course, student: Student, learnt: Tensors, room: Tensors) -> Student:
+def _without_graph(spec: UnrollSpec, student: Student, learnt: Tensors, room: Tensors) -> Student:
     # A function of its own: one step's graph is gone before the next one is made.
-    after = step(course, _leaves(student), learnt)
+    after = step(spec, _leaves(student), learnt)
     for name, value in after.values.items():
         room[name].copy_(value.detach())
     return Student(room, after.done)
 
 
 def through_steps(
-    course: Course, student: Student, learnt: Tensors, steps: int, outer: Outer
+    spec: UnrollSpec, student: Student, learnt: Tensors, steps: int, meta_loss: MetaLoss
 ) -> tuple[Student, Tensor, dict[str, Tensor]]:
     """Train a student further, and differentiate what it is worth then.
 
     Args:
-        course: How it is trained.
-        student: Where it stands.
+        spec: The rules of its training.
+        student: The student before.
         learnt: Leaves that need gradients.
         steps: Steps to make, at least 1.
-        outer: What the student is worth afterwards.
+        meta_loss: The loss of the student afterwards.
 
     Returns:
-        The student after the steps, the outer loss, and the gradient of the loss by each of ``learnt``.
+        The student after the steps, the meta-loss, and the gradient of the loss by each of ``learnt``.
     """
-    students = without_graph(course, student, learnt, steps)
+    students = without_graph(spec, student, learnt, steps)
     reached = _leaves(students[-1])
-    loss = outer(reached.values, learnt)
+    loss = meta_loss(reached.values, learnt)
     incoming, gradients = _pulled_back([loss], [None], reached, learnt)
     for before in reversed(students[:-1]):
-        incoming, more = _through_one(course, before, learnt, incoming)
+        incoming, more = _through_one(spec, before, learnt, incoming)
         gradients = {name: gradients[name] + more[name] for name in gradients}
     return students[-1], loss.detach(), gradients
 
 
 def _through_one(
-    course: Course, before: Student, learnt: Tensors, incoming: Tensors
+    spec: UnrollSpec, before: Student, learnt: Tensors, incoming: Tensors
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     leaves = _leaves(before)
-    after = step(course, leaves, learnt).values
+    after = step(spec, leaves, learnt).values
     return _pulled_back(list(after.values()), [incoming[name] for name in after], leaves, learnt)
 
 
@@ -196,21 +196,21 @@ UPDATES: Mapping[str, Update] = MappingProxyType({"adamw": _adamw, "sgd": _sgd, 
 """The optimisers of :mod:`edgeser_export.trainstep.step_graph`, to be differentiated, and steps without slots."""
 
 
-Through: TypeAlias = Callable[[Course, Student, Tensors, int, Outer], tuple[Student, Tensor, dict[str, Tensor]]]
-"""(course, student, what is learnt, steps, what the student is worth) to student, loss, gradients; all as
+Through: TypeAlias = Callable[[UnrollSpec, Student, Tensors, int, MetaLoss], tuple[Student, Tensor, dict[str, Tensor]]]
+"""(spec, student, what is learnt, steps, what the student is worth) to student, loss, gradients; all as
 :func:`edgeser.distill.methods.inner_training.through_steps`."""
 
 
 def through_all_steps(
-    course: Course, student: Student, learnt: Tensors, steps: int, outer: Outer
+    spec: UnrollSpec, student: Student, learnt: Tensors, steps: int, meta_loss: MetaLoss
 ) -> tuple[Student, Tensor, dict[str, Tensor]]:
     """It does what :func:`through_steps` does, with the graph of all steps: no step is made twice."""
     reached = Student(
         {name: value.detach().requires_grad_(True) for name, value in student.values.items()}, student.done
     )
     for _ in range(steps):
-        reached = step(course, reached, learnt)
-    loss = outer(reached.values, learnt)
+        reached = step(spec, reached, learnt)
+    loss = meta_loss(reached.values, learnt)
     found = torch.autograd.grad(loss, list(learnt.values()), allow_unused=True, materialize_grads=True)
     gradients = dict(zip(learnt, found, strict=True))
     values = {name: value.detach() for name, value in reached.values.items()}

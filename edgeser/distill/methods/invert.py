@@ -68,7 +68,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 
 
 def look(graph: Graph, weights: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What an expert says of inputs ``x``, and how far its statistics are from the expert's.
+    """The answer of an expert to inputs ``x``, and how far its statistics are from the expert's.
 
     Returns:
         Logits (batch, classes); the mismatch, a scalar: the mean over the batch normalisations, 0 where there are none.

@@ -57,11 +57,11 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 
 
 def regression(items: Tensor, targets: Tensor, x: Tensor, ridge: float) -> Tensor:
-    """What kernel ridge regression on the items says of ``x``.
+    """The outputs of kernel ridge regression on the items for ``x``.
 
     Args:
         items: Vectors (items, numbers).
-        targets: Of each item (items, classes).
+        targets: The targets of the items (items, classes).
         x: Vectors (vectors, numbers).
         ridge: Added to the kernel's diagonal, in its mean.
 

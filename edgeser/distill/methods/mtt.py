@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from edgeser.config.settings import Settings
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.methods.inner_training import MEMORY, Course, Lesson, Outer, Student, without_graph
+from edgeser.distill.methods.inner_training import MEMORY, Batch, MetaLoss, Student, UnrollSpec, without_graph
 from edgeser.distill.optimise import adam_step, with_moments
 from edgeser.distill.starts import begin_items
 from edgeser.errors import DivergedError
@@ -48,7 +48,7 @@ def start_range(settings: Settings, iteration: int) -> tuple[int, int]:
 
 
 def epochs_used(settings: Settings) -> int:
-    """How many epochs of the trajectories some match may see; no more are trained."""
+    """The number of epochs of the trajectories that some match may see; no more are trained."""
     return last_start(settings) + settings.mtt.expert_span
 
 
@@ -63,7 +63,7 @@ TRIED = 2
 NEARLY_SURE = 0.9
 """Share of its class in the label with which an item begins that the experts take for another."""
 SMALLEST_SHARE = 1e-4
-"""Of a class in any label at the beginning, so that its logit is finite."""
+"""The least share of a class in any label at the beginning, so that its logit is finite."""
 LONGEST_RUN = 50
 """Losses above the bound in a row after which nothing will come of it."""
 BOUND = 10.0
@@ -104,19 +104,19 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 
 @dataclass(frozen=True)
 class Match:
-    """Where a student starts, where it should end, and what it sees on the way.
+    """One match: the weights at which a student starts, those at which it should end, and its batches.
 
     Attributes:
-        epoch: Of the snapshot at which it starts.
+        epoch: The epoch of the snapshot at which it starts.
         start: That snapshot.
         target: The one P epochs later.
-        lessons: For each step the items that it sees, and how far each is shifted.
+        batches: For each step the items that it sees, and how far each is shifted.
     """
 
     epoch: int
     start: Mapping[str, NDArray[np.float32]]
     target: Mapping[str, NDArray[np.float32]]
-    lessons: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
+    batches: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
 
 
 def draw_match(assignment: Assignment, iteration: int) -> Match:
@@ -128,38 +128,38 @@ def draw_match(assignment: Assignment, iteration: int) -> Match:
         min(epoch, trajectory.epochs - settings.mtt.expert_span) for epoch in start_range(settings, iteration)
     )
     epoch = int(random.integers(first, last + 1))
-    size, lessons = min(settings.mtt.student_batch, count), []
+    size, batches = min(settings.mtt.student_batch, count), []
     for _ in range(settings.mtt.student_steps):
         chosen = np.sort(random.permutation(count)[:size]) if size < count else np.arange(count)
-        lessons.append((chosen, random.integers(-SHIFT, SHIFT + 1, size)))
-    return Match(epoch, trajectory.at(epoch), trajectory.at(epoch + settings.mtt.expert_span), tuple(lessons))
+        batches.append((chosen, random.integers(-SHIFT, SHIFT + 1, size)))
+    return Match(epoch, trajectory.at(epoch), trajectory.at(epoch + settings.mtt.expert_span), tuple(batches))
 
 
 def match_gradients(assignment: Assignment, state: State, match: Match) -> tuple[float, dict[str, NDArray[np.float32]]]:
     """The loss of a match, and its gradient by each array of the state that is learnt."""
     settings, start = assignment.settings, Student(to_tensors(match.start), 0)
     learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in sorted(_rates(assignment))}
-    through, course = MEMORY[settings.mtt.memory], _course(assignment, match)
-    _, loss, gradients = through(course, start, learnt, settings.mtt.student_steps, _outer(match))
+    through, spec = MEMORY[settings.mtt.memory], _unroll_spec(assignment, match)
+    _, loss, gradients = through(spec, start, learnt, settings.mtt.student_steps, _meta_loss(match))
     return loss.item(), {name: gradient.numpy() for name, gradient in gradients.items()}
 
 
-def _course(assignment: Assignment, match: Match) -> Course:
-    """Plain gradient steps on the items of each lesson, as a function of what is learnt."""
+def _unroll_spec(assignment: Assignment, match: Match) -> UnrollSpec:
+    """Plain gradient steps on the items of each batch, as a function of what is learnt."""
     hard = functional.one_hot(torch.from_numpy(assignment.classes), assignment.task.classes).float()
     items, graph = _items(assignment), assignment.task.graph
 
-    def lesson(learnt: Tensors, number: int) -> Lesson:
-        chosen, shifts = match.lessons[number]
+    def batch_of(learnt: Tensors, number: int) -> Batch:
+        chosen, shifts = match.batches[number]
         places = torch.from_numpy(chosen)
         labels = learnt["label_logits"].softmax(1) if "label_logits" in learnt else hard
         rate = functional.softplus(learnt["raw_step"])[0]
-        return Lesson(roll_each(as_input(graph, learnt[items][places]), shifts), labels[places], rate)
+        return Batch(roll_each(as_input(graph, learnt[items][places]), shifts), labels[places], rate)
 
-    return Course(graph, "plain_sgd", 0.0, lesson)
+    return UnrollSpec(graph, "plain_sgd", 0.0, batch_of)
 
 
-def _outer(match: Match) -> Outer:
+def _meta_loss(match: Match) -> MetaLoss:
     """The student's distance from the target, as a share of the expert's way."""
     target = to_tensors(match.target)
     way = _distance(to_tensors(match.start), target)
@@ -172,11 +172,11 @@ def _best_step(assignment: Assignment, learnt: State) -> float:
     losses = np.zeros(len(STEPS))
     for number in range(TRIED):
         match = draw_match(assignment, number)
-        course, start, outer = _course(assignment, match), Student(to_tensors(match.start), 0), _outer(match)
+        spec, start, meta_loss = _unroll_spec(assignment, match), Student(to_tensors(match.start), 0), _meta_loss(match)
         for place, size in enumerate(STEPS):
             sized = {**arrays, "raw_step": torch.tensor([size]).expm1().log()}
-            reached = without_graph(course, start, sized, assignment.settings.mtt.student_steps)[-1]
-            losses[place] += outer(reached.values, sized).item()
+            reached = without_graph(spec, start, sized, assignment.settings.mtt.student_steps)[-1]
+            losses[place] += meta_loss(reached.values, sized).item()
     return STEPS[int(np.nan_to_num(losses, nan=np.inf).argmin())]
 
 
@@ -216,7 +216,7 @@ def _first_logits(assignment: Assignment, items: NDArray[np.float32]) -> NDArray
 def _checked_run(
     assignment: Assignment, state: State, iteration: int, loss: float, gradients: Mapping[str, NDArray[np.float32]]
 ) -> int:
-    """How many losses in a row, with this one, were above the bound; the run of hopeless ones ends here."""
+    """The number of losses in a row, with this one, were above the bound; the run of hopeless ones ends here."""
     settings, what = assignment.settings, ""
     bound = min(settings.mtt.loss_threshold, BOUND)
     run = int(state["run"][0]) + 1 if loss > bound else 0

@@ -85,7 +85,7 @@ def require_guarantee(settings: Settings) -> None:
 
 
 def guarantee(settings: Settings) -> dict[str, Any] | None:
-    """What a run promises, for run.json and for people; None without ``match.dp``."""
+    """The guarantee of a run, for run.json and for people; None without ``match.dp``."""
     if not settings.match.dp:
         return None
     hard = settings.labels == "hard"
@@ -110,7 +110,7 @@ def guarantee(settings: Settings) -> dict[str, Any] | None:
 NETWORKS, FREQUENCIES = 4, 32
 """Untrained networks, and frequencies for each: more see more of the clips and bring more noise."""
 PICTURES = 128
-"""Of noise, by which features are normalised."""
+"""Number of pictures of noise, by which features are normalised."""
 SEED = 0xD9
 
 
@@ -155,7 +155,7 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 
 
 def sensitivity() -> float:
-    """How far the sum of a class's waves moves at most, as a vector, when one clip is replaced."""
+    """The largest movement of the sum of a class's waves, as a vector, when one clip is replaced."""
     return float(2 * np.sqrt(NETWORKS * FREQUENCIES))
 
 
@@ -168,7 +168,7 @@ def class_statistics(
 
 
 class Look:
-    """What one untrained network sees of log-mels; it depends on its number only."""
+    """The features of log-mels under one untrained network, which depends on its number only."""
 
     def __init__(self, graph: Graph, number: int) -> None:
         random = np.random.default_rng([number, SEED])

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from edgeser.distill.label_bank import bank_plan, bank_recipes, make_bank
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.methods.inner_training import MEMORY, Course, Lesson, Outer, Student, fresh, without_graph
+from edgeser.distill.methods.inner_training import MEMORY, Batch, MetaLoss, Student, UnrollSpec, fresh, without_graph
 from edgeser.distill.optimise import adam_step, views_of, with_moments
 from edgeser.distill.starts import begin_items
 from edgeser.errors import DivergedError
@@ -38,19 +38,19 @@ from edgeser_device.data.views import Recipes
 from edgeser_export.graph.op_graph import NORM_EPSILON
 
 OPTIMISER = "adamw"
-"""What the student is trained with; gradient descent with momentum learns less in as few steps."""
+"""The student's optimiser; gradient descent with momentum learns less in as few steps."""
 EARLIEST = 0.5
 """Share of the student's steps before which no window begins."""
 KNOTS = 10
 """Learnt rates, spread over the student's steps: more have too little to learn from each."""
 LOWEST_RATE = 0.02
-"""Of the peak rate: a cycle's last rates are nearly zero, and no gradient would lead away from there."""
+"""The least share of the peak rate: a cycle's last rates are nearly zero, where no gradient leads away."""
 CLIPS = 256
-"""Real clips in one outer loss."""
+"""Real clips in one meta-loss."""
 VIEWS = 64
 """Views whose statistics the student has there."""
 SMALLEST_SHARE = 1e-4
-"""Of a class in any label at the beginning, so that its logit is finite."""
+"""The least share of a class in any label at the beginning, so that its logit is finite."""
 LABEL_RATE, RATE_RATE = 0.05, 0.03
 """Learning rates of the labels' logits and of the raw learning rates."""
 SCALE_STEPS, LEAST_SCALE = 20, 0.02
@@ -71,7 +71,7 @@ def begin(assignment: Assignment) -> State:
         "label_logits": np.log(np.maximum(labels.astype(np.float32), SMALLEST_SHARE)),
         "raw_rates": np.log(np.expm1(rates)).astype(np.float32),
     }
-    idle = Student(fresh(_course(assignment, 0), to_tensors(assignment.init)).values, settings.steps)
+    idle = Student(fresh(_unroll_spec(assignment, 0), to_tensors(assignment.init)).values, settings.steps)
     return {**with_moments(learnt, LEARNT), **_kept(idle, 0)}
 
 
@@ -102,11 +102,11 @@ class Window:
     """Some steps of a student's training, and the clips that it is tried on after them.
 
     Attributes:
-        student: At the beginning.
+        student: The student at the beginning.
         order: Seed of the order of its views.
-        steps: How many.
+        steps: Number of steps.
         clips: Number of the batch of real clips, freshly augmented.
-        views: Whose statistics the student has then, int64 (views,).
+        views: Views whose statistics the student has then, int64 (views,).
     """
 
     student: Student
@@ -135,10 +135,10 @@ def draw_window(assignment: Assignment, state: State, iteration: int) -> Window:
 def window_gradients(
     assignment: Assignment, state: State, window: Window
 ) -> tuple[Student, float, dict[str, NDArray[np.float32]]]:
-    """The student after a window, the outer loss, and its gradient by each array of the state that is learnt."""
+    """The student after a window, the meta-loss, and its gradient by each array of the state that is learnt."""
     learnt = {name: torch.from_numpy(np.array(state[name])).requires_grad_(True) for name in LEARNT}
-    through, course = MEMORY[assignment.settings.unroll.memory], _course(assignment, window.order)
-    reached, loss, found = through(course, window.student, learnt, window.steps, _outer(assignment, window))
+    through, spec = MEMORY[assignment.settings.unroll.memory], _unroll_spec(assignment, window.order)
+    reached, loss, found = through(spec, window.student, learnt, window.steps, _meta_loss(assignment, window))
     return reached, loss.item(), {name: found[name].numpy() for name in LEARNT}
 
 
@@ -178,8 +178,8 @@ def best_scale(logits: Tensor, targets: Tensor) -> float:
 
 def _new_student(assignment: Assignment, state: State, order: int, steps: int) -> Student:
     """A student that has been trained on the set as it is now for some steps."""
-    course, learnt = _course(assignment, order), {name: torch.from_numpy(np.array(state[name])) for name in LEARNT}
-    return without_graph(course, fresh(course, to_tensors(assignment.init)), learnt, steps)[-1]
+    spec, learnt = _unroll_spec(assignment, order), {name: torch.from_numpy(np.array(state[name])) for name in LEARNT}
+    return without_graph(spec, fresh(spec, to_tensors(assignment.init)), learnt, steps)[-1]
 
 
 def _kept_student(state: State) -> Student:
@@ -196,36 +196,36 @@ def _recipes(assignment: Assignment) -> Recipes:
     return bank_recipes((len(assignment.classes), *assignment.task.maps.shape[1:]), bank_plan(assignment))
 
 
-def _course(assignment: Assignment, order: int) -> Course:
+def _unroll_spec(assignment: Assignment, order: int) -> UnrollSpec:
     """The student's training on the set, as a function of what is learnt."""
     settings, graph, recipes = assignment.settings, assignment.task.graph, _recipes(assignment)
 
-    def lesson(learnt: Tensors, step: int) -> Lesson:
+    def batch_of(learnt: Tensors, step: int) -> Batch:
         views = batch_indices(len(recipes), settings.batch, order, step)
         rates = functional.softplus(learnt["raw_rates"])
         before, share = rate_position(len(rates), step, settings.steps)
         rate = rates[before] if share == 0 else rates[before] * (1 - share) + rates[before + 1] * share
         targets = learnt["label_logits"][torch.from_numpy(views)].softmax(1)
-        return Lesson(as_input(graph, views_of(learnt["items"], recipes, views)), targets, rate)
+        return Batch(as_input(graph, views_of(learnt["items"], recipes, views)), targets, rate)
 
-    return Course(graph, OPTIMISER, settings.weight_decay, lesson)
+    return UnrollSpec(graph, OPTIMISER, settings.weight_decay, batch_of)
 
 
-def _outer(assignment: Assignment, window: Window) -> Outer:
-    """How well a student tells freshly augmented real clips apart."""
+def _meta_loss(assignment: Assignment, window: Window) -> MetaLoss:
+    """The loss with which a student tells freshly augmented real clips apart."""
     task, recipes = assignment.task, _recipes(assignment)
     clips, hard = torch.from_numpy(task.clips), torch.from_numpy(task.hard_labels)
     augmentation = task.representation.augmentation
     x, targets = augmented_batches(clips, hard, min(CLIPS, len(clips)), window.clips, augmentation)(0)
 
-    def outer(values: Tensors, learnt: Tensors) -> Tensor:
+    def meta_loss(values: Tensors, learnt: Tensors) -> Tensor:
         seen: dict[str, Tensor] = {}
         views = as_input(task.graph, views_of(learnt["items"], recipes, window.views))
         forward(task.graph, values, views, measured_norm(values, seen))
         logits = forward(task.graph, values, x, _norm_by({**values, **seen}))
         return soft_cross_entropy(logits * best_scale(logits.detach(), targets), targets)
 
-    return outer
+    return meta_loss
 
 
 def _norm_by(weights: Tensors) -> Norm:

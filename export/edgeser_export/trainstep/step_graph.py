@@ -156,7 +156,7 @@ def _above(graph: Graph, parameters: Mapping[str, Shape]) -> set[str]:
 
 
 def _beside(nodes: Nodes, shape: Shape) -> Callable[[str], str]:
-    """What makes a scalar an operand beside tensors of ``shape``.
+    """The operation that makes a scalar an operand beside tensors of ``shape``.
 
     Where the last axis has one place, onnxruntime takes 20 times as long for a scalar without axes as for one with as
     many.

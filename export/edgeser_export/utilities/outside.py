@@ -153,7 +153,7 @@ def home() -> Path | None:
 
 
 def cache_folder() -> Path | None:
-    """Where features and encoders are kept: EDGESER_CACHE, else the user's cache folder; None without such a user."""
+    """The folder of features and encoders: EDGESER_CACHE, else the user's cache folder; None without such a user."""
     given, shared, own = os.environ.get("EDGESER_CACHE"), os.environ.get("XDG_CACHE_HOME"), home()
     if given:
         return Path(given)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeser.distill.methods.inner_training import MEMORY, Course, Lesson, Student, fresh, without_graph
+from edgeser.distill.methods.inner_training import MEMORY, Batch, Student, UnrollSpec, fresh, without_graph
 from edgeser.models.network import Tensors, batch_norm, forward
 from edgeser.models.students import build
 from edgeser.models.training import soft_cross_entropy
@@ -35,29 +35,29 @@ def learnt() -> dict[str, Tensor]:
     }
 
 
-def course(optimiser: str) -> Course:
-    def lesson(learnt: Tensors, step: int) -> Lesson:
+def spec(optimiser: str) -> UnrollSpec:
+    def batch_of(learnt: Tensors, step: int) -> Batch:
         chosen = torch.tensor([step % 3, 3, 4, 5])
-        return Lesson(learnt["items"][chosen], learnt["logits"][chosen].softmax(1), learnt["rates"][step])
+        return Batch(learnt["items"][chosen], learnt["logits"][chosen].softmax(1), learnt["rates"][step])
 
-    return Course(GRAPH, optimiser, DECAY, lesson)
+    return UnrollSpec(GRAPH, optimiser, DECAY, batch_of)
 
 
 def start(optimiser: str) -> Student:
     weights = {name: torch.from_numpy(array).double() for name, array in initial_weights(GRAPH, 0).items()}
-    return fresh(course(optimiser), weights)
+    return fresh(spec(optimiser), weights)
 
 
 @pytest.mark.parametrize("optimiser", list(TORCHS))
 def test_the_steps_are_torchs(optimiser: str) -> None:
     """AdamW's differ where a gradient is nearly zero: its root is made differentiable there."""
-    given, teaching = learnt(), course(optimiser)
+    given, teaching = learnt(), spec(optimiser)
     students = without_graph(teaching, start(optimiser), given, STEPS)
     assert [student.done for student in students] == list(range(STEPS + 1))
     values = {name: start(optimiser).values[name].clone().requires_grad_(True) for name in GRAPH.parameters}
     oracle = TORCHS[optimiser](list(values.values()))
     for step in range(STEPS):
-        taught = teaching.lesson(given, step)
+        taught = teaching.batch_of(given, step)
         oracle.param_groups[0]["lr"] = float(taught.rate)
         oracle.zero_grad()
         soft_cross_entropy(forward(GRAPH, values, taught.x, batch_norm(values)), taught.labels).backward()
@@ -70,19 +70,19 @@ def test_the_steps_are_torchs(optimiser: str) -> None:
 @pytest.mark.parametrize("optimiser", list(TORCHS))
 def test_the_gradients_are_those_of_finite_differences(optimiser: str, memory: str) -> None:
     """In float64, from a student that has made two steps: by what is learnt, with the optimiser's slots in between."""
-    teaching, given = course(optimiser), learnt()
+    teaching, given = spec(optimiser), learnt()
     student = without_graph(teaching, start(optimiser), given, 2)[-1]
     clips = torch.randn(8, 1, 16, 24, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     targets = torch.eye(3, dtype=torch.float64)[torch.arange(8) % 3]
 
-    def outer(values: Tensors, _: Tensors) -> Tensor:
+    def meta_loss(values: Tensors, _: Tensors) -> Tensor:
         return soft_cross_entropy(forward(GRAPH, values, clips, batch_norm(values)), targets)
 
     def loss(moved: dict[str, Tensor]) -> float:
-        return outer(without_graph(teaching, student, moved, STEPS)[-1].values, moved).item()
+        return meta_loss(without_graph(teaching, student, moved, STEPS)[-1].values, moved).item()
 
     leaves = {name: value.clone().requires_grad_(True) for name, value in given.items()}
-    reached, value, found = MEMORY[memory](teaching, student, leaves, STEPS, outer)
+    reached, value, found = MEMORY[memory](teaching, student, leaves, STEPS, meta_loss)
     assert reached.done == 2 + STEPS
     assert value.item() == pytest.approx(loss(given), rel=1e-9)
     for name, gradient in found.items():
@@ -94,7 +94,7 @@ def test_the_gradients_are_those_of_finite_differences(optimiser: str, memory: s
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_the_way_may_be_cut_anywhere(optimiser: str) -> None:
     """A student with its slots is all that the rest of its training depends on."""
-    teaching, given = course(optimiser), learnt()
+    teaching, given = spec(optimiser), learnt()
     whole = without_graph(teaching, start(optimiser), given, STEPS)
     rest = without_graph(teaching, whole[1], given, STEPS - 1)
     assert all(torch.equal(whole[-1].values[name], value) for name, value in rest[-1].values.items())

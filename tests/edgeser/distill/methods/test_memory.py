@@ -15,7 +15,7 @@ from torch.nn import functional
 from edgeser.config.values import changed
 from edgeser.distill.method import Assignment
 from edgeser.distill.methods import mtt
-from edgeser.distill.methods.inner_training import MEMORY, Course, Lesson, Student
+from edgeser.distill.methods.inner_training import MEMORY, Batch, Student, UnrollSpec
 from edgeser.models.network import Tensors, to_tensors
 from edgeser.models.students import build
 from edgeser.models.training import roll_each
@@ -46,19 +46,19 @@ def gradients(memory: str, dtype: torch.dtype, moved: Tensors | None = None) -> 
     leaves = {name: value.to(dtype).requires_grad_(True) for name, value in learnt.items()}
     shifts = np.random.default_rng(0).integers(-9, 10, (STEPS, 4))
 
-    def lesson(learnt: Tensors, number: int) -> Lesson:
+    def batch_of(learnt: Tensors, number: int) -> Batch:
         chosen = torch.tensor([number % 3, 3, 4, 5])
         x = roll_each(learnt["items"][chosen, None], shifts[number])
         labels = learnt["label_logits"].softmax(1)[chosen]
-        return Lesson(x, labels, functional.softplus(learnt["raw_step"])[0])
+        return Batch(x, labels, functional.softplus(learnt["raw_step"])[0])
 
     start, end = weights(0, dtype), weights(1, dtype)
 
-    def outer(reached: Tensors, _: Tensors) -> Tensor:
+    def meta_loss(reached: Tensors, _: Tensors) -> Tensor:
         return torch.stack([(reached[name] - end[name]).square().sum() for name in end]).sum()
 
-    course = Course(GRAPH, "plain_sgd", 0.0, lesson)
-    after, loss, found = MEMORY[memory](course, Student(start, 0), leaves, STEPS, outer)
+    spec = UnrollSpec(GRAPH, "plain_sgd", 0.0, batch_of)
+    after, loss, found = MEMORY[memory](spec, Student(start, 0), leaves, STEPS, meta_loss)
     assert after.done == STEPS
     assert not loss.requires_grad
     return loss.item(), found
@@ -91,9 +91,9 @@ def test_the_gradients_are_those_of_finite_differences(memory: str, name: str) -
 def test_what_no_step_reads_has_a_gradient_of_zero(memory: str) -> None:
     leaves = {"read": torch.ones(2, 1, 32, 48, requires_grad=True), "unread": torch.ones(3, requires_grad=True)}
     labels, rate = torch.eye(3)[:2], torch.tensor(0.1)
-    course = Course(GRAPH, "plain_sgd", 0.0, lambda learnt, _: Lesson(learnt["read"], labels, rate))
+    spec = UnrollSpec(GRAPH, "plain_sgd", 0.0, lambda learnt, _: Batch(learnt["read"], labels, rate))
     start = Student(weights(0), 0)
-    _, _, found = MEMORY[memory](course, start, leaves, 2, lambda reached, _: reached["logits.weight"].square().sum())
+    _, _, found = MEMORY[memory](spec, start, leaves, 2, lambda reached, _: reached["logits.weight"].square().sum())
     assert torch.equal(found["unread"], torch.zeros(3))
 
 
@@ -121,7 +121,7 @@ def test_a_run_of_the_method_ends_alike_with_both(assignment: Assignment, rate: 
 PEAKS = """
 import torch
 from edgeser.distill.methods.inner_training import MEMORY
-from edgeser.distill.methods.inner_training import Course, Lesson, Student
+from edgeser.distill.methods.inner_training import UnrollSpec, Batch, Student
 from edgeser.models.network import to_tensors
 from edgeser.models.students import build
 from edgeser_export.graph.initial import initial_weights
@@ -129,13 +129,13 @@ from edgeser_export.graph.initial import initial_weights
 torch.set_num_threads(1)
 graph = build("edgenet", 3)
 labels, rate = torch.eye(3)[torch.arange(16) % 3], torch.tensor(0.01)
-course = Course(graph, "plain_sgd", 0.0, lambda learnt, _: Lesson(learnt["items"], labels, rate))
+spec = UnrollSpec(graph, "plain_sgd", 0.0, lambda learnt, _: Batch(learnt["items"], labels, rate))
 weights = to_tensors(initial_weights(graph, 0))
 
 def peak(memory, steps):
     leaves = {"items": torch.randn(16, 1, 64, 96).requires_grad_(True)}
     start = Student({name: weights[name] for name in graph.parameters}, 0)
-    MEMORY[memory](course, start, leaves, steps, lambda reached, _: reached["logits.weight"].square().sum())
+    MEMORY[memory](spec, start, leaves, steps, lambda reached, _: reached["logits.weight"].square().sum())
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
