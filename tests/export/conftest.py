@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeser.models import students
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import (
     Add,
     BatchNorm,
@@ -32,7 +32,7 @@ Weights = dict[str, NDArray[np.float32]]
 def random_weights(graph: Graph, seed: int = 0) -> Weights:
     """Weights as after training: every statistic, scale, shift and bias differs from its start."""
     random = np.random.default_rng(seed)
-    weights = students.initial_weights(graph, seed)
+    weights = initial_weights(graph, seed)
     for name, value in weights.items():
         if name.endswith("running_var"):
             weights[name] = random.uniform(0.2, 2.0, value.shape).astype(np.float32)

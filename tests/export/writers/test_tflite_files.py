@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeser.models import students
+from edgeser_export.graph.initial import initial_weights
 from edgeser_export.graph.op_graph import Add, Conv, Graph, Linear, Reduce, Relu
 from edgeser_export.graph.transform import recogniser
 from edgeser_export.runtimes import load
@@ -137,6 +138,6 @@ def test_the_bytes_are_the_same_on_every_machine():
     # The initial weights come from raw words of PCG64 by exact scaling, so the file depends on nothing but the writer.
     # A new version of flatbuffers or of the schema may lay the file out in another way: then, and only then, pin anew.
     graph = recogniser(students.build("edgenet", 4, width=0.25), mean=-28, std=20, temperature=0.5)
-    data = write_tflite(graph, students.initial_weights(graph, 3), {"labels": "[]"})
+    data = write_tflite(graph, initial_weights(graph, 3), {"labels": "[]"})
     assert len(data) % ALIGNMENT == 0
     assert hashlib.sha256(data).hexdigest() == "611e441b9d619e75ff79a754c98cbb6dbf4c08bfb0e54a402a2adfd0583f0ed0"
