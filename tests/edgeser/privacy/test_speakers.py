@@ -78,7 +78,7 @@ def test_sex_is_inferred_where_the_corpus_tells_it(voices: Voices) -> None:
 
 def test_intervals_draw_whole_speakers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A classifier that hears the speaker and knows nothing of sex: 95 % intervals hold chance in most corpora."""
-    monkeypatch.setattr(speakers_module, "_probabilities", lambda *_: _by_level)
+    monkeypatch.setattr(speakers_module, "_Judge", lambda *_: _by_level)
     monkeypatch.setattr(figures, "REPEATS", 200)
     random, count, each, missed = np.random.default_rng(5), 14, 24, 0
     speakers = np.repeat(np.arange(count), each)
