@@ -24,17 +24,20 @@ from edgeser_export.utilities.words import counted
 
 DISTIL = ("--method", "invert", "--ipc", "6", "--set", "experts.steps=500", "--steps", "300")
 """Smaller than the defaults: the corpus has 192 training clips, and a first look should not take long."""
+WITH_ENCODER = ("--encoder", "smart-turn-2", "--ipc", "2")
+"""The settings with a pretrained encoder, which is downloaded the first time."""
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 SECONDS_TO_END = 5.0
 
 
-def run_demo(folder: Path) -> dict[str, Any]:
+def run_demo(folder: Path, encoder: bool = False) -> dict[str, Any]:
     """Distil, evaluate, write the report, pack, train without torch, benchmark and listen.
 
     Args:
         folder: Made new; a demo that was interrupted goes on.
+        encoder: Whether a pretrained encoder's vectors are learnt instead of log-mels.
 
     Returns:
         ``folder``; ``corpus_bytes`` of the training recordings; ``kit_bytes``; ``items`` and their ``share`` of the
@@ -47,8 +50,8 @@ def run_demo(folder: Path) -> dict[str, Any]:
     """
     started = time.monotonic()
     run, kit, model = folder / "run", folder / "demo.edgeser", folder / "model"
-    call = Caller()
-    budget = call("distill", "--corpus", "demo", *DISTIL, "--out", str(run), *(["--resume"] if run.exists() else []))
+    call, settings = Caller(), WITH_ENCODER if encoder else DISTIL
+    budget = call("distill", "--corpus", "demo", *settings, "--out", str(run), *(["--resume"] if run.exists() else []))
     figures = call("evaluate", str(run), "--full", "--baselines", "--seeds", "2")
     report = call("report", str(run))["report"]
     packed = call("pack", str(run), "--target", "rpi4", "--out", str(kit))

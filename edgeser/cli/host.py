@@ -50,6 +50,7 @@ def add_to(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[Path, option("--out", "Folder to write to.", "DIR")] = Path("demo"),
+    encoder: Annotated[bool, option("--encoder", "Learn vectors of a pretrained speech encoder.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole chain on the built-in corpus, which takes some minutes on two cores.
@@ -59,7 +60,7 @@ def demo(
     require_host()
     from edgeser.demo import run_demo, summary_table
 
-    summary = run_demo(out)
+    summary = run_demo(out, encoder)
     show(summary, lambda: summary_table(summary), as_json)
 
 
