@@ -93,7 +93,7 @@ def test_other_starts_are_other_items(file: Path, start: str) -> None:
 def test_log_mels_are_refused_in_one_line(method: str, start: str) -> None:
     with pytest.raises(SettingsError, match=r"^--(method|from) \w+ works on vectors, not on log-mels$") as caught:
         prepare(settings_of({"corpus": "demo", "method": method, "ipc": 2, "start": start}), ALONE)
-    assert "--features FILE" in caught.value.hint
+    assert "--encoder" in caught.value.hint
 
 
 def test_the_verb_lists_them(capfd: pytest.CaptureFixture[str]) -> None:
