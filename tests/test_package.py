@@ -59,7 +59,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
         information = {
             name.rpartition("/")[2]: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name
         }
-    assert "edgeser = edgeser.cli.entry:main" in information["entry_points.txt"]
+    assert "edgeser = edgeser.__main__:main" in information["entry_points.txt"]
     assert "License-Expression: Apache-2.0" in information["METADATA"]
     assert "Apache License" in information["LICENSE"]
 
