@@ -207,7 +207,7 @@ def own_wheel() -> tuple[str, bytes]:
     members |= {
         f"{information}/METADATA": (distribution.read_text("METADATA") or "").encode(),
         f"{information}/WHEEL": b"Wheel-Version: 1.0\nGenerator: edgeser\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{information}/entry_points.txt": b"[console_scripts]\nedgeser = edgeser.cli.entry:main\n",
+        f"{information}/entry_points.txt": b"[console_scripts]\nedgeser = edgeser.__main__:main\n",
     }
     members[f"{information}/RECORD"] = _record(members, information)
     return f"{name}-py3-none-any.whl", write_archive(members)

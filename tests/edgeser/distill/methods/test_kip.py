@@ -18,7 +18,7 @@ def vectors(count: int, seed: int) -> torch.Tensor:
 
 
 def test_the_kernel_is_the_product_of_slopes_of_a_wide_network() -> None:
-    """Of f(x) = sqrt(2 / width) v . relu(W x / sqrt(n)), with slopes by v and by W."""
+    """The tangent kernel of f(x) = sqrt(2 / width) v . relu(W x / sqrt(n)), with slopes by v and by W."""
     one, other, width = vectors(4, 0), vectors(3, 1), 200_000
     random = torch.Generator().manual_seed(0)
     hidden = torch.randn((6, width), generator=random, dtype=torch.float64)
