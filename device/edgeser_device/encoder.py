@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from edgeser_device.kit.manifest import Check, whole
 from edgeser_export.runtimes import open_onnx
 from edgeser_export.utilities.errors import MissingRuntime
 from edgeser_export.utilities.files import sha256
-from edgeser_export.utilities.outside import is_text
+from edgeser_export.utilities.outside import cache_folder, is_text
 
 FRONTEND = FrontendSpec(n_fft=400, hop=160, mels=80, fmin=0.0, fmax=8000.0, floor=1e-20, frames=300, window_hop=50)
 """Whisper's frames: 25 ms every 10 ms at 16 kHz, 80 mel bands; windows of 3 s every 0.5 s."""
@@ -101,6 +102,18 @@ class EncoderCard:
         if found - names or names - found - {"multiply_accumulates"}:
             raise EncoderError("the encoder's card has other fields than it should", f"it needs {', '.join(_CHECKS)}")
         return cls(**value)
+
+
+def encoders_folder() -> Path:
+    """The folder of the encoders of this machine, those of boards by hash and those of hosts by name.
+
+    Raises:
+        EncoderError: This user has no folder for them.
+    """
+    place = cache_folder()
+    if place is None:
+        raise EncoderError("this user has no folder in which encoders could be kept", "set EDGESER_CACHE to one")
+    return place / "encoders"
 
 
 class Encoder:

@@ -22,11 +22,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgeser.encoders.whisper import Arrays, from_smart_turn
-from edgeser_device.encoder import FRONTEND, MOST_BYTES, EncoderCard
+from edgeser_device.encoder import FRONTEND, MOST_BYTES, EncoderCard, encoders_folder
 from edgeser_device.errors import EncoderError
 from edgeser_export.utilities.errors import MissingExtra, choice_hint
 from edgeser_export.utilities.files import new_folder, write_bytes
-from edgeser_export.utilities.outside import cache_folder
 from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, whisper_graph, write_encoder
 
 ENCODER_FILE, CARD_FILE = "encoder.onnx", "encoder.toml"
@@ -101,10 +100,7 @@ ENCODERS: Mapping[str, Named] = MappingProxyType(
 
 def encoder_folder(name: str) -> Path:
     """The folder of an encoder of this name on this machine."""
-    place = cache_folder()
-    if place is None:
-        raise EncoderError("this user has no folder in which encoders could be kept", "set EDGESER_CACHE to one")
-    return place / "encoders" / name
+    return encoders_folder() / name
 
 
 def fetch(name: str) -> EncoderCard:

@@ -22,6 +22,7 @@ from edgeser_device.encoder import (
     FRONTEND,
     Encoder,
     EncoderCard,
+    encoders_folder,
     hop_energies,
     mel_windows,
     pcm_windows,
@@ -31,7 +32,6 @@ from edgeser_device.frontend import FrontendSpec, clip_log_mel, windows, wrap
 from edgeser_device.kit.kit import Kit
 from edgeser_device.model.model import Model
 from edgeser_export.utilities.files import sha256, write_bytes
-from edgeser_export.utilities.outside import cache_folder
 from edgeser_export.utilities.progress import note
 
 Floats = NDArray[np.float32]
@@ -145,10 +145,7 @@ def encoder_path(card: EncoderCard) -> Path:
     Raises:
         EncoderError: This user has no folder for it.
     """
-    place = cache_folder()
-    if place is None:
-        raise EncoderError("this user has no folder in which encoders could be kept", "set EDGESER_CACHE to one")
-    return place / "encoders" / card.sha256 / "encoder.onnx"
+    return encoders_folder() / card.sha256 / "encoder.onnx"
 
 
 def find_encoder(card: EncoderCard) -> bytes | None:
