@@ -26,6 +26,7 @@ from edgeser.evaluation.evaluate import Plan, evaluate
 from edgeser.evaluation.intervals import deviation, with_deviation
 from edgeser.run import Run
 from edgeser.workers import Workers
+from edgeser_device.machine import available_cores
 from edgeser_export.utilities.errors import EdgeserError
 from edgeser_export.utilities.files import write_json
 
@@ -77,7 +78,7 @@ def measure_run(
         values["folder"] = str((arguments.corpora / name).resolve())
     if split:
         values["split"] = split
-    plan, workers, run = Plan(tuple(range(arguments.seeds)), ROWS), Workers.all_cores(), Run(folder)
+    plan, workers, run = Plan(tuple(range(arguments.seeds)), ROWS), Workers(arguments.jobs), Run(folder)
     measured = run.metrics() if run.is_finished else None
     if measured and measured["seeds"] == list(plan.seeds) and measured["full"]:
         return measured
@@ -116,6 +117,7 @@ def parser(words: str | None) -> argparse.ArgumentParser:
     made.add_argument("--split", default="", help="split of the corpora; each one's own by default")
     made.add_argument("--seeds", type=int, default=3, help="trainings of each row")
     made.add_argument("--distillations", type=int, default=5, help="runs of each method and budget")
+    made.add_argument("--jobs", type=int, default=available_cores(), help="trainings side by side")
     return made
 
 

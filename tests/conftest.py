@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tiny_encoder import add_tiny
 
 # No deadline: a shared machine stalls. CI repeats the same examples, a developer finds new ones.
 settings.register_profile("developer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,6 +39,21 @@ def corpora_folder() -> Path:
     if not folder.is_dir():
         pytest.fail(f"EDGESER_CORPORA names {folder}, which is no folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Features and encoders are kept in a folder of this session, for this process and for the programs it starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESER_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(own_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a tiny random encoder in this session's cache."""
+    return add_tiny(tmp_path_factory.mktemp("encoder")).name
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ from pathlib import Path
 import emobox
 import pytest
 from encoder_sets import ROWS, measure, measure_run, sheet
-from tiny_encoder import add_tiny
 
 
 @pytest.mark.slow
-def test_a_set_of_the_demo_corpus_is_measured_once(tmp_path: Path) -> None:
-    options = argparse.Namespace(out=tmp_path, seeds=1, distillations=1, encoder=add_tiny(tmp_path).name)
+def test_a_set_of_the_demo_corpus_is_measured_once(tmp_path: Path, tiny_encoder: str) -> None:
+    options = argparse.Namespace(out=tmp_path, seeds=1, distillations=1, encoder=tiny_encoder, jobs=1)
     found = measure("demo", "", "herding", 2, options)
     assert set(found["rows"]) == set(ROWS)
     assert found["rows"]["full"]["uar_mean"] > 0.3

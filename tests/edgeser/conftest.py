@@ -1,15 +1,11 @@
-"""What the host's tests share: a cache of their own, a small task, and a finished run of the demo corpus."""
+"""What the host's tests share: a small task, and a finished run of the demo corpus."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from device.kits import LABELS, synthetic_items, synthetic_set
-from tiny_encoder import add_tiny
 
 from edgeser.config.settings import Settings
 from edgeser.config.values import changed, settings_of
@@ -50,21 +46,6 @@ TINY = settings_of(
 """A distillation of a few seconds."""
 TINY = changed(TINY, {f"{method}.iterations": 3 for method in ("mtt", "gan", "invert", "match", "unroll")})
 TINY = changed(TINY, {f"{method}.item_rate": 0.02 for method in ("mtt", "invert", "match", "unroll")})
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Features are cached in a folder of this session, for this process and for the programs it starts."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGESER_CACHE", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="session")
-def tiny_encoder(own_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a tiny random encoder in this session's cache."""
-    return add_tiny(tmp_path_factory.mktemp("encoder")).name
 
 
 @pytest.fixture(scope="session", autouse=True)

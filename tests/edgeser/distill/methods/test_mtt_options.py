@@ -229,10 +229,10 @@ def test_a_match_goes_from_its_epoch_to_the_one_a_span_later(assignment: Assignm
 
 def test_a_small_batch_is_drawn_anew_in_every_step(assignment: Assignment) -> None:
     match = mtt.draw_match(having(assignment, student_batch=4, student_steps=6), 0)
-    chosen = [tuple(places) for places, _ in match.lessons]
+    chosen = [tuple(places) for places, _ in match.batches]
     assert all(len(set(places)) == 4 and list(places) == sorted(places) for places in chosen)
     assert len(set(chosen)) > 1
-    assert all(len(shifts) == 4 and np.abs(shifts).max() <= mtt.SHIFT for _, shifts in match.lessons)
+    assert all(len(shifts) == 4 and np.abs(shifts).max() <= mtt.SHIFT for _, shifts in match.batches)
 
 
 def test_only_the_epochs_that_are_used_are_trained(assignment: Assignment) -> None:
