@@ -4,6 +4,7 @@
     for block in read_blocks(Path("clip.flac"), 16000):     # the same samples, bit for bit, piece by piece
         ...
     decode(Path("clip.flac"))                               # what is in the file, for a check of it
+    hear_array(numbers, found=44100, rate=16000)            # what a program holds, as if it were in a file
 
 Channels are averaged, but for dead ones, which are 30 dB quieter than the loudest. Where the average is still more than
 5 dB quieter than the loudest channel, the others cancel it or hold something else, and it is taken alone. The median of
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -186,6 +188,73 @@ def read_audio(path: Path, rate: int) -> NDArray[np.float32]:
         return decoded.mono if decoded.rate == rate else resample(decoded.mono, decoded.rate, rate)
 
 
+def read_audio_bytes(data: bytes, rate: int) -> NDArray[np.float32]:
+    """:func:`read_audio` of a file's content, which lies in a temporary file meanwhile."""
+    with tempfile.NamedTemporaryFile(prefix="edgeser-") as file:
+        file.write(data)
+        file.flush()
+        try:
+            return read_audio(Path(file.name), rate)
+        except AudioError as error:
+            raise AudioError(error.message.replace(file.name, "the recording"), error.hint) from error
+
+
+def hear_array(samples: NDArray[Any], found: int, rate: int) -> NDArray[np.float32]:
+    """Sound that a program holds, as :func:`read_audio` would give it from a file.
+
+    Args:
+        samples: Shape (n,) or (n, channels), of floats with full scale 1.0, or of signed whole numbers with the full
+            scale of their type.
+        found: Its sampling rate in Hz.
+        rate: The wanted one in Hz.
+
+    Returns:
+        Samples, shape (n,), float32, full scale 1.0.
+
+    Raises:
+        AudioError: The shape, the type or the rate is another; there are no samples, or a sample is NaN, infinite or
+            far above full scale.
+    """
+    heard, mixdown = channels_of(samples, found), Mixdown()
+    block = round(BLOCK_SECONDS * found)
+    mixdown.hear(heard, block)
+    mixdown.settle()
+    mono = mixdown.mono(heard, block)
+    return mono if found == rate else resample(mono, found, rate)
+
+
+def channels_of(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
+    """Sound that a program holds, float32 (n, channels), full scale 1.0; arguments and errors of :func:`hear_array`."""
+    given = np.asarray(samples)
+    if given.ndim not in (1, 2) or 0 in given.shape or given.dtype.kind not in "fi":
+        raise AudioError(
+            f"an array of {given.dtype} with the shape {given.shape} is no sound",
+            "give samples of the shape (n,) or (n, channels), as floats with full scale 1.0 or as signed whole numbers",
+        )
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(f"a sampling rate of {rate} Hz", f"give {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    scale = -float(np.iinfo(given.dtype).min) if given.dtype.kind == "i" else 1.0
+    heard = (given / scale).astype(np.float32).reshape(len(given), -1)
+    require_sound(heard, "the array")
+    return heard
+
+
+def require_sound(samples: NDArray[np.float32], name: object) -> None:
+    """Check numbers of a recording.
+
+    Raises:
+        AudioError: One is NaN, infinite or far above full scale; ``name`` says in what.
+    """
+    peak = float(np.abs(samples).max())
+    if not np.isfinite(peak):
+        raise AudioError(f"{name} holds samples that are not finite", "write it again without NaN or infinity")
+    if peak > LOUDEST:
+        raise AudioError(
+            f"{name} holds a sample of {peak:.6g}, and full scale is 1",
+            "divide its samples by the largest whole number of their width, 32768 for 16 bits, and write it again",
+        )
+
+
 def recording_bytes(path: Path, most: int = -1) -> bytes:
     """The content of a file, or its first ``most`` bytes.
 
@@ -285,7 +354,7 @@ class _Sound:
         most = max(1, AT_ONCE // (self.block * self.file.channels)) * self.block
         while len(samples := self.file.read(most, dtype="float32", always_2d=True)):
             self._read += len(samples)
-            self._require_sound(samples)
+            require_sound(samples, self._path)
             if mixdown is not None:
                 mixdown.hear(samples, self.block)
             yield samples
@@ -293,18 +362,6 @@ class _Sound:
             raise AudioError(f"{self._path} holds no samples", "record it again, or remove the file")
         if mixdown is not None:
             mixdown.settle()
-
-    def _require_sound(self, samples: NDArray[np.float32]) -> None:
-        peak = float(np.abs(samples).max())
-        if not np.isfinite(peak):
-            raise AudioError(
-                f"{self._path} holds samples that are not finite", "write it again without NaN or infinity"
-            )
-        if peak > LOUDEST:
-            raise AudioError(
-                f"{self._path} holds a sample of {peak:.6g}, and full scale is 1",
-                "divide its samples by the largest whole number of their width, 32768 for 16 bits, and write it again",
-            )
 
     def cut(self) -> str | None:
         """In words, what the file lacks of what its header states; to be asked after all blocks."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
+SCHEMA = 1
+"""The version of the JSON of events; it rises when the meaning of a key changes, or when one goes."""
 State: TypeAlias = Literal["quiet", "uncertain", "sure"]
 """Nobody speaks; somebody speaks and no emotion is probable enough; one is."""
 Condition: TypeAlias = Literal["listening", "silent", "lost"]
@@ -32,6 +34,8 @@ class Event:
         began: Second at which what is judged begins; None where nobody speaks.
         ended: Second at which the gate heard the last of it; None unless ``final``.
         clip: The file in which this speech was stored; None where nothing is stored.
+        time: The clock's time at which this event was made: ISO 8601, UTC, to a millisecond.
+        session: Twelve hexadecimal digits, drawn when the listening began.
     """
 
     t: float
@@ -46,10 +50,12 @@ class Event:
     began: float | None = None
     ended: float | None = None
     clip: str | None = None
+    time: str = ""
+    session: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**vars(self), "probabilities": dict(self.probabilities)}
+        """Plain JSON values, with the number of their ``schema``."""
+        return {"schema": SCHEMA, **vars(self), "probabilities": dict(self.probabilities)}
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,8 @@ class Status:
     counters: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**vars(self), "counters": dict(self.counters)}
+        """Plain JSON values, with the number of their ``schema``."""
+        return {"schema": SCHEMA, **vars(self), "counters": dict(self.counters)}
 
 
 def _number(kind: Literal["counter", "gauge"], meaning: str, start: float = 0) -> Any:

@@ -17,10 +17,12 @@ switched on, or when a file was played into it.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -86,6 +88,7 @@ class Listener:
             keep: Given the samples of everything that was said.
         """
         self._settings, self._keep = settings, keep
+        self._session = secrets.token_hex(6)
         self._spec, self._labels, self._gate = recogniser.frontend, recogniser.labels, gate
         self._chunk = np.empty(round(CHUNK_SECONDS * self._spec.rate), np.float32)
         self._filled = 0
@@ -240,6 +243,8 @@ class Listener:
             latency_ms=round(1000 * (time.monotonic() - self._arrived), 2),
             state=state,
             confidence=confidence,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            session=self._session,
             **more,
         )
 

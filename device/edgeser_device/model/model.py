@@ -96,6 +96,11 @@ class Model:
         }
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the hashes of all its files, hexadecimal: that of what it answers with."""
+        return sha256(json.dumps(self.description["files"], sort_keys=True).encode()).hexdigest()
+
+    @property
     def words(self) -> str:
         """The same in a line for people."""
         found = self.identity

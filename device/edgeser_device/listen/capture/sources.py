@@ -12,7 +12,7 @@ microphones accept 16 kHz and record at 48: ``ClockCheck`` notices a device that
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import OFFSET_BLOCKS, Mixdown, read_blocks
+from edgeser_device.data.audio import OFFSET_BLOCKS, Mixdown, channels_of, read_blocks
 from edgeser_device.errors import ListenError, MicrophoneError
 from edgeser_device.listen.capture.backends import Open, Stream, load_sounddevice, open_arecord, open_portaudio
 from edgeser_device.listen.capture.blocks import Block, BlockQueue
@@ -248,6 +248,29 @@ class Microphone:
 
     def _tell(self, condition: Condition, words: str) -> None:
         self.condition, self.words = condition, words
+
+
+def given_blocks(blocks: Iterable[NDArray[Any]], found: int, rate: int) -> Iterator[NDArray[np.float32]]:
+    """Blocks that a program hands over, as a microphone's are taken.
+
+    Args:
+        blocks: Samples as :func:`edgeser_device.data.audio.hear_array` takes them, of any lengths.
+        found: Their sampling rate in Hz.
+        rate: The wanted one in Hz.
+
+    Returns:
+        Float32 (n,) each, mono, full scale 1.0.
+
+    Raises:
+        AudioError: A block is no sound.
+    """
+    mixdown, resampler = Mixdown(OFFSET_BLOCKS), _resampler(found, rate)
+    for block in blocks:
+        if len(block):
+            mono = mixdown.follow(channels_of(block, found))
+            yield mono if resampler is None else resampler.resample_chunk(mono, last=False)
+    if resampler is not None:
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 Source: TypeAlias = Recording | Microphone
