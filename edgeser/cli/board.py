@@ -48,6 +48,9 @@ AS_ORIGINAL = "Draw classes as often as the corpus has them, or equally."
 AsOriginal = Annotated[bool, option("--as-original/--balanced", AS_ORIGINAL)]
 Fresh = Annotated[bool, option("--fresh", "Draw new points in every epoch.")]
 BUDGET_MB = "Exit with 1 unless a file's peak memory keeps it."
+WITH_FRONTEND = (
+    "The file takes samples of 16 kHz and gives the probabilities of predict; golden cases are written beside it. ONNX."
+)
 MAX_DROP = (
     "Exit with 1, and write nothing, if the file loses more than P (0.02 is two points) of the model's UAR on --test; "
     "without --test, of its answers on the distilled set."
@@ -132,6 +135,7 @@ def export(
     model: ModelFolder,
     format_name: Annotated[str, option("--format", f"{FORMAT_NAMES}.")],
     int8: Annotated[bool, option("--int8", "In eight bits, calibrated on the distilled set.")] = False,
+    with_frontend: Annotated[bool, option("--with-frontend", WITH_FRONTEND)] = False,
     out: Annotated[Path | None, option("--out", "Folder to write to.", "DIR", "MODEL-export beside the model")] = None,
     max_drop: Annotated[float | None, option("--max-drop", MAX_DROP, "P", min=0, max=1)] = None,
     test: Test = None,
@@ -141,6 +145,7 @@ def export(
     """Write a model's file for a runtime, compared with its weights before it appears."""
     require_64_bit()
     from edgeser_device.model.model import load_model
+    from edgeser_device.model.pcm_export import GOLDEN, file_name
     from edgeser_device.model.reexport import Drop, agreement, export_model
     from edgeser_export.writers.formats import format_of
 
@@ -160,15 +165,16 @@ def export(
             measured.append(agreement(opened, data))
         measured[0].require(max_drop)
 
-    report = export_model(opened, row.name, folder, gate)
-    file, drop = folder / row.file_name, measured[0]
+    report = export_model(opened, row.name, folder, gate, with_frontend)
+    file, drop = folder / (file_name(row) if with_frontend else row.file_name), measured[0]
     size = file.stat().st_size
     worst = next(each.max_probability_difference for each in report.rows if each.name == row.name)
     words = (
         f"{file}: {size:,} bytes, probabilities within {worst:.1e} of the weights',"
         f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
     )
-    result = {"file": str(file), "bytes": size, "parity": report.to_json(), "drop": drop.to_json()}
+    golden = {"golden": str(folder / GOLDEN)} if with_frontend else {}
+    result = {"file": str(file), "bytes": size, **golden, "parity": report.to_json(), "drop": drop.to_json()}
     show({**result, "uar": drop.after if drop.measure == "uar" else None}, lambda: words, as_json)
 
 
@@ -199,7 +205,7 @@ def predict(
         with progress_bar("predicting", len(paths)) as advance:
             for done, row in enumerate(predict_files(recogniser, paths), start=1):
                 rows.append(row)
-                advance(done, row.file.name)
+                advance(done, paths[done - 1].name)
     found = [row for row in rows if isinstance(row, Prediction)]
     skipped = [row for row in rows if not isinstance(row, Prediction)]
     for row in skipped:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from edgeser_device.data.stored import first_levels
 from edgeser_device.errors import GateFailed
 from edgeser_device.model.model import DESCRIPTION, Model, file_metadata
+from edgeser_device.model.pcm_export import GOLDEN, file_name, pcm_file
 from edgeser_device.model.predict import choose_format
 from edgeser_export.export import REPORT, export_in_child
 from edgeser_export.outputs import require_output
 from edgeser_export.parity import ParityReport
 from edgeser_export.runtimes import load
 from edgeser_export.utilities.errors import ExportError, StorageError
-from edgeser_export.utilities.files import write_json
+from edgeser_export.utilities.files import write_bytes, write_json
 from edgeser_export.writers.formats import find_format
 
 PARITY_ITEMS, CALIBRATION_ITEMS = 16, 128
@@ -85,7 +86,9 @@ def agreement(model: Model, data: bytes, runtime: str | None = None) -> Drop:
     return Drop("agreement", 1.0, round(float((one == two).mean()), 6))
 
 
-def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = None) -> ParityReport:
+def export_model(
+    model: Model, format_name: str, out: Path, gate: Gate | None = None, front_end: bool = False
+) -> ParityReport:
     """Write ``student.*`` and ``parity.json`` into ``out``, each whole or not at all.
 
     Args:
@@ -93,10 +96,12 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
         format_name: A row of the table of formats.
         out: A folder; made where it is missing. In one of earlier exports other files stay, and rows of
             ``parity.json`` for other files of the same student.
-        gate: Sees the file first.
+        gate: Sees the student's file first.
+        front_end: Write ``recogniser.*``, which takes samples, and its golden cases in place of ``student.*``; the
+            report is then of the student in it.
 
     Returns:
-        The comparison of this file.
+        The comparison of the student.
 
     Raises:
         OutputTaken: ``out`` is a file, a model folder, or anything else that no export wrote.
@@ -105,6 +110,7 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
         StorageError: ``out`` cannot be written.
     """
     row = find_format(format_name)
+    written = [file_name(row), GOLDEN] if front_end else [row.file_name]
     require_output(out, "export", _is_export)
     levels = first_levels(model.distilled, CALIBRATION_ITEMS)
     kit = str(model.description["training"]["kit_sha256"])
@@ -119,8 +125,12 @@ def export_model(model: Model, format_name: str, out: Path, gate: Gate | None = 
             )
             if gate is not None:
                 gate((draft / row.file_name).read_bytes())
+            if front_end:
+                data, golden = pcm_file(model, (draft / row.file_name).read_bytes(), row)
+                write_bytes(draft / file_name(row), data)
+                write_json(draft / GOLDEN, golden)
             write_json(draft / REPORT, _with_earlier_rows(report, out).to_json())
-            for file in (row.file_name, REPORT):
+            for file in (*written, REPORT):
                 os.replace(draft / file, out / file)
     except OSError as error:
         if isinstance(error, StorageError):
