@@ -110,8 +110,10 @@ def tone(case: dict[str, Any], rate: int) -> NDArray[np.float32]:
     """The samples of a golden case, float32 (samples,); see ``RECIPE``."""
     k = np.arange(case["samples"])
     heard = (k >= case["from"]) & (k < case["to"])
-    parts = (np.sin(2 * np.pi * h * case["hz"] * k / rate) / h for h in range(1, case["harmonics"] + 1))
-    return (case["amplitude"] * heard * sum(parts)).astype(np.float32)
+    h = np.arange(1, case["harmonics"] + 1)[:, None]
+    summed = (np.sin(2 * np.pi * h * case["hz"] * k / rate) / h).sum(axis=0)
+    found: NDArray[np.float32] = (case["amplitude"] * heard * summed).astype(np.float32)
+    return found
 
 
 def _filled(case: dict[str, Any], spec: FrontendSpec) -> dict[str, Any]:
