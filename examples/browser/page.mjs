@@ -8,7 +8,9 @@ const EVERY = 500;               // milliseconds from one answer to the next
 const SECONDS = 3.2;             // the model hears windows of 3.1 s
 const element = (id) => document.getElementById(id);
 
-ort.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
+for (const kind of ["error", "unhandledrejection"])
+  addEventListener(kind, ({ message, reason }) => say(`The page cannot work here: ${message ?? reason?.message ?? reason}`));
+ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
 ort.env.wasm.numThreads = 1;
 const golden = await (await fetch("recogniser.golden.json")).json();
 const session = await ort.InferenceSession.create(golden.file);

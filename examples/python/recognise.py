@@ -1,4 +1,4 @@
-"""The emotion of recordings: python recognise.py MODEL CLIP..., one JSON object a line; the base installation is enough."""
+"""The emotion of recordings, one JSON object a line: python recognise.py MODEL CLIP..."""
 
 import json
 import sys
@@ -13,11 +13,10 @@ def main() -> int:
     for path in map(Path, sys.argv[2:]):
         try:
             answer = model.predict(path)
+            print(json.dumps(answer.to_json()))
         except EdgeserError as error:
             print(f"{path}: {error.message}; {error.hint}", file=sys.stderr)
             failed = 2
-        else:
-            print(json.dumps({"file": str(path), "emotion": answer.emotion, "probabilities": dict(answer.probabilities)}))
     return failed
 
 

@@ -93,8 +93,8 @@ class Page:
 
 
 @contextmanager
-def chromium() -> Iterator[Page]:
-    """A page for a block; the test is skipped, and counted, without the browser."""
+def chromium(*more: str) -> Iterator[Page]:
+    """A page for a block, of a browser with ``more`` flags; the test is skipped, and counted, without the browser."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("needs the Debian package chromium")
@@ -103,7 +103,7 @@ def chromium() -> Iterator[Page]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # The protocol's descriptors are 3 and 4; a shell puts them there.
         script = f'exec 3<&{their_input} 4>&{their_output}; exec "$@"'
-        command = [program, *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
+        command = [program, *flags, *more, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(
             ["bash", "-c", script, "bash", *command],
             pass_fds=(their_input, their_output),
