@@ -67,7 +67,7 @@ def require_equal(lines: str, expected: dict[str, dict[str, float]]) -> None:
 
 def test_python(place: Path, expected: dict[str, dict[str, float]]) -> None:
     program = EXAMPLES / "python" / "recognise.py"
-    assert len(program.read_text(encoding="utf-8").splitlines()) <= 30
+    assert len(program.read_text(encoding="utf-8").splitlines()) <= 20
     clips = sorted((place / "clips").iterdir())
     done = subprocess.run(
         [sys.executable, program, place / "model", *clips], capture_output=True, text=True, check=True
