@@ -25,8 +25,8 @@ PUBLISHED: Mapping[str, float] = {"HuBERT base": 0.65, "WavLM large": 0.72, "Whi
 """UAR of frozen encoders in EmoBox (Ma et al., Interspeech 2024), where the dev speakers train too."""
 CAPTION = (
     "Four speakers test in each fold. The dev speakers are taken from EmoBox's training speakers, so fewer train here "
-    "than there. Figures are means over the six folds; `less` columns are differences of the distilled set fold by fold, "
-    "± their standard error. Published for frozen encoders, where dev speakers train too: "
+    "than there. Figures are means over the six folds; `less` columns are differences of the distilled set fold by "
+    "fold, ± their standard error. Published for frozen encoders, where dev speakers train too: "
     f"{'; '.join(f'{name} {uar:g}' for name, uar in PUBLISHED.items())}."
 )
 
