@@ -36,9 +36,9 @@ OTHERS = (1, 2, 5)
 """Items a class of other corpora."""
 CAPTION = (
     "Each distillation has a seed of its own, which its training, its random clips and the training on all clips "
-    "share: figures are mean ± standard deviation over them. `full` trains the same student for as many steps on all training "
-    "clips with hard labels, `random` on as many random clips with hard labels, `random_bank` on random clips with a "
-    "label bank."
+    "share: figures are mean ± standard deviation over them. `full` trains the same student for as many steps on all "
+    "training clips with hard labels, `random` on as many random clips with hard labels, `random_bank` on random clips "
+    "with a label bank."
 )
 ROWS = ("full", "distilled", "random", "random_bank")
 
