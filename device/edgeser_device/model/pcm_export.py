@@ -7,19 +7,23 @@ What the file computes is compared with the board's own front-end and the same s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.encoder import DECADES, EDGE, FRAMES_PER_TOKEN, LEAST_POWER
 from edgeser_device.frontend import FrontendSpec, hann_window, mel_filters
-from edgeser_device.model.inputs import input_of
+from edgeser_device.model.inputs import SHORTEST, input_of
 from edgeser_device.model.model import Model, file_metadata
 from edgeser_device.model.predict import Recogniser, clip_probabilities
 from edgeser_export.runtimes import load, open_onnx
 from edgeser_export.utilities.errors import ExportError, ParityError
 from edgeser_export.utilities.files import sha256
 from edgeser_export.writers.formats import Format
+
+if TYPE_CHECKING:
+    from edgeser_export.writers.onnx_frontend import HeardSound
 
 GOLDEN = "recogniser.golden.json"
 """The file of the golden cases."""
@@ -58,22 +62,22 @@ def pcm_file(model: Model, student: bytes, row: Format) -> tuple[bytes, dict[str
 
     Args:
         model: Gives the labels and the front-end.
-        student: The ONNX file of its student.
+        student: The ONNX file of its student; of a model of an encoder, that of encoder and head, which reads mels.
         row: The format of that file.
 
     Raises:
         ParityError: The file does not give what the board's own front-end and the student give.
         MissingRuntime: onnx or onnxruntime is not installed.
     """
-    from edgeser_export.writers.onnx_frontend import HeardSound, with_front_end
+    from edgeser_export.writers.onnx_frontend import with_front_end
 
-    spec = model.frontend
-    sound = HeardSound(
-        hann_window(spec.n_fft), mel_filters(spec), spec.hop, spec.floor, spec.frames, spec.window_hop, spec.trim_db
-    )
-    data = with_front_end(student, sound, _metadata(model))
+    spec = model.frontend if model.encoder is None else model.encoder.frontend
+    data = with_front_end(student, heard_sound(spec, for_encoder=model.encoder is not None), _metadata(model, spec))
     session = open_onnx(data, 1)
-    recogniser = Recogniser(model.labels, input_of(model), load(student))
+    if model.encoder is None:
+        recogniser = Recogniser(model.labels, input_of(model), load(student))
+    else:
+        recogniser = Recogniser.open(model)
     cases, bound = [], BOUND[row.precision]
     for case in (_filled(case, spec) for case in CASES):
         samples = tone(case, spec.rate)
@@ -101,6 +105,17 @@ def pcm_file(model: Model, student: bytes, row: Format) -> tuple[bytes, dict[str
     return data, golden
 
 
+def heard_sound(spec: FrontendSpec, for_encoder: bool) -> HeardSound:
+    """The numbers of a front-end as the writer takes them."""
+    from edgeser_export.writers.onnx_frontend import HeardForEncoder, HeardSound
+
+    window, filters = hann_window(spec.n_fft), mel_filters(spec)
+    shared = window, filters, spec.hop, spec.floor, spec.frames, spec.window_hop, spec.trim_db
+    if not for_encoder:
+        return HeardSound(*shared)
+    return HeardForEncoder(*shared, EDGE, SHORTEST, LEAST_POWER, DECADES, FRAMES_PER_TOKEN)
+
+
 def window_samples(spec: FrontendSpec) -> int:
     """The samples of which the frames of one window are computed."""
     return spec.n_fft + (spec.frames - 1) * spec.hop
@@ -121,10 +136,9 @@ def _filled(case: dict[str, Any], spec: FrontendSpec) -> dict[str, Any]:
     return {"samples": samples, "from": 0, "to": samples} | case
 
 
-def _metadata(model: Model) -> dict[str, str]:
+def _metadata(model: Model, spec: FrontendSpec) -> dict[str, str]:
     kit = str(model.description["training"]["kit_sha256"])
     about = file_metadata(model.labels, model.frontend, model.temperature, kit, model.encoder)
-    spec = model.frontend
     return about | {
         "input": f"pcm: samples of one channel at {spec.rate} Hz, full scale 1.0, float32 (1, samples)",
         "folded": f"trimming of silent edges, log-mels, windows, {about['folded']}, mean over windows",

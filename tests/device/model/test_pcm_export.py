@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeser_device.data.audio import read_audio
+from edgeser.encoders.store import open_encoder
+from edgeser_device.data.audio import read_audio, trim_silence
+from edgeser_device.encoder import Encoder
 from edgeser_device.model import pcm_export
+from edgeser_device.model.inputs import SHORTEST
 from edgeser_device.model.model import Model
 from edgeser_device.model.pcm_export import GOLDEN, pcm_file
 from edgeser_device.model.predict import Recogniser, clip_probabilities
@@ -24,6 +28,7 @@ from edgeser_device.model.reexport import export_model
 from edgeser_export.export import REPORT
 from edgeser_export.utilities.errors import ExportError, ParityError
 from edgeser_export.writers.formats import find_format
+from edgeser_export.writers.onnx_frontend import with_front_end
 
 DEMO = Path(str(files("edgeser.corpora"))) / "demo_data"
 
@@ -70,6 +75,7 @@ def test_fifty_windows_of_untrimmed_sound(session: onnxruntime.InferenceSession,
     assert max(difference(session, recogniser, sound[start : start + length]) for start in starts) < 1e-3
 
 
+@settings(max_examples=50)
 @given(
     samples=st.integers(1, 120_000),
     silence=st.integers(0, 40_000),
@@ -154,3 +160,24 @@ def test_a_file_that_differs_is_not_written(model: Model, monkeypatch: pytest.Mo
     monkeypatch.setattr(pcm_export, "hann_window", lambda length: np.ones(length))
     with pytest.raises(ParityError, match="differs from predict by"):
         pcm_file(model, model.file("onnx"), find_format("onnx"))
+
+
+@settings(max_examples=50)
+@given(
+    samples=st.integers(1, 120_000), silence=st.integers(0, 20_000), level=st.floats(-60, 0), seed=st.integers(0, 99)
+)
+def test_the_front_end_of_an_encoder(tiny_encoder: str, samples: int, silence: int, level: float, seed: int) -> None:
+    """Before the encoder's own file it gives the mean of the vectors that the encoder gives of a trimmed clip."""
+    session, encoder = heard_by(tiny_encoder)
+    noise = np.random.default_rng(seed).uniform(-1, 1, samples) * 10 ** (level / 20)
+    clip = np.pad(noise, silence).astype(np.float32)
+    part = trim_silence(clip, encoder.card.frontend.trim_db)
+    expected = encoder(np.pad(part, (0, max(0, SHORTEST - len(part))))).mean(axis=0)
+    np.testing.assert_allclose(session.run(None, {"pcm": clip[None]})[0][0], expected, atol=2e-3)
+
+
+@cache
+def heard_by(name: str) -> tuple[onnxruntime.InferenceSession, Encoder]:
+    card, data = open_encoder(name)
+    written = with_front_end(data, pcm_export.heard_sound(card.frontend, for_encoder=True), {})
+    return onnxruntime.InferenceSession(written), Encoder.open(card, data)
