@@ -50,6 +50,7 @@ AS_ORIGINAL = "Draw classes as often as the corpus has them, or equally."
 AsOriginal = Annotated[bool, option("--as-original/--balanced", AS_ORIGINAL)]
 Fresh = Annotated[bool, option("--fresh", "Draw new points in every epoch.")]
 BUDGET_MB = "Exit with 1 unless a file's peak memory keeps it."
+REPORT = "Write the figures and the machine to this JSON file, for others: no names and no paths."
 MAX_DROP = (
     "Exit with 1, and write nothing, if the file loses more than P (0.02 is two points) of the model's UAR on --test; "
     "without --test, of its answers on the distilled set."
@@ -236,6 +237,7 @@ def bench(
         float | None, option("--budget-ms", "Exit with 1 unless a file's p95 keeps it.", min=0)
     ] = None,
     budget_mb: Annotated[float | None, option("--budget-mb", BUDGET_MB, min=0)] = None,
+    report: Annotated[Path | None, option("--report", REPORT, "FILE")] = None,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
@@ -260,6 +262,10 @@ def bench(
         rows = tuple({**row, **scores[file_of(row)]} for row in measured.results)
         measured = replace(measured, results=rows)
     measured = with_recommendation(measured, opened)
+    if report is not None:
+        from edgeser_device.bench.sent import write_report
+
+        write_report(measured, opened, report)
     show(measured.to_json(), lambda: bench_table(measured), as_json)
     check_budget(measured, budget_ms, budget_mb)
 
