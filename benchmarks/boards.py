@@ -21,7 +21,8 @@ REPORTS, PAGE = HERE / "boards", HERE.parent / "docs" / "results" / "boards.md"
 HEAD = """# Figures from boards
 
 Made by `benchmarks/boards.py` from the files in [benchmarks/boards](../../benchmarks/boards).
-`edgeser bench MODEL --report FILE` wrote each of them on the machine that it names. Compare figures of one machine only.
+`edgeser bench MODEL --report FILE` wrote each of them on the machine that it names. Compare figures of
+one machine only.
 """
 NONE = """
 **There is no report yet: nobody has measured edgeser on a board.** To send the first, run

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from sources import ROOT
 
 from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.mqtt import Topics, discovery, parse_broker
+from edgeser_device.model.model import Model
 
 FIXTURE = Path(__file__).with_name("home_assistant.json")
 """The messages of one model at one broker, as Home Assistant's MQTT integration documents them."""
@@ -60,3 +64,17 @@ def test_the_walkthroughs_quote_what_is_sent() -> None:
     assert nodes["in"]["topic"] == f"{BROKER.topic}/utterance"
     assert nodes["in"]["broker"] in nodes
     assert {target for node in nodes.values() for wire in node.get("wires", ()) for target in wire} <= nodes.keys()
+
+
+def test_a_broker_that_is_away_is_said_and_tried_again_with_a_recording_too(model: Model, recording: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # free from here on
+    words = ["listen", str(model.folder), "--wav", str(recording), "--mqtt", f"mqtt://127.0.0.1:{port}/x", "--json"]
+    done = subprocess.run([sys.executable, "-m", "edgeser", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["t"] == 5.0
+    notes = [line for line in done.stderr.splitlines() if "the broker" in line]
+    assert notes == [
+        f"note: the broker 127.0.0.1:{port} is away; it is tried again",
+        f"note: the broker 127.0.0.1:{port} was away to the end; of what was heard last, up to 100 messages are lost",
+    ]
