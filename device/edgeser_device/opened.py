@@ -18,13 +18,13 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import hear_array, read_audio, read_audio_bytes
+from edgeser_device.data.audio import hear_array, read_audio
 from edgeser_device.listen.capture.sources import given_blocks
 from edgeser_device.listen.events import Event
 from edgeser_device.listen.gate import open_gate
 from edgeser_device.listen.live import Listener, ListenSettings
 from edgeser_device.model.model import Model, load_model
-from edgeser_device.model.predict import Prediction, Recogniser, predict_samples
+from edgeser_device.model.predict import Prediction, Recogniser, predict_bytes, predict_samples
 
 Sound: TypeAlias = str | Path | bytes | NDArray[Any]
 """The path of a recording, the content of its file, or its samples."""
@@ -110,7 +110,7 @@ class OpenModel:
         if isinstance(sound, str | Path):
             return predict_samples(self._recogniser, read_audio(Path(sound), self.rate), Path(sound))
         if isinstance(sound, bytes):
-            return predict_samples(self._recogniser, read_audio_bytes(sound, self.rate))
+            return predict_bytes(self._recogniser, sound)
         return predict_samples(self._recogniser, hear_array(sound, rate, self.rate))
 
     def stream(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import read_audio
+from edgeser_device.data.audio import read_audio, read_audio_bytes
 from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec
@@ -187,6 +187,11 @@ def predict_samples(recogniser: Recogniser, samples: NDArray[np.float32], file: 
     named = dict(zip(recogniser.labels, (round(float(value), 6) for value in mean), strict=True))
     seconds = round(len(samples) / recogniser.frontend.rate, 3)
     return Prediction(file, recogniser.labels[int(mean.argmax())], named, count, seconds)
+
+
+def predict_bytes(recogniser: Recogniser, data: bytes, file: Path | None = None) -> Prediction:
+    """The emotion of the content of a recording's file; errors as :func:`predict_file`."""
+    return predict_samples(recogniser, read_audio_bytes(data, recogniser.frontend.rate), file)
 
 
 def predict_files(recogniser: Recogniser, paths: Iterable[Path]) -> Iterator[Prediction | Skipped]:
