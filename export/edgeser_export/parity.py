@@ -144,10 +144,8 @@ def compare(
             f"items {items.shape} cannot be compared with probabilities {reference.shape}",
             "give both, for the same items",
         )
-    return report_of(
-        reference,
-        [_compare_one(find_format(name), source, items, reference, threads) for name, source in files.items()],
-    )
+    rows = [_compare_one(find_format(name), source, items, reference, threads) for name, source in files.items()]
+    return report_of(reference, rows)
 
 
 def report_of(reference: NDArray[np.float64], rows: Sequence[ParityRow]) -> ParityReport:

@@ -134,7 +134,7 @@ def export_joined(model: Model, row: Format, folder: Path) -> ParityReport:
     if _card(model).input != "mel":
         raise ModelError(f"the encoder {_card(model).name} reads samples, not mels", "encoders of mels can be joined")
     heard = sounds(_card(model).frames)
-    require_vectors(model, row, heard)
+    _require_vectors(row, *_vectors(model, row, heard))
     data = write_joined(model, row.name)
     write_bytes(folder / row.file_name, data)
     own, other = Recogniser.open(model), open_joined(model, data)
@@ -146,30 +146,9 @@ def export_joined(model: Model, row: Format, folder: Path) -> ParityReport:
     return report
 
 
-def require_vectors(model: Model, row: Format, heard: list[tuple[NDArray[np.float32], int]]) -> float:
-    """Compare the vectors of an encoder written in a format with those of the encoder's own file.
-
-    Returns:
-        The smallest cosine.
-
-    Raises:
-        ParityError: They differ by more than they may.
-    """
-    own, parts = open_encoder_file(_card(model)), _parts(model)
-    run = load_windows(row.write_encoder(parts.encoder, parts.encoder_weights, {}))
-    one = np.concatenate([own.window(*each) for each in heard])
-    two = np.stack([run(mel, real // FRAMES_PER_TOKEN) for mel, real in heard])
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    cosine, difference = float(((one * two).sum(1) / lengths).min()), float(np.abs(one - two).max())
-    if row.precision == "int8":
-        kept, words = cosine >= LEAST_COSINE, f"cosine {cosine:.4f}, at least {LEAST_COSINE}"
-    else:
-        kept, words = difference <= MOST_DIFFERENCE, f"by {difference:.1e}, at most {MOST_DIFFERENCE:.0e}"
-    if not kept:
-        raise ParityError(
-            f"the vectors of the {row.name} encoder differ from its file's ({words})", "export it in float32"
-        )
-    return cosine
+def vector_cosine(model: Model, row: Format) -> float:
+    """The smallest cosine of an encoder's vectors in a format to those of its own file, on sounds of noise."""
+    return round(_cosine(*_vectors(model, row, sounds(_card(model).frames))), 6)
 
 
 def sounds(frames: int) -> list[tuple[NDArray[np.float32], int]]:
@@ -205,6 +184,33 @@ class _Answers(LoadedModel):
 
     def compute(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         return items.reshape(len(items), self.classes)
+
+
+def _vectors(
+    model: Model, row: Format, heard: list[tuple[NDArray[np.float32], int]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors of the encoder's own file, and of the encoder written in a format, (windows, size) each."""
+    own, parts = open_encoder_file(_card(model)), _parts(model)
+    run = load_windows(row.write_encoder(parts.encoder, parts.encoder_weights, {}))
+    one = np.concatenate([own.window(*each) for each in heard])
+    return one, np.stack([run(mel, real // FRAMES_PER_TOKEN) for mel, real in heard])
+
+
+def _cosine(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    return float(((one * two).sum(1) / lengths).min())
+
+
+def _require_vectors(row: Format, one: NDArray[np.float32], two: NDArray[np.float32]) -> None:
+    cosine, difference = _cosine(one, two), float(np.abs(one - two).max())
+    if row.precision == "int8":
+        kept, words = cosine >= LEAST_COSINE, f"cosine {cosine:.4f}, at least {LEAST_COSINE}"
+    else:
+        kept, words = difference <= MOST_DIFFERENCE, f"by {difference:.1e}, at most {MOST_DIFFERENCE:.0e}"
+    if not kept:
+        raise ParityError(
+            f"the vectors of the {row.name} encoder differ from those of its file: {words}", "export it in float32"
+        )
 
 
 def _answers(recogniser: Recogniser, heard: list[tuple[NDArray[np.float32], int]]) -> NDArray[np.float32]:
