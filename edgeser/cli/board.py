@@ -47,6 +47,7 @@ Points = Annotated[
 AS_ORIGINAL = "Draw classes as often as the corpus has them, or equally."
 AsOriginal = Annotated[bool, option("--as-original/--balanced", AS_ORIGINAL)]
 Fresh = Annotated[bool, option("--fresh", "Draw new points in every epoch.")]
+INT8 = "In eight bits, calibrated on the distilled set; of an encoder only the weights."
 BUDGET_MB = "Exit with 1 unless a file's peak memory keeps it."
 MAX_DROP = (
     "Exit with 1, and write nothing, if the file loses more than P (0.02 is two points) of the model's UAR on --test; "
@@ -131,9 +132,7 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
 def export(
     model: ModelFolder,
     format_name: Annotated[str, option("--format", f"{FORMAT_NAMES}.")],
-    int8: Annotated[
-        bool, option("--int8", "In eight bits, calibrated on the distilled set; of an encoder, weights only.")
-    ] = False,
+    int8: Annotated[bool, option("--int8", INT8)] = False,
     out: Annotated[Path | None, option("--out", "Folder to write to.", "DIR", "MODEL-export beside the model")] = None,
     max_drop: Annotated[float | None, option("--max-drop", MAX_DROP, "P", min=0, max=1)] = None,
     test: Test = None,

@@ -287,8 +287,9 @@ class _OnnxWindows(Windows):
         _check_windows([entry.name for entry in self._session.get_inputs()])
 
     def __call__(self, mel: NDArray[np.float32], tokens: int) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self._session.run(None, {MEL: mel[None], TOKENS: np.array([tokens], np.int64)})[0]
-        return found[0]
+        feeds = {MEL: mel[None], TOKENS: np.array([tokens], np.int64)}
+        found: NDArray[np.float32] = self._session.run(None, feeds)[0][0]
+        return found
 
 
 class _TfliteWindows(Windows):
@@ -304,8 +305,8 @@ class _TfliteWindows(Windows):
         self._interpreter.set_tensor(self._inputs[MEL], mel[None])
         self._interpreter.set_tensor(self._inputs[TOKENS], np.array([tokens], np.int32))
         self._interpreter.invoke()
-        found: NDArray[np.float32] = self._interpreter.get_tensor(self._output)
-        return found[0]
+        found: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
+        return found
 
 
 RUNTIMES: Mapping[str, Runtime] = {
