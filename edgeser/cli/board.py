@@ -49,6 +49,7 @@ Points = Annotated[
 AS_ORIGINAL = "Draw classes as often as the corpus has them, or equally."
 AsOriginal = Annotated[bool, option("--as-original/--balanced", AS_ORIGINAL)]
 Fresh = Annotated[bool, option("--fresh", "Draw new points in every epoch.")]
+INT8 = "In eight bits, calibrated on the distilled set; of an encoder only the weights."
 BUDGET_MB = "Exit with 1 unless a file's peak memory keeps it."
 WITH_FRONTEND = (
     "The file takes samples of 16 kHz and gives the probabilities of predict; golden cases are written beside it. ONNX."
@@ -137,7 +138,7 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
 def export(
     model: ModelFolder,
     format_name: Annotated[str, option("--format", f"{FORMAT_NAMES}.")],
-    int8: Annotated[bool, option("--int8", "In eight bits, calibrated on the distilled set.")] = False,
+    int8: Annotated[bool, option("--int8", INT8)] = False,
     with_frontend: Annotated[bool, option("--with-frontend", WITH_FRONTEND)] = False,
     out: Annotated[Path | None, option("--out", "Folder to write to.", "DIR", "MODEL-export beside the model")] = None,
     max_drop: Annotated[float | None, option("--max-drop", MAX_DROP, "P", min=0, max=1)] = None,
@@ -145,7 +146,10 @@ def export(
     corpus: CorpusName = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model's file for a runtime, compared with its weights before it appears."""
+    """Write a model's file for a runtime, compared with its weights before it appears.
+
+    The file of a model with an encoder holds encoder and head: mels of a window in, probabilities out.
+    """
     require_64_bit()
     from edgeser_device.model.model import load_model
     from edgeser_device.model.pcm_export import GOLDEN, file_name
@@ -155,7 +159,10 @@ def export(
     require_both(test, corpus)
     row = format_of(format_name, "int8" if int8 else "float32")
     opened = load_model(model)
-    opened.require_log_mels("export writes files")
+    if opened.encoder is not None and max_drop is not None and test is None:
+        raise SettingsError(
+            "--max-drop of an encoder's model is measured on recordings only", "give both: --test DIR --corpus NAME"
+        )
     folder = out or model.resolve().with_name(f"{model.resolve().name}-export")
     measured: list[Drop] = []
 
@@ -164,21 +171,21 @@ def export(
             from edgeser.evaluation.model_score import uar_drop
 
             measured.append(uar_drop(opened, data, _test_part(opened, test, corpus)))
-        else:
+        elif opened.encoder is None:
             measured.append(agreement(opened, data))
-        measured[0].require(max_drop)
+        for drop in measured:
+            drop.require(max_drop)
 
     report = export_model(opened, row.name, folder, gate, with_frontend)
-    file, drop = folder / (file_name(row) if with_frontend else row.file_name), measured[0]
-    size = file.stat().st_size
+    file = folder / (file_name(row) if with_frontend else row.file_name)
+    drop, size = measured[0] if measured else None, file.stat().st_size
     worst = next(each.max_probability_difference for each in report.rows if each.name == row.name)
-    words = (
-        f"{file}: {size:,} bytes, probabilities within {worst:.1e} of the weights',"
-        f" {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
-    )
+    words = f"{file}: {size:,} bytes, probabilities within {worst:.1e} of the model's"
+    if drop is not None:
+        words += f", {drop.measure} {drop.before:.3f} before and {drop.after:.3f} after"
+    known = {"drop": drop and drop.to_json(), "uar": drop.after if drop and drop.measure == "uar" else None}
     golden = {"golden": str(folder / GOLDEN)} if with_frontend else {}
-    result = {"file": str(file), "bytes": size, **golden, "parity": report.to_json(), "drop": drop.to_json()}
-    show({**result, "uar": drop.after if drop.measure == "uar" else None}, lambda: words, as_json)
+    show({"file": str(file), "bytes": size, **golden, "parity": report.to_json(), **known}, lambda: words, as_json)
 
 
 def predict(
@@ -325,6 +332,7 @@ def _tested(
 ) -> list[dict[str, Any]]:
     """{"uar", "test"} of each (format, runtime); None is the default one."""
     from edgeser.evaluation.model_score import score_on
+    from edgeser_device.model.joined_files import open_content
     from edgeser_device.model.model import load_model
     from edgeser_device.model.predict import Recogniser
     from edgeser_export.utilities.progress import progress_bar
@@ -334,7 +342,8 @@ def _tested(
     found = []
     for name, runtime in files:
         with progress_bar("testing", len(part.utterances)) as advance:
-            score = score_on(Recogniser.open(opened, name, runtime), part, advance)
+            recogniser = Recogniser.open(opened) if name is None else open_content(opened, name, runtime)
+            score = score_on(recogniser, part, advance)
         found.append({"uar": round(score.uar, 6), "test": score.to_json()})
     return found
 

@@ -119,6 +119,7 @@ def bench_table(bench: Bench) -> Group:
     """The machine, then one row a measurement."""
     from rich.console import Group
 
+    from edgeser_device.bench.bench import slower_int8
     from edgeser_device.machine import machine_words
 
     machine = bench.machine
@@ -141,7 +142,7 @@ def bench_table(bench: Bench) -> Group:
     if chosen is not None:
         file = f"{chosen['format']} {chosen['precision']}"
         advice = f"use {file} in {chosen['runtime']}, {counted(chosen['threads'], 'thread')}"
-    return Group(table, legend, versions, *missing, *([advice] if advice else []))
+    return Group(table, legend, versions, *missing, *slower_int8(bench.results), *([advice] if advice else []))
 
 
 def status_table(state: Mapping[str, Any]) -> Sheet:

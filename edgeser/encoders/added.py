@@ -24,8 +24,9 @@ from edgeser.encoders.store import encoder_folder, write_folder
 from edgeser.encoders.whisper import from_safetensors
 from edgeser_device.encoder import FRONTEND, MOST_BYTES, Encoder, EncoderCard
 from edgeser_device.errors import EncoderError
+from edgeser_export.graph.encoder_graph import FRAMES_PER_TOKEN, VECTOR, whisper_graph
 from edgeser_export.utilities.errors import GraphError
-from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, VECTOR, whisper_graph, write_encoder
+from edgeser_export.writers.onnx_encoder import write_encoder
 
 OPERATORS = frozenset(
     """

@@ -24,9 +24,10 @@ from types import MappingProxyType
 from edgeser.encoders.whisper import Arrays, from_smart_turn
 from edgeser_device.encoder import FRONTEND, MOST_BYTES, EncoderCard, encoders_folder
 from edgeser_device.errors import EncoderError
+from edgeser_export.graph.encoder_graph import FRAMES_PER_TOKEN, whisper_graph
 from edgeser_export.utilities.errors import MissingExtra, choice_hint
 from edgeser_export.utilities.files import new_folder, write_bytes
-from edgeser_export.writers.onnx_encoder import FRAMES_PER_TOKEN, whisper_graph, write_encoder
+from edgeser_export.writers.onnx_encoder import write_encoder
 
 ENCODER_FILE, CARD_FILE = "encoder.onnx", "encoder.toml"
 

@@ -15,6 +15,7 @@ from edgeser.corpora import Corpus, Utterance, load_corpus
 from edgeser.corpora.fingerprint import corpus_fingerprint, is_own, speaker_hashes
 from edgeser.errors import SettingsError
 from edgeser_device.model.calibration import recalls, unweighted_average_recall
+from edgeser_device.model.joined_files import open_joined
 from edgeser_device.model.model import Model
 from edgeser_device.model.predict import Prediction, Recogniser, choose_format, predict_files
 from edgeser_device.model.reexport import Drop
@@ -142,5 +143,6 @@ def score_on(recogniser: Recogniser, part: TestPart, advance: Advance = ignore_p
 def uar_drop(model: Model, data: bytes, part: TestPart) -> Drop:
     """UAR of the model's own file and of another file's content on the same recordings; errors as :func:`score_on`."""
     own = Recogniser.open(model, choose_format(model))
-    scores = [score_on(each, part).uar for each in (own, Recogniser(model.labels, own.reads, load(data)))]
+    other = Recogniser(model.labels, own.reads, load(data)) if model.encoder is None else open_joined(model, data)
+    scores = [score_on(each, part).uar for each in (own, other)]
     return Drop("uar", *(round(uar, 6) for uar in scores))

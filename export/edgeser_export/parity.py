@@ -144,9 +144,13 @@ def compare(
             f"items {items.shape} cannot be compared with probabilities {reference.shape}",
             "give both, for the same items",
         )
-    largest = float(np.abs(_logs(reference)).max())
-    rows = tuple(_compare_one(find_format(name), source, items, reference, threads) for name, source in files.items())
-    return ParityReport(len(items), largest, rows)
+    rows = [_compare_one(find_format(name), source, items, reference, threads) for name, source in files.items()]
+    return report_of(reference, rows)
+
+
+def report_of(reference: NDArray[np.float64], rows: Sequence[ParityRow]) -> ParityReport:
+    """The report of comparisons with one reference, (items, classes)."""
+    return ParityReport(len(reference), float(np.abs(_logs(reference)).max()), tuple(rows))
 
 
 def _compare_one(
@@ -161,13 +165,28 @@ def _compare_one(
             f"{expected_shape[1]}",
             "export the model again",
         )
-    found, logs = model(items), _logs(reference)
+    return compared(row, model.runtime, len(data), model(items), reference)
+
+
+def compared(
+    row: Format, runtime: str, size: int, found: NDArray[np.float32], reference: NDArray[np.float64]
+) -> ParityRow:
+    """The comparison of what a file computed with what it should compute.
+
+    Args:
+        row: The file's format, with the bound.
+        runtime: The row of ``RUNTIMES`` that ran it.
+        size: Bytes of the file.
+        found: Its probabilities, (items, classes).
+        reference: The probabilities that a correct file computes, (items, classes).
+    """
+    logs = _logs(reference)
     return ParityRow(
         format=row.kind,
         precision=row.precision,
-        runtime=model.runtime,
-        runtime_version=RUNTIMES[model.runtime].version,
-        bytes=len(data),
+        runtime=runtime,
+        runtime_version=RUNTIMES[runtime].version,
+        bytes=size,
         max_log_difference=_largest_difference(_logs(found), logs),
         max_probability_difference=_largest_difference(found, reference),
         argmax_agreement=float((found.argmax(1) == reference.argmax(1)).mean()),

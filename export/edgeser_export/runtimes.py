@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_export.graph.op_graph import INPUT
+from edgeser_export.graph.op_graph import INPUT, MEL, TOKENS
 from edgeser_export.utilities.children import silenced
 from edgeser_export.utilities.errors import (
     ExportError,
@@ -33,6 +33,7 @@ from edgeser_export.utilities.errors import (
 
 Kind: TypeAlias = Literal["onnx", "tflite"]
 Items: TypeAlias = NDArray[np.float32]
+Loaded = TypeVar("Loaded")
 TFLITE_MARK = b"TFL3"
 """Bytes 4 to 8 of every TFLite file."""
 
@@ -120,10 +121,16 @@ def load(source: Path | bytes, threads: int = 1, runtime: str | None = None) -> 
         ModelFileError: The runtime cannot read the file, or it is not a student.
         StorageError: The file cannot be read.
     """
+    return _load(source, threads, runtime, {row.kind: row.open for row in RUNTIMES.values()})
+
+
+def _load(
+    source: Path | bytes, threads: int, runtime: str | None, openers: Mapping[Kind, Callable[[bytes, int], Loaded]]
+) -> Loaded:
     data = read_model(source)
     row = choose_runtime("tflite" if data[4:8] == TFLITE_MARK else "onnx", runtime)
     try:
-        return row.open(data, threads)
+        return openers[row.kind](data, threads)
     except ExportError:
         raise
     except ImportError as error:
@@ -199,6 +206,30 @@ def open_onnx(data: bytes, threads: int, lean: bool = False) -> Any:
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
+class Windows(ABC):
+    """A loaded file of an encoder, alone or with a head behind it. Not for two threads at once.
+
+    Attributes:
+        runtime: Name of the row of ``RUNTIMES`` that runs it.
+    """
+
+    runtime: str
+
+    @abstractmethod
+    def __call__(self, mel: NDArray[np.float32], tokens: int) -> NDArray[np.float32]:
+        """The vector, or the probabilities, of one window, float32 (size,).
+
+        Args:
+            mel: Float32 (mels, frames), zero behind the real frames.
+            tokens: The number of real tokens.
+        """
+
+
+def load_windows(source: Path | bytes, threads: int = 1, runtime: str | None = None) -> Windows:
+    """Load a written file of an encoder; arguments and errors as :func:`load`."""
+    return _load(source, threads, runtime, {"onnx": _OnnxWindows, "tflite": _TfliteWindows})
+
+
 class _OnnxModel(Model):
     runtime = "onnxruntime"
 
@@ -219,10 +250,7 @@ class _TfliteModel(Model):
     runtime = "litert"
 
     def __init__(self, data: bytes, threads: int) -> None:
-        with silenced():
-            interpreter = import_module("ai_edge_litert.interpreter").Interpreter
-            self._interpreter = interpreter(model_content=data, num_threads=threads)
-            self._interpreter.allocate_tensors()
+        self._interpreter = _open_tflite(data, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _check_names([entry["name"] for entry in inputs], [entry["name"] for entry in outputs])
         self._item_shape = tuple(int(size) for size in inputs[0]["shape"])
@@ -243,6 +271,44 @@ class _TfliteModel(Model):
         return found
 
 
+def _open_tflite(data: bytes, threads: int) -> Any:
+    with silenced():
+        interpreter = import_module("ai_edge_litert.interpreter").Interpreter
+        opened = interpreter(model_content=data, num_threads=threads)
+        opened.allocate_tensors()
+    return opened
+
+
+class _OnnxWindows(Windows):
+    runtime = "onnxruntime"
+
+    def __init__(self, data: bytes, threads: int) -> None:
+        self._session = open_onnx(data, threads)
+        _check_windows([entry.name for entry in self._session.get_inputs()])
+
+    def __call__(self, mel: NDArray[np.float32], tokens: int) -> NDArray[np.float32]:
+        feeds = {MEL: mel[None], TOKENS: np.array([tokens], np.int64)}
+        found: NDArray[np.float32] = self._session.run(None, feeds)[0][0]
+        return found
+
+
+class _TfliteWindows(Windows):
+    runtime = "litert"
+
+    def __init__(self, data: bytes, threads: int) -> None:
+        self._interpreter = _open_tflite(data, threads)
+        self._inputs = {entry["name"]: int(entry["index"]) for entry in self._interpreter.get_input_details()}
+        _check_windows([*self._inputs])
+        self._output = int(self._interpreter.get_output_details()[0]["index"])
+
+    def __call__(self, mel: NDArray[np.float32], tokens: int) -> NDArray[np.float32]:
+        self._interpreter.set_tensor(self._inputs[MEL], mel[None])
+        self._interpreter.set_tensor(self._inputs[TOKENS], np.array([tokens], np.int32))
+        self._interpreter.invoke()
+        found: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
+        return found
+
+
 RUNTIMES: Mapping[str, Runtime] = {
     row.name: row
     for row in (
@@ -257,6 +323,13 @@ def _check_names(inputs: list[str], outputs: list[str]) -> None:
         raise ModelFileError(
             f"the model has the inputs {inputs} and the outputs {outputs}, not {[INPUT]} and one output",
             "only models that edgeser wrote can be loaded",
+        )
+
+
+def _check_windows(inputs: list[str]) -> None:
+    if inputs != [MEL, TOKENS]:
+        raise ModelFileError(
+            f"the file has the inputs {inputs}, not {[MEL, TOKENS]}", "give an encoder's file that edgeser wrote"
         )
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from edgeser_device.encoder import FRONTEND, Encoder, EncoderCard, mel_windows, pcm_windows, powers
 from edgeser_device.errors import EncoderError, FrontendError
+from edgeser_export.graph.encoder_graph import whisper_graph
 from edgeser_export.utilities.files import sha256
-from edgeser_export.writers.onnx_encoder import whisper_graph, write_encoder
+from edgeser_export.writers.onnx_encoder import write_encoder
 
 TOLERANCE = 2e-4
 """Levels are float32 decibels before they become Whisper's, whose whole range is about 2."""

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from edgeser_device.errors import GateFailed, ModelError
 from edgeser_device.machine import describe_machine
+from edgeser_device.model.joined_files import LEAST_COSINE, file_content, joined_formats, vector_cosine
 from edgeser_device.model.model import Model
 from edgeser_device.model.reexport import agreement
 from edgeser_export.runtimes import RUNTIMES, Runtime, find_runtime
 from edgeser_export.utilities.children import run_child
-from edgeser_export.utilities.errors import EdgeserError
+from edgeser_export.utilities.errors import EdgeserError, MissingRuntime
 from edgeser_export.utilities.progress import Advance, ignore_progress
 from edgeser_export.utilities.words import counted
-from edgeser_export.writers.formats import FORMATS, format_of
+from edgeser_export.writers.formats import FORMATS, find_format, format_of
 
 MAX_DROP = 0.02
 """UAR, or agreement, that a recommended file may lose to the best one."""
@@ -51,7 +54,8 @@ class Bench:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "results": list(self.results), "skipped": list(self.skipped)}
+        lists = {"results": list(self.results), "skipped": list(self.skipped), "notes": slower_int8(self.results)}
+        return {**vars(self), **lists}
 
 
 def run_bench(
@@ -73,16 +77,17 @@ def run_bench(
     wanted = RUNTIMES.values() if runtime is None else [find_runtime(runtime)]
     before = _conditions()
     results, skipped = list[dict[str, Any]](), list[dict[str, Any]]()
-    pairs = [(name, row) for name in model.formats for row in wanted if row.kind == FORMATS[name].kind]
+    joins = joined_formats(model)
+    pairs = [(name, row) for name in joins or model.formats for row in wanted if row.kind == FORMATS[name].kind]
     plan = [(name, row, count) for name, row in pairs for count in threads]
     for done, (name, row, count) in enumerate(plan, start=1):
         key = {"format": row.kind, "precision": FORMATS[name].precision, "runtime": row.name, "threads": count}
-        found = _measure(model, name, row, count, repeat)
-        if "error" in found:
-            skipped.append({**key, "reason": found["error"]})
-        else:
-            size = len(model.file(name))
-            results.append({**key, "runtime_version": row.version, **found, "bytes": size, "uar": None})
+        try:
+            data = file_content(model, name)
+            found = _measure(model, name, data if joins else None, row, count, repeat)
+            results.append({**key, "runtime_version": row.version, **found, "bytes": len(data), "uar": None})
+        except (EdgeserError, ValueError, IndexError) as error:
+            skipped.append({**key, "reason": str(error)})
         advance(done, f"{name} in {row.name}, {counted(count, 'thread')}")
     if not results:
         reasons = "; ".join(sorted({row["reason"] for row in skipped})) or "it has no file for this runtime"
@@ -95,18 +100,34 @@ def with_recommendation(bench: Bench, model: Model) -> Bench:
     """Name the fastest row that loses no more than ``MAX_DROP`` to the best.
 
     Compared is UAR where every row has one; else how often a file names the class that the model's own file names on
-    views of the distilled set, which becomes the rows' "agreement".
+    views of the distilled set, which becomes the rows' "agreement". Files that hold an encoder have a "cosine" instead,
+    the smallest that their vectors have to those of the encoder's own file on sounds of noise.
     """
-    rows = bench.results
+    rows, measure, allowed = bench.results, "uar", MAX_DROP
     if not all(row["uar"] is not None for row in rows):
-        shares = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in bench.files()}
-        rows = tuple({**row, "agreement": shares[file_of(row)]} for row in rows)
-    measure = "agreement" if "agreement" in rows[0] else "uar"
+        if joined_formats(model):
+            measure, allowed = "cosine", 1 - LEAST_COSINE
+            found = {pair: vector_cosine(model, find_format(pair[0])) for pair in bench.files()}
+        else:
+            measure = "agreement"
+            found = {pair: agreement(model, model.file(pair[0]), pair[1]).after for pair in bench.files()}
+        rows = tuple({**row, measure: found[file_of(row)]} for row in rows)
     best = max(row[measure] for row in rows)
-    good = [row for row in rows if row[measure] >= best - MAX_DROP]
+    good = [row for row in rows if row[measure] >= best - allowed]
     chosen = min(good, key=lambda row: (row["frontend_ms_p50"] + row["model_ms_p50"], row["threads"]))
     keys = ("format", "precision", "runtime", "threads", "model_ms_p50", measure)
     return replace(bench, results=rows, recommended={key: chosen[key] for key in keys})
+
+
+def slower_int8(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each runtime and number of threads where int8 is slower than float32, by p50."""
+    times = {(row["runtime"], row["threads"], row["precision"]): row["model_ms_p50"] for row in rows}
+    return [
+        f"int8 is slower than float32 in {runtime} with {counted(threads, 'thread')}: {ms:.2f} ms against "
+        f"{times[runtime, threads, 'float32']:.2f} ms, so use float32 there"
+        for (runtime, threads, precision), ms in times.items()
+        if precision == "int8" and ms > times.get((runtime, threads, "float32"), ms)
+    ]
 
 
 def file_of(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -144,13 +165,15 @@ def check_budget(bench: Bench, budget_ms: float | None, budget_mb: float | None)
     )
 
 
-def _measure(model: Model, name: str, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:
+def _measure(model: Model, name: str, data: bytes | None, row: Runtime, threads: int, repeat: int) -> dict[str, Any]:
     if not row.installed:
-        return {"error": f"{row.name} is not installed"}
+        raise MissingRuntime(f"{row.name} is not installed", "run edgeser doctor")
     words = [str(model.folder), name, row.name, str(threads), str(repeat)]
-    try:
+    with tempfile.TemporaryDirectory(prefix="edgeser-bench-") as folder:
+        if data is not None:
+            path = Path(folder) / "joined"
+            path.write_bytes(data)
+            words.append(str(path))
         said = run_child(("-m", "edgeser_device.bench.bench_child", *words), "the measurement")
-        found: dict[str, Any] = json.loads(said.splitlines()[-1])
-    except (EdgeserError, ValueError, IndexError) as error:
-        return {"error": str(error)}
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found

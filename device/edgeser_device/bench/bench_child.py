@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgeser_device.frontend import FrontendSpec, FrontendStream
 from edgeser_device.machine import peak_rss_mb
+from edgeser_device.model.joined_files import open_joined
 from edgeser_device.model.model import load_model
 from edgeser_device.model.predict import Recogniser
 from edgeser_export.utilities.children import answer
@@ -28,7 +29,9 @@ WARM_UP = 10
 """Calls before measuring: the first ones pay for caches and lazy allocation."""
 
 
-def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: int) -> dict[str, Any]:
+def measure(
+    folder: Path, format_name: str, runtime: str, threads: int, repeat: int, joined: Path | None = None
+) -> dict[str, Any]:
     """Load one file in one runtime and time front-end and model.
 
     Args:
@@ -37,6 +40,7 @@ def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: 
         runtime: A row of the table of runtimes.
         threads: Threads of one call.
         repeat: Measured calls.
+        joined: A file in that format that holds encoder and head, in the place of the model's own.
 
     Returns:
         load_ms, frontend_ms_p50 (one second of sound), model_ms_p50, p95, p99 (one window, with the encoder where there
@@ -44,7 +48,10 @@ def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: 
     """
     model = load_model(folder)
     began = time.perf_counter()
-    recogniser = Recogniser.open(model, format_name, runtime, threads)
+    if joined is None:
+        recogniser = Recogniser.open(model, format_name, runtime, threads)
+    else:
+        recogniser = open_joined(model, joined.read_bytes(), threads, runtime)
     load_ms = 1000 * (time.perf_counter() - began)
     spec = model.frontend
     frames = _noise(spec.mels * spec.frames).reshape(spec.mels, spec.frames)
@@ -77,11 +84,11 @@ def measure(folder: Path, format_name: str, runtime: str, threads: int, repeat: 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure as the command line says: MODEL FORMAT RUNTIME THREADS REPEAT; returns the exit code."""
-    model, format_name, runtime, threads, repeat = sys.argv[1:] if arguments is None else arguments
+    """Measure as the command line says: MODEL FORMAT RUNTIME THREADS REPEAT [FILE]; returns the exit code."""
+    model, format_name, runtime, threads, repeat, *joined = sys.argv[1:] if arguments is None else arguments
 
     def work() -> None:
-        result = measure(Path(model), format_name, runtime, int(threads), int(repeat))
+        result = measure(Path(model), format_name, runtime, int(threads), int(repeat), *map(Path, joined))
         sys.stdout.write(json.dumps(result) + "\n")
 
     return answer(work)

@@ -118,7 +118,11 @@ class EncoderInput(ModelInput):
             found = pcm_windows(samples, count)
         else:
             found = mel_windows(frames / np.float32(10), hop_energies(samples), count)
-        return self._standardised(self._encoder.window(*found[0]))
+        return self.of_window(*found[0])
+
+    def of_window(self, frames: Floats, real: int) -> Floats:
+        """The standardised vector of a window as :meth:`Encoder.window` takes it, float32 (1, *shape)."""
+        return self._standardised(self._encoder.window(frames, real))
 
     def _standardised(self, vectors: Floats) -> Floats:
         return self._scale.standardised(vectors)[:, :, None, None]
@@ -133,10 +137,14 @@ def input_of(model: Model, threads: int = 1) -> ModelInput:
     """
     if model.encoder is None:
         return LogMelInput(model.frontend)
-    distilled = model.distilled
-    if not isinstance(distilled, VectorSet):
+    return EncoderInput(open_encoder_file(model.encoder, threads), scale_of_model(model))
+
+
+def scale_of_model(model: Model) -> Scale:
+    """The scale by which a model of an encoder standardises vectors."""
+    if not isinstance(model.distilled, VectorSet):
         raise TypeError("a model of an encoder is trained on vectors")
-    return EncoderInput(open_encoder_file(model.encoder, threads), distilled.scale)
+    return model.distilled.scale
 
 
 def encoder_path(card: EncoderCard) -> Path:
@@ -183,6 +191,15 @@ def install_encoder(kit: Kit) -> None:
 
 def open_encoder_file(card: EncoderCard, threads: int = 1) -> Encoder:
     """The encoder of a card, loaded; errors as :func:`input_of`."""
+    return Encoder.open(card, read_encoder_file(card), threads)
+
+
+def read_encoder_file(card: EncoderCard) -> bytes:
+    """The file of an encoder on this machine.
+
+    Raises:
+        EncoderError: It is not here.
+    """
     data = find_encoder(card)
     if data is None:
         own = encoder_path(card)
@@ -191,7 +208,7 @@ def open_encoder_file(card: EncoderCard, threads: int = 1) -> Encoder:
             f"the model hears with the encoder {card.name} ({card.sha256[:12]}), and {own} {what}",
             "train from a kit that holds the encoder, or copy its encoder.onnx to that place",
         )
-    return Encoder.open(card, data, threads)
+    return data
 
 
 def _raised(levels: Floats, gain_db: float) -> Floats:

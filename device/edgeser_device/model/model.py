@@ -122,16 +122,6 @@ class Model:
 
         return read_set(self.read(DISTILLED), of_vectors=self.encoder is not None)
 
-    def require_log_mels(self, work: str) -> None:
-        """Refuse a model of an encoder for work that is done with models of log-mels only.
-
-        Raises:
-            ModelError: It is one; ``work``, such as "export writes files", is not done with it.
-        """
-        if self.encoder is not None:
-            hint = f"the files in {self.folder} read the vectors of {self.encoder.name}"
-            raise ModelError(f"{self.folder} hears with an encoder, and {work} of log-mel models only", hint)
-
     def file(self, name: str) -> bytes:
         """The content of the student's file in the format ``name``."""
         row = find_format(name)

@@ -77,7 +77,9 @@ def pcm_file(model: Model, student: bytes, row: Format) -> tuple[bytes, dict[str
     if model.encoder is None:
         recogniser = Recogniser(model.labels, input_of(model), load(student))
     else:
-        recogniser = Recogniser.open(model)
+        from edgeser_device.model.joined_files import open_joined
+
+        recogniser = open_joined(model, student)
     cases, bound = [], BOUND[row.precision]
     for case in (_filled(case, spec) for case in CASES):
         samples = tone(case, spec.rate)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeser_device.data.stored import first_levels
 from edgeser_device.errors import GateFailed
+from edgeser_device.model.joined_files import export_joined
 from edgeser_device.model.model import DESCRIPTION, Model, file_metadata
 from edgeser_device.model.pcm_export import GOLDEN, file_name, pcm_file
 from edgeser_device.model.predict import choose_format
@@ -25,7 +26,7 @@ from edgeser_export.parity import ParityReport
 from edgeser_export.runtimes import load
 from edgeser_export.utilities.errors import ExportError, StorageError
 from edgeser_export.utilities.files import write_bytes, write_json
-from edgeser_export.writers.formats import find_format
+from edgeser_export.writers.formats import Format, find_format
 
 PARITY_ITEMS, CALIBRATION_ITEMS = 16, 128
 """Views on which the file is compared with the weights, and on which int8 is calibrated."""
@@ -107,22 +108,17 @@ def export_model(
         OutputTaken: ``out`` is a file, a model folder, or anything else that no export wrote.
         ParityError: The file does not compute what the weights say; nothing is written.
         ExportError: Unknown format, or the writer failed.
+        EncoderError: The model's encoder is not on this machine.
         StorageError: ``out`` cannot be written.
     """
     row = find_format(format_name)
     written = [file_name(row), GOLDEN] if front_end else [row.file_name]
     require_output(out, "export", _is_export)
-    levels = first_levels(model.distilled, CALIBRATION_ITEMS)
-    kit = str(model.description["training"]["kit_sha256"])
-    about = file_metadata(model.labels, model.frontend, model.temperature, kit, model.encoder)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as name:
             draft = Path(name)
-            items = levels[:PARITY_ITEMS]
-            report = export_in_child(
-                model.recogniser, model.weights, draft, items, about, (row.name,), calibration=levels
-            )
+            report = _written(model, row, draft)
             if gate is not None:
                 gate((draft / row.file_name).read_bytes())
             if front_end:
@@ -139,6 +135,16 @@ def export_model(
             f"cannot write {out}: {error.strerror}", "check the free space and the permissions"
         ) from error
     return report
+
+
+def _written(model: Model, row: Format, draft: Path) -> ParityReport:
+    if model.encoder is not None:
+        return export_joined(model, row, draft)
+    levels = first_levels(model.distilled, CALIBRATION_ITEMS)
+    kit = str(model.description["training"]["kit_sha256"])
+    about = file_metadata(model.labels, model.frontend, model.temperature, kit)
+    items = levels[:PARITY_ITEMS]
+    return export_in_child(model.recogniser, model.weights, draft, items, about, (row.name,), calibration=levels)
 
 
 def _classes(source: bytes, levels: NDArray[np.float32], runtime: str | None = None) -> NDArray[np.intp]:

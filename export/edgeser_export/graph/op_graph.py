@@ -35,6 +35,8 @@ Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 INPUT = "x"
 """The name of a graph's input."""
+MEL, TOKENS = "mel", "tokens"
+"""The names of the inputs of an encoder's file: mels of a window, and the number of its real tokens."""
 NORM_EPSILON = 1e-5
 """Added to the variance in every batch normalisation, as in torch."""
 

@@ -23,11 +23,17 @@ from edgeser_export.utilities.files import sha256
 
 Items: TypeAlias = NDArray[np.float32]
 Precision: TypeAlias = Literal["float32", "int8"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 WRITERS: Mapping[Kind, tuple[str, str]] = {
     "onnx": ("edgeser_export.writers.onnx_files", "onnx"),
     "tflite": ("edgeser_export.writers.tflite_files", "ai-edge-litert"),
 }
 """The module that writes a kind of files, and the package that it needs."""
+ENCODER_WRITERS: Mapping[Kind, tuple[str, str]] = {
+    "onnx": ("edgeser_export.writers.onnx_encoder", "onnx"),
+    "tflite": ("edgeser_export.writers.tflite_encoder", "ai-edge-litert"),
+}
+"""The same for encoders, alone or with a head behind them."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,32 @@ class Format:
             return bytes(getattr(writer, f"write_{self.kind}")(graph, weights, metadata))
         inference = for_inference(graph, weights)
         return bytes(writer.write_plan(inference, _plan(inference, items), metadata))
+
+    def write_encoder(self, graph: Graph, weights: Weights, metadata: Mapping[str, str]) -> bytes:
+        """The content of an encoder's file, alone or with a head behind it.
+
+        Args:
+            graph: See :mod:`edgeser_export.graph.encoder_graph`.
+            weights: Its parameters.
+            metadata: Stored in the file.
+
+        Raises:
+            GraphError: The weights do not fit the graph, or the graph is no encoder.
+            MissingRuntime: A package that writes the format is missing.
+        """
+        writer = _writer(*ENCODER_WRITERS[self.kind])
+        return bytes(writer.write_encoder(graph, weights, metadata, self.precision))
+
+
+def read_encoder(data: bytes) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+    """The graph and the weights of an encoder's float32 ONNX file, see :mod:`edgeser_export.writers.onnx_encoder`.
+
+    Raises:
+        GraphError: The file lacks a weight of an encoder that edgeser writes.
+        MissingRuntime: onnx is missing.
+    """
+    graph, weights = require_module(*ENCODER_WRITERS["onnx"], "reading an encoder's weights").read_encoder(data)
+    return graph, weights
 
 
 def find_format(name: str) -> Format:

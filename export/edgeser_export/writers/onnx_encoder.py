@@ -1,6 +1,5 @@
-"""A speech encoder as an op graph, and as an ONNX file: mels of one window in, one vector out.
+"""A speech encoder, alone or with a head behind it, as an ONNX file: mels of one window in, one vector out.
 
-    graph = whisper_graph(mels=80, frames=300, width=384, heads=6, hidden=1536, taps=(1, 2))
     data = write_encoder(graph, weights, {"name": "smart-turn-2"})
 
 The file has two inputs: ``mel``, float32 (windows, mels, frames), zero where a window is shorter; and ``tokens``, int64
@@ -10,17 +9,20 @@ Padding is masked in attention and left out of the moments, so that a short wind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from edgeser_export.graph.encoder_graph import MASKED, VECTOR, whisper_graph
 from edgeser_export.graph.op_graph import (
     INPUT,
+    MEL,
     NORM_EPSILON,
+    TOKENS,
     Add,
     Attention,
     Concat,
@@ -28,127 +30,61 @@ from edgeser_export.graph.op_graph import (
     Gelu,
     Graph,
     LayerNorm,
+    Linear,
     Moments,
     Offset,
     Op,
+    Relu,
+    Softmax,
     TokenLinear,
     Tokens,
     Weights,
     sources,
 )
-from edgeser_export.graph.reference import compute
 from edgeser_export.utilities.errors import GraphError
+from edgeser_export.writers.formats import NOTHING, Precision
 from edgeser_export.writers.onnx_nodes import INFERENCE_OPSET, Nodes, floats, model_bytes, weight_constants
+from edgeser_export.writers.rounding import round_rows
 
-MEL, TOKENS, VECTOR = "mel", "tokens", "vector"
-"""Names of the file's inputs and of its output."""
-FRAMES_PER_TOKEN = 2
-"""The second convolution has a stride of two."""
-MASKED = -1e9
-"""The score that attention adds where there is no token: its softmax is 0 there in float32."""
-NOTHING: Mapping[str, str] = MappingProxyType({})
+UNSIGNED = 128
+"""Added to signed numbers of eight bits where they are stored as unsigned ones."""
 
 
-def whisper_graph(*, mels: int, frames: int, width: int, heads: int, hidden: int, taps: Sequence[int]) -> Graph:
-    """The op graph of Whisper's encoder (Radford et al. 2022, arXiv 2212.04356) up to its last tap.
-
-    A tap after block b is what the next layer normalisation gives: the input of block b + 1.
+def write_encoder(
+    graph: Graph, weights: Weights, metadata: Mapping[str, str] = NOTHING, precision: Precision = "float32"
+) -> bytes:
+    """An encoder as an ONNX model of opset 17; equal arguments give equal bytes.
 
     Args:
-        mels: Mel bands.
-        frames: Frames of a window, an even number.
-        width: Channels of a token.
-        heads: Heads of attention; they divide ``width``.
-        hidden: Channels inside a block's dense part.
-        taps: Blocks after which moments are taken, the first block being 1, in rising order.
-
-    Raises:
-        GraphError: The sizes do not fit together.
-    """
-    if frames % FRAMES_PER_TOKEN or not taps or list(taps) != sorted(set(taps)) or min(taps) < 1:
-        raise GraphError(f"an encoder of {frames} frames with taps {tuple(taps)}", "use even frames and rising taps")
-    ops: list[Op] = [
-        Conv1d("conv1", INPUT, width, 3, padding=1),
-        Gelu("conv1.gelu", "conv1"),
-        Conv1d("conv2", "conv1.gelu", width, 3, stride=FRAMES_PER_TOKEN, padding=1),
-        Gelu("conv2.gelu", "conv2"),
-        Tokens("tokens", "conv2.gelu"),
-        Offset("position", "tokens"),
-    ]
-    before, moments = "position", []
-    for number in range(1, max(taps) + 1):
-        block = f"block{number}"
-        ops += _block(block, before, width, heads, hidden)
-        before = f"{block}.sum"
-        if number in taps:
-            ops += [LayerNorm(f"{block}.tap", before), Moments(f"{block}.moments", f"{block}.tap")]
-            moments.append(f"{block}.moments")
-    if len(moments) > 1:
-        ops.append(Concat(VECTOR, tuple(moments)))
-    return Graph((mels, frames), tuple(ops))
-
-
-def _block(name: str, source: str, width: int, heads: int, hidden: int) -> Iterator[Op]:
-    yield LayerNorm(f"{name}.norm1", source)
-    for part in ("query", "key", "value"):
-        yield TokenLinear(f"{name}.{part}", f"{name}.norm1", width)
-    yield Attention(f"{name}.attention", (f"{name}.query", f"{name}.key", f"{name}.value"), heads)
-    yield TokenLinear(f"{name}.out", f"{name}.attention", width)
-    yield Add(f"{name}.attended", (source, f"{name}.out"))
-    yield LayerNorm(f"{name}.norm2", f"{name}.attended")
-    yield TokenLinear(f"{name}.up", f"{name}.norm2", hidden)
-    yield Gelu(f"{name}.gelu", f"{name}.up")
-    yield TokenLinear(f"{name}.down", f"{name}.gelu", width)
-    yield Add(f"{name}.sum", (f"{name}.attended", f"{name}.down"))
-
-
-def encode_reference(graph: Graph, weights: Weights, mel: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The vector of one window in float64, computed without padding: what the written file is compared with.
-
-    Args:
-        graph: An encoder.
+        graph: An encoder, alone or with a head behind it (:func:`edgeser_export.graph.encoder_graph.joined`).
         weights: Its parameters.
-        mel: Real frames only, (mels, an even number of frames), at most as many as the graph has.
-
-    Returns:
-        float64 (size,).
-
-    Raises:
-        GraphError: The weights do not fit the graph, or there are too many frames.
-    """
-    graph.check(weights)
-    if mel.shape[0] != graph.input_shape[0] or not 0 < mel.shape[1] <= graph.input_shape[1]:
-        raise GraphError(f"a window of the shape {mel.shape}, not {graph.input_shape}", "compute the mels again")
-    wide = {name: weights[name].astype(np.float64) for name in graph.parameters}
-    tensors = {INPUT: mel.astype(np.float64)}
-    for op in graph.ops:
-        tensors[op.name] = compute(op, [tensors[source] for source in sources(op)], wide)
-    return tensors[graph.output]
-
-
-def write_encoder(graph: Graph, weights: Weights, metadata: Mapping[str, str] = NOTHING) -> bytes:
-    """An encoder as a float32 ONNX model of opset 17; equal arguments give equal bytes.
+        metadata: Stored as the model's ``metadata_props``, sorted by key.
+        precision: In "int8" the weights of convolutions and of dense layers over tokens have eight bits; activations
+            are float32, and such a dense layer rounds what it reads by the range of that window.
 
     Raises:
         GraphError: The weights do not fit the graph, or the graph holds an operation that no encoder has.
     """
     graph.check(weights)
-    writer = _Writer(graph)
+    writer = _Writer(graph, weights, precision)
     mels, frames = graph.input_shape
     tokens = helper.make_tensor_value_info(TOKENS, TensorProto.INT64, ["windows"])
     inputs = [*floats([(MEL, ["windows", mels, frames])]), tokens]
-    outputs = floats([(VECTOR, ["windows", *graph.shapes[graph.output]])])
-    across = {f"{op.name}.weight" for op in graph.ops if isinstance(op, TokenLinear)}
-    stored = {name: value.T if name in across else value for name, value in weights.items() if name in graph.parameters}
-    constants = [*weight_constants(stored), *writer.nodes.constants]
+    outputs = floats([(writer.output, ["windows", *graph.shapes[graph.output]])])
+    constants = [*weight_constants(writer.stored), *writer.nodes.constants]
     return model_bytes("encoder", writer.nodes.written, inputs, outputs, constants, metadata, INFERENCE_OPSET)
 
 
 class _Writer:
     """The nodes of an encoder, written an operation at a time."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.nodes = graph, Nodes()
+    def __init__(self, graph: Graph, weights: Weights, precision: Precision) -> None:
+        self.graph, self.nodes, self.in_int8 = graph, Nodes(), precision == "int8"
+        self.output = graph.output if isinstance(graph.ops[-1], Softmax) else VECTOR
+        across = _across(graph)
+        self.stored: dict[str, NDArray[Any]] = {
+            name: weights[name].T if name in across else weights[name] for name in weights if name in graph.parameters
+        }
         nodes, one = self.nodes, self.nodes.integers([1])
         tokens = next(graph.shapes[op.name][0] for op in graph.ops if isinstance(op, Tokens))
         count = nodes.add("Unsqueeze", TOKENS, one)
@@ -163,7 +99,7 @@ class _Writer:
         """Number of tokens, (windows, 1, 1)."""
         names = {INPUT: MEL}
         for op in graph.ops:
-            into = VECTOR if op.name == graph.output else ""
+            into = self.output if op.name == graph.output else ""
             names[op.name] = self.operation(op, [names[source] for source in sources(op)], into)
 
     def operation(self, op: Op, reads: Sequence[str], into: str) -> str:
@@ -176,13 +112,36 @@ class _Writer:
             case Moments():
                 return self.moments(reads[0], into)
             case TokenLinear():
-                product = self.nodes.add("MatMul", *reads, f"{op.name}.weight")
+                product = self.product(reads[0], f"{op.name}.weight")
                 return self.nodes.add("Add", product, f"{op.name}.bias", into=into)
+            case Softmax():
+                scores = self.nodes.add("Div", reads[0], self.nodes.number(op.temperature))
+                return self.nodes.add("Softmax", scores, into=into, axis=-1)
             case _:
                 kind, attributes = _plain_node(op)
                 names = (f"{op.name}.weight", f"{op.name}.bias")
                 parts = [name for name in names if name in self.graph.parameters]
+                if self.in_int8 and isinstance(op, Conv1d):
+                    parts[0] = self.nodes.add("DequantizeLinear", *self.rounded(parts[0], 0), axis=0)
                 return self.nodes.add(kind, *reads, *parts, into=into, **attributes)
+
+    def rounded(self, name: str, axis: int) -> tuple[str, str]:
+        """Store a weight in eight bits; the names of its steps and of their sizes along ``axis``."""
+        steps, sizes = round_rows(np.moveaxis(self.stored[name], axis, 0))
+        self.stored |= {name: np.moveaxis(steps, 0, axis), f"{name}.scale": sizes}
+        return name, f"{name}.scale"
+
+    def product(self, source: str, name: str) -> str:
+        """The product of tokens and a weight, (windows, tokens, features)."""
+        nodes = self.nodes
+        if not self.in_int8:
+            return nodes.add("MatMul", source, name)
+        steps, sizes = self.rounded(name, axis=1)
+        # x86 processors without VNNI cut off sums of unsigned and signed numbers of eight bits; of two unsigned, not.
+        self.stored[steps] = (self.stored[steps].astype(np.int16) + UNSIGNED).astype(np.uint8)
+        levels, scale, zero = nodes.add_many("DynamicQuantizeLinear", 3, source)
+        total = nodes.add("MatMulInteger", levels, steps, zero, nodes.constant(np.array(UNSIGNED, np.uint8)))
+        return nodes.add("Mul", nodes.add("Cast", total, to=TensorProto.FLOAT), nodes.add("Mul", scale, sizes))
 
     def gelu(self, source: str, into: str) -> str:
         nodes = self.nodes
@@ -212,6 +171,40 @@ class _Writer:
         return nodes.add("Squeeze", nodes.concat([mean, spread], 2), nodes.integers([1]), into=into)
 
 
+def read_encoder(data: bytes) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+    """The graph and the weights of a float32 file of :func:`write_encoder`, by the names of its constants.
+
+    The nodes are not read: compare what the graph computes with what the file computes.
+
+    Raises:
+        GraphError: The file lacks a weight of such an encoder.
+    """
+    try:
+        model = onnx.load_from_string(data)
+        found = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+        mels, frames = (each.dim_value for each in model.graph.input[0].type.tensor_type.shape.dim[1:])
+        width, hidden = found["block1.up.weight"].shape
+        splits = (value.tolist() for value in found.values() if value.shape == (4,) and value.dtype == np.int64)
+        heads = next(heads for _, tokens, heads, own in splits if (2 * tokens, heads * own) == (frames, width))
+        taps = [number for number in range(1, len(found)) if f"block{number}.tap.weight" in found]
+        graph = whisper_graph(mels=mels, frames=frames, width=width, heads=heads, hidden=hidden, taps=taps)
+        across = _across(graph)
+        stored = {name: found[name].T if name in across else found[name] for name in graph.parameters}
+        weights = {name: np.ascontiguousarray(value) for name, value in stored.items()}
+        graph.check(weights)
+    except Exception as error:  # protobuf's errors are of no public class
+        raise GraphError(
+            "the encoder's file does not hold the weights of a Whisper encoder",
+            "only named encoders, and those that were added from Whisper's weights, can be written again",
+        ) from error
+    return graph, weights
+
+
+def _across(graph: Graph) -> set[str]:
+    """Names of the weights that a file holds with the input channel first."""
+    return {f"{op.name}.weight" for op in graph.ops if isinstance(op, TokenLinear)}
+
+
 def _plain_node(op: Op) -> tuple[str, dict[str, Any]]:
     """The ONNX operator of an operation that is one node, and its attributes."""
     match op:
@@ -225,5 +218,9 @@ def _plain_node(op: Op) -> tuple[str, dict[str, Any]]:
             return "Add", {}
         case Concat():
             return "Concat", {"axis": 1}
+        case Linear():
+            return "Gemm", {"transB": 1}
+        case Relu():
+            return "Relu", {}
         case _:
             raise GraphError(f"no encoder has the operation {op.name!r}", "correct the architecture")

@@ -17,8 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose
 
-from edgeser_export.graph.op_graph import INPUT
-from edgeser_export.writers.onnx_encoder import MEL, TOKENS
+from edgeser_export.graph.op_graph import INPUT, MEL, TOKENS
 from edgeser_export.writers.onnx_nodes import INFERENCE_OPSET, Nodes, floats, model_bytes
 
 PCM, PROBABILITIES = "pcm", "probabilities"

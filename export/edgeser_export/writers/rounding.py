@@ -330,6 +330,17 @@ def round_weights(
     return steps.reshape(weight.shape).astype(np.int8)
 
 
+def round_rows(weight: NDArray[np.float32], highest: int = HIGHEST) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A weight in whole steps of a size for each index of its first axis, the largest being ``highest`` steps.
+
+    Returns:
+        The steps, int8 as ``weight`` is shaped, and their sizes, float32 (rows,).
+    """
+    largest = np.abs(weight.reshape(len(weight), -1)).max(1)
+    sizes = np.where(largest > 0, largest / highest, 1).astype(np.float32)
+    return nearest_weights(weight, sizes, highest), sizes
+
+
 def nearest_weights(
     weight: NDArray[np.floating], scales: NDArray[np.floating], highest: int = HIGHEST
 ) -> NDArray[np.int8]:

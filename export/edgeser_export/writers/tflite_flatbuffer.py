@@ -30,6 +30,7 @@ TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int16): schema.TensorType.INT16,
     np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.bool_): schema.TensorType.BOOL,
 }
 LAST_ONE_BYTE_CODE = 127
 """Operators up to this code are also named in the older one-byte field, which old readers look at."""
@@ -81,6 +82,10 @@ class TfliteFile:
         """Add a tensor with fixed content."""
         buffer = self._buffer(np.ascontiguousarray(value).tobytes())
         return self._add_tensor(name, value.shape, value.dtype, buffer, steps)
+
+    def shape(self, number: int) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return tuple(int(size) for size in self._tensors[number].shape)
 
     def operator(
         self,

@@ -10,7 +10,7 @@ from tiny_encoder import HIDDEN, WIDTH
 
 from edgeser.encoders.whisper import from_safetensors
 from edgeser_device.errors import EncoderError
-from edgeser_export.writers.onnx_encoder import encode_reference, whisper_graph
+from edgeser_export.graph.encoder_graph import encode_reference, whisper_graph
 
 MELS, TOKENS = 6, 10
 

@@ -27,7 +27,7 @@ from edgeser.workers import Workers
 from edgeser_device.bench.bench_child import measure
 from edgeser_device.data.audio import read_audio, read_blocks
 from edgeser_device.encoder import Encoder
-from edgeser_device.errors import EncoderError, KitDamaged, KitError, ModelError
+from edgeser_device.errors import EncoderError, KitDamaged, KitError
 from edgeser_device.kit.archive import open_archive
 from edgeser_device.kit.kit import ENCODER, ENCODER_CARD, INITIAL, MANIFEST, Kit, read_kit
 from edgeser_device.listen.gate import Gate
@@ -259,8 +259,6 @@ def test_a_window_is_timed_with_its_encoder(model: Model) -> None:
 def test_what_is_not_done_with_encoders_yet_says_so(kit: Kit, model: Model) -> None:
     with pytest.raises(KitError, match="log-mels only"):
         kit.log_mels("own clips are learnt")
-    with pytest.raises(ModelError, match="log-mel models only"):
-        model.require_log_mels("export writes files")
 
 
 def test_a_run_whose_encoder_is_gone_is_not_packed(run: Run, board: Path) -> None:
@@ -280,6 +278,15 @@ def test_the_verbs(
     heard = json.loads(run_edgeser("predict", "m", spoken, "--json", check=True).stdout)
     lines = run_edgeser("listen", "m", "--wav", spoken, "--gate", "off", "--json", check=True).stdout.splitlines()
     assert json.loads(lines[-1])["probabilities"] == heard["predictions"][0]["probabilities"]
-    for words in (("export", "m", "--format", "onnx"), ("train-on-device", "k", "--out", "m", "--clips", ".")):
-        done = run_edgeser(*words)
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
+    done = run_edgeser("train-on-device", "k", "--out", "m", "--clips", ".")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
+    for precision in ((), ("--int8",)):
+        exported = run_edgeser("export", "m", "--format", "tflite", *precision, "--out", "f", "--json", check=True)
+        found = json.loads(exported.stdout)
+        assert (found["parity"]["passed"], found["drop"], found["uar"]) == (True, None, None)
+    done = run_edgeser("export", "m", "--format", "onnx", "--max-drop", "0.1")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
+    measured = json.loads(run_edgeser("bench", "m", "--threads", "1", "--repeat", "3", "--json", check=True).stdout)
+    assert len(measured["results"]) == 4
+    assert all(row["cosine"] > 0.999 for row in measured["results"])
+    assert isinstance(measured["notes"], list)

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from edgeser_export.graph.op_graph import FILE_OPS
+from edgeser_export.graph.encoder_graph import VECTOR, encode_reference, whisper_graph
+from edgeser_export.graph.op_graph import FILE_OPS, MEL, TOKENS
 from edgeser_export.utilities.errors import GraphError
-from edgeser_export.writers.onnx_encoder import MEL, TOKENS, VECTOR, encode_reference, whisper_graph, write_encoder
+from edgeser_export.writers.onnx_encoder import write_encoder
 
 SIZES = {"mels": 8, "frames": 24, "width": 12, "heads": 3, "hidden": 20, "taps": (1, 2)}
 TOLERANCE = 2e-5
