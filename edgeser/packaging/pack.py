@@ -202,8 +202,8 @@ def read_parts(folder: Path) -> Parts:
     if list(distilled.names) != description["labels"]:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
     results = _measured(run, bool(generator))
-    if isinstance(distilled, DistilledSet):
-        spec = distilled.frontend
+    if (log_mels := distilled.log_mels) is not None:
+        spec = log_mels.frontend
     elif encoder is not None:
         spec = encoder[0].frontend
     else:

@@ -122,11 +122,12 @@ class Kit:
         Raises:
             KitError: The kit holds vectors; ``work``, such as "own clips are", is not done with these.
         """
-        if not isinstance(self.distilled, DistilledSet):
+        found = self.distilled.log_mels
+        if found is None:
             raise KitError(
                 f"{self.path} holds vectors of an encoder, and {work} of log-mels only", "use a kit without an encoder"
             )
-        return self.distilled
+        return found
 
     def read_encoder(self) -> bytes | None:
         """The file of the encoder, read from the kit again; None where the kit does not bring it.
