@@ -4,7 +4,8 @@
 
 Of the owner's clips two of each emotion are the own clips and the rest is the owner's test; all clips of the part's
 other speakers show forgetting. Settings are chosen with ``--part dev``; the test speakers are scored once. The table
-goes to stderr. Kits of one corpus, split and representation; each is trained first, under ``--work``, where that was not done before.
+goes to stderr. Kits of one corpus, split and representation; each is trained first, under ``--work``, where that was
+not done before.
 """
 
 from __future__ import annotations

@@ -235,10 +235,11 @@ def _read(path: Path, archive: Archive, keys: tuple[PublicKey, ...]) -> Kit:
         members = {MANIFEST: content, **_read_members(manifest, archive)}
     except KitDamaged as error:
         raise KitDamaged(error.message, error.hint if signature is None else CHANGED) from error
-    return Kit(path, _hash_file(path), manifest, members, signature is not None)
+    return Kit(path, hash_file(path), manifest, members, signature is not None)
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     digest = sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

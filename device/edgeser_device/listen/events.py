@@ -32,6 +32,7 @@ class Event:
         began: Second at which what is judged begins; None where nobody speaks.
         ended: Second at which the gate heard the last of it; None unless ``final``.
         clip: The file in which this speech was stored; None where nothing is stored.
+        hop_s: Seconds from one answer to the next while somebody speaks; longer on a machine that is too slow.
     """
 
     t: float
@@ -46,6 +47,7 @@ class Event:
     began: float | None = None
     ended: float | None = None
     clip: str | None = None
+    hop_s: float = 0.5
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -101,6 +103,7 @@ class Counters:
     broker_losses: int = _number("counter", "Times that the MQTT broker went away.")
     web_clients: int = _number("gauge", "Open pages.")
     latency_ms: float = _number("gauge", "From the last sample to the latest event, in ms.", 0.0)
+    hop_s: float = _number("gauge", "Seconds from one answer to the next while somebody speaks.", 0.0)
     level_db: float = _number("gauge", "Level of the latest event in dB, full scale 0.", -120.0)
     correction_db: float = _number("gauge", "What is added to the level for this microphone, in dB.", 0.0)
 

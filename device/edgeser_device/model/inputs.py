@@ -21,6 +21,7 @@ from edgeser_device.encoder import (
     EDGE,
     FRAMES_PER_TOKEN,
     FRONTEND,
+    MOST_BYTES,
     Encoder,
     EncoderCard,
     encoders_folder,
@@ -172,15 +173,20 @@ def encoder_path(card: EncoderCard) -> Path:
     return encoders_folder() / card.sha256 / "encoder.onnx"
 
 
-def find_encoder(card: EncoderCard) -> bytes | None:
+def find_encoder(card: EncoderCard, beside: Path | None = None) -> bytes | None:
     """The file of an encoder on this machine: the board's copy, or the one that was fetched or added; None without.
+
+    Args:
+        card: The encoder's.
+        beside: A file of whose folder ``encoder.onnx`` is taken, too.
 
     Raises:
         EncoderError: This user has no folder for it.
     """
     own = encoder_path(card)
-    for path in (own, own.parent.parent / card.name / own.name):
-        if path.is_file():
+    places = (own, own.parent.parent / card.name / own.name, *([] if beside is None else [beside.with_name(own.name)]))
+    for path in places:
+        if path.is_file() and path.stat().st_size <= MOST_BYTES:
             data = path.read_bytes()
             if sha256(data).hexdigest() == card.sha256:
                 return data
@@ -188,7 +194,9 @@ def find_encoder(card: EncoderCard) -> bytes | None:
 
 
 def install_encoder(kit: Kit) -> None:
-    """Keep a kit's encoder on this machine, unless it is there; a kit without one tells where it belongs.
+    """Keep a kit's encoder on this machine, unless it is there: the kit's own, or ``encoder.onnx`` beside the kit.
+
+    A kit that brings none, and has none beside it, tells where it belongs.
 
     Raises:
         EncoderError: This user has no folder for it.
@@ -197,9 +205,11 @@ def install_encoder(kit: Kit) -> None:
     """
     if kit.encoder is None or find_encoder(kit.encoder) is not None:
         return
-    path, data = encoder_path(kit.encoder), kit.read_encoder()
+    path, data = encoder_path(kit.encoder), kit.read_encoder() or find_encoder(kit.encoder, beside=kit.path)
     if data is None:
-        note(f"the encoder {kit.encoder.name} is not on this machine: copy its encoder.onnx to {path}")
+        note(
+            f"the encoder {kit.encoder.name} is not on this machine: copy its encoder.onnx to {path}, or beside the kit"
+        )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, data)
