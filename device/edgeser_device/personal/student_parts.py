@@ -77,8 +77,8 @@ NEAR = Mixing(beta=0.2, cut_share=0.0, stretch=0.0, mel_shift=0, contrast=0.1, g
 """Views of an encoder's vectors, which are mixed and blurred and never moved."""
 OF_VECTORS: Mapping[str, AdaptSettings] = MappingProxyType(
     {
-        "full": AdaptSettings(part="full", steps=150, rate=1e-3, share=1.0, mixing=NEAR),
-        "head": AdaptSettings(part="head", steps=150, rate=1e-2, share=1.0, mixing=NEAR),
+        "full": AdaptSettings(part="full", steps=150, rate=1e-3, share=0.5, mixing=NEAR),
+        "head": AdaptSettings(part="head", steps=150, rate=1e-2, share=0.5, mixing=NEAR),
     }
 )
 """The same for students on vectors, which have no convolution."""
