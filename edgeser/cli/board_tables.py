@@ -149,7 +149,7 @@ def status_table(state: Mapping[str, Any]) -> Sheet:
     """The table of what is installed on this board."""
     table = Sheet("", "", title=str(state["folder"]))
     rows = {name: state.get(name) for name in ("slot", "kit", "target", "trained", "steps")}
-    rows |= {"UAR": _uar_words(state), "encoder": _encoder_words(state["encoder"])}
+    rows |= {"UAR": _uar_words(state), "encoder": _encoder_words(state.get("encoder"))}
     rows |= {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
     for name, value in rows.items():
         table.add(name, "-" if value is None else str(value))
