@@ -58,5 +58,5 @@ class Pace:
         hops = min(max(self._hops, least), most)
         if hops != self._hops:
             self._hops = hops
-            slow = f"an answer every {self.seconds:g} s only: a window takes {typical:.2f} s on this machine"
+            slow = f"an answer every {self.seconds:.3g} s only: a window takes {typical:.2f} s on this machine"
             self.words = slow if hops > 1 else ""

@@ -94,12 +94,13 @@ def test_a_slow_machine_answers_less_often_and_says_so(model: Model) -> None:
     slow = Slow(fast.labels, fast.reads, fast._loaded)
     listener, told, counters = Listener(slow, Gate(), ListenSettings(), live=True), Told(), Counters()
     run(Noise(), listener, told, counters)
-    assert listener.pace.seconds == counters.hop_s == 1.0
-    assert any("an answer every 1 s only: a window takes 0.4" in words for words in told.words)
+    hop = fast.frontend.window_hop * fast.frontend.hop / fast.frontend.rate
+    assert listener.pace.seconds == counters.hop_s >= 2 * hop
+    assert any(words.startswith("listening; an answer every 1.02 s only: a window takes 0.") for words in told.words)
 
 
 def test_a_recording_waits_for_every_answer(model: Model) -> None:
     listener = Listener(Recogniser.open(model), Gate())
     listener.pace.took = lambda _: pytest.fail("a recording is not late")  # type: ignore[method-assign]
     run(Noise(), listener, Told(), Counters())
-    assert listener.pace.seconds == HOP
+    assert listener.pace.words == ""
