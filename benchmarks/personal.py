@@ -4,7 +4,8 @@
 
 Of the owner's clips two of each emotion are the own clips and the rest is the owner's test; all clips of the part's
 other speakers show forgetting. Settings are chosen with ``--part dev``; the test speakers are scored once. The table
-goes to stderr. Kits of one corpus and split; each is trained first, under ``--work``, where that was not done before.
+goes to stderr. Kits of one corpus, split and representation; each is trained first, under ``--work``, where that was
+not done before.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from edgeser.corpora import load_corpus
 from edgeser.corpora.splits import make_split
 from edgeser.evaluation.intervals import standard_error
 from edgeser.representation.base import Part
-from edgeser.representation.logmel import extract
+from edgeser.representation.encoded import Encoded
+from edgeser.representation.logmel import LogMel
+from edgeser.representation.split_reading import read_split
 from edgeser.workers import Workers
+from edgeser_device.data.vector_set import in_numbers, in_steps
 from edgeser_device.kit.kit import Kit, read_kit
 from edgeser_device.machine import describe_machine
 from edgeser_device.model.model import load_model
 from edgeser_device.personal.fine_tune import FOLDS, PersonalSettings, base_weights, forgetting, is_of, leave_out, uar
 from edgeser_device.personal.own_clips import OwnClips
-from edgeser_device.personal.student_parts import PARTS, AdaptSettings, CutStudent, prepare
+from edgeser_device.personal.student_parts import OF_VECTORS, PARTS, AdaptSettings, CutStudent, prepare
 from edgeser_device.train.train import Settings, train
 from edgeser_export.graph.op_graph import Weights
 
@@ -57,6 +61,13 @@ ROWS = (
     Row("head only, rehearsal", PARTS["head"]),
     Row("head only, without rehearsal", replace(PARTS["head"], rehearsal_views=0)),
 )
+VECTOR_ROWS = (
+    Row("whole head, rehearsal", OF_VECTORS["full"], judged=True),
+    Row("the same without rehearsal", replace(OF_VECTORS["full"], rehearsal_views=0)),
+    Row("last layer only, rehearsal", OF_VECTORS["head"]),
+    Row("the same without rehearsal", replace(OF_VECTORS["head"], rehearsal_views=0)),
+)
+"""The same for kits of an encoder."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def main() -> None:
         rows = measure_kit(kit, given.work / path.stem, speech, given.draws, judged=number < given.judged)
         found += [{"kit": path.name, **each} for each in rows]
         print(f"{path.name} done\n{table(summarise(found))}", file=sys.stderr, flush=True)
-    settings = {row.name: asdict(row.settings) for row in ROWS}
+    settings = {row.name: asdict(row.settings) for row in (*ROWS, *VECTOR_ROWS)}
     result = {"machine": describe_machine(), "part": given.part, "clips_an_emotion": CLIPS, "settings": settings}
     print(json.dumps(result | {"rows": summarise(found), "each": found}, indent=1))
 
@@ -100,14 +111,18 @@ def main() -> None:
 def read_speech(kit: Kit, corpus: str, folder: Path, part: str) -> Speech:
     loaded = load_corpus(corpus, folder)
     split = make_split(loaded, kit.manifest["provenance"]["split"]["name"])
-    return Speech.of(getattr(extract(loaded, split, kit.distilled.frontend, Workers(1)), part))
+    vectors = kit.distilled.vectors
+    heard = LogMel(kit.frontend) if vectors is None else Encoded(vectors.scale, card=kit.encoder)
+    read = read_split(loaded, split, heard.reader(), Workers(1))
+    rows = getattr(read, part)
+    return Speech.of(heard.part(rows, read.labels(rows), read.features(rows)))
 
 
 def measure_kit(kit: Kit, folder: Path, speech: Speech, draws: int, judged: bool) -> Iterator[dict[str, Any]]:
     if not is_of(kit, folder):
         train(kit, folder, Settings(threads=1))
     base = base_weights(load_model(folder))
-    for row in ROWS:
+    for number, row in enumerate(VECTOR_ROWS if kit.encoder else ROWS):
         student = CutStudent.open(kit.graph, base, row.settings.part, threads=1)
         features = student.features(speech.windows)
         for owner in np.unique(speech.speakers):
@@ -115,7 +130,8 @@ def measure_kit(kit: Kit, folder: Path, speech: Speech, draws: int, judged: bool
                 own, rest, others = choose(speech, owner, draw)
                 settings = replace(row.settings, seed=draw)
                 yield {
-                    "row": ROWS.index(row),
+                    "row": number,
+                    "name": row.name,
                     "owner": str(owner),
                     "draw": draw,
                     **measure(kit, student, (speech, features, own, rest, others), settings, judged and row.judged),
@@ -135,7 +151,7 @@ def measure(
 ) -> dict[str, Any]:
     speech, features, chosen, rest, others = given
     began, cpu = time.monotonic(), time.process_time()
-    own = own_clips(speech, chosen)
+    own = own_clips(kit, speech, chosen)
     material = prepare(student, own, kit.distilled, settings)
     trial = leave_out(student, own, kit.labels, material, settings, FOLDS[settings.part]) if judged else None
     upper = student.train(material.training_data(), settings)
@@ -154,11 +170,14 @@ def measure(
     return row
 
 
-def own_clips(speech: Speech, chosen: np.ndarray) -> OwnClips:
+def own_clips(kit: Kit, speech: Speech, chosen: np.ndarray) -> OwnClips:
     kept = np.isin(speech.owners, chosen)
     owners = np.searchsorted(chosen, speech.owners[kept])
-    names = tuple(Path(str(number)) for number in chosen)
-    return OwnClips(names, speech.classes[chosen], speech.windows[kept, 0], owners)
+    windows = speech.windows[kept]
+    if kit.encoder:  # as a model keeps them
+        windows = in_numbers(*in_steps(windows[:, :, 0, 0]))
+    items = windows.reshape(len(windows), *kit.distilled.items().shape[1:])
+    return OwnClips(tuple(map(str, chosen)), speech.classes[chosen], items, owners)
 
 
 def score(student: CutStudent, speech: Speech, features: np.ndarray, upper: Weights | None) -> np.ndarray:
@@ -171,12 +190,14 @@ def score(student: CutStudent, speech: Speech, features: np.ndarray, upper: Weig
 
 def summarise(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
-    for number, row in enumerate(ROWS):
+    for number in sorted({entry["row"] for entry in found}):
         each = [entry for entry in found if entry["row"] == number]
-        if not each:
-            continue
         gains = [entry["own_after"] - entry["own_before"] for entry in each]
-        summary: dict[str, Any] = {"name": row.name, "owners": len(each), "gain_standard_error": standard_error(gains)}
+        summary: dict[str, Any] = {
+            "name": each[0]["name"],
+            "owners": len(each),
+            "gain_standard_error": standard_error(gains),
+        }
         keys = ("own_before", "own_after", "others_before", "others_after", "set_lost", "cpu_s", "wall_s")
         decided = ("own_decided", "others_decided", "installed")
         for key in (*keys, *decided):

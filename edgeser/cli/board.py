@@ -12,6 +12,7 @@ import typer
 from edgeser.cli.options import Json, Trust, add_verbs, option, print_json, say, show
 from edgeser.errors import SettingsError
 from edgeser_device.machine import require_64_bit
+from edgeser_export.utilities.words import counted
 
 if TYPE_CHECKING:
     from edgeser.evaluation.model_score import TestPart
@@ -36,7 +37,11 @@ CLIPS = (
     "it is better on clips left out. A model of this kit at --out is taken as it is."
 )
 Clips = Annotated[Path | None, option("--clips", CLIPS, "DIR")]
-Adapt = Annotated[str | None, option("--adapt", f"What learns --clips: {PART_NAMES}.", usual="tail")]
+Adapt = Annotated[
+    str | None, option("--adapt", f"What learns --clips: {PART_NAMES}.", usual="tail, and full with an encoder")
+]
+FORGET_CLIPS = "First remove the vectors of clips that models with an encoder at --out keep."
+ForgetClips = Annotated[bool, option("--forget-clips", FORGET_CLIPS)]
 FORGET = (
     "Keep the old model if the one trained on --clips loses more than P of its UAR on the distilled set; if given, "
     "also if an emotion of yours loses more than half of its right clips."
@@ -87,6 +92,7 @@ def train_on_device(
     clips: Clips = None,
     adapt: Adapt = None,
     max_forget: MaxForget = None,
+    forget_clips: ForgetClips = False,
     points: Points = None,
     as_original: AsOriginal = False,
     fresh: Fresh = False,
@@ -106,6 +112,10 @@ def train_on_device(
 
     require_both(test, corpus)
     opened = read_kit(kit, trusted_keys(trust))
+    if forget_clips:
+        from edgeser_device.personal.kept_clips import remove_kept
+
+        say(f"removed the clips that {counted(remove_kept(out), 'model')} kept")
     asked = require_personal(opened, out, clips, adapt, max_forget, threads)
     result: dict[str, Any] = {"uar": None, "uar_packed": opened.uar_packed, "model": str(out), "personal": None}
     if asked is None or asked.train_first:
@@ -379,19 +389,26 @@ def require_personal(
                 raise SettingsError(f"{flag} belongs to --clips", "give the folder with your clips: --clips DIR")
         return None
     from edgeser_device.machine import available_cores
+    from edgeser_device.model.inputs import input_of, install_encoder
+    from edgeser_device.model.model import load_model
     from edgeser_device.personal.fine_tune import PersonalSettings, is_of
-    from edgeser_device.personal.own_clips import read_clips
+    from edgeser_device.personal.kept_clips import read_kept
+    from edgeser_device.personal.own_clips import NOTHING, read_clips
     from edgeser_device.personal.student_parts import settings_for
 
-    how = PersonalSettings(threads=threads or min(int(kit.manifest["target"]["threads"]), available_cores()))
-    if part is not None:
-        how = replace(how, adapt=settings_for(part))
+    allowed = threads or min(int(kit.manifest["target"]["threads"]), available_cores())
+    how = PersonalSettings(settings_for(part, kit.encoder is not None), threads=allowed)
     if max_forget is not None:
         how = replace(how, max_forget=max_forget, keep_emotions=True)
-    own = read_clips(clips, kit.labels, kit.log_mels("--clips trains students").frontend)
+    train_first = not is_of(kit, out)
+    kept = NOTHING if train_first else read_kept(load_model(out))
+    install_encoder(kit)
+    own = read_clips(clips, kit.labels, input_of(kit, allowed), kept)
     for each in own.left_out:
         say(f"left out: {each.reason}")
-    return Asked(own, how, not is_of(kit, out))
+    if kept:
+        say(f"note: {out} keeps the vectors of {counted(len(kept), 'clip')}: they count without being heard again")
+    return Asked(own, how, train_first)
 
 
 def learn_clips(kit: Kit, out: Path, asked: Asked, result: dict[str, Any]) -> PersonalReport:

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 def pack_lines(report: PackReport) -> str:
     """The lines that say where a new kit is and what to do with it."""
-    found = report.to_json()
+    found, share = report.to_json(), report.window_ms / report.hop_ms
     ratio = f", 1/{found['ratio']:g} of the recordings that it replaces" if found["ratio"] else ""
     members = counted(len(report.members), "member")
     return (
         f"{report.path}: {report.bytes:,} bytes for {report.target}, {members}{ratio}\n"
         + (f"signed with key {report.signer}\n" if report.signer else "")
         + f"training from it takes at least {report.least_memory_mb} MB of memory, usually more\n"
+        + f"a window takes {report.window_ms:.3g} ms there by estimate, {share:.1%} of a core while somebody speaks\n"
         f"next, on the board: edgeser train-on-device {report.path.name} --out model"
     )
 
@@ -149,12 +150,21 @@ def status_table(state: Mapping[str, Any]) -> Sheet:
     """The table of what is installed on this board."""
     table = Sheet("", "", title=str(state["folder"]))
     rows = {name: state.get(name) for name in ("slot", "kit", "target", "trained", "steps")}
-    rows |= {"UAR": _uar_words(state)} | {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
+    rows |= {"UAR": _uar_words(state), "encoder": _encoder_words(state.get("encoder"))}
+    rows |= {name: state.get(name) for name in ("edgeser", "previous", "trusted")}
     for name, value in rows.items():
         table.add(name, "-" if value is None else str(value))
     for name, version in state["packages"].items():
         table.add(name, version)
     return table
+
+
+def _encoder_words(encoder: Mapping[str, Any] | None) -> str | None:
+    """The encoder of the model that works, and whether its file is there."""
+    if encoder is None:
+        return None
+    there = "here" if encoder["present"] else f"missing: copy its encoder.onnx to {encoder['path']}"
+    return f"{encoder['name']} ({encoder['sha256'][:12]}), {there}"
 
 
 def _uar_words(state: Mapping[str, Any]) -> str | None:

@@ -87,6 +87,11 @@ def pack(
         say(f"collecting wheels for Python {python} on {row.title}")
     embed = encoder_file is not EncoderFile.separate
     report = pack_kit(run, target, out, key, collect(python, row) if wheels else None, embed)
+    if report.window_ms > report.hop_ms:
+        say(
+            f"warning: a window takes about {report.window_ms:.0f} ms on {row.title} by estimate, and one comes every"
+            f" {report.hop_ms:.0f} ms: listen will answer less often; a smaller encoder, or none, is faster"
+        )
     show(report.to_json(), lambda: pack_lines(report), as_json)
 
 

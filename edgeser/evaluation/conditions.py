@@ -26,7 +26,6 @@ from edgeser.evaluation.scoring import Clips, Score, average_by_clip, probabilit
 from edgeser.models.experts import Ensemble, Task
 from edgeser.models.network import as_input, to_tensors
 from edgeser.models.training import Arrays, train_on_clips, train_on_set, with_statistics
-from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.generated import Drawing, Drawn, Points
 from edgeser_device.data.schedule import Schedule, statistics_batches
 from edgeser_device.data.stored import StoredSet
@@ -69,9 +68,10 @@ class Bench:
 
     def shipped(self, seed: int) -> StoredSet:
         """The set that a board trains on: the run's, or one that it draws with a seed from the generator."""
-        if not self.generator or not isinstance(self.distilled, DistilledSet):
+        probe = self.distilled.log_mels
+        if not self.generator or probe is None:
             return self.distilled
-        return Drawn(Points(self.generator, threads=1), self.distilled, Drawing(), seed)(0)[0]
+        return Drawn(Points(self.generator, threads=1), probe, Drawing(), seed)(0)[0]
 
     def with_steps(self, steps: int) -> Bench:
         """The same bench for students that are trained for ``steps`` steps, on a schedule of that length."""

@@ -23,9 +23,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from edgeser.encoders.store import encoder_folder, find_card
 from edgeser.errors import DeployError
 from edgeser.packaging.wheels import own_wheel
-from edgeser_device.kit.kit import INSTALL, Kit
+from edgeser_device.kit.kit import ENCODER, INSTALL, Kit
 
 INBOX = "inbox"
 LEAST_PYTHON = (3, 11)
@@ -161,6 +162,7 @@ def prepare(
 
     Raises:
         DeployError: ssh or sftp is not installed, or a file cannot be read.
+        EncoderError: The kit does not bring its encoder, and this machine has none to send along.
     """
     for program in ("ssh", "sftp"):
         if shutil.which(program) is None:
@@ -173,6 +175,9 @@ def prepare(
         script.write_bytes(files("edgeser_device").joinpath(INSTALL).read_bytes())
         parcels.append(Parcel.of(script))
         try:
+            if kit.encoder is not None and ENCODER not in kit.manifest["members"]:
+                card = find_card(f"{kit.encoder.name}@{kit.encoder.sha256}")
+                parcels.append(Parcel.of(encoder_folder(card.name) / ENCODER))
             if "wheels" not in kit.manifest:
                 if wheel is None:
                     own, data = own_wheel()

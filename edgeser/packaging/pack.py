@@ -90,6 +90,8 @@ class PackReport:
         members: Bytes of each member before compression.
         signer: Id of the key that signed it.
         corpus_bytes: Size of the recordings that the run was distilled from, where it is known.
+        window_ms: Estimated time of one window on one core of the board, from multiply-accumulates; without its mels.
+        hop_ms: The time from one window to the next.
     """
 
     path: Path
@@ -100,6 +102,8 @@ class PackReport:
     members: Mapping[str, int]
     signer: str | None = None
     corpus_bytes: int | None = None
+    window_ms: float = 0.0
+    hop_ms: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; "ratio" is the recordings' size over the kit's without wheels."""
@@ -175,7 +179,10 @@ def pack_kit(
     sizes |= {name: entry["bytes"] for name, entry in kit.manifest["members"].items()}
     signer = None if key is None else key.public.id
     corpus_bytes = kit.manifest["budgets"]["corpus_bytes"]
-    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes)
+    work = kit.graph.multiply_accumulates + (kit.encoder.multiply_accumulates if kit.encoder else 0)
+    hop_ms = 1000 * kit.frontend.window_hop * kit.frontend.hop / kit.frontend.rate
+    times = row.window_ms(work), round(hop_ms, 2)
+    return PackReport(Path(out), len(data), kit.sha256, row.name, least, sizes, signer, corpus_bytes, *times)
 
 
 def read_parts(folder: Path) -> Parts:
@@ -202,8 +209,8 @@ def read_parts(folder: Path) -> Parts:
     if list(distilled.names) != description["labels"]:
         raise RunError(f"{folder / 'run.json'} names other emotions than the distilled set", "distil again")
     results = _measured(run, bool(generator))
-    if isinstance(distilled, DistilledSet):
-        spec = distilled.frontend
+    if (log_mels := distilled.log_mels) is not None:
+        spec = log_mels.frontend
     elif encoder is not None:
         spec = encoder[0].frontend
     else:

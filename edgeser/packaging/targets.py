@@ -35,6 +35,10 @@ class Target:
         precision: The precision to start with; measure with ``edgeser bench`` before choosing another.
         platforms: Platform tags of the wheels that fit, newest first.
         known_bad: Versions that must not be installed there, as pip requirements, each with the reason.
+        gflops: Single-precision arithmetic that one core is expected to give a model, in GFLOP/s: an estimate, nothing
+            was run there. For the Pi 4 and 5 it is twice what HPL reaches a core in double precision (11.9 and 35.2
+            GFLOP/s by four cores); for cores that execute in order 0.3 of what their units could do at the usual clock,
+            for other boards half of it; for the PC what an AMD EPYC gave.
     """
 
     name: str
@@ -45,6 +49,11 @@ class Target:
     precision: str = "float32"
     platforms: tuple[str, ...] = AARCH64
     known_bad: Mapping[str, str] = field(default_factory=lambda: KNOWN_BAD_AARCH64)
+    gflops: float = 6.0
+
+    def window_ms(self, multiply_accumulates: int) -> float:
+        """The estimated time of one window on one core, in milliseconds."""
+        return round(2 * multiply_accumulates / self.gflops / 1e6, 2)
 
     def require_memory(self, needed_mb: int, student: str) -> None:
         """Refuse a student whose training surely does not fit.
@@ -63,8 +72,9 @@ class Target:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON values."""
-        return {**vars(self), "platforms": list(self.platforms), "known_bad": dict(self.known_bad)}
+        """The row as plain JSON values for a kit, which states no estimate."""
+        known = {name: value for name, value in vars(self).items() if name != "gflops"}
+        return {**known, "platforms": list(self.platforms), "known_bad": dict(self.known_bad)}
 
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -73,13 +83,13 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
         for target in (
-            Target("rpi5", "Raspberry Pi 5", 2048, 4),
+            Target("rpi5", "Raspberry Pi 5", 2048, 4, gflops=17.6),
             Target("rpi4", "Raspberry Pi 4", 1024, 4),
-            Target("rpi3", "Raspberry Pi 3", 1024, 4),
-            Target("rpi-zero2w", "Raspberry Pi Zero 2 W", 512, 4),
-            Target("jetson-orin-nano", "NVIDIA Jetson Orin Nano", 4096, 6),
-            Target("generic-aarch64", "64-bit ARM board", 1024, 4),
-            Target("x86-64", "PC", 2048, 2, platforms=X86_64, known_bad=NOTHING),
+            Target("rpi3", "Raspberry Pi 3", 1024, 4, gflops=2.9),
+            Target("rpi-zero2w", "Raspberry Pi Zero 2 W", 512, 4, gflops=2.4),
+            Target("jetson-orin-nano", "NVIDIA Jetson Orin Nano", 4096, 6, gflops=12.0),
+            Target("generic-aarch64", "64-bit ARM board", 1024, 4, gflops=2.9),
+            Target("x86-64", "PC", 2048, 2, platforms=X86_64, known_bad=NOTHING, gflops=50.0),
         )
     }
 )

@@ -29,7 +29,6 @@ from edgeser.privacy.shadows import FROM, THREATS, ShadowPlan, attack_shadow, ob
 from edgeser.privacy.speakers import Linked, linkage_figures, sex_figures
 from edgeser.run import Run
 from edgeser.workers import Workers
-from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.machine import describe_machine
 from edgeser_export.graph.op_graph import Linear
 from edgeser_export.utilities.files import write_json
@@ -218,7 +217,7 @@ def _copies(
     task, voices = opened.assignment.task, opened.voices
     clips = task.maps
     stored = opened.distilled
-    unit, decibels = ("dB", stored.frontend.std) if isinstance(stored, DistilledSet) else ("standard deviations", 1.0)
+    unit, decibels = stored.unit
     graph, member = opened.judges.graph, opened.judges.members[0]
     last = next(op for op in reversed(graph.ops) if isinstance(op, Linear)).source
     features = infer(graph, member, task.clips, last).astype(np.float64)
@@ -241,7 +240,7 @@ def _copies(
         space: copy_figures(unit, real, voices.speakers, task.labels, found, sources)
         for space, (unit, real, found) in measured.items()
     }
-    words = VECTOR_WORDS if not isinstance(stored, DistilledSet) else LOG_MEL_WORDS
+    words = VECTOR_WORDS if stored.log_mels is None else LOG_MEL_WORDS
     own = {"log_mel": mels["distilled"], "patterns": patterns["distilled"], "features": penultimate["distilled"]}
     return {"words": words, "spaces": spaces}, own["patterns"].argmin(1).tolist(), own
 
@@ -249,8 +248,8 @@ def _copies(
 def _inversion(
     opened: Opened, nearest: list[int], distances: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]], plan: AuditPlan
 ) -> dict[str, Any]:
-    stored = opened.distilled
-    if not isinstance(stored, DistilledSet):
+    stored = opened.distilled.log_mels
+    if stored is None:
         return {"words": "vectors, which were not made into sounds", "picture": None, "sounds": []}
     items = stored.items()
     everything = opened.assignment.task.maps

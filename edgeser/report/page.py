@@ -32,7 +32,6 @@ from edgeser.report.repeat import RUN, TARGET, commands
 from edgeser.report.tables import convergence_words, split_words
 from edgeser.run import Run
 from edgeser.workers import Workers
-from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.machine import machine_words
 from edgeser_export.outputs import holds, require_output
 from edgeser_export.utilities.errors import EdgeserError
@@ -117,11 +116,11 @@ def write_report(run: Run, plan: ReportPlan, workers: Workers) -> dict[str, Any]
     if plan.out:
         require_page(path)
     distilled, description, metrics = run.stored_set(), run.description(), evaluated(run)
-    of_log_mels = isinstance(distilled, DistilledSet)
-    recordings = read_recordings(run, workers, plan.folder) if plan.recordings and of_log_mels else None
+    log_mels = distilled.log_mels
+    recordings = read_recordings(run, workers, plan.folder) if plan.recordings and log_mels is not None else None
     workers.release()
     note("pictures, sounds")
-    gallery = make_gallery(distilled, recordings, plan.items) if isinstance(distilled, DistilledSet) else None
+    gallery = None if log_mels is None else make_gallery(log_mels, recordings, plan.items)
     audit, settings = read_audit(run), run.settings()
     draws = settings.gan.ship == "generator"
     absent = partial(missing, metrics, audit is not None or draws, settings.corpus != VECTORS)

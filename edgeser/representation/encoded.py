@@ -31,7 +31,7 @@ from edgeser.representation.vectors import Vectors
 from edgeser.workers import Workers
 from edgeser_device.data.audio import read_audio, trim_silence
 from edgeser_device.data.stored import StoredSet
-from edgeser_device.data.vector_set import VectorSet, in_steps, scale_of
+from edgeser_device.data.vector_set import in_steps, scale_of
 from edgeser_device.encoder import FRONTEND, Encoder, EncoderCard
 from edgeser_device.errors import AudioError, FrontendError
 
@@ -131,9 +131,9 @@ class Encoded(Vectors):
 
     def of_run(self, settings: Settings, stored: StoredSet) -> Encoded:
         """Vectors of the run's encoder, standardised as those of its set."""
-        if not isinstance(stored, VectorSet):
+        if stored.vectors is None:
             raise TypeError("no set of vectors")
-        return replace(self, scale=stored.scale, card=find_card(settings.encoder))
+        return replace(self, scale=stored.vectors.scale, card=find_card(settings.encoder))
 
     def reader(self) -> EncoderReader:
         """The function that computes the vectors of a recording."""

@@ -84,9 +84,9 @@ class LogMel(Representation):
 
     def of_run(self, settings: Settings, stored: StoredSet) -> LogMel:  # noqa: ARG002  the set knows
         """Log-mels that are normalised as those of the run's set."""
-        if not isinstance(stored, DistilledSet):
+        if stored.log_mels is None:
             raise TypeError("no set of log-mels")
-        return LogMel(stored.frontend)
+        return LogMel(stored.log_mels.frontend)
 
     def reader(self) -> LogMelReader:
         """The function that computes the log-mel of a recording."""

@@ -21,6 +21,7 @@ from edgeser.packaging.pack import pack_kit
 from edgeser_device.errors import KitError
 from edgeser_device.kit.kit import read_kit
 from edgeser_device.listen.sinks.mqtt import discovery, parse_broker
+from edgeser_device.model.inputs import input_of
 from edgeser_device.model.model import load_model
 from edgeser_device.personal.own_clips import read_clips
 from edgeser_device.train.train import Settings, train
@@ -78,7 +79,7 @@ def test_labels_and_titles_survive(
             for take in "ab":
                 noise = np.random.default_rng([number, ord(take)]).normal(0, 0.1, 16_000)
                 soundfile.write(folder / "clips" / name / f"{take}.wav", noise, 16_000)
-        own = read_clips(folder / "clips", kit.labels, kit.distilled.frontend)
+        own = read_clips(folder / "clips", kit.labels, input_of(kit))
         assert own.classes.tolist() == sorted([0, 1, 2] * 2, key=lambda place: names[place])
 
 

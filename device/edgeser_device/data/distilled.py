@@ -77,6 +77,24 @@ class DistilledSet:
         return 1, self.frontend.mels, self.frontend.frames
 
     @property
+    def log_mels(self) -> DistilledSet:
+        """This set, for work that is done with log-mels only."""
+        return self
+
+    @property
+    def vectors(self) -> None:
+        """Nothing: the items are no vectors."""
+
+    @property
+    def unit(self) -> tuple[str, float]:
+        """The unit in which distances are told to people, and how many of them one standard deviation is."""
+        return "dB", self.frontend.std
+
+    def as_heard(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Views as a model's files read them: levels in dB, not normalised."""
+        return views * np.float32(self.frontend.std) + np.float32(self.frontend.mean)
+
+    @property
     def per_class(self) -> int:
         """Items of the smallest class (IPC)."""
         return int(np.bincount(self.classes, minlength=len(self.names)).min())

@@ -46,7 +46,4 @@ def first_views(distilled: StoredSet, count: int) -> NDArray[np.float32]:
 
 def first_levels(distilled: StoredSet, count: int) -> NDArray[np.float32]:
     """The same views as a model's files read them: log-mels as levels in dB, not normalised; vectors as they are."""
-    views = first_views(distilled, count)
-    if isinstance(distilled, VectorSet):
-        return views
-    return views * np.float32(distilled.frontend.std) + np.float32(distilled.frontend.mean)
+    return distilled.as_heard(first_views(distilled, count))

@@ -123,6 +123,24 @@ class VectorSet:
         return self.levels.shape[1], 1, 1
 
     @property
+    def log_mels(self) -> None:
+        """Nothing: the items are no log-mels."""
+
+    @property
+    def vectors(self) -> VectorSet:
+        """This set, for work that is done with vectors only."""
+        return self
+
+    @property
+    def unit(self) -> tuple[str, float]:
+        """The unit in which distances are told to people, and how many of them one standard deviation is."""
+        return "standard deviations", 1.0
+
+    def as_heard(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Views as a model's files read them: in standard deviations, as they are."""
+        return views
+
+    @property
     def per_class(self) -> int:
         """Items of the smallest class (IPC)."""
         return int(np.bincount(self.classes, minlength=len(self.names)).min())

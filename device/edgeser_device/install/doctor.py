@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from edgeser_device.encoder import encoders_folder
+from edgeser_device.kit.kit import ENCODER, HASH, hash_file
 from edgeser_device.kit.signature import today, trusted_keys
 from edgeser_device.machine import (
     KNOWN_BAD_AARCH64,
@@ -180,6 +182,20 @@ def check_trust() -> Check:
     return _check("trusted key", good, True, words, "set up its successor: edgeser device trust NEW.pub")
 
 
+def check_encoders() -> Check:
+    """Every encoder that is shared by the models of this board is the file that its folder is named after."""
+    try:
+        found = sorted(encoders_folder().glob(f"*/{ENCODER}"))
+    except EdgeserError as error:
+        return _check("encoders", False, False, error.message, error.hint)
+    shared = [path for path in found if HASH.fullmatch(path.parent.name)]
+    changed = [path for path in shared if hash_file(path) != path.parent.name]
+    words = ", ".join(path.parent.name[:12] for path in shared) or "none: models of log-mels need none"
+    words = f"{', '.join(map(str, changed))}: not the file of that sha256" if changed else words
+    hint = "remove it, and train again from a kit that brings the encoder"
+    return _check("encoders", not changed, False, words, hint)
+
+
 def importing(name: str, module: str, required: bool, package: str) -> Callable[[], Check]:
     """A check that ``module`` can be imported in a process of its own."""
 
@@ -208,6 +224,7 @@ CHECKS: tuple[Callable[[], Check | list[Check]], ...] = (
     check_microphones,
     check_clock,
     check_trust,
+    check_encoders,
 )
 
 

@@ -27,10 +27,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edgeser_device.encoder import EncoderCard
 from edgeser_device.errors import DeviceError, GateFailed, KitError, ModelError
 from edgeser_device.kit.kit import Kit, read_kit
 from edgeser_device.kit.signature import PublicKey, trust_path, trusted_keys
 from edgeser_device.machine import installed_versions
+from edgeser_device.model.inputs import encoder_path, find_encoder
 from edgeser_device.model.model import DESCRIPTION, TESTED, load_model
 from edgeser_device.train.train import Settings, train
 from edgeser_export.utilities.children import run_child
@@ -99,6 +101,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
     Raises:
         DeviceError: The folder is no installation, or nothing works there yet.
+        EncoderError: The model's card of its encoder is malformed.
     """
     _require_installation(folder)
     slot = current_slot(folder)
@@ -117,6 +120,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "uar_packed": state.get("uar_packed"),
         "edgeser": state.get("edgeser"),
         "packages": state.get("packages") or {},
+        "encoder": _encoder(_read_object(folder / CURRENT / MODEL / DESCRIPTION).get("encoder")),
         "previous": previous.get("kit"),
         "trusted": _trusted(),
     }
@@ -284,6 +288,15 @@ def _switch(folder: Path, slot: str) -> None:
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error.strerror}", "check the permissions") from error
     sync_folder(folder)
+
+
+def _encoder(card: Any) -> dict[str, Any] | None:
+    """The encoder of a model, and whether this machine has it; None of a model of log-mels."""
+    if card is None:
+        return None
+    known = EncoderCard.from_json(card)
+    present = find_encoder(known) is not None
+    return {"name": known.name, "sha256": known.sha256, "path": str(encoder_path(known)), "present": present}
 
 
 def _trusted() -> str | None:

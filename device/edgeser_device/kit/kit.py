@@ -122,11 +122,12 @@ class Kit:
         Raises:
             KitError: The kit holds vectors; ``work``, such as "own clips are", is not done with these.
         """
-        if not isinstance(self.distilled, DistilledSet):
+        found = self.distilled.log_mels
+        if found is None:
             raise KitError(
                 f"{self.path} holds vectors of an encoder, and {work} of log-mels only", "use a kit without an encoder"
             )
-        return self.distilled
+        return found
 
     def read_encoder(self) -> bytes | None:
         """The file of the encoder, read from the kit again; None where the kit does not bring it.
@@ -234,10 +235,11 @@ def _read(path: Path, archive: Archive, keys: tuple[PublicKey, ...]) -> Kit:
         members = {MANIFEST: content, **_read_members(manifest, archive)}
     except KitDamaged as error:
         raise KitDamaged(error.message, error.hint if signature is None else CHANGED) from error
-    return Kit(path, _hash_file(path), manifest, members, signature is not None)
+    return Kit(path, hash_file(path), manifest, members, signature is not None)
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     digest = sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

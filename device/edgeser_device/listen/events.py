@@ -36,6 +36,7 @@ class Event:
         clip: The file in which this speech was stored; None where nothing is stored.
         time: The clock's time at which this event was made: ISO 8601, UTC, to a millisecond.
         session: Twelve hexadecimal digits, drawn when the listening began.
+        hop_s: Seconds from one answer to the next while somebody speaks; longer on a machine that is too slow.
     """
 
     t: float
@@ -52,6 +53,7 @@ class Event:
     clip: str | None = None
     time: str = ""
     session: str = ""
+    hop_s: float = 0.5
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the number of their ``schema``."""
@@ -107,6 +109,7 @@ class Counters:
     broker_losses: int = _number("counter", "Times that the MQTT broker went away.")
     web_clients: int = _number("gauge", "Open pages.")
     latency_ms: float = _number("gauge", "From the last sample to the latest event, in ms.", 0.0)
+    hop_s: float = _number("gauge", "Seconds from one answer to the next while somebody speaks.", 0.0)
     level_db: float = _number("gauge", "Level of the latest event in dB, full scale 0.", -120.0)
     correction_db: float = _number("gauge", "What is added to the level for this microphone, in dB.", 0.0)
 

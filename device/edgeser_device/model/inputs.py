@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeser_device.data.audio import trim_silence
-from edgeser_device.data.vector_set import Scale, VectorSet
+from edgeser_device.data.vector_set import Scale, in_numbers, in_steps
 from edgeser_device.encoder import (
     EDGE,
     FRAMES_PER_TOKEN,
     FRONTEND,
+    MOST_BYTES,
     Encoder,
     EncoderCard,
     encoders_folder,
@@ -28,13 +30,14 @@ from edgeser_device.encoder import (
     pcm_windows,
 )
 from edgeser_device.errors import EncoderError
-from edgeser_device.frontend import FrontendSpec, clip_log_mel, windows, wrap
+from edgeser_device.frontend import FrontendSpec, clip_log_mel, normalise, windows, wrap
 from edgeser_device.kit.kit import Kit
 from edgeser_device.model.model import Model
 from edgeser_export.utilities.files import sha256, write_bytes
 from edgeser_export.utilities.progress import note
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 SHORTEST = 2 * FRAMES_PER_TOKEN * FRONTEND.hop
 """Samples of two tokens: a standard deviation over time takes as many."""
 
@@ -66,6 +69,15 @@ class ModelInput(ABC):
         """
 
     @abstractmethod
+    def items(self, samples: Floats, most: int) -> Floats:
+        """The windows of a recording as a distilled set holds its items, float32 (windows, rows, columns).
+
+        Args:
+            samples: Float32 (n,), full scale 1.0.
+            most: Windows at most; of a longer recording, as many spread over its length.
+        """
+
+    @abstractmethod
     def window(self, frames: Floats, samples: Floats, gain_db: float = 0.0) -> Floats:
         """One window of a stream, float32 (1, *shape).
 
@@ -89,6 +101,11 @@ class LogMelInput(ModelInput):
         levels = clip_log_mel(samples, self.frontend)
         return _raised(windows(levels, self.frontend)[:, None], gain_db), levels
 
+    def items(self, samples: Floats, most: int) -> Floats:
+        """Normalised log-mels."""
+        cut = windows(clip_log_mel(samples, self.frontend), self.frontend)
+        return normalise(np.stack(_spread(list(cut), most)), self.frontend)
+
     def window(self, frames: Floats, samples: Floats, gain_db: float = 0.0) -> Floats:  # noqa: ARG002
         """The frames themselves, repeated where they do not fill a window."""
         return _raised(wrap(frames, self.frontend.frames)[None, None], gain_db)
@@ -107,9 +124,13 @@ class EncoderInput(ModelInput):
 
     def clip(self, samples: Floats, gain_db: float = 0.0) -> tuple[Floats, Floats | None]:  # noqa: ARG002
         """The vectors of all windows of a recording; zeros follow one that is shorter than two tokens."""
-        part = trim_silence(samples, self.frontend.trim_db)
-        missing = max(0, SHORTEST - len(part))
-        return self._standardised(self._encoder(np.pad(part, (0, missing)))), None
+        return self._standardised(self._encoder(self._audible(samples))), None
+
+    def items(self, samples: Floats, most: int) -> Floats:
+        """Vectors in whole steps of 8 bits, as they are kept; only the windows that are asked for are heard."""
+        chosen = _spread(self._encoder.windows(self._audible(samples)), most)
+        vectors = np.concatenate([self._encoder.window(*each) for each in chosen])
+        return in_numbers(*in_steps(self._standardised(vectors)[:, :, 0, 0]))[:, :, None]
 
     def window(self, frames: Floats, samples: Floats, gain_db: float = 0.0) -> Floats:  # noqa: ARG002
         """The vector of one window."""
@@ -124,12 +145,16 @@ class EncoderInput(ModelInput):
         """The standardised vector of a window as :meth:`Encoder.window` takes it, float32 (1, *shape)."""
         return self._standardised(self._encoder.window(frames, real))
 
+    def _audible(self, samples: Floats) -> Floats:
+        part = trim_silence(samples, self.frontend.trim_db)
+        return np.pad(part, (0, max(0, SHORTEST - len(part))))
+
     def _standardised(self, vectors: Floats) -> Floats:
         return self._scale.standardised(vectors)[:, :, None, None]
 
 
-def input_of(model: Model, threads: int = 1) -> ModelInput:
-    """The input of a model.
+def input_of(model: Model | Kit, threads: int = 1) -> ModelInput:
+    """The input of a model, or of those that a kit trains.
 
     Raises:
         EncoderError: Its encoder is not on this machine, or the runtime refuses it.
@@ -140,11 +165,12 @@ def input_of(model: Model, threads: int = 1) -> ModelInput:
     return EncoderInput(open_encoder_file(model.encoder, threads), scale_of_model(model))
 
 
-def scale_of_model(model: Model) -> Scale:
-    """The scale by which a model of an encoder standardises vectors."""
-    if not isinstance(model.distilled, VectorSet):
+def scale_of_model(model: Model | Kit) -> Scale:
+    """The scale by which a model of an encoder, or its kit, standardises vectors."""
+    vectors = model.distilled.vectors
+    if vectors is None:
         raise TypeError("a model of an encoder is trained on vectors")
-    return model.distilled.scale
+    return vectors.scale
 
 
 def encoder_path(card: EncoderCard) -> Path:
@@ -156,15 +182,20 @@ def encoder_path(card: EncoderCard) -> Path:
     return encoders_folder() / card.sha256 / "encoder.onnx"
 
 
-def find_encoder(card: EncoderCard) -> bytes | None:
+def find_encoder(card: EncoderCard, beside: Path | None = None) -> bytes | None:
     """The file of an encoder on this machine: the board's copy, or the one that was fetched or added; None without.
+
+    Args:
+        card: The encoder's.
+        beside: A file of whose folder ``encoder.onnx`` is taken, too.
 
     Raises:
         EncoderError: This user has no folder for it.
     """
     own = encoder_path(card)
-    for path in (own, own.parent.parent / card.name / own.name):
-        if path.is_file():
+    places = (own, own.parent.parent / card.name / own.name, *([] if beside is None else [beside.with_name(own.name)]))
+    for path in places:
+        if path.is_file() and path.stat().st_size <= MOST_BYTES:
             data = path.read_bytes()
             if sha256(data).hexdigest() == card.sha256:
                 return data
@@ -172,7 +203,9 @@ def find_encoder(card: EncoderCard) -> bytes | None:
 
 
 def install_encoder(kit: Kit) -> None:
-    """Keep a kit's encoder on this machine, unless it is there; a kit without one tells where it belongs.
+    """Keep a kit's encoder on this machine, unless it is there: the kit's own, or ``encoder.onnx`` beside the kit.
+
+    A kit that brings none, and has none beside it, tells where it belongs.
 
     Raises:
         EncoderError: This user has no folder for it.
@@ -181,9 +214,11 @@ def install_encoder(kit: Kit) -> None:
     """
     if kit.encoder is None or find_encoder(kit.encoder) is not None:
         return
-    path, data = encoder_path(kit.encoder), kit.read_encoder()
+    path, data = encoder_path(kit.encoder), kit.read_encoder() or find_encoder(kit.encoder, beside=kit.path)
     if data is None:
-        note(f"the encoder {kit.encoder.name} is not on this machine: copy its encoder.onnx to {path}")
+        note(
+            f"the encoder {kit.encoder.name} is not on this machine: copy its encoder.onnx to {path}, or beside the kit"
+        )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, data)
@@ -209,6 +244,12 @@ def read_encoder_file(card: EncoderCard) -> bytes:
             "train from a kit that holds the encoder, or copy its encoder.onnx to that place",
         )
     return data
+
+
+def _spread(found: list[T], most: int) -> list[T]:
+    if len(found) <= most:
+        return found
+    return [found[place] for place in np.linspace(0, len(found) - 1, most).round().astype(np.intp)]
 
 
 def _raised(levels: Floats, gain_db: float) -> Floats:

@@ -43,6 +43,8 @@ TESTED = "tested"
 """Key of the description: what the model reached on recordings on this machine, where that was measured."""
 BASE = "base.safetensors"
 """The weights before training on own clips; only where that was done."""
+OWN = "own.safetensors"
+"""The vectors of own clips that a model with an encoder has learnt; may be removed."""
 AGAIN = "edgeser train-on-device KIT --out MODEL trains it again; or go back: edgeser rollback MODEL"
 
 

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.generated import with_set
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import render
 from edgeser_device.errors import GateFailed, ModelError
 from edgeser_device.kit.kit import Kit, read_weights
-from edgeser_device.model.model import BASE, Model, load_model, only_writer, previous_path, require_replaceable
+from edgeser_device.model.model import BASE, OWN, Model, load_model, only_writer, previous_path, require_replaceable
+from edgeser_device.personal.kept_clips import kept_bytes
 from edgeser_device.personal.own_clips import OwnClips
 from edgeser_device.personal.student_parts import (
     AdaptSettings,
@@ -150,7 +151,7 @@ def leave_out(
         folds: Trainings, at least 2; at most as many as there are clips.
         advance: Told the trainings done.
     """
-    features = student.features(own.windows[:, None])
+    features = student.features(own.windows)
     before = _by_clip(student.probabilities(features), own)
     after = np.empty_like(before)
     parts = deal(own.classes, folds)
@@ -174,7 +175,7 @@ def deal(classes: NDArray[np.int64], folds: int) -> list[NDArray[np.int64]]:
     return [group for group in groups if len(group)]
 
 
-def forgetting(student: CutStudent, upper: Weights, distilled: DistilledSet, settings: AdaptSettings) -> Forgetting:
+def forgetting(student: CutStudent, upper: Weights, distilled: StoredSet, settings: AdaptSettings) -> Forgetting:
     """Compare the student as it was with the weights ``upper`` on views of the set that were not rehearsed."""
     rehearsed = set(choose_rehearsal(distilled, settings).tolist())
     free = [number for number in range(len(distilled.recipes)) if number not in rehearsed]
@@ -316,7 +317,7 @@ def fine_tune(
             return {"training": model.description["training"], "personal": personal}
 
         if report.installed:
-            files = {BASE: weights_bytes(base)}
+            files = {BASE: weights_bytes(base), **({OWN: kept_bytes(own)} if kit.encoder else {})}
             done = number_of_trainings(own, settings.adapt)
             write_model(folder, kit, weights, described, settings.threads, files, partial(advance, done))
     return replace(report, peak_rss_mb=tree_peak_mb())
@@ -336,7 +337,7 @@ def adapt(
     """
     began, how = time.monotonic(), settings.adapt
     student = CutStudent.open(kit.graph, base, how.part, settings.threads)
-    distilled = kit.log_mels("own clips are learnt with students")
+    distilled = kit.distilled
     material = prepare(student, own, distilled, how)
     trial = leave_out(
         student, own, kit.labels, material, how, FOLDS[how.part], lambda done: advance(done, "clips left out in turn")

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.distilled import DistilledSet
+from edgeser_device.data.stored import StoredSet
 from edgeser_device.data.views import PLAIN, WEIGHT_UNIT, Mixing, Recipes, mixed_recipes, render
 from edgeser_device.personal.own_clips import OwnClips
 from edgeser_device.train.trainer import ForwardPass, TrainingSession
@@ -73,11 +73,20 @@ PARTS: Mapping[str, AdaptSettings] = MappingProxyType(
     }
 )
 """Settings for each part that can be trained."""
+NEAR = Mixing(beta=0.2, cut_share=0.0, stretch=0.0, mel_shift=0, contrast=0.1, gain=0.0, shift=0, noise=0.5)
+"""Views of an encoder's vectors, which are mixed and blurred and never moved."""
+OF_VECTORS: Mapping[str, AdaptSettings] = MappingProxyType(
+    {
+        "full": AdaptSettings(part="full", steps=150, rate=1e-3, share=0.5, mixing=NEAR),
+        "head": AdaptSettings(part="head", steps=150, rate=1e-2, share=0.5, mixing=NEAR),
+    }
+)
+"""The same for students on vectors, which have no convolution."""
 
 
-def settings_for(part: str) -> AdaptSettings:
-    """A row of ``PARTS``; GraphError for an unknown part."""
-    return find_row(PARTS, part, "part", GraphError)
+def settings_for(part: str | None, vectors: bool = False) -> AdaptSettings:
+    """Settings for a part of a student on log-mels or on ``vectors``, or for the usual part; GraphError for no part."""
+    return find_row(OF_VECTORS if vectors else PARTS, part or ("full" if vectors else "tail"), "part", GraphError)
 
 
 BATCH = 32
@@ -111,6 +120,7 @@ class CutStudent:
         """Load what :meth:`open` wrote."""
         self.upper = upper
         self.weights = weights_of(upper, weights)
+        self._shape = (upper if lower is None else lower).input_shape
         self._lower = None if lower is None else ForwardPass(lower, files["lower"], threads)
         self._lower_weights = {} if lower is None else weights_of(lower, weights)
         self._upper = ForwardPass(upper, files["upper"], threads)
@@ -139,7 +149,8 @@ class CutStudent:
         return cls(lower, upper, weights, write_in_child(requests), threads)
 
     def features(self, views: Floats) -> Floats:
-        """The upper part's inputs for some views, float32 (views, channels, mels, frames) -> (views, ...)."""
+        """The upper part's inputs for some views, float32 (views, ...) in any shape of as many numbers."""
+        views = views.reshape(len(views), *self._shape)
         return views if self._lower is None else self._lower(views, self._lower_weights)
 
     def probabilities(self, features: Floats, upper: Weights | None = None) -> Floats:
@@ -224,7 +235,7 @@ class Material:
         )
 
 
-def prepare(student: CutStudent, own: OwnClips, distilled: DistilledSet, settings: AdaptSettings) -> Material:
+def prepare(student: CutStudent, own: OwnClips, distilled: StoredSet, settings: AdaptSettings) -> Material:
     """Draw, render and label the views, and compute their features.
 
     Args:
@@ -235,7 +246,7 @@ def prepare(student: CutStudent, own: OwnClips, distilled: DistilledSet, setting
     """
     items = np.concatenate([own.windows, distilled.items()])
     foreign = len(items) - len(own.windows)
-    recipes = own_recipes(len(own.windows), foreign, distilled.frontend.frames, settings)
+    recipes = own_recipes(len(own.windows), foreign, items.shape[2], settings)
     features, before = _features(student, items, recipes, np.arange(len(recipes)))
     mine = _own_share(recipes, len(own.windows))
     one_hot = np.eye(len(distilled.names), dtype=np.float32)
@@ -258,16 +269,16 @@ def own_recipes(windows: int, foreign: int, frames: int, settings: AdaptSettings
     return replace(drawn, partner=np.where(use, other, drawn.partner).astype(np.uint16))
 
 
-def choose_rehearsal(distilled: DistilledSet, settings: AdaptSettings) -> NDArray[np.int64]:
+def choose_rehearsal(distilled: StoredSet, settings: AdaptSettings) -> NDArray[np.int64]:
     """The views of the set that are rehearsed; the others are free to measure forgetting on."""
     order = np.random.default_rng([settings.seed, 0xA5]).permutation(len(distilled.recipes))
     return order[: settings.rehearsal_views]
 
 
-def _rehearsal(student: CutStudent, distilled: DistilledSet, settings: AdaptSettings) -> tuple[Floats, Floats]:
+def _rehearsal(student: CutStudent, distilled: StoredSet, settings: AdaptSettings) -> tuple[Floats, Floats]:
     chosen = choose_rehearsal(distilled, settings)
     if not len(chosen):
-        nothing = student.features(np.zeros((1, 1, *distilled.levels.shape[1:]), np.float32))[:0]
+        nothing = student.features(np.zeros((1, *distilled.input_shape), np.float32))[:0]
         return nothing, np.zeros((0, len(distilled.names)), np.float32)
     features, before = _features(student, distilled.items(), distilled.recipes, chosen)
     old = np.float32(settings.old_labels)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgeser_device.errors import ClipsError, GateFailed, ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.kit.kit import Kit
+from edgeser_device.model.inputs import input_of
 from edgeser_device.model.model import BASE, Model, load_model, previous_path, rollback
 from edgeser_device.personal.fine_tune import (
     Forgetting,
@@ -68,7 +69,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def own(clips: Path, kit: Kit) -> OwnClips:
-    return read_clips(clips, kit.labels, kit.distilled.frontend)
+    return read_clips(clips, kit.labels, input_of(kit))
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +87,8 @@ def muffled() -> OwnClips:
     """Synthetic clips through a microphone of its own: the student that was trained without it knows few of them."""
     items, classes = synthetic_items(3, seed=5)
     windows = (0.5 * items + np.linspace(3, -3, items.shape[1])[:, None]).astype(np.float32)
-    paths = tuple(Path(str(number)) for number in range(len(items)))
-    return OwnClips(paths, classes.astype(np.int64), windows, np.arange(len(items)))
+    digests = tuple(map(str, range(len(items))))
+    return OwnClips(digests, classes.astype(np.int64), windows, np.arange(len(items)))
 
 
 @pytest.fixture
@@ -112,14 +113,14 @@ def test_capitals_and_hidden_files_do_not_matter(tmp_path: Path, kit: Kit) -> No
     (folder / ".trash").mkdir()
     shutil.copy(next((folder / "Anger").iterdir()), folder / ".trash" / "old.ogg")
     (folder / "notes.txt").write_text("mine")
-    assert len(read_clips(folder, kit.labels, kit.distilled.frontend)) == 6
+    assert len(read_clips(folder, kit.labels, input_of(kit))) == 6
 
 
 def test_a_long_clip_does_not_fill_the_memory(tmp_path: Path, kit: Kit) -> None:
     folder = copy_clips(tmp_path / "clips")
     noise = np.random.default_rng(0).standard_normal(60 * 16000).astype(np.float32) * 0.1
     soundfile.write(folder / "anger" / "long.wav", noise, 16000)
-    own = read_clips(folder, kit.labels, kit.distilled.frontend)
+    own = read_clips(folder, kit.labels, input_of(kit))
     assert np.bincount(own.owners).max() == MOST_WINDOWS
 
 
@@ -163,7 +164,7 @@ def write(path: Path, samples: NDArray[np.float32]) -> Path:
 
 def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path: Path, kit: Kit) -> None:
     folder = copy_clips(tmp_path / "clips")
-    whole = read_clips(folder, kit.labels, kit.distilled.frontend)
+    whole = read_clips(folder, kit.labels, input_of(kit))
     anger, sadness = folder / "anger", folder / "sadness"
     reasons = {
         write(anger / "zeros.wav", quiet(1)): "holds no sound",
@@ -180,8 +181,8 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path: Path, kit: Ki
     (anger / "empty.wav").touch()
     (anger / "notes.txt").write_text("mine")
     shutil.copy(anger / "f1_anger_01.ogg", anger / "z.ogg")
-    own = read_clips(folder, kit.labels, kit.distilled.frontend)
-    assert own.paths == whole.paths
+    own = read_clips(folder, kit.labels, input_of(kit))
+    assert own.digests == whole.digests
     assert np.array_equal(own.windows, whole.windows)
     assert {each.file for each in own.left_out} == set(reasons)
     for each in own.left_out:
@@ -196,7 +197,7 @@ def test_too_few_that_can_be_used(tmp_path: Path, kit: Kit) -> None:
     with pytest.raises(
         ClipsError, match=r"too few clips that can be used, 0 of sadness; 2 left out, the first"
     ) as caught:
-        read_clips(folder, kit.labels, kit.distilled.frontend)
+        read_clips(folder, kit.labels, input_of(kit))
     assert "record 2 or more" in caught.value.hint
     assert "\n" not in caught.value.message
 
@@ -241,14 +242,14 @@ def test_clips_that_cannot_be_trained_on(arrange, words: str, hint: str, tmp_pat
     folder.mkdir()
     arrange(folder)
     with pytest.raises(ClipsError, match=words) as caught:
-        read_clips(folder, kit.labels, kit.distilled.frontend)
+        read_clips(folder, kit.labels, input_of(kit))
     assert hint in caught.value.hint
     assert "\n" not in caught.value.message
 
 
 def test_no_folder(tmp_path: Path, kit: Kit) -> None:
     with pytest.raises(ClipsError, match="there is no folder"):
-        read_clips(tmp_path / "none", kit.labels, kit.distilled.frontend)
+        read_clips(tmp_path / "none", kit.labels, input_of(kit))
 
 
 def test_nothing_of_a_clip_that_is_left_out_is_in_the_lesson(material: Material) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +18,40 @@ import soundfile
 import tomli_w
 from device.kits import write_keys
 from device.mutants import sealed
+from numpy.typing import NDArray
 
 from edgeser.config.values import settings_of
 from edgeser.distill.pipeline import distill
 from edgeser.encoders.store import card_bytes, open_encoder
+from edgeser.packaging.deploy import Board, prepare
 from edgeser.packaging.pack import pack_kit
+from edgeser.packaging.targets import find_target
 from edgeser.representation import representation_of
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.bench.bench_child import measure
 from edgeser_device.data.audio import read_audio, read_blocks
 from edgeser_device.encoder import Encoder
-from edgeser_device.errors import EncoderError, KitDamaged, KitError
+from edgeser_device.errors import EncoderError, GateFailed, KitDamaged, KitError, ModelError
+from edgeser_device.install.doctor import check_encoders
+from edgeser_device.install.slots import check_slot, describe, install_kit
 from edgeser_device.kit.archive import open_archive
 from edgeser_device.kit.kit import ENCODER, ENCODER_CARD, INITIAL, MANIFEST, Kit, read_kit
 from edgeser_device.listen.gate import Gate
 from edgeser_device.listen.live import Listener, ListenSettings
-from edgeser_device.model.inputs import encoder_path
-from edgeser_device.model.model import Model, load_model
+from edgeser_device.model.inputs import LogMelInput, encoder_path, input_of, install_encoder
+from edgeser_device.model.model import OWN, Model, load_model, rollback
 from edgeser_device.model.predict import Recogniser, clip_probabilities, predict_file
+from edgeser_device.personal.fine_tune import PersonalSettings, fine_tune
+from edgeser_device.personal.kept_clips import read_kept, remove_kept
+from edgeser_device.personal.own_clips import read_clips
+from edgeser_device.personal.student_parts import OF_VECTORS
 from edgeser_device.train.train import Settings, train
 from edgeser_export.graph.reference import run_reference
 from edgeser_export.utilities.errors import EdgeserError
 
 RATE = 16000
+DEMO = Path(str(files("edgeser.corpora").joinpath("demo_data")))
 
 
 SETTINGS = {
@@ -256,9 +268,172 @@ def test_a_window_is_timed_with_its_encoder(model: Model) -> None:
     assert found["frontend_ms_p50"] > 0
 
 
-def test_what_is_not_done_with_encoders_yet_says_so(kit: Kit, model: Model) -> None:
-    with pytest.raises(KitError, match="log-mels only"):
-        kit.log_mels("own clips are learnt")
+SAID = ("anger", "neutral", "sadness")
+
+
+def own_recordings(folder: Path, each: int = 2) -> Path:
+    """Clips of a voice of the demonstration corpus, a folder an emotion."""
+    for label in SAID:
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for path in sorted(DEMO.glob(f"f1_{label}_*"))[:each]:
+            shutil.copy(path, folder / label)
+    return folder
+
+
+class Deaf(LogMelInput):
+    """An input that hears nothing, and counts how often it was asked."""
+
+    asked = 0
+
+    def items(self, samples: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.zeros((1, 32, 1), np.float32)
+
+
+EASY = PersonalSettings(replace(OF_VECTORS["full"], steps=60, own_views=96), max_forget=1.0)
+
+
+@pytest.fixture(scope="module")
+def personal(kit: Kit, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that learnt six own clips; not to be changed. The recordings lie beside it."""
+    folder = tmp_path_factory.mktemp("personal")
+    shutil.copytree(model.folder, folder / "model")
+    own = read_clips(own_recordings(folder / "clips"), kit.labels, input_of(kit))
+    report = fine_tune(kit, folder / "model", own, EASY)
+    assert report.installed, report.reason
+    assert {label: right.clips for label, right in report.trial.emotions.items()} == dict.fromkeys(SAID, 2)
+    return folder
+
+
+@pytest.fixture
+def learnt(personal: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(personal, tmp_path / "personal"))
+
+
+def test_own_clips_are_kept_as_vectors_in_eight_bits(kit: Kit, personal: Path) -> None:
+    model = load_model(personal / "model")
+    kept, own = read_kept(model), read_clips(personal / "clips", kit.labels, input_of(kit))
+    assert list(kept) == list(own.digests)
+    assert np.array_equal(np.concatenate([windows for _, windows in kept.values()]), own.windows)
+    assert [number for number, _ in kept.values()] == own.classes.tolist()
+    assert (model.folder / OWN).stat().st_size < 2000 + 6 * 3 * 40
+    assert kit.distilled.vectors is not None
+    wave = np.concatenate([soundfile.read(path)[0] for path in sorted((personal / "clips").rglob("*.ogg"))])
+    assert (model.folder / OWN).stat().st_size < len(wave) / 100
+    assert Recogniser.open(model)(np.zeros((1, *kit.graph.input_shape), np.float32)).shape == (1, 4)
+
+
+def test_a_kept_clip_is_not_heard_again_and_its_recording_may_go(kit: Kit, learnt: Path) -> None:
+    kept, clips = read_kept(load_model(learnt / "model")), learnt / "clips"
+    deaf = Deaf(kit.frontend)
+    first = read_clips(clips, kit.labels, deaf, kept)
+    assert deaf.asked == 0
+    own_recordings(clips, each=3)
+    for label in SAID:
+        for path in sorted((clips / label).iterdir())[:2]:
+            path.unlink()
+    again = read_clips(clips, kit.labels, deaf, kept)
+    assert deaf.asked == 3
+    assert len(again) == 9
+    assert set(first.digests) < set(again.digests)
+    moved = own_recordings(learnt / "moved", each=3)
+    name = next((moved / "anger").iterdir())
+    name.rename(moved / "sadness" / name.name)
+    numbers = read_clips(moved, kit.labels, deaf, kept).classes.tolist()
+    assert [numbers.count(kit.labels.index(label)) for label in SAID] == [2, 3, 4]
+
+
+def test_kept_clips_can_be_removed(kit: Kit, learnt: Path) -> None:
+    folder = learnt / "model"
+    own = read_clips(learnt / "clips", kit.labels, input_of(kit), read_kept(load_model(folder)))
+    assert fine_tune(kit, folder, own, EASY).installed
+    heard = load_model(folder).weights
+    assert remove_kept(folder) == 2
+    assert not list(learnt.rglob(OWN))
+    assert read_kept(load_model(folder)) == {}
+    assert all(np.array_equal(heard[name], value) for name, value in load_model(folder).weights.items())
+    assert remove_kept(folder) == 0
+    assert remove_kept(learnt / "none") == 0
+    rollback(folder)
+    train(kit, folder, Settings(threads=1))
+
+
+@pytest.mark.parametrize("damage", ["bytes", "class", "size", "counts"])
+def test_damaged_kept_clips_are_refused(learnt: Path, damage: str) -> None:
+    from safetensors.numpy import load, save
+
+    path = learnt / "model" / OWN
+    found = load(path.read_bytes())
+    match damage:
+        case "class":
+            found["classes"] = found["classes"] + np.uint8(3)
+        case "size":
+            found["levels"] = found["levels"][:, 1:].copy()
+        case "counts":
+            found["counts"] = found["counts"] + np.int32(1)
+    path.write_bytes(b"junk" if damage == "bytes" else save(found))
+    description = json.loads((learnt / "model" / "model.json").read_bytes())
+    if damage != "bytes":
+        description["files"][OWN] = sha256(path.read_bytes()).hexdigest()
+        (learnt / "model" / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ModelError) as caught:
+        read_kept(load_model(learnt / "model"))
+    assert "\n" not in caught.value.message
+    remove_kept(learnt / "model")
+    assert read_kept(load_model(learnt / "model")) == {}
+
+
+def test_a_window_is_estimated_for_the_board(run: Run, kit: Kit, tmp_path: Path) -> None:
+    assert kit.encoder is not None
+    report, row = pack_kit(run.folder, "rpi-zero2w", tmp_path / "k"), find_target("rpi-zero2w")
+    assert report.window_ms == row.window_ms(kit.graph.multiply_accumulates + kit.encoder.multiply_accumulates) > 0
+    assert report.hop_ms == 500
+    two_blocks = 640_000_000
+    assert row.window_ms(two_blocks) > 500 > find_target("rpi4").window_ms(two_blocks)
+    assert "gflops" not in kit.manifest["target"]
+
+
+def test_an_encoder_beside_its_kit_is_taken(board: Path, kit: Kit, apart: Kit) -> None:
+    copy = Path(shutil.copy(apart.path, board / "k.edgeser"))
+    (board / ENCODER).write_bytes(b"another")
+    install_encoder(read_kit(copy))
+    assert not encoder_path(kit.encoder).exists()
+    (board / ENCODER).write_bytes(kit.read_encoder() or b"")
+    install_encoder(read_kit(copy))
+    assert encoder_path(kit.encoder).read_bytes() == kit.read_encoder()
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the kits here are for x86-64")
+def test_updates_share_one_encoder_and_status_and_doctor_know_it(board: Path, kit: Kit, apart: Kit) -> None:
+    installation, path = board / "edgeser", encoder_path(kit.encoder)
+    with pytest.raises(GateFailed, match="is not there"):
+        install_kit(installation, apart.path)
+    assert "none" in check_encoders().found
+    install_kit(installation, kit.path)
+    found = install_kit(installation, apart.path)
+    assert found["encoder"] == {
+        "name": kit.encoder.name, "sha256": kit.encoder.sha256, "path": str(path), "present": True
+    }  # fmt: skip
+    assert [each for each in board.rglob(ENCODER) if each.is_file()] == [path]
+    assert (check_encoders().ok, check_encoders().found) == (True, kit.encoder.sha256[:12])
+    path.write_bytes(b"another")
+    assert not check_encoders().ok
+    assert check_encoders().hint
+    assert not describe(installation)["encoder"]["present"]
+    assert "not the file of that sha256" in (check_slot(installation / "current") or "")
+
+
+def test_a_kit_without_its_encoder_takes_it_along(
+    apart: Kit, kit: Kit, board: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EncoderError, match="no encoder"), prepare(apart, Board("pi@host.invalid")):
+        pass
+    monkeypatch.setenv("EDGESER_CACHE", str(own_cache))
+    with prepare(apart, Board("pi@host.invalid")) as deployment:
+        parcels = {each.name: each.sha256 for each in deployment.parcels}
+    assert parcels[ENCODER] == kit.encoder.sha256
+    with prepare(kit, Board("pi@host.invalid")) as deployment:
+        assert ENCODER not in {each.name for each in deployment.parcels}
 
 
 def test_a_run_whose_encoder_is_gone_is_not_packed(run: Run, board: Path) -> None:
@@ -278,8 +453,6 @@ def test_the_verbs(
     heard = json.loads(run_edgeser("predict", "m", spoken, "--json", check=True).stdout)
     lines = run_edgeser("listen", "m", "--wav", spoken, "--gate", "off", "--json", check=True).stdout.splitlines()
     assert json.loads(lines[-1])["probabilities"] == heard["predictions"][0]["probabilities"]
-    done = run_edgeser("train-on-device", "k", "--out", "m", "--clips", ".")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
     for precision in ((), ("--int8",)):
         exported = run_edgeser("export", "m", "--format", "tflite", *precision, "--out", "f", "--json", check=True)
         found = json.loads(exported.stdout)
@@ -290,3 +463,11 @@ def test_the_verbs(
     assert len(measured["results"]) == 4
     assert all(row["cosine"] > 0.999 for row in measured["results"])
     assert isinstance(measured["notes"], list)
+    learn = ("train-on-device", "k", "--out", "m", "--clips", own_recordings(board / "clips"), "--json")
+    done = run_edgeser(*learn)
+    learnt = json.loads(done.stdout)["personal"]
+    assert (done.returncode, learnt["clips"]) == (0 if learnt["installed"] else 1, 6)
+    again = run_edgeser(*learn)
+    assert ("keeps the vectors of 6 clips" in again.stderr) == learnt["installed"]
+    gone = run_edgeser(*learn, "--forget-clips")
+    assert ("removed the clips that" in gone.stderr, "keeps the vectors" in gone.stderr) == (True, False)
