@@ -10,7 +10,7 @@ import typer
 
 from edgeser.cli import options as flags
 from edgeser.cli.options import Json, add_verbs, option, say, show, whole_path
-from edgeser.config.settings import INPUT, SETTINGS
+from edgeser.config.settings import INPUT, JOINED, SETTINGS, VECTORS
 from edgeser.errors import SettingsError
 from edgeser_device.machine import available_cores
 from edgeser_export.utilities.errors import MissingExtra
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
+CORPORA = "Several corpora instead of one: TOML file with [[corpora]]: folder, corpus, labels, weight."
 CONFIG = "TOML file with settings; options come before it."
 ARCH = "Train another architecture too; may be repeated."
 DRY_RUN = "Check everything, and print about how long it takes."
@@ -71,6 +72,7 @@ def distill(
         Path | None, typer.Argument(metavar="[DIR]", help=SETTINGS["folder"].help, show_default=False)
     ] = None,
     features: Annotated[Path | None, option("--features", FEATURES, "FILE", rich_help_panel=INPUT)] = None,
+    corpora: Annotated[Path | None, option("--corpora", CORPORA, "FILE", rich_help_panel=INPUT)] = None,
     out: Annotated[Path, option("--out", "Folder of the run.", "RUN", rich_help_panel=flags.RUN)] = Path("run"),
     config: Annotated[Path | None, option("--config", CONFIG, "FILE", rich_help_panel=flags.RUN)] = None,
     resume: Annotated[bool, option("--resume", "Go on with an interrupted run.", rich_help_panel=flags.RUN)] = False,
@@ -87,7 +89,12 @@ def distill(
     from edgeser.distill.plan import make_plan, plan_text
 
     begun = out / "config.toml"
-    settings = _settings(given, folder, features, begun if resume and not config and begun.is_file() else config)
+    settings = _settings(
+        given,
+        folder,
+        {VECTORS: features, JOINED: corpora},
+        begun if resume and not config and begun.is_file() else config,
+    )
     workers = workers_of(jobs, backend)
     if dry_run:
         material = prepare(settings, workers)
@@ -178,16 +185,18 @@ def compare(
     show({"runs": rows}, lambda: comparison_table(rows), as_json)
 
 
-def _settings(given: dict[str, str], folder: Path | None, features: Path | None, config: Path | None) -> Settings:
+def _settings(
+    given: dict[str, str], folder: Path | None, instead: Mapping[str, Path | None], config: Path | None
+) -> Settings:
     """The settings that the options and a file give; old names are told on stderr."""
     from edgeser.config.values import read_settings
-    from edgeser.representation.vector_file import CORPUS
 
-    if features is not None:
-        if folder is not None or "corpus" in given:
-            raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
-        given = {**given, "corpus": CORPUS, "folder": str(features)}
-    elif folder is not None:
+    named = {corpus: path for corpus, path in instead.items() if path is not None}
+    for corpus, path in named.items():
+        if folder is not None or "corpus" in given or len(named) > 1:
+            raise SettingsError(f"--{corpus} stands instead of a corpus", "leave out DIR, --corpus and others like it")
+        given = {**given, "corpus": corpus, "folder": str(path)}
+    if folder is not None:
         given = {**given, "folder": str(folder)}
     if given.get("encoder"):
         from edgeser.encoders.given import encoder_here
@@ -200,15 +209,21 @@ def _settings(given: dict[str, str], folder: Path | None, features: Path | None,
 
 
 def _require_place(corpus: str, folder: str) -> None:
-    """Check that a corpus and its place exist, or the file of vectors.
+    """Check that a corpus and its place exist, or the file of vectors, or that of several corpora and theirs.
 
     Raises:
         CorpusError: One does not.
     """
+    from edgeser.corpora.joined import read_entries
     from edgeser.corpora.table import find_corpus
-    from edgeser.representation.vector_file import CORPUS, require_file
+    from edgeser.representation.vector_file import require_file
 
-    require_file(Path(folder)) if corpus == CORPUS else find_corpus(corpus, folder or None)
+    if corpus == JOINED:
+        read_entries(Path(folder))
+    elif corpus == VECTORS:
+        require_file(Path(folder))
+    else:
+        find_corpus(corpus, folder or None)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

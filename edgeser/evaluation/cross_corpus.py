@@ -22,6 +22,7 @@ from edgeser.cache import read_recordings
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.emotions import plain_name
 from edgeser.corpora.fingerprint import corpus_fingerprint
+from edgeser.corpora.joined import renamed
 from edgeser.corpora.table import load_corpus
 from edgeser.errors import SettingsError
 from edgeser.evaluation.conditions import ROWS, Bench
@@ -136,9 +137,10 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
     hears = representation_of(run.settings()).of_run(run.settings(), distilled)
     other = load_corpus(corpus, folder)
     fingerprint = corpus_fingerprint(other)
-    if fingerprint == description["corpus"]["fingerprint"] or _same_place(other, description["corpus"]):
+    own = description["corpus"]
+    if any(_is_same(other, each) for each in own.get("corpora") or [own]):
         raise SettingsError(
-            f"{corpus} is the corpus that the run {run.folder} was made of",
+            f"{corpus} is a corpus that the run {run.folder} was made of",
             "its test speakers are scored by edgeser evaluate RUN, without --on",
         )
     labels = label_map(distilled.names, other.labels, given)
@@ -261,8 +263,10 @@ def keep_entries(run: Run, entries: Sequence[Mapping[str, Any]]) -> dict[str, An
     return metrics
 
 
-def _same_place(other: Corpus, own: Mapping[str, Any]) -> bool:
-    """Whether the other corpus lies where the run's own lies, under whatever name."""
+def _is_same(other: Corpus, own: Mapping[str, Any]) -> bool:
+    """Whether the other corpus is one of the run's, or lies where one of them lies, under whatever name."""
+    if corpus_fingerprint(renamed(other, own.get("labels") or {})) == own["fingerprint"]:
+        return True
     return bool(own["folder"]) and other.folder.resolve() == Path(own["folder"]).resolve()
 
 

@@ -40,6 +40,7 @@ class Task:
         classes: Number of classes.
         representation: The representation of the clips, fitted to them.
         speakers: Speaker of each clip; empty where nobody knows.
+        weights: Weight of each clip in a loss, float32 (clips,), 1 in the mean; None where all count the same.
     """
 
     graph: Graph
@@ -48,6 +49,7 @@ class Task:
     classes: int
     representation: Representation
     speakers: tuple[str, ...] = ()
+    weights: NDArray[np.float32] | None = None
 
     @property
     def maps(self) -> NDArray[np.float32]:
@@ -56,8 +58,9 @@ class Task:
 
     @property
     def hard_labels(self) -> NDArray[np.float32]:
-        """One-hot labels, float32 (clips, classes)."""
-        return np.eye(self.classes, dtype=np.float32)[self.labels]
+        """One-hot labels, float32 (clips, classes), times the weight of the clip: a loss is linear in its labels."""
+        found = np.eye(self.classes, dtype=np.float32)[self.labels]
+        return found if self.weights is None else found * self.weights[:, None]
 
     @property
     def fewest_clips(self) -> int:

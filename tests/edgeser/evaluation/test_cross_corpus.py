@@ -167,12 +167,12 @@ def test_a_corpus_is_measured_and_measured_again(own_run: Run, elsewhere: Path) 
 
 
 def test_the_runs_own_corpus_is_refused_under_whatever_name(own_run: Run, elsewhere: Path) -> None:
-    with pytest.raises(SettingsError, match="is the corpus that the run"):
+    with pytest.raises(SettingsError, match="is a corpus that the run"):
         open_other(own_run, "demo", None, (), ALONE)
     description = own_run.description()
     moved = {**description, "corpus": {**description["corpus"], "folder": str(elsewhere)}}
     (own_run.folder / "run.json").write_text(json.dumps(moved))
-    with pytest.raises(SettingsError, match="is the corpus that the run"):
+    with pytest.raises(SettingsError, match="is a corpus that the run"):
         open_other(own_run, "folder", elsewhere, (), ALONE)
 
 
