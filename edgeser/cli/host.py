@@ -89,12 +89,8 @@ def distill(
     from edgeser.distill.plan import make_plan, plan_text
 
     begun = out / "config.toml"
-    settings = _settings(
-        given,
-        folder,
-        {VECTORS: features, JOINED: corpora},
-        begun if resume and not config and begun.is_file() else config,
-    )
+    config = begun if resume and not config and begun.is_file() else config
+    settings = _settings(given, folder, {VECTORS: features, JOINED: corpora}, config)
     workers = workers_of(jobs, backend)
     if dry_run:
         material = prepare(settings, workers)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from edgeser.config.settings import Settings
+from edgeser.config.settings import JOINED, Settings
 from edgeser.distill.budget import resolve
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
@@ -32,7 +32,7 @@ from edgeser.evaluation.conditions import (
 )
 from edgeser.evaluation.convergence import convergence
 from edgeser.evaluation.intervals import deviation
-from edgeser.evaluation.scoring import Clips, Score, row_details
+from edgeser.evaluation.scoring import Clips, Score, row_details, uar_by_corpus
 from edgeser.models.students import build, parse_student
 from edgeser.run import Run
 from edgeser.workers import Workers
@@ -207,6 +207,10 @@ class Examination:
             summary(scores[place : place + count], bench.distilled.names) for place in range(0, len(scores), count)
         ]
         rows = dict(zip(self.rows(), groups, strict=False))
+        if self.run.settings().corpus == JOINED:
+            for place, row in enumerate(rows.values()):
+                own = [pair[1] for pair in scores[place * count : (place + 1) * count]]
+                row["corpora"] = uar_by_corpus(own, bench.test)
         rows |= {row: {**rows[other], "same_as": other} for row, other in self.twins.items()}
         description = self.run.description()
         start, experts = init_score(bench), ensemble_score(bench.assignment.ensemble, bench.test)

@@ -109,6 +109,8 @@ def evaluation_tables(result: Mapping[str, Any]) -> Group:
     from rich.console import Group
 
     tables = [evaluation_table(result)]
+    if "corpora" in result["distilled"]:
+        tables.append(corpora_table(result))
     if result["transfer"]:
         tables.append(transfer_table(result))
     if result["convergence"]:
@@ -139,6 +141,17 @@ def evaluation_table(result: Mapping[str, Any]) -> Sheet:
             table.add(name, *_figures(row), _ratio(row, full))
     table.add("init", f"{result['init']['uar']:.3f}", "", "", "")
     table.add(f"experts ({result['experts']['members']})", f"{result['experts']['uar']:.3f}", "", "", "")
+    return table
+
+
+def corpora_table(result: Mapping[str, Any]) -> Sheet:
+    """The rows of ``edgeser evaluate`` on the test speakers of each of several corpora."""
+    names = list(result["distilled"]["corpora"])
+    table = Sheet("row", *(f">{name}" for name in names), title="UAR on the test speakers of each corpus")
+    rows = {words: result[row] for row, words in FULL_ROWS.items()} | {"distilled": result["distilled"]}
+    for name, row in {**rows, **result["baselines"]}.items():
+        if row is not None and "corpora" in row:
+            table.add(name, *(f"{row['corpora'][each]:.3f}" for each in names))
     return table
 
 
