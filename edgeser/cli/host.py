@@ -29,6 +29,7 @@ CONFIG = "TOML file with settings; options come before it."
 ARCH = "Train another architecture too; may be repeated."
 DRY_RUN = "Check everything, and print about how long it takes."
 MAPS = "Emotions that mean the same there, beside those of equal name; may be repeated. OURS= leaves one out."
+ADAPT = "Also adapted by up to N clips without labels, at most half, of each speaker of --on; 0 measures none."
 On: TypeAlias = Annotated[Path | None, option("--on", "Also on all speakers of another corpus, against full.", "DIR")]
 OnCorpus: TypeAlias = Annotated[
     str | None, option("--corpus", "Format of the corpus of --on; see edgeser data list.", "NAME")
@@ -138,6 +139,7 @@ def evaluate(
     on: On = None,
     corpus: OnCorpus = None,
     labels: Maps = None,
+    adapt: Annotated[int, option("--adapt", ADAPT, "N", min=0, max=1000)] = 0,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
@@ -158,7 +160,7 @@ def evaluate(
     students = other_students(Run(run), [*(arch or ()), *every])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     elsewhere = (on, corpus, labels or ())
-    result = measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
+    result = measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place, adapt)
     show(result, lambda: evaluation_tables(result), as_json)
 
 
@@ -312,6 +314,7 @@ def measure_there(
     elsewhere: tuple[Path | None, str | None, Sequence[str]],
     workers: Workers,
     folder: str,
+    adapt: int = 0,
 ) -> dict[str, Any]:
     """The run's metrics: of its own test speakers, or of them where nothing is known yet and of the corpus elsewhere.
 
@@ -321,6 +324,7 @@ def measure_there(
         elsewhere: The values of ``--on``, ``--corpus`` and ``--map``.
         workers: The processes that train the students.
         folder: The present folder of the run's own corpus, if it was moved.
+        adapt: The value of ``--adapt``.
 
     Raises:
         EdgeserError: The other corpus cannot be used; this shows before anything is trained.
@@ -330,7 +334,9 @@ def measure_there(
 
     other = open_elsewhere(run, *elsewhere, workers)
     if other is None:
+        if adapt:
+            raise SettingsError("--adapt adapts to speakers of another corpus", "add --on DIR --corpus NAME")
         return evaluate(run, plan, workers, folder)
     if run.metrics() is None or len(plan.rows) > 1 or plan.transfer or plan.convergence:
         evaluate(run, plan, workers, folder)
-    return keep_entries(run, measure_across(run, [other], plan.seeds, workers, folder))
+    return keep_entries(run, measure_across(run, [other], plan.seeds, workers, folder, adapt))

@@ -32,6 +32,7 @@ class Event:
         began: Second at which what is judged begins; None where nobody speaks.
         ended: Second at which the gate heard the last of it; None unless ``final``.
         clip: The file in which this speech was stored; None where nothing is stored.
+        adapted: Whether the answer was adapted to the user's own voice.
     """
 
     t: float
@@ -46,6 +47,7 @@ class Event:
     began: float | None = None
     ended: float | None = None
     clip: str | None = None
+    adapted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -61,6 +63,7 @@ class Status:
         words: One line for people that says the same.
         source: The microphone or file, and its sampling rate.
         storing: The folder in which speech is stored; None where nothing is.
+        adapted: How the model is adapted to the user's own voice, in words; None where that was not asked for.
         counters: See :class:`edgeser_device.listen.events.Counters`.
     """
 
@@ -68,6 +71,7 @@ class Status:
     words: str
     source: str
     storing: str | None = None
+    adapted: str | None = None
     counters: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,6 +106,7 @@ class Counters:
     web_clients: int = _number("gauge", "Open pages.")
     latency_ms: float = _number("gauge", "From the last sample to the latest event, in ms.", 0.0)
     level_db: float = _number("gauge", "Level of the latest event in dB, full scale 0.", -120.0)
+    adapted_utterances: int = _number("gauge", "Utterances that the model is adapted to.")
     correction_db: float = _number("gauge", "What is added to the level for this microphone, in dB.", 0.0)
 
     def to_json(self) -> dict[str, float]:

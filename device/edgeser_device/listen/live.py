@@ -32,6 +32,7 @@ from edgeser_device.listen.events import Event, State
 from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, power_db
 from edgeser_device.listen.speech import REACH_SECONDS, Begin, Boundaries, End, SpeechSettings
 from edgeser_device.listen.utterance import Utterance
+from edgeser_device.model.adaptation import OwnVoice
 from edgeser_device.model.predict import Recogniser
 
 DIGITAL_SILENCE = 0.5
@@ -76,6 +77,7 @@ class Listener:
         gate: Gate,
         settings: ListenSettings = ListenSettings(),
         keep: Keep | None = None,
+        voice: OwnVoice | None = None,
     ) -> None:
         """Start with nothing heard.
 
@@ -84,8 +86,9 @@ class Listener:
             gate: Tells speech from other sound.
             settings: Settings of the listener.
             keep: Given the samples of everything that was said.
+            voice: The adaptation to the user's own voice; None where it was not asked for.
         """
-        self._settings, self._keep = settings, keep
+        self._settings, self._keep, self._voice = settings, keep, voice
         self._spec, self._labels, self._gate = recogniser.frontend, recogniser.labels, gate
         self._chunk = np.empty(round(CHUNK_SECONDS * self._spec.rate), np.float32)
         self._filled = 0
@@ -206,11 +209,19 @@ class Listener:
         self._answer, levels = self._utterance.answer(kept, self.correction_db)
         if levels is not None:
             self._loudness.learn(levels)
+        adapted = self._adapted
+        if self._voice is not None:
+            self._voice(self._utterance.windows)
         clip = None
         if self._keep is not None:
             clip = self._keep(self._utterance.samples[:kept], self._labels[int(self._answer.argmax())])
         return self._event(
-            speech=True, final=True, began=self._seconds(self._began), ended=self._seconds(ended), clip=clip
+            speech=True,
+            final=True,
+            began=self._seconds(self._began),
+            ended=self._seconds(ended),
+            clip=clip,
+            adapted=adapted,
         )
 
     def _sounding(self, samples: int) -> int:
@@ -219,6 +230,10 @@ class Listener:
         sounds = np.flatnonzero(kept)
         end = int(sounds[-1]) + 1 if sounds.size else len(kept)
         return end if len(kept) - end >= len(self._chunk) else len(kept)
+
+    @property
+    def _adapted(self) -> bool:
+        return self._voice is not None and self._voice.utterances > 0
 
     def _quiet(self) -> Event:
         return self._event(speech=False)
@@ -240,7 +255,7 @@ class Listener:
             latency_ms=round(1000 * (time.monotonic() - self._arrived), 2),
             state=state,
             confidence=confidence,
-            **more,
+            **{"adapted": self._adapted, **more},
         )
 
     def _seconds(self, samples: int) -> float:

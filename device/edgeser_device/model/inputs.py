@@ -95,7 +95,11 @@ class LogMelInput(ModelInput):
 
 
 class EncoderInput(ModelInput):
-    """Vectors of an encoder in standard deviations of the training clips. The encoder removes loudness by itself."""
+    """Vectors of an encoder in standard deviations of the training clips. The encoder removes loudness by itself.
+
+    Attributes:
+        shift: The vector that is subtracted of each, float32 (numbers,): the level of the user's own voice.
+    """
 
     lead = EDGE
 
@@ -104,6 +108,7 @@ class EncoderInput(ModelInput):
         self._encoder, self._scale = encoder, scale
         self.frontend = encoder.card.frontend
         self.shape = (encoder.card.size, 1, 1)
+        self.shift: Floats = np.zeros(encoder.card.size, dtype=np.float32)
 
     def clip(self, samples: Floats, gain_db: float = 0.0) -> tuple[Floats, Floats | None]:  # noqa: ARG002
         """The vectors of all windows of a recording; zeros follow one that is shorter than two tokens."""
@@ -121,7 +126,7 @@ class EncoderInput(ModelInput):
         return self._standardised(self._encoder.window(*found[0]))
 
     def _standardised(self, vectors: Floats) -> Floats:
-        return self._scale.standardised(vectors)[:, :, None, None]
+        return (self._scale.standardised(vectors) - self.shift)[:, :, None, None]
 
 
 def input_of(model: Model, threads: int = 1) -> ModelInput:
