@@ -112,7 +112,8 @@ def listen(
 
         from edgeser_device.listen.unit import unit_text
 
-        typer.echo(unit_text([word for word in sys.argv[1:] if word != "--print-unit"], model, save_clips), nl=False)
+        words = [word for word in sys.argv[1:] if word != "--print-unit"]
+        typer.echo(unit_text(words, model, save_clips, adapts=adapt != "off"), nl=False)
         return
     listen_to(plan)
 
