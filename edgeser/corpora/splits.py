@@ -124,6 +124,12 @@ def make_split(corpus: Corpus, name: str | None = None) -> Split:
     parts = _parts(corpus, name)
     split = Split(name, *(_utterances(corpus, parts, part) for part in PARTS))
     for part in PARTS:
+        for own in corpus.parts:
+            if not any(speaker.startswith(f"{own.name}/") for speaker in _speakers(split.part(part))):
+                raise SplitError(
+                    f"split {name!r} of corpus {own.name!r} has nobody in its {part} part",
+                    "choose another --split, such as seed:0, or get the recordings that are missing",
+                )
         present = {utterance.emotion for utterance in split.part(part)}
         for label in corpus.labels:
             if label not in present:

@@ -160,6 +160,17 @@ def test_each_corpus_needs_three_speakers(touch: Touch) -> None:
         make_split(load_joined(path))
 
 
+def test_a_corpus_without_its_dev_speakers_is_refused(touch: Touch, tmp_path: Path) -> None:
+    for utterance in load_corpus("demo").utterances:
+        if utterance.speaker not in load_corpus("demo").splits["quick"].dev:
+            (tmp_path / "d").mkdir(exist_ok=True)
+            (tmp_path / "d" / utterance.path.name).touch()
+    place = touch(names("a", ("anger", "happiness", "neutral", "sadness")))
+    path = write(place, {**OWN, "name": "a"}, {"corpus": "demo", "folder": "d"})
+    with pytest.raises(SplitError, match="corpus 'demo' has nobody in its dev part"):
+        make_split(load_joined(path))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
