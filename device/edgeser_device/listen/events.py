@@ -71,8 +71,8 @@ class Status:
     words: str
     source: str
     storing: str | None = None
-    adapted: str | None = None
     counters: Mapping[str, float] = field(default_factory=dict)
+    adapted: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -207,7 +207,7 @@ def run(
             notify(f"WATCHDOG=1\nSTATUS={said}")
             adapted = voice.words if voice else None
             counters.adapted_utterances = voice.utterances if voice else 0
-            sink.status(Status(source.condition, said, source.source, storing, adapted, counters.to_json()))
+            sink.status(Status(source.condition, said, source.source, storing, counters.to_json(), adapted))
 
     notify("READY=1")
     try:
