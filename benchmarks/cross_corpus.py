@@ -3,7 +3,7 @@
     python benchmarks/cross_corpus.py runs/ravdess runs/emodb runs/urdu --seeds 5 --map ravdess:calm=neutral
 
 A row is a pair: what was learnt on, what was listened to. The figures are kept in each run's metrics.json under
-``cross_corpus``; what is there already, of the same recordings, labels and seeds, is not measured again, and the
+``on``; what is there already, of the same recordings, labels and seeds, is not measured again, and the
 students of a run are trained once for all other corpora. Corpora lie where the runs found them; ``--corpora`` names
 another folder with one folder a corpus. JSON is printed on stdout, the table on stderr.
 """
@@ -131,7 +131,7 @@ def known(run: Run, source: Run, given: Sequence[str], seeds: int) -> dict[str, 
         "labels": label_map(run.description()["labels"], description["labels"], given),
         "seeds": list(range(seeds)),
     }
-    entries = (run.metrics() or {}).get("cross_corpus") or []
+    entries = (run.metrics() or {}).get("on") or []
     return next((entry for entry in entries if {key: entry.get(key) for key in wanted} == wanted), {})
 
 

@@ -38,6 +38,7 @@ those of corpora in :mod:`edgeser.corpora.errors`, so that imports point one way
     │   ├── WrongCorpus             recordings, but of another corpus
     │   ├── UnreadableLabels        a manifest or table cannot be read
     │   │   └── MissingColumns      a table lacks columns
+    │   ├── BadCorpora              a file that names several corpora does not fit
     │   ├── UnknownLabel            neither a known emotion nor declared
     │   ├── UnknownSpeaker          it is not known who speaks
     │   ├── UnclearLayout           it is not clear which folders are emotions

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeser.config.settings import Settings
+from edgeser.config.settings import JOINED, Settings
 from edgeser.config.values import differences, read_run_settings, to_toml
 from edgeser.errors import RunError, SettingsError
 
@@ -35,6 +35,9 @@ from edgeser_device.data.distilled import DistilledSet
 from edgeser_device.data.generated import DESCRIPTION, GENERATOR, PROBE, labeller_name
 from edgeser_export.graph.op_graph import Graph, Weights
 from edgeser_export.utilities.files import append_line, hold, write_bytes, write_json
+
+CORPORA_FILE = "corpora.toml"
+"""The file of a run that names its several corpora."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ class Run:
 
     def settings(self) -> Settings:
         """The settings that the run was made with, as resolved; of runs of older versions as the user gave them."""
-        return self._settings()[0]
+        found = self._settings()[0]
+        own = str((self.folder / CORPORA_FILE).resolve())
+        return replace(found, folder=own) if found.corpus == JOINED else found
 
     def given(self) -> Settings:
         """The settings as the user gave them."""

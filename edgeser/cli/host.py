@@ -10,7 +10,7 @@ import typer
 
 from edgeser.cli import options as flags
 from edgeser.cli.options import Json, add_verbs, option, say, show, whole_path
-from edgeser.config.settings import INPUT, SETTINGS
+from edgeser.config.settings import INPUT, JOINED, SETTINGS, VECTORS
 from edgeser.errors import SettingsError
 from edgeser_device.machine import available_cores
 from edgeser_export.utilities.errors import MissingExtra
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 
 FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
+CORPORA = "Several corpora instead of one: TOML file with [[corpora]]: folder, corpus, labels, weight."
 CONFIG = "TOML file with settings; options come before it."
 ARCH = "Train another architecture too; may be repeated."
 DRY_RUN = "Check everything, and print about how long it takes."
 MAPS = "Emotions that mean the same there, beside those of equal name; may be repeated. OURS= leaves one out."
+ADAPT = "Also adapted by up to N clips without labels, at most half, of each speaker of --on; 0 measures none."
 On: TypeAlias = Annotated[Path | None, option("--on", "Also on all speakers of another corpus, against full.", "DIR")]
 OnCorpus: TypeAlias = Annotated[
     str | None, option("--corpus", "Format of the corpus of --on; see edgeser data list.", "NAME")
@@ -71,6 +73,7 @@ def distill(
         Path | None, typer.Argument(metavar="[DIR]", help=SETTINGS["folder"].help, show_default=False)
     ] = None,
     features: Annotated[Path | None, option("--features", FEATURES, "FILE", rich_help_panel=INPUT)] = None,
+    corpora: Annotated[Path | None, option("--corpora", CORPORA, "FILE", rich_help_panel=INPUT)] = None,
     out: Annotated[Path, option("--out", "Folder of the run.", "RUN", rich_help_panel=flags.RUN)] = Path("run"),
     config: Annotated[Path | None, option("--config", CONFIG, "FILE", rich_help_panel=flags.RUN)] = None,
     resume: Annotated[bool, option("--resume", "Go on with an interrupted run.", rich_help_panel=flags.RUN)] = False,
@@ -87,7 +90,8 @@ def distill(
     from edgeser.distill.plan import make_plan, plan_text
 
     begun = out / "config.toml"
-    settings = _settings(given, folder, features, begun if resume and not config and begun.is_file() else config)
+    config = begun if resume and not config and begun.is_file() else config
+    settings = _settings(given, folder, {VECTORS: features, JOINED: corpora}, config)
     workers = workers_of(jobs, backend)
     if dry_run:
         material = prepare(settings, workers)
@@ -135,6 +139,7 @@ def evaluate(
     on: On = None,
     corpus: OnCorpus = None,
     labels: Maps = None,
+    adapt: Annotated[int, option("--adapt", ADAPT, "N", min=0, max=1000)] = 0,
     jobs: flags.Jobs = None,
     backend: flags.Backend = "local",
     as_json: Json = False,
@@ -155,7 +160,7 @@ def evaluate(
     students = other_students(Run(run), [*(arch or ()), *every])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     elsewhere = (on, corpus, labels or ())
-    result = measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place)
+    result = measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place, adapt)
     show(result, lambda: evaluation_tables(result), as_json)
 
 
@@ -178,16 +183,18 @@ def compare(
     show({"runs": rows}, lambda: comparison_table(rows), as_json)
 
 
-def _settings(given: dict[str, str], folder: Path | None, features: Path | None, config: Path | None) -> Settings:
+def _settings(
+    given: dict[str, str], folder: Path | None, instead: Mapping[str, Path | None], config: Path | None
+) -> Settings:
     """The settings that the options and a file give; old names are told on stderr."""
     from edgeser.config.values import read_settings
-    from edgeser.representation.vector_file import CORPUS
 
-    if features is not None:
-        if folder is not None or "corpus" in given:
-            raise SettingsError("--features stands instead of a corpus", "leave out DIR and --corpus")
-        given = {**given, "corpus": CORPUS, "folder": str(features)}
-    elif folder is not None:
+    named = {corpus: path for corpus, path in instead.items() if path is not None}
+    for corpus, path in named.items():
+        if folder is not None or "corpus" in given or len(named) > 1:
+            raise SettingsError(f"--{corpus} stands instead of a corpus", "leave out DIR, --corpus and others like it")
+        given = {**given, "corpus": corpus, "folder": str(path)}
+    if folder is not None:
         given = {**given, "folder": str(folder)}
     if given.get("encoder"):
         from edgeser.encoders.given import encoder_here
@@ -200,15 +207,21 @@ def _settings(given: dict[str, str], folder: Path | None, features: Path | None,
 
 
 def _require_place(corpus: str, folder: str) -> None:
-    """Check that a corpus and its place exist, or the file of vectors.
+    """Check that a corpus and its place exist, or the file of vectors, or that of several corpora and theirs.
 
     Raises:
         CorpusError: One does not.
     """
+    from edgeser.corpora.joined import read_entries
     from edgeser.corpora.table import find_corpus
-    from edgeser.representation.vector_file import CORPUS, require_file
+    from edgeser.representation.vector_file import require_file
 
-    require_file(Path(folder)) if corpus == CORPUS else find_corpus(corpus, folder or None)
+    if corpus == JOINED:
+        read_entries(Path(folder))
+    elif corpus == VECTORS:
+        require_file(Path(folder))
+    else:
+        find_corpus(corpus, folder or None)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:
@@ -301,6 +314,7 @@ def measure_there(
     elsewhere: tuple[Path | None, str | None, Sequence[str]],
     workers: Workers,
     folder: str,
+    adapt: int = 0,
 ) -> dict[str, Any]:
     """The run's metrics: of its own test speakers, or of them where nothing is known yet and of the corpus elsewhere.
 
@@ -310,6 +324,7 @@ def measure_there(
         elsewhere: The values of ``--on``, ``--corpus`` and ``--map``.
         workers: The processes that train the students.
         folder: The present folder of the run's own corpus, if it was moved.
+        adapt: The value of ``--adapt``.
 
     Raises:
         EdgeserError: The other corpus cannot be used; this shows before anything is trained.
@@ -319,7 +334,9 @@ def measure_there(
 
     other = open_elsewhere(run, *elsewhere, workers)
     if other is None:
+        if adapt:
+            raise SettingsError("--adapt adapts to speakers of another corpus", "add --on DIR --corpus NAME")
         return evaluate(run, plan, workers, folder)
     if run.metrics() is None or len(plan.rows) > 1 or plan.transfer or plan.convergence:
         evaluate(run, plan, workers, folder)
-    return keep_entries(run, measure_across(run, [other], plan.seeds, workers, folder))
+    return keep_entries(run, measure_across(run, [other], plan.seeds, workers, folder, adapt))

@@ -10,6 +10,7 @@ import typer
 from edgeser.cli.kits import HOME, Folder, device_app
 from edgeser.cli.options import Json, add_verbs, option, print_json, refuse_ignored, say, show
 from edgeser_device.machine import require_64_bit
+from edgeser_export.utilities.errors import choice_hint
 from edgeser_export.utilities.outside import expand
 
 GATE_NAMES = "silero, level or off"
@@ -38,7 +39,10 @@ Mqtt = Annotated[str | None, option("--mqtt", MQTT, "URL")]
 MqttCa = Annotated[Path | None, option("--mqtt-ca", "Certificate authority of the broker, for TLS.", "FILE")]
 SaveClips = Annotated[Path | None, option("--save-clips", "Store what is said; every sink shows it.", "DIR")]
 ClipsMb = Annotated[float, option("--clips-mb", "The oldest stored clips go beyond this size.", min=0.001, max=1e9)]
+ADAPT = "Adapt an encoder's model to your own voice: on, off, or reset, which forgets what was learnt and goes on."
+Adapt = Annotated[str, option("--adapt", ADAPT, "NAME")]
 PrintUnit = Annotated[bool, option("--print-unit", "Print a systemd unit that does this at every start of the board.")]
+ADAPTATIONS = ("on", "off", "reset")
 
 
 SOURCES = {"device": "wav", "backend": "wav"}
@@ -82,6 +86,7 @@ def listen(
     mqtt_ca: MqttCa = None,
     save_clips: SaveClips = None,
     clips_mb: ClipsMb = 200.0,
+    adapt: Adapt = "off",
     print_unit: PrintUnit = False,
 ) -> None:
     """Follow the emotion of speech twice a second, from a microphone or a recording."""
@@ -91,22 +96,26 @@ def listen(
         needs={"realtime": "wav", "loop": "wav", "mqtt_ca": "mqtt", "clips_mb": "save_clips"},
         excludes=SOURCES | _thresholds(gate),
     )
+    from edgeser_device.errors import ListenError
     from edgeser_device.listen.live import ListenSettings
     from edgeser_device.listen.program import Plan, listen_to
     from edgeser_device.listen.speech import SpeechSettings
 
+    if adapt not in ADAPTATIONS:
+        raise ListenError(f"--adapt is {adapt!r}", choice_hint(adapt, ADAPTATIONS))
     settings = ListenSettings(SpeechSettings(speech, pause=pause, longest=longest), min_confidence, gain)
     plan = Plan(
         model=model, wav=wav, realtime=realtime, loop=loop, device=device, backend=backend, gate=gate,
         settings=settings, as_json=as_json, web=web, web_address=web_address, mqtt=mqtt, mqtt_ca=mqtt_ca,
-        save_clips=save_clips, clips_mb=clips_mb,
+        save_clips=save_clips, clips_mb=clips_mb, adapt=adapt,
     )  # fmt: skip
     if print_unit:
         import sys
 
         from edgeser_device.listen.unit import unit_text
 
-        typer.echo(unit_text([word for word in sys.argv[1:] if word != "--print-unit"], model, save_clips), nl=False)
+        words = [word for word in sys.argv[1:] if word != "--print-unit"]
+        typer.echo(unit_text(words, model, save_clips, adapts=adapt != "off"), nl=False)
         return
     listen_to(plan)
 

@@ -43,8 +43,8 @@ STEPS, STEPS_OF = 600, {"unroll": 100}
 """Training steps of the student, and where a method has others."""
 ITERATIONS, ITERATIONS_FROM = 40, {"noise": 300}
 """Updates of inversion, and where a start needs others: after 40, noise is still far from anything the experts know."""
-VECTORS = "features"
-"""The name of the corpus of a file of vectors."""
+VECTORS, JOINED = "features", "corpora"
+"""The name of the corpus of a file of vectors, and that of several corpora, whose folder is a file that names them."""
 HEADS: Mapping[str, str | int | float] = MappingProxyType(
     {
         "arch": "mlp",
@@ -233,6 +233,8 @@ class Settings:
     """Name of the corpus; edgeser data list shows them."""
     folder: str = setting("", decides="none", panel=INPUT, flag="")
     """Folder of the recordings; the demo corpus needs none."""
+    leave_out: str = setting("", decides="none", panel=INPUT, flag="--leave-out")
+    """Name of one of several corpora that is not learnt."""
     encoder: str = setting("", decides="none: log-mels are learnt", panel=INPUT)
     """Name of a pretrained speech encoder, or its file; edgeser encoder list shows them."""
     split: str = setting("", decides="by the corpus", panel=INPUT)
@@ -296,6 +298,8 @@ class Settings:
             each.check(value_of(self, key))
         if self.encoder and self.corpus == VECTORS:
             raise SettingsError("--features and --encoder are both given", "leave one out: an encoder hears recordings")
+        if self.leave_out and self.corpus != JOINED:
+            raise SettingsError("--leave-out has no effect without --corpora", "leave it out, or give --corpora FILE")
         if bool(self.ipc) == bool(self.share):
             raise SettingsError(
                 "--ipc and --share are both given" if self.ipc else "no budget is given",

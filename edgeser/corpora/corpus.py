@@ -87,6 +87,14 @@ class Corpus:
     skipped: tuple[Skipped, ...] = ()
     remarks: tuple[str, ...] = ()
     """Sentences about labels and names that a loader read otherwise than they are written, or could not be sure of."""
+    parts: tuple[Corpus, ...] = ()
+    """The corpora of which this one is made; none of a single corpus. Speakers are called PART/SPEAKER here."""
+    form: str = ""
+    """The name of the format of such a part."""
+    renamed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Names that emotions of such a part have here, by their own names; empty where they were dropped."""
+    weight: float = 1.0
+    """The share of such a part beside the others."""
 
     @property
     def ignored(self) -> int:

@@ -84,6 +84,13 @@ class UnreadableLabels(CorpusError):
         super().__init__(f"{path}: {what}", "correct that file; docs show one line of each kind")
 
 
+class BadCorpora(CorpusError):
+    """A file that names several corpora cannot be read, or says something that does not fit."""
+
+    def __init__(self, path: Path, what: str, hint: str) -> None:
+        super().__init__(f"{path} {what}" if not what.startswith("in ") else f"{path}: {what}", hint)
+
+
 class MissingColumns(UnreadableLabels):
     """A table lacks columns that are needed."""
 

@@ -25,6 +25,9 @@ def corpus_fingerprint(corpus: Corpus) -> str:
     The same corpus in another place or on another system has the same one. Contents are not read: a recording that was
     cut or cleaned under its old name is still the same one.
     """
+    if corpus.parts:
+        text = "".join(f"{part.name}\0{corpus_fingerprint(part)}\n" for part in corpus.parts)
+        return sha256(text.encode()).hexdigest()
     rows = sorted((_relative(utterance.path, corpus.folder), utterance.emotion) for utterance in corpus.utterances)
     return sha256("".join(f"{path}\0{emotion}\n" for path, emotion in rows).encode()).hexdigest()
 

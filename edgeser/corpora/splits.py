@@ -2,6 +2,8 @@
 
     split = make_split(corpus, "quick")      # quick | official | fold:K | emobox:K | seed:N
 
+Several corpora as one are split each by itself, by the same name.
+
 ``quick`` and ``official`` are the corpus's own speaker lists; where it has no quick list, ``quick`` is ``seed:0``.
 ``fold:K`` counts from 1: the corpus's own folds, or up to five folds over the speakers. ``seed:N`` draws speakers at
 random: about a fifth of them for test, a fifth for dev, of each sex in turn, each emotion in each part where possible.
@@ -83,6 +85,9 @@ def _describe(utterances: tuple[Utterance, ...]) -> dict[str, Any]:
 
 def split_names(corpus: Corpus) -> tuple[str, ...]:
     """Return the names that `make_split` takes for this corpus; ``seed:N`` stands for every number N."""
+    if corpus.parts:
+        names = [split_names(part) for part in corpus.parts]
+        return tuple(name for name in names[0] if all(name in others for others in names))
     own = [name for name in ("quick", "official") if name in corpus.splits or name == "quick"]
     published = [name for name in corpus.splits if name.partition(":")[0] in PUBLISHED]
     return (*own, *(f"fold:{number + 1}" for number in range(_fold_count(corpus))), *published, "seed:N")
@@ -111,18 +116,20 @@ def make_split(corpus: Corpus, name: str | None = None) -> Split:
             f"corpus {corpus.name!r} has {len(corpus.labels)} classes, more than {MOST_CLASSES}",
             "check that the labels are emotions, and not names of people or recordings",
         )
-    if len(corpus.speakers) < FEWEST_SPEAKERS:
-        number = "one speaker only" if len(corpus.speakers) == 1 else f"only {len(corpus.speakers)} speakers"
-        raise SplitError(
-            f"corpus {corpus.name!r} has {number} ({', '.join(corpus.speakers)}); a split that keeps speakers apart "
-            f"needs {FEWEST_SPEAKERS}",
-            "add recordings of other people, or correct the speaker names",
-        )
+    _require_speakers(corpus)
+    if name is None and corpus.parts:
+        name = "quick"
     if name is None:
         name = next((own for own in ("quick", "official") if own in corpus.splits), "seed:0")
     parts = _parts(corpus, name)
     split = Split(name, *(_utterances(corpus, parts, part) for part in PARTS))
     for part in PARTS:
+        for own in corpus.parts:
+            if not any(speaker.startswith(f"{own.name}/") for speaker in _speakers(split.part(part))):
+                raise SplitError(
+                    f"split {name!r} of corpus {own.name!r} has nobody in its {part} part",
+                    "choose another --split, such as seed:0, or get the recordings that are missing",
+                )
         present = {utterance.emotion for utterance in split.part(part)}
         for label in corpus.labels:
             if label not in present:
@@ -135,6 +142,22 @@ def make_split(corpus: Corpus, name: str | None = None) -> Split:
     return split
 
 
+def _require_speakers(corpus: Corpus) -> Corpus:
+    """Return a corpus that has enough speakers for three parts.
+
+    Raises:
+        SplitError: It has too few.
+    """
+    if len(corpus.speakers) < FEWEST_SPEAKERS:
+        number = "one speaker only" if len(corpus.speakers) == 1 else f"only {len(corpus.speakers)} speakers"
+        raise SplitError(
+            f"corpus {corpus.name!r} has {number} ({', '.join(corpus.speakers)}); a split that keeps speakers apart "
+            f"needs {FEWEST_SPEAKERS}",
+            "add recordings of other people, or correct the speaker names",
+        )
+    return corpus
+
+
 def _utterances(corpus: Corpus, parts: SpeakerParts, part: str) -> tuple[Utterance, ...]:
     def part_of(speaker: str) -> str:
         return "test" if speaker in parts.test else "dev" if speaker in parts.dev else "train"
@@ -143,6 +166,13 @@ def _utterances(corpus: Corpus, parts: SpeakerParts, part: str) -> tuple[Utteran
 
 
 def _parts(corpus: Corpus, name: str) -> SpeakerParts:
+    if corpus.parts:
+        found = [(part.name, _parts(part, name)) for part in map(_require_speakers, corpus.parts)]
+        dev, test = (
+            tuple(f"{own}/{speaker}" for own, parts in found for speaker in getattr(parts, which))
+            for which in ("dev", "test")
+        )
+        return SpeakerParts(dev, test)
     if name in corpus.splits:
         return corpus.splits[name]
     if name == "quick":

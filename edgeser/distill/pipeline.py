@@ -19,6 +19,7 @@ from edgeser import __version__
 from edgeser.config.settings import Settings
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.errors import CorpusError
+from edgeser.corpora.joined import balance, describe_parts, write_entries
 from edgeser.corpora.splits import Split, make_split
 from edgeser.distill.budget import in_words, resolve
 from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
@@ -35,7 +36,7 @@ from edgeser.models.training import Arrays, train_on_set
 from edgeser.representation import representation_of
 from edgeser.representation.base import Features
 from edgeser.representation.logmel import extract
-from edgeser.run import Run, only_writer, open_run, require_usable
+from edgeser.run import CORPORA_FILE, Run, only_writer, open_run, require_usable
 from edgeser.workers import Stopwatch, Workers, one_thread
 from edgeser_device.data.stored import StoredSet
 from edgeser_device.frontend import FrontendSpec
@@ -104,7 +105,9 @@ def material_of(features: Features, settings: Settings) -> Material:
     method = find_method(settings.method)
     names, clips = features.corpus.labels, features.train.crops
     graph = build(settings.arch, len(names), settings.width, clips.shape[1:])
-    task = Task(graph, clips, features.train.labels, len(names), features.representation, features.train.speakers)
+    train = features.train
+    weights = balance(features.corpus, train.utterances) if features.corpus.parts else None
+    task = Task(graph, clips, train.labels, len(names), features.representation, train.speakers, weights)
     decided = resolve(settings, len(task.clips), task.classes, task.fewest_clips)
     fixed = features.representation.pinned(decided)
     require_enough_items(settings, fixed, task, names)
@@ -195,6 +198,7 @@ def distill(
     with only_writer(open_run(out, material.settings, resume, settings)):
         with watch.phase("features"):
             describe_once(run, material)
+            write_entries(material.settings, out / CORPORA_FILE)
         with watch.phase("experts"):
             assignment = assign(run, material, workers)
         with watch.phase("experts"):
@@ -259,9 +263,9 @@ def require_same_corpus(run: Run, material: Material) -> None:
     """
     before, now = run.description(), describe(material)
     words = {"split": "recordings or speakers", "labels": "emotions"}
-    words |= dict.fromkeys(material.features.representation.describe(), "recordings")
+    words |= dict.fromkeys(material.features.representation.describe(), "recordings") | {"weights": "weights"}
     for key, what in words.items():
-        if before.get(key) != now[key]:
+        if before.get(key) != now.get(key):
             raise RunError(
                 f"the corpus has other {what} than when the run {run.folder} was made",
                 "restore the corpus, or distil it again in a new --out",
@@ -309,7 +313,9 @@ def describe(material: Material) -> dict[str, Any]:
             "folder": str(material.corpus.folder),
             "fingerprint": material.features.fingerprint,
             **material.corpus.card.describe(),
+            **describe_parts(material.corpus),
         },
+        **({"weights": {part.name: part.weight for part in material.corpus.parts}} if material.corpus.parts else {}),
         "labels": list(material.corpus.labels),
         **material.features.representation.describe(),
         "split": material.split.describe(),

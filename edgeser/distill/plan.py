@@ -103,7 +103,7 @@ def _sample(task: Task, job: ExpertJob) -> tuple[float, Trajectory]:
     """Seconds of an expert's whole training by its first steps, and something as large as what it would leave."""
     ends: list[float] = []
     few = STEPS * job.recipe.batch
-    short = replace(task, graph=job.graph, clips=task.clips[:few], labels=task.labels[:few])
+    short = replace(task.of(np.arange(min(few, len(task.clips)))), graph=job.graph)
     recipe = replace(job.recipe, epochs=2)
     final = train_expert(
         short, job.start, recipe, job.seed, False, lambda _done, _words: ends.append(time.monotonic())

@@ -22,8 +22,10 @@ from edgeser.cache import read_recordings
 from edgeser.corpora.corpus import Corpus
 from edgeser.corpora.emotions import plain_name
 from edgeser.corpora.fingerprint import corpus_fingerprint
+from edgeser.corpora.joined import renamed
 from edgeser.corpora.table import load_corpus
 from edgeser.errors import SettingsError
+from edgeser.evaluation.adapted import ADAPTED_DRAWS, score_adapted
 from edgeser.evaluation.conditions import ROWS, Bench
 from edgeser.evaluation.evaluate import Shelf, open_bench
 from edgeser.evaluation.intervals import deviation, of_draws
@@ -136,9 +138,10 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
     hears = representation_of(run.settings()).of_run(run.settings(), distilled)
     other = load_corpus(corpus, folder)
     fingerprint = corpus_fingerprint(other)
-    if fingerprint == description["corpus"]["fingerprint"] or _same_place(other, description["corpus"]):
+    own = description["corpus"]
+    if any(_is_same(other, each) for each in own.get("corpora") or [own]):
         raise SettingsError(
-            f"{corpus} is the corpus that the run {run.folder} was made of",
+            f"{corpus} is a corpus that the run {run.folder} was made of",
             "its test speakers are scored by edgeser evaluate RUN, without --on",
         )
     labels = label_map(distilled.names, other.labels, given)
@@ -164,7 +167,7 @@ def open_other(run: Run, corpus: str, folder: Path | None, given: Sequence[str],
 
 
 def measure_across(
-    run: Run, others: Sequence[Other], seeds: Sequence[int], workers: Workers, folder: str = ""
+    run: Run, others: Sequence[Other], seeds: Sequence[int], workers: Workers, folder: str = "", adapt: int = 0
 ) -> list[dict[str, Any]]:
     """Train the run's student on its set and on all its real clips, and score each on all ``others``.
 
@@ -174,45 +177,70 @@ def measure_across(
         seeds: One training for each, of each row.
         workers: The processes that train the students.
         folder: The present folder of the run's own corpus, if it was moved.
+        adapt: Clips of each speaker by which the student on the set is adapted, too; 0 measures no adaptation.
 
     Returns:
-        An entry of ``cross_corpus`` for each of the others.
+        An entry of ``on`` for each of the others.
 
     Raises:
+        SettingsError: Log-mels are not adapted.
         RunError: The corpus is not the one that the run was made of.
         EdgeserError: The run's own corpus is gone, or does not fit any more.
     """
+    if adapt and not run.settings().encoder:
+        raise SettingsError("--adapt shifts vectors of an encoder, and this run has none", "distil with --encoder")
     bench, _ = open_bench(run, run.stored_set(), Shelf(workers, folder))
     bench = replace(bench, assignment=replace(bench.assignment, trajectories=()))
-    jobs = [(row, bench, seed, tuple(others)) for row in COMPARED for seed in seeds]
+    jobs = [(row, bench, seed, tuple(others), adapt if row == "distilled" else 0) for row in COMPARED for seed in seeds]
     answers: dict[str, list[list[NDArray[np.int64]]]] = {row: [] for row in COMPARED}
+    adapted: list[list[dict[str, float]]] = []
     with progress_bar("across corpora", len(jobs)) as advance:
         for done, found in enumerate(workers.each(answers_of, jobs)):
-            answers[jobs[done][0]].append(found)
+            answers[jobs[done][0]].append([each for each, _ in found])
+            if jobs[done][4]:
+                adapted.append([each for _, each in found])
             advance(done + 1, f"{jobs[done][0]}, seed {jobs[done][2]}")
     return [
-        entry_of(other, {row: np.stack([each[place] for each in answers[row]]) for row in COMPARED}, seeds)
+        {
+            **entry_of(other, {row: np.stack([each[place] for each in answers[row]]) for row in COMPARED}, seeds),
+            **({"adapted": adapted_entry([each[place] for each in adapted], adapt)} if adapt else {}),
+        }
         for place, other in enumerate(others)
     ]
 
 
-def answers_of(row: str, bench: Bench, seed: int, others: Sequence[Other]) -> list[NDArray[np.int64]]:
-    """Train one row with one seed; for each of the others its answers, places in ``theirs``, int64 (clips,)."""
+def adapted_entry(found: Sequence[Mapping[str, float]], clips: int) -> dict[str, Any]:
+    """The entry ``adapted`` of the scores of :func:`edgeser.evaluation.adapted.score_adapted`, one a seed."""
+    return {
+        **_spread(np.array([each["uar"] for each in found])),
+        "clips": clips,
+        "plain": {"uar_mean": float(np.mean([each["plain"] for each in found]))},
+        "refused": float(np.mean([each["refused"] for each in found])),
+        "draws": ADAPTED_DRAWS,
+    }
+
+
+def answers_of(
+    row: str, bench: Bench, seed: int, others: Sequence[Other], adapt: int
+) -> list[tuple[NDArray[np.int64], dict[str, float]]]:
+    """Train one row with one seed, and let it answer.
+
+    Returns:
+        For each of the others its answers, places in ``theirs``, int64 (clips,), and what adaptation by ``adapt`` clips
+        of each speaker gives; nothing where that is 0.
+    """
     graph = bench.task.graph
     weights = ROWS[row](bench, graph, bench.assignment.init, seed)
-    return [
-        np.asarray(
-            (
-                average_by_clip(probabilities(graph, weights, other.x), other.owners, len(other.truth)) @ other.groups
-            ).argmax(1),
-            dtype=np.int64,
-        )
-        for other in others
-    ]
+    found = []
+    for other in others:
+        rows = average_by_clip(probabilities(graph, weights, other.x), other.owners, len(other.truth))
+        adapted = score_adapted(graph, weights, other, adapt) if adapt else {}
+        found.append((np.asarray((rows @ other.groups).argmax(1), dtype=np.int64), adapted))
+    return found
 
 
 def entry_of(other: Other, answers: Mapping[str, NDArray[np.int64]], seeds: Sequence[int]) -> dict[str, Any]:
-    """One entry of ``cross_corpus``: UAR of each row with its interval over speakers, and what distillation costs.
+    """One entry of ``on``: UAR of each row with its interval over speakers, and what distillation costs.
 
     Args:
         other: The corpus that was scored.
@@ -255,14 +283,16 @@ def keep_entries(run: Run, entries: Sequence[Mapping[str, Any]]) -> dict[str, An
     """Write entries into the run's metrics.json, in the place of earlier ones of the same corpus; what is written."""
     metrics = dict(run.metrics() or {})
     known = {entry["fingerprint"] for entry in entries}
-    kept = [entry for entry in metrics.get("cross_corpus") or [] if entry["fingerprint"] not in known]
-    metrics["cross_corpus"] = [*kept, *entries]
+    kept = [entry for entry in metrics.get("on") or [] if entry["fingerprint"] not in known]
+    metrics["on"] = [*kept, *entries]
     write_json(run.folder / "metrics.json", metrics)
     return metrics
 
 
-def _same_place(other: Corpus, own: Mapping[str, Any]) -> bool:
-    """Whether the other corpus lies where the run's own lies, under whatever name."""
+def _is_same(other: Corpus, own: Mapping[str, Any]) -> bool:
+    """Whether the other corpus is one of the run's, or lies where one of them lies, under whatever name."""
+    if corpus_fingerprint(renamed(other, own.get("labels") or {})) == own["fingerprint"]:
+        return True
     return bool(own["folder"]) and other.folder.resolve() == Path(own["folder"]).resolve()
 
 

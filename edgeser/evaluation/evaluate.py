@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from edgeser.config.settings import Settings
+from edgeser.config.settings import JOINED, Settings
 from edgeser.distill.budget import resolve
 from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
 from edgeser.distill.method import Assignment
@@ -32,7 +32,7 @@ from edgeser.evaluation.conditions import (
 )
 from edgeser.evaluation.convergence import convergence
 from edgeser.evaluation.intervals import deviation
-from edgeser.evaluation.scoring import Clips, Score, row_details
+from edgeser.evaluation.scoring import Clips, Score, row_details, uar_by_corpus
 from edgeser.models.students import build, parse_student
 from edgeser.run import Run
 from edgeser.workers import Workers
@@ -207,6 +207,10 @@ class Examination:
             summary(scores[place : place + count], bench.distilled.names) for place in range(0, len(scores), count)
         ]
         rows = dict(zip(self.rows(), groups, strict=False))
+        if self.run.settings().corpus == JOINED:
+            for place, row in enumerate(rows.values()):
+                own = [pair[1] for pair in scores[place * count : (place + 1) * count]]
+                row["corpora"] = uar_by_corpus(own, bench.test)
         rows |= {row: {**rows[other], "same_as": other} for row, other in self.twins.items()}
         description = self.run.description()
         start, experts = init_score(bench), ensemble_score(bench.assignment.ensemble, bench.test)
@@ -317,8 +321,8 @@ def with_earlier_rows(result: dict[str, Any], earlier: Mapping[str, Any] | None)
             **{key: {**earlier.get(key, {}), **result[key]} for key in ("baselines", "transfer", "details")},
         }
     across = ("split", "schedule", "schedule_real", "student", "edgeser")  # entries name their own seeds
-    if earlier is not None and all(earlier.get(key) == result[key] for key in across) and earlier.get("cross_corpus"):
-        result = {**result, "cross_corpus": earlier["cross_corpus"]}
+    if earlier is not None and all(earlier.get(key) == result[key] for key in across) and earlier.get("on"):
+        result = {**result, "on": earlier["on"]}
     reached = result["distilled"]["uar_mean"]
     full = {"ratio": "full", "ratio_best": "full_best", "ratio_soft": "full_soft"}
     ratios = {name: reached / result[row]["uar_mean"] if result[row] else None for name, row in full.items()}

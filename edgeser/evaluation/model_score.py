@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeser.corpora import Corpus, Utterance, load_corpus
 from edgeser.corpora.fingerprint import corpus_fingerprint, is_own, speaker_hashes
+from edgeser.corpora.joined import renamed
 from edgeser.errors import SettingsError
 from edgeser_device.model.calibration import recalls, unweighted_average_recall
 from edgeser_device.model.joined_files import open_joined
@@ -81,13 +82,18 @@ def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
         SettingsError: None of its recordings is fit: other emotions, or only speakers that were trained on.
     """
     corpus: Corpus = load_corpus(corpus_name, folder)
+    prefix = ""
     provenance = model.description["provenance"]
     stored, test = provenance["corpus"], provenance["split"].get("test", {})
-    alike, fingerprint = stored["name"] == corpus.name, corpus_fingerprint(corpus)
-    same = alike and (not is_own(corpus.name) or stored.get("fingerprint") == fingerprint)
+    part = next((each for each in stored.get("corpora") or () if each["corpus"] == corpus.name), None)
+    if part is not None:
+        corpus, prefix = renamed(corpus, part["labels"]), f"{part['name']}/"
+    alike, fingerprint = part is not None or stored["name"] == corpus.name, corpus_fingerprint(corpus)
+    same = alike and (not is_own(corpus.name) or (part or stored).get("fingerprint") == fingerprint)
+    salt = fingerprint if part is None else stored["fingerprint"]
     chosen, warning = corpus.utterances, ""
     if same:
-        chosen = tuple(utterance for utterance in chosen if _is_of(utterance, test, fingerprint))
+        chosen = tuple(utterance for utterance in chosen if _is_of(f"{prefix}{utterance.speaker}", test, salt))
         if not chosen:
             listed = ", ".join(test.get("names", ())) or f"{test.get('speakers', 0)} of them"
             raise SettingsError(
@@ -104,11 +110,11 @@ def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
     return TestPart(corpus.name, "test" if same else "all", known, len(chosen) - len(known), warning)
 
 
-def _is_of(utterance: Utterance, test: Mapping[str, Any], fingerprint: str) -> bool:
-    """Whether a kit's test speakers, by name or by hash, have this utterance's among them."""
-    if utterance.speaker in test.get("names", ()):
+def _is_of(speaker: str, test: Mapping[str, Any], fingerprint: str) -> bool:
+    """Whether a kit's test speakers, by name or by hash, have this one among them."""
+    if speaker in test.get("names", ()):
         return True
-    return speaker_hashes([utterance.speaker], fingerprint)[0] in test.get("hashes", ())
+    return speaker_hashes([speaker], fingerprint)[0] in test.get("hashes", ())
 
 
 def score_on(recogniser: Recogniser, part: TestPart, advance: Advance = ignore_progress) -> DeviceScore:

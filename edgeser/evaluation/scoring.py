@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgeser.corpora.joined import corpus_in
 from edgeser.evaluation.intervals import FEWEST, Interval, around
 from edgeser.models.network import infer
 from edgeser.representation.base import Part
@@ -76,6 +77,23 @@ def score_of(by_clip: NDArray[np.float64], clips: Clips) -> Score:
     counts = confusion.sum(1)
     recalls = np.where(counts > 0, np.diag(confusion) / np.maximum(counts, 1), np.nan)
     return Score(float(np.nanmean(recalls)), recalls, confusion, predicted)
+
+
+def uar_by_corpus(scores: Sequence[Score], clips: Clips) -> dict[str, float]:
+    """Mean UAR of one row on the clips of each of several corpora, over the classes that occur there.
+
+    Args:
+        scores: One a seed, all on ``clips``.
+        clips: The clips that were scored, their speakers called CORPUS/SPEAKER.
+    """
+    of_clip = np.array([corpus_in(speaker) for speaker in clips.speakers])
+    found = {}
+    for name in sorted(set(of_clip.tolist())):
+        own = of_clip == name
+        truth = clips.labels[own]
+        said = np.stack([score.predicted[own] for score in scores])
+        found[name] = float(np.mean([(said[:, truth == label] == label).mean() for label in np.unique(truth)]))
+    return found
 
 
 def average_by_clip(values: NDArray[np.float32], owners: NDArray[np.int64], clips: int) -> NDArray[np.float64]:

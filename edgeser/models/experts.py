@@ -9,7 +9,7 @@ A trajectory is a pure function of the task, the start, the recipe and the seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ class Task:
         classes: Number of classes.
         representation: The representation of the clips, fitted to them.
         speakers: Speaker of each clip; empty where nobody knows.
+        weights: Weight of each clip in a loss, float32 (clips,), 1 in the mean; None where all count the same.
     """
 
     graph: Graph
@@ -48,6 +49,7 @@ class Task:
     classes: int
     representation: Representation
     speakers: tuple[str, ...] = ()
+    weights: NDArray[np.float32] | None = None
 
     @property
     def maps(self) -> NDArray[np.float32]:
@@ -56,8 +58,19 @@ class Task:
 
     @property
     def hard_labels(self) -> NDArray[np.float32]:
-        """One-hot labels, float32 (clips, classes)."""
-        return np.eye(self.classes, dtype=np.float32)[self.labels]
+        """One-hot labels, float32 (clips, classes), times the weight of the clip: a loss is linear in its labels."""
+        found = np.eye(self.classes, dtype=np.float32)[self.labels]
+        return found if self.weights is None else found * self.weights[:, None]
+
+    def of(self, chosen: NDArray[np.int64]) -> Task:
+        """The same with some of the clips, by their numbers, int64 (chosen,)."""
+        return replace(
+            self,
+            clips=self.clips[chosen],
+            labels=self.labels[chosen],
+            speakers=tuple(self.speakers[clip] for clip in chosen) if self.speakers else (),
+            weights=None if self.weights is None else self.weights[chosen],
+        )
 
     @property
     def fewest_clips(self) -> int:

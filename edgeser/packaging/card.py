@@ -114,15 +114,14 @@ def write_card(
 def _data(manifest: Mapping[str, Any]) -> list[str]:
     provenance = manifest["provenance"]
     corpus, split = provenance["corpus"], provenance["split"]
-    lines = ["## Data", f"- Corpus: {corpus.get('title') or corpus['name']} (`{corpus['name']}`)"]
-    licence = str(corpus.get("licence") or "not stated")
-    lines.append(f"- Licence: {licence}" + (f", {corpus['licence_url']}" if corpus.get("licence_url") else ""))
-    for title, key in (("Please cite", "citation"), ("Language", "language"), ("Emotion", "kind")):
-        if corpus.get(key):
-            lines.append(f"- {title}: {corpus[key]}")
-    for title, key in (("Consent", "consent"), ("Notes", "notes")):
-        if corpus.get(key):
-            lines.append(f"- {title}: {corpus[key]}")
+    lines = ["## Data"]
+    for each in corpus.get("corpora") or [corpus]:
+        lines.append(f"- Corpus: {each.get('title') or each['name']} (`{each['name']}`)")
+        licence = str(each.get("licence") or "not stated")
+        lines.append(f"- Licence: {licence}" + (f", {each['licence_url']}" if each.get("licence_url") else ""))
+        said = {"Please cite": "citation", "Language": "language", "Emotion": "kind"}
+        said |= {"Consent": "consent", "Notes": "notes"}
+        lines += [f"- {title}: {each[key]}" for title, key in said.items() if each.get(key)]
     speakers = {part: split.get(part, {}).get("speakers", 0) for part in ("train", "dev", "test")}
     if any(speakers.values()):
         counts = ", ".join(f"{count} {part}" for part, count in speakers.items())

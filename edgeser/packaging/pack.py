@@ -375,6 +375,12 @@ def describe_corpus(stored: Mapping[str, Any]) -> dict[str, Any]:
     places = {PurePosixPath(str(stored.get("folder") or "")).name, PureWindowsPath(str(stored.get("folder"))).name}
     if is_own(str(found["name"])) and (not found["title"] or found["title"] in map(tidy, places)):
         found["title"] = UNSTATED.title
+    if stored.get("corpora"):
+        parts = [
+            {**describe_corpus(part), **{key: part[key] for key in ("corpus", "labels", "weight")}}
+            for part in stored["corpora"]
+        ]
+        found |= {"corpora": parts, "title": " and ".join(str(part["title"]) for part in parts)}
     return found
 
 

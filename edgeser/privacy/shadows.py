@@ -175,8 +175,7 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
     half = plan.half(number)
     chosen = np.flatnonzero(half.chosen)
     settings = replace(plan.settings, check_every=0)
-    speakers = tuple(plan.task.speakers[clip] for clip in chosen)
-    task = replace(plan.task, clips=plan.task.clips[chosen], labels=plan.task.labels[chosen], speakers=speakers)
+    task = plan.task.of(np.asarray(chosen))
     run = Run(plan.folder / f"{number:02d}")
     assignment = _with_experts(run, plan, task, settings)
     for name in plan.sets:

@@ -176,7 +176,7 @@ def missing(metrics: Mapping[str, Any], audited: bool, hears: bool, folder: str)
         "details": (metrics.get("details"), f"edgeser evaluate {run} --full --baselines"),
         "convergence": (metrics.get("convergence"), f"edgeser evaluate {run} --full --convergence"),
         "cross_corpus": (
-            metrics.get("cross_corpus") or not hears,
+            metrics.get("on") or not hears,
             f"edgeser evaluate {run} --on DIR --corpus NAME",
         ),
         "audit": (audited, f"edgeser audit {run}"),  # of a generator there is none to make
@@ -218,7 +218,7 @@ def _results(metrics: Mapping[str, Any], description: Mapping[str, Any]) -> dict
         "convergence_chart": charts.convergence_chart(curves) if curves else "",
         "convergence_words": convergence_words(curves) if curves else "",
         "curves": curves,
-        "cross_corpus": metrics.get("cross_corpus") or [],
+        "cross_corpus": metrics.get("on") or [],
     }
 
 

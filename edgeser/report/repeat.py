@@ -32,7 +32,7 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
         audit: The findings of audit, or None.
     """
     lines = [distill_command(settings), evaluate_command(metrics)]
-    lines += [across_command(entry, metrics) for entry in metrics.get("cross_corpus") or []]
+    lines += [across_command(entry, metrics) for entry in metrics.get("on") or []]
     if audit is not None:
         lines.append(str(audit["command"]))
     lines.append(f"edgeser report {RUN}")

@@ -109,12 +109,14 @@ def evaluation_tables(result: Mapping[str, Any]) -> Group:
     from rich.console import Group
 
     tables = [evaluation_table(result)]
+    if "corpora" in result["distilled"]:
+        tables.append(corpora_table(result))
     if result["transfer"]:
         tables.append(transfer_table(result))
     if result["convergence"]:
         tables.append(convergence_table(result["convergence"]))
-    if result.get("cross_corpus"):
-        tables.append(across_table(result["cross_corpus"]))
+    if result.get("on"):
+        tables.append(across_table(result["on"]))
     return Group(*tables)
 
 
@@ -139,6 +141,17 @@ def evaluation_table(result: Mapping[str, Any]) -> Sheet:
             table.add(name, *_figures(row), _ratio(row, full))
     table.add("init", f"{result['init']['uar']:.3f}", "", "", "")
     table.add(f"experts ({result['experts']['members']})", f"{result['experts']['uar']:.3f}", "", "", "")
+    return table
+
+
+def corpora_table(result: Mapping[str, Any]) -> Sheet:
+    """The rows of ``edgeser evaluate`` on the test speakers of each of several corpora."""
+    names = list(result["distilled"]["corpora"])
+    table = Sheet("row", *(f">{name}" for name in names), title="UAR on the test speakers of each corpus")
+    rows = {words: result[row] for row, words in FULL_ROWS.items()} | {"distilled": result["distilled"]}
+    for name, row in {**rows, **result["baselines"]}.items():
+        if row is not None and "corpora" in row:
+            table.add(name, *(f"{row['corpora'][each]:.3f}" for each in names))
     return table
 
 
@@ -189,7 +202,7 @@ def across_table(entries: Sequence[Mapping[str, Any]]) -> Sheet:
     table = Sheet(
         *("corpus", ">speakers", ">clips", ">chance", ">distilled", ">full", ">ratio", ">difference"),
         title="on other corpora, shared emotions only, all speakers (interval of 95 % over them)",
-        caption="\n".join(f"{entry['corpus']}: {map_words(entry['labels'])}" for entry in entries),
+        caption="\n".join(f"{entry['corpus']}: {map_words(entry['labels'])}{_adapted(entry)}" for entry in entries),
     )
     for entry in entries:
         cells = (with_interval(entry[row]["uar_mean"], entry[row]) for row in ("distilled", "full"))
@@ -197,6 +210,17 @@ def across_table(entries: Sequence[Mapping[str, Any]]) -> Sheet:
         counts = (str(entry["speakers"]), str(entry["clips"]), f"{entry['chance']:.2f}")
         table.add(entry["corpus"], *counts, *cells, f"{entry['ratio']:.2f}", cost)
     return table
+
+
+def _adapted(entry: Mapping[str, Any]) -> str:
+    """What adaptation to the speakers gave, in words; nothing where it was not measured."""
+    found = entry.get("adapted")
+    if not found:
+        return ""
+    return (
+        f"\n  adapted by up to {found['clips']} clips of a speaker: {found['uar_mean']:.3f}, without on the same clips"
+        f" {found['plain']['uar_mean']:.3f}; not adapted to {found['refused']:.0%} of the speakers"
+    )
 
 
 def map_words(labels: Mapping[str, str]) -> str:

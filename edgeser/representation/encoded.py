@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from edgeser.config.settings import Settings
 from edgeser.corpora.corpus import Utterance
 from edgeser.corpora.errors import CorpusError
+from edgeser.corpora.joined import corpus_of
 from edgeser.corpora.splits import make_split
-from edgeser.corpora.table import load_corpus
 from edgeser.encoders.store import find_card, open_encoder
 from edgeser.representation.base import Features, Maps, Part, Stored, features_of
 from edgeser.representation.split_reading import read_split
@@ -120,7 +120,7 @@ class Encoded(Vectors):
             CorpusError: The corpus cannot be used; a leaf says why.
         """
         own = replace(self, card=find_card(settings.encoder))
-        corpus = load_corpus(settings.corpus, settings.folder or None)
+        corpus = corpus_of(settings)
         split = make_split(corpus, settings.split or None)
         read = read_split(corpus, split, own.reader(), workers)
         workers.release()  # each holds an encoder

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from edgeser.config.settings import STARTS, Settings
 from edgeser.corpora.corpus import Corpus, Utterance
+from edgeser.corpora.joined import corpus_of
 from edgeser.corpora.splits import Split, make_split
-from edgeser.corpora.table import load_corpus
 from edgeser.representation.base import Augmentation, Content, Features, Maps, Part, Representation, Stored, features_of
 from edgeser.representation.split_reading import read_split
 from edgeser.workers import Workers
@@ -79,7 +79,7 @@ class LogMel(Representation):
 
     def extract(self, settings: Settings, workers: Workers) -> Features:
         """Read the recordings, split them, and fit the front-end; unreadable ones are listed and left out."""
-        corpus = load_corpus(settings.corpus, settings.folder or None)
+        corpus = corpus_of(settings)
         return extract(corpus, make_split(corpus, settings.split or None), self.frontend, workers)
 
     def of_run(self, settings: Settings, stored: StoredSet) -> LogMel:  # noqa: ARG002  the set knows

@@ -53,7 +53,7 @@ def test_all_pairs_are_measured_once(runs: list[Run]) -> None:
     first, second = found["pairs"]
     assert len(first["labels"]) == len(second["labels"]) - 1
     assert first["own"]["full"]["uar_mean"] > 0
-    assert [entry["corpus"] for entry in runs[0].metrics()["cross_corpus"]] == ["folder"]
+    assert [entry["corpus"] for entry in runs[0].metrics()["on"]] == ["folder"]
     written = [(run.folder / "metrics.json").stat().st_mtime_ns for run in runs]
     assert measure(runs, 2, maps, None, Workers(1)) == found
     assert written == [(run.folder / "metrics.json").stat().st_mtime_ns for run in runs]
@@ -81,7 +81,7 @@ def test_figures_of_other_recordings_count_for_nothing(runs: list[Run], tmp_path
     shutil.copytree(runs[1].settings().folder, moved / "folder")
     next(path for path in (moved / "folder").rglob("*") if path.is_file()).unlink()
     metrics = runs[0].metrics()
-    metrics["cross_corpus"][0]["fingerprint"] = "0" * 64
+    metrics["on"][0]["fingerprint"] = "0" * 64
     write_json(runs[0].folder / "metrics.json", metrics)
     with pytest.raises(RunError, match="other recordings or emotions than the run"):
         measure(runs, 1, [], moved, Workers(1))

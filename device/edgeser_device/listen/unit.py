@@ -30,7 +30,9 @@ START_SECONDS, CHECK_SECONDS = 120, 1200
 """Seconds that a start may take: alone, and after a check of the installation on a slow card."""
 
 
-def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: str | None = None) -> str:
+def unit_text(
+    arguments: Sequence[str], model: Path, clips: Path | None, user: str | None = None, adapts: bool = False
+) -> str:
     """The unit for ``edgeser ARGUMENTS``.
 
     Args:
@@ -38,6 +40,7 @@ def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: s
         model: The model's folder, which becomes an absolute path.
         clips: A folder that the service may write; None for none.
         user: Under whom it runs; by default who asks, or who called sudo.
+        adapts: Whether the service writes what it learns of the user's voice into the model's folder.
 
     Raises:
         ListenError: The model is no folder.
@@ -48,7 +51,7 @@ def unit_text(arguments: Sequence[str], model: Path, clips: Path | None, user: s
     if clips is not None:
         places[str(clips)] = str(clips.resolve())
     words = [sys.executable, "-m", "edgeser", *(places.get(word, word) for word in arguments)]
-    writable = () if clips is None else (clips.resolve(),)
+    writable = [place.resolve() for place in (clips, model if adapts else None) if place is not None]
     return _fill(shlex.join(arguments), words, model.resolve().parent, writable, user)
 
 

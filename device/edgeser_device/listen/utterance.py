@@ -10,7 +10,11 @@ from edgeser_device.model.predict import Recogniser
 
 
 class Utterance:
-    """One stretch of speech. The space for the longest one is made once and used again."""
+    """One stretch of speech. The space for the longest one is made once and used again.
+
+    Attributes:
+        windows: What the model read for the last :meth:`answer`, float32 (windows, *shape).
+    """
 
     def __init__(self, recogniser: Recogniser, longest: int) -> None:
         """Make space.
@@ -22,6 +26,7 @@ class Utterance:
         self._recogniser = recogniser
         self._spec = recogniser.frontend
         self._space = np.empty(longest, np.float32)
+        self.windows = np.empty((0, *recogniser.reads.shape), np.float32)
         self._frames = np.empty((self._spec.mels, longest // self._spec.hop + 1), np.float32)
         self.clear()
 
@@ -69,8 +74,8 @@ class Utterance:
             Probabilities, float64 (classes,), and the log-mels that they are of, dB, as they were heard; None where
             loudness does not matter.
         """
-        found, levels = self._recogniser.reads.clip(self._space[: min(samples, self._length)], correction_db)
-        return self._recogniser(found).astype(np.float64).mean(axis=0), levels
+        self.windows, levels = self._recogniser.reads.clip(self._space[: min(samples, self._length)], correction_db)
+        return self._recogniser(self.windows).astype(np.float64).mean(axis=0), levels
 
     def _window(self, start: int, end: int, correction_db: float) -> NDArray[np.float64]:
         """Probabilities of the window of these frames, float64 (classes,)."""

@@ -112,7 +112,11 @@ class LogMelInput(ModelInput):
 
 
 class EncoderInput(ModelInput):
-    """Vectors of an encoder in standard deviations of the training clips. The encoder removes loudness by itself."""
+    """Vectors of an encoder in standard deviations of the training clips. The encoder removes loudness by itself.
+
+    Attributes:
+        shift: The vector that is subtracted of each, float32 (numbers,): the level of the user's own voice.
+    """
 
     lead = EDGE
 
@@ -121,6 +125,7 @@ class EncoderInput(ModelInput):
         self._encoder, self._scale = encoder, scale
         self.frontend = encoder.card.frontend
         self.shape = (encoder.card.size, 1, 1)
+        self.shift: Floats = np.zeros(encoder.card.size, dtype=np.float32)
 
     def clip(self, samples: Floats, gain_db: float = 0.0) -> tuple[Floats, Floats | None]:  # noqa: ARG002
         """The vectors of all windows of a recording; zeros follow one that is shorter than two tokens."""
@@ -150,7 +155,7 @@ class EncoderInput(ModelInput):
         return np.pad(part, (0, max(0, SHORTEST - len(part))))
 
     def _standardised(self, vectors: Floats) -> Floats:
-        return self._scale.standardised(vectors)[:, :, None, None]
+        return (self._scale.standardised(vectors) - self.shift)[:, :, None, None]
 
 
 def input_of(model: Model | Kit, threads: int = 1) -> ModelInput:

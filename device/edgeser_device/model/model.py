@@ -45,6 +45,8 @@ BASE = "base.safetensors"
 """The weights before training on own clips; only where that was done."""
 OWN = "own.safetensors"
 """The vectors of own clips that a model with an encoder has learnt; may be removed."""
+ADAPTED = "adapted.json"
+"""The level of the user's own voice that listening learnt; only where that was asked for."""
 AGAIN = "edgeser train-on-device KIT --out MODEL trains it again; or go back: edgeser rollback MODEL"
 
 
@@ -245,7 +247,7 @@ def require_replaceable(folder: Path) -> None:
 
 def _is_model(folder: Path) -> bool:
     description = json.loads((folder / DESCRIPTION).read_bytes())
-    strange = {path.name for path in folder.iterdir()} - {DESCRIPTION, *description["files"]}
+    strange = {path.name for path in folder.iterdir()} - {DESCRIPTION, ADAPTED, *description["files"]}
     if strange:
         raise OutputTaken(
             f"{folder} holds {min(strange)!r}, which training did not write and would remove",

@@ -26,13 +26,18 @@ def centroids(assignment: Assignment) -> Maps:
     """
     task, counts = assignment.task, np.bincount(assignment.classes, minlength=assignment.task.classes)
     found = [
-        _clustered(task.maps[assignment.clips_of_class(number)], int(count), assignment.settings.seed)
-        for number, count in enumerate(counts)
+        _clustered(
+            task.maps[clips],
+            int(count),
+            assignment.settings.seed,
+            None if task.weights is None else task.weights[clips],
+        )
+        for count, clips in zip(counts, map(assignment.clips_of_class, range(task.classes)), strict=True)
     ]
     return np.concatenate(found).reshape(-1, *task.maps.shape[1:])
 
 
-def _clustered(clips: Maps, count: int, seed: int) -> NDArray[np.float32]:
+def _clustered(clips: Maps, count: int, seed: int, weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """The means of ``count`` clusters of some clips (clips, rows, columns), float32 (count, rows x columns)."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -41,5 +46,5 @@ def _clustered(clips: Maps, count: int, seed: int) -> NDArray[np.float32]:
     means = KMeans(count, n_init=1, random_state=seed)
     with threadpool_limits(1), warnings.catch_warnings():  # several threads add in any order
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal clips make fewer clusters: some items are equal
-        means.fit(clips.reshape(len(clips), -1).astype(np.float64))
+        means.fit(clips.reshape(len(clips), -1).astype(np.float64), sample_weight=weights)
     return np.asarray(means.cluster_centers_, dtype=np.float32)

@@ -68,6 +68,12 @@ def test_bars_and_what_was_said() -> None:
     assert drawn(None, None) == ""
 
 
+def test_adaptation_is_shown() -> None:
+    assert "adapted to the last 7" in drawn(SURE, replace(STATUS, adapted="adapted to the last 7 utterances"), (FINAL,))
+    assert "  adapted" in plain_line(replace(FINAL, adapted=True))
+    assert "adapted" not in plain_line(FINAL)
+
+
 def test_labels_and_files_are_not_markup() -> None:
     """A label comes from a kit, and a kit from anywhere."""
     name = "anger[/bold]"
@@ -145,10 +151,10 @@ def test_discovery_names_what_is_published() -> None:
         f"homeassistant/{kind}/{node}/{name}/config"
         for kind, name in (
             ("sensor", "emotion"), ("sensor", "confidence"), ("sensor", "level"),
-            ("binary_sensor", "microphone"), ("binary_sensor", "storing"),
+            ("binary_sensor", "microphone"), ("binary_sensor", "storing"), ("sensor", "adapted"),
         )
     }  # fmt: skip
-    assert len({row["unique_id"] for row in rows.values()}) == 5
+    assert len({row["unique_id"] for row in rows.values()}) == 6
     assert {row["availability_topic"] for row in rows.values()} == {"home/desk/status"}
     emotion = rows[f"homeassistant/sensor/{node}/emotion/config"]
     assert emotion["options"] == ["anger", "joy", "uncertain", "quiet"]

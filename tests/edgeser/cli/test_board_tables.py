@@ -138,7 +138,7 @@ def evaluated(_: Path, __: pytest.MonkeyPatch) -> object:
         "transfer": {"cnn6:0.25": {**row(0.63), "width": 0.25, "parameters": 12_345}}, "machine": MACHINE,
         "student": {"architecture": "edgenet", "width": 1.0, "parameters": 24_696}, "split": {"name": "quick"},
     }  # fmt: skip
-    return evaluation_tables({**result, "cross_corpus": [entry]})
+    return evaluation_tables({**result, "on": [entry]})
 
 
 def compared(_: Path, __: pytest.MonkeyPatch) -> object:

@@ -158,21 +158,21 @@ def test_a_corpus_is_measured_and_measured_again(own_run: Run, elsewhere: Path) 
     for _ in range(2):
         written = keep_entries(own_run, entries)
     assert written == own_run.metrics()
-    assert len(written["cross_corpus"]) == 1
-    assert {"corpus", "labels", "distilled", "full"} <= set(written["cross_corpus"][0])
+    assert len(written["on"]) == 1
+    assert {"corpus", "labels", "distilled", "full"} <= set(written["on"][0])
     assert written["distilled"]["uar"], "the run's own figures are still there"
     again = evaluate(own_run, Plan((3,), ("distilled",)), ALONE)
-    assert again["cross_corpus"] == written["cross_corpus"], "an evaluation of other seeds keeps it"
-    assert len(across_table(again["cross_corpus"]).rows) == 1
+    assert again["on"] == written["on"], "an evaluation of other seeds keeps it"
+    assert len(across_table(again["on"]).rows) == 1
 
 
 def test_the_runs_own_corpus_is_refused_under_whatever_name(own_run: Run, elsewhere: Path) -> None:
-    with pytest.raises(SettingsError, match="is the corpus that the run"):
+    with pytest.raises(SettingsError, match="is a corpus that the run"):
         open_other(own_run, "demo", None, (), ALONE)
     description = own_run.description()
     moved = {**description, "corpus": {**description["corpus"], "folder": str(elsewhere)}}
     (own_run.folder / "run.json").write_text(json.dumps(moved))
-    with pytest.raises(SettingsError, match="is the corpus that the run"):
+    with pytest.raises(SettingsError, match="is a corpus that the run"):
         open_other(own_run, "folder", elsewhere, (), ALONE)
 
 
@@ -181,7 +181,7 @@ def test_the_verb(run_edgeser: Callable[..., CompletedProcess[str]], own_run: Ru
     words = ("evaluate", own_run.folder, "--on", elsewhere, "--corpus", "folder", "--seeds", "1", "--jobs", "1")
     done = run_edgeser(*words, "--json", check=True)
     found = json.loads(done.stdout)
-    assert [entry["corpus"] for entry in found["cross_corpus"]] == ["folder"]
+    assert [entry["corpus"] for entry in found["on"]] == ["folder"]
     assert found["distilled"]["uar"], "a run that was not evaluated is"
     table = run_edgeser(*words, check=True).stdout
     assert "on other corpora" in table

@@ -39,8 +39,9 @@ from edgeser_device.kit.archive import open_archive
 from edgeser_device.kit.kit import ENCODER, ENCODER_CARD, INITIAL, MANIFEST, Kit, read_kit
 from edgeser_device.listen.gate import Gate
 from edgeser_device.listen.live import Listener, ListenSettings
+from edgeser_device.model.adaptation import FEWEST, OwnVoice
 from edgeser_device.model.inputs import LogMelInput, encoder_path, input_of, install_encoder
-from edgeser_device.model.model import OWN, Model, load_model, rollback
+from edgeser_device.model.model import OWN, Model, load_model, require_replaceable, rollback
 from edgeser_device.model.predict import Recogniser, clip_probabilities, predict_file
 from edgeser_device.personal.fine_tune import PersonalSettings, fine_tune
 from edgeser_device.personal.kept_clips import read_kept, remove_kept
@@ -252,6 +253,31 @@ def test_answers_on_the_way_are_means_over_the_windows_of_a_clip(model: Model, s
     first = recogniser(recogniser.reads._standardised(encoder.window(frames, 50)))[0]
     assert real == 50
     np.testing.assert_allclose(list(events[0].probabilities.values()), first, atol=1e-4)
+
+
+def test_listening_adapts_to_the_voice_and_keeps_what_it_learnt(model: Model, spoken: Path, tmp_path: Path) -> None:
+    own = load_model(Path(shutil.copytree(model.folder, tmp_path / "own")))
+    plain = predict_file(Recogniser.open(own), spoken).probabilities
+    recogniser = Recogniser.open(own)
+    voice = OwnVoice.open(own, recogniser, anew=False)
+    finals = []
+    for _ in range(FEWEST + 1):
+        listener = Listener(recogniser, Gate(), voice=voice)
+        for block in read_blocks(spoken, RATE):
+            listener.push(block)
+        finals.append(listener.finish()[-1])
+    assert [event.adapted for event in finals] == [False] * FEWEST + [True]
+    assert all(event.probabilities == plain for event in finals[:FEWEST])
+    assert finals[-1].probabilities != plain
+    assert voice.utterances == FEWEST + 1
+    voice.store()
+    again = Recogniser.open(load_model(own.folder))
+    assert OwnVoice.open(own, again, anew=False).utterances == FEWEST + 1
+    np.testing.assert_allclose(again.reads.shift, recogniser.reads.shift, atol=1e-5)
+    require_replaceable(own.folder)
+    assert OwnVoice.open(own, again, anew=True).utterances == 0
+    assert not again.reads.shift.any()
+    assert predict_file(again, spoken).probabilities == plain
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 600, 1024, 5000])
@@ -471,3 +497,5 @@ def test_the_verbs(
     assert ("keeps the vectors of 6 clips" in again.stderr) == learnt["installed"]
     gone = run_edgeser(*learn, "--forget-clips")
     assert ("removed the clips that" in gone.stderr, "keeps the vectors" in gone.stderr) == (True, False)
+    adapted = run_edgeser("listen", "m", "--wav", spoken, "--gate", "off", "--adapt", "on", "--json", check=True)
+    assert json.loads(adapted.stdout.splitlines()[-1])["adapted"] is False

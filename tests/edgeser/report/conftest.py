@@ -49,7 +49,7 @@ def evaluated_run(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Ru
     shutil.copytree(tiny_run.folder, folder)
     run = Run(folder)
     evaluate(run, Plan((0, 1, 2), ("distilled", "full", "random_bank"), convergence=(0.5, 1.0)), Workers(1))
-    change(folder / "metrics.json", cross_corpus=[ELSEWHERE, FAR])
+    change(folder / "metrics.json", on=[ELSEWHERE, FAR])
     change(folder / "run.json", corpus=run.description()["corpus"] | {"title": TITLE})
     shutil.copy(AUDIT, folder / "audit.json")
     change(folder / "audit.json", controls=CONTROLS)

@@ -109,7 +109,7 @@ def test_every_section_holds_the_figures_that_were_measured(read: Read, evaluate
         assert speaker in text["speakers"]
         assert f"{np.mean(found['uar']):.3f}" in text["speakers"]
     assert all(f"{point['uar_mean']:.3f}" in text["convergence"] for point in metrics["convergence"]["full"])
-    for elsewhere in metrics["cross_corpus"]:
+    for elsewhere in metrics["on"]:
         assert all(f"{elsewhere[row]['uar_mean']:.3f}" in text["corpora"] for row in ("distilled", "full"))
     for words in ("happiness = joy", "0.318 ± 0.021 (0.28 to 0.35)", "-0.035 (-0.06 to -0.01)", "0.500", "0.250"):
         assert words in text["corpora"]
@@ -215,7 +215,7 @@ def test_what_was_not_measured_names_its_command(tiny_run: Run, evaluated_run: R
     shutil.copytree(tiny_run.folder, copy)
     metrics = evaluated_run.metrics()
     assert metrics is not None
-    kept = {name: value for name, value in metrics.items() if name not in ("details", "cross_corpus", "full")}
+    kept = {name: value for name, value in metrics.items() if name not in ("details", "on", "full")}
     kept |= {"full": None, "baselines": {}, "convergence": None}
     (copy / "metrics.json").write_text(json.dumps(kept))
     written = write_report(Run(copy), ReportPlan(items=1), ALONE)
@@ -249,8 +249,8 @@ def test_a_run_without_its_evaluation_or_recordings_names_the_command(
 def test_a_kit_holds_no_details_of_speakers(evaluated_run: Run) -> None:
     metrics = evaluated_run.metrics()
     assert metrics is not None
-    assert {"details", "cross_corpus"} <= set(metrics)
-    assert not {"details", "cross_corpus"} & set(read_parts(evaluated_run.folder).results)
+    assert {"details", "on"} <= set(metrics)
+    assert not {"details", "on"} & set(read_parts(evaluated_run.folder).results)
 
 
 def test_a_damaged_audit_is_named(evaluated_run: Run, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_other_corpora_are_repeated_with_their_emotions() -> None:
         "distilled": {"recalls": dict.fromkeys(("anger", "calm", "happiness"), 0.5)},
     }
     entry = {"corpus": "emodb", "labels": {"anger": "anger", "happiness": "surprise"}, "seeds": [0, 1, 2]}
-    metrics["cross_corpus"] = [entry, {**entry, "corpus": "demo"}]
+    metrics["on"] = [entry, {**entry, "corpus": "demo"}]
     found = commands(Settings("demo", ipc=6), metrics, None)[2:4]
     maps = "--map happiness=surprise --map calm= --seeds 3"
     assert found[0] == f"edgeser evaluate RUN --on DIR-emodb --corpus emodb {maps}"
@@ -152,7 +152,7 @@ def test_the_commands_of_a_page_repeat_a_run_in_a_shell(run_edgeser: Callable[..
     first, again = tmp_path / "first", tmp_path / "second time"
     name = "distilled.safetensors"
     assert (first / name).read_bytes() == (again / name).read_bytes()
-    kept = ("distilled", "full", "baselines", "transfer", "cross_corpus", "seeds")
+    kept = ("distilled", "full", "baselines", "transfer", "on", "seeds")
     before, after = (json.loads((run / "metrics.json").read_text()) for run in (first, again))
     assert {key: before[key] for key in kept} == {key: after[key] for key in kept}
     assert after["convergence"] is not None

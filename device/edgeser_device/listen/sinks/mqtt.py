@@ -137,6 +137,9 @@ def discovery(broker: Broker, labels: Sequence[str]) -> dict[str, dict[str, Any]
             "name": "Stores what is said", "device_class": "running", "entity_category": "diagnostic",
             "state_topic": f"{broker.topic}/storing", "payload_on": "yes", "payload_off": "no",
         },
+        ("sensor", "adapted"): {
+            "name": "Adapted to the voice", "entity_category": "diagnostic", "state_topic": f"{broker.topic}/adapted",
+        },
     }  # fmt: skip
     return {
         f"{DISCOVERY}/{kind}/{broker.node}/{name}/config": {**shared, "unique_id": f"{broker.node}_{name}", **row}
@@ -165,7 +168,7 @@ class Topics(Sink):
     def status(self, status: Status) -> None:
         """Publish whether sound arrives, and whether it is stored."""
         wanted = {"microphone": "lost" if status.condition == "lost" else "listening"}
-        wanted["storing"] = "yes" if status.storing else "no"
+        wanted |= {"storing": "yes" if status.storing else "no", "adapted": status.adapted or "off"}
         for topic, value in wanted.items():
             if self._known.get(topic) != value:
                 self._known[topic] = value

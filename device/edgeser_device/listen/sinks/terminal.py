@@ -68,6 +68,8 @@ def picture(event: Event | None, status: Status | None, finals: tuple[Event, ...
         parts.append(Text(status.words, "dim" if status.condition == "listening" else "bold red"))
         if status.storing:
             parts.append(Text(f"● what is said is stored in {status.storing}", "bold red"))
+        if status.adapted:
+            parts.append(Text(status.adapted, "dim"))
     return Group(*parts)
 
 
@@ -110,9 +112,10 @@ class Complaints(Sink):
 
     def status(self, status: Status) -> None:
         """Say what is new."""
-        if status.words != self._said:
-            self._said = status.words
-            sys.stderr.write(f"{status.words}\n")
+        words = f"{status.words}; {status.adapted}" if status.adapted else status.words
+        if words != self._said:
+            self._said = words
+            sys.stderr.write(f"{words}\n")
             sys.stderr.flush()
 
 
@@ -125,7 +128,8 @@ def plain_line(event: Event) -> str:
     """The event in words."""
     mark = "=" if event.final else " "
     stored = f"  stored: {event.clip}" if event.clip else ""
-    return f"{event.t:8.2f} s {mark} {heard(event):<20}  {event.level_db:6.1f} dB{stored}"
+    adapted = "  adapted" if event.adapted else ""
+    return f"{event.t:8.2f} s {mark} {heard(event):<20}  {event.level_db:6.1f} dB{adapted}{stored}"
 
 
 def heard(event: Event) -> str:

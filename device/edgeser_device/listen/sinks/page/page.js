@@ -111,6 +111,8 @@ function showStatus(status) {
   by("status").textContent = status.words;
   by("storing").hidden = !status.storing;
   by("storing").textContent = status.storing ? `What is said here is stored in ${status.storing}` : "";
+  by("adapted").hidden = !status.adapted;
+  by("adapted").textContent = status.adapted || "";
   const c = status.counters;
   by("counters").textContent = `${c.utterances} utterances · ${c.dropped_blocks} blocks dropped · microphone lost ${c.lost}× · level ${c.correction_db >= 0 ? "+" : ""}${c.correction_db.toFixed(0)} dB`;
 }
