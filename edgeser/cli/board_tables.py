@@ -104,14 +104,16 @@ def print_predictions(rows: Sequence[Prediction], labels: Sequence[str], as_csv:
     """A table, or comma-separated values on stdout."""
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["file", "emotion", *labels])
-        writer.writerows([row.file, row.emotion, *(row.probabilities[name] for name in labels)] for row in rows)
+        writer.writerow(["file", "emotion", "state", *labels])
+        writer.writerows(
+            [row.file, row.emotion or "", row.state, *(row.probabilities[name] for name in labels)] for row in rows
+        )
         return
     from edgeser.cli.options import print_rich
 
-    table = Sheet("file", "emotion", *(f">{name}" for name in labels))
+    table = Sheet("file", "emotion", "state", *(f">{name}" for name in labels))
     for row in rows:
-        table.add(str(row.file), row.emotion, *(f"{row.probabilities[name]:.2f}" for name in labels))
+        table.add(str(row.file), row.emotion or "-", row.state, *(f"{row.probabilities[name]:.2f}" for name in labels))
     print_rich(table)
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import read_audio
+from edgeser_device.data.audio import read_audio, trim_silence
 from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.model.inputs import ModelInput, input_of
 from edgeser_device.model.model import Model
+from edgeser_device.model.voice import State, state_of
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, find_runtime, load
 from edgeser_export.runtimes import Model as LoadedModel
 from edgeser_export.writers.formats import FORMATS
@@ -115,17 +116,24 @@ class Prediction:
 
     Attributes:
         file: The recording.
-        emotion: The most probable one.
+        emotion: The most probable one; None where the state names none.
         probabilities: Probability of each emotion, averaged over the windows.
         windows: The number of windows that were averaged.
         seconds: Length of the recording.
+        state: What may be said; see :data:`edgeser_device.model.voice.State`.
     """
 
     file: Path
-    emotion: str
+    emotion: str | None
     probabilities: Mapping[str, float]
     windows: int
     seconds: float
+    state: State
+
+    @property
+    def best(self) -> str:
+        """The most probable emotion, also where none is named: what a score counts."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -181,7 +189,10 @@ def predict_file(recogniser: Recogniser, path: Path) -> Prediction:
     samples = read_audio(path, rate)
     mean, count = clip_probabilities(recogniser, samples)
     named = dict(zip(recogniser.labels, (round(float(value), 6) for value in mean), strict=True))
-    return Prediction(path, recogniser.labels[int(mean.argmax())], named, count, round(len(samples) / rate, 3))
+    best = int(mean.argmax())
+    state = state_of(trim_silence(samples, recogniser.frontend.trim_db), rate, round(float(mean[best]), 6))
+    emotion = recogniser.labels[best] if state in ("sure", "uncertain") else None
+    return Prediction(path, emotion, named, count, round(len(samples) / rate, 3), state)
 
 
 def predict_files(recogniser: Recogniser, paths: Iterable[Path]) -> Iterator[Prediction | Skipped]:

@@ -111,7 +111,7 @@ def discovery(broker: Broker, labels: Sequence[str]) -> dict[str, dict[str, Any]
         "device": {"identifiers": [broker.node], "name": broker.topic, "manufacturer": "edgeser", "model": "listen"},
         "state_topic": f"{broker.topic}/state",
     }
-    options = list(dict.fromkeys([*labels, "uncertain", "quiet"]))
+    options = list(dict.fromkeys([*labels, "uncertain", "no_speech", "too_short"]))
     rows: dict[tuple[str, str], dict[str, Any]] = {
         ("sensor", "emotion"): {
             "name": "Emotion", "device_class": "enum", "options": options, "icon": "mdi:account-voice",

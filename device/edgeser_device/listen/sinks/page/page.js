@@ -32,10 +32,10 @@ function showEvent(event) {
   }
   const now = by("now");
   now.className = event.state;
-  now.textContent = event.state === "quiet" ? "quiet" : event.state === "sure" ? event.emotion : `${event.emotion}?`;
+  now.textContent = event.emotion === null ? event.state.replace("_", " ") : event.state === "sure" ? event.emotion : `${event.emotion}?`;
   by("sub").textContent = event.speech ? `${Math.round(100 * event.confidence)} % · after ${Math.round(event.latency_ms)} ms` : "";
   showLevel(event.level_db);
-  if (event.final) remember(event);
+  if (event.final && event.emotion !== null) remember(event);
 }
 
 function remember(event) {
