@@ -176,11 +176,12 @@ def predict(
     model: ModelFolder,
     source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A recording, or a folder of recordings.")],
     as_json: Json = False,
-    as_csv: Annotated[bool, option("--csv", "Print one row a recording.")] = False,
+    as_csv: Annotated[bool, option("--csv", "Print one row a recording, or a segment.")] = False,
+    segments: Annotated[bool, option("--segments", "Print each utterance of long recordings with its time.")] = False,
 ) -> None:
     """Name the emotion of recordings."""
     require_64_bit()
-    from edgeser.cli.board_tables import print_predictions
+    from edgeser.cli.board_tables import print_predictions, show_segments
     from edgeser_device.errors import AudioError
     from edgeser_device.model.model import load_model
     from edgeser_device.model.predict import Prediction, Recogniser, find_recordings, predict_file, predict_files
@@ -192,6 +193,9 @@ def predict(
     note(f"{model}: {opened.words}")
     recogniser = Recogniser.open(opened)
     paths = find_recordings(source)
+    if segments:
+        show_segments(recogniser, paths, as_json, as_csv)
+        return
     if not source.is_dir():
         rows: list[Any] = [predict_file(recogniser, source)]
     else:
