@@ -125,6 +125,9 @@ def _measure(frames: Floats, rate: int) -> tuple[Floats, Floats, Floats, Floats,
 def _bands(rate: int, size: int, count: int = 18) -> Floats:
     """Triangles on the mel scale from 100 to 6,500 Hz, (bands, bins)."""
     frequencies = np.fft.rfftfreq(size, 1 / rate)
-    edges = 700 * (10 ** (np.linspace(*(2595 * np.log10(1 + np.array((100, 6500)) / 700)), count + 2) / 2595) - 1)
+    first, last = (2595 * float(np.log10(1 + hertz / 700)) for hertz in (100, 6500))
+    edges = 700 * (10 ** (np.linspace(first, last, count + 2) / 2595) - 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    return np.maximum(0, np.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle)))
+    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    found: Floats = np.maximum(0, np.minimum(rising, falling))
+    return found

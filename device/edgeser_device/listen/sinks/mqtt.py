@@ -151,7 +151,7 @@ class Topics(Sink):
 
     def event(self, event: Event) -> None:
         """Publish what is heard, when it changes; every utterance that ended."""
-        shown = event.emotion if event.state == "sure" else event.state
+        shown: str = event.emotion if event.state == "sure" and event.emotion is not None else event.state
         if shown != self._shown or event.final:
             self._shown = shown
             self._publish("state", json.dumps({**event.to_json(), "shown": shown}, allow_nan=False))
