@@ -34,13 +34,11 @@ from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, power_db
 from edgeser_device.listen.speech import REACH_SECONDS, Begin, Boundaries, End, SpeechSettings
 from edgeser_device.listen.utterance import Utterance
 from edgeser_device.model.predict import Recogniser
-from edgeser_device.model.voice import LEAST_CONFIDENCE, State, state_of
+from edgeser_device.model.voice import LEAST_CONFIDENCE, NAMED, State, state_of
 
 DIGITAL_SILENCE = 0.5
 """Seconds of zeros after which the stream begins anew."""
 
-NAMED = ("sure", "uncertain")
-"""The states in which an emotion is named."""
 RECENT_SECONDS = 3.0
 """Seconds of speech that goes on in which a voice is looked for."""
 LARGEST_GAIN_DB = 100

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import read_audio, trim_silence
+from edgeser_device.data.audio import read_audio, read_audio_bytes, trim_silence
 from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.model.inputs import ModelInput, input_of
 from edgeser_device.model.model import Model
-from edgeser_device.model.voice import State, state_of
+from edgeser_device.model.voice import NAMED, State, state_of
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, find_runtime, load
 from edgeser_export.runtimes import Model as LoadedModel
 from edgeser_export.writers.formats import FORMATS
@@ -115,7 +115,7 @@ class Prediction:
     """The model's answer for one recording.
 
     Attributes:
-        file: The recording.
+        file: The recording; None where it was no file.
         emotion: The most probable one; None where the state names none.
         probabilities: Probability of each emotion, averaged over the windows.
         windows: The number of windows that were averaged.
@@ -123,7 +123,7 @@ class Prediction:
         state: What may be said; see :data:`edgeser_device.model.voice.State`.
     """
 
-    file: Path
+    file: Path | None
     emotion: str | None
     probabilities: Mapping[str, float]
     windows: int
@@ -137,7 +137,8 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "file": str(self.file), "probabilities": dict(self.probabilities)}
+        file = None if self.file is None else str(self.file)
+        return {**vars(self), "file": file, "probabilities": dict(self.probabilities)}
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,22 @@ def predict_file(recogniser: Recogniser, path: Path) -> Prediction:
     Raises:
         AudioError: It cannot be read.
     """
-    rate = recogniser.frontend.rate
-    samples = read_audio(path, rate)
+    return predict_samples(recogniser, read_audio(path, recogniser.frontend.rate), path)
+
+
+def predict_samples(recogniser: Recogniser, samples: NDArray[np.float32], file: Path | None = None) -> Prediction:
+    """The emotion of samples of the model's rate, float32 (n,), full scale 1.0, read from ``file`` or from none."""
     mean, count = clip_probabilities(recogniser, samples)
     named = dict(zip(recogniser.labels, (round(float(value), 6) for value in mean), strict=True))
-    best = int(mean.argmax())
-    state = state_of(trim_silence(samples, recogniser.frontend.trim_db), rate, round(float(mean[best]), 6))
-    emotion = recogniser.labels[best] if state in ("sure", "uncertain") else None
-    return Prediction(path, emotion, named, count, round(len(samples) / rate, 3), state)
+    best, spec = int(mean.argmax()), recogniser.frontend
+    state = state_of(trim_silence(samples, spec.trim_db), spec.rate, round(float(mean[best]), 6))
+    emotion = recogniser.labels[best] if state in NAMED else None
+    return Prediction(file, emotion, named, count, round(len(samples) / spec.rate, 3), state)
+
+
+def predict_bytes(recogniser: Recogniser, data: bytes, file: Path | None = None) -> Prediction:
+    """The emotion of the content of a recording's file; errors as :func:`predict_file`."""
+    return predict_samples(recogniser, read_audio_bytes(data, recogniser.frontend.rate), file)
 
 
 def predict_files(recogniser: Recogniser, paths: Iterable[Path]) -> Iterator[Prediction | Skipped]:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 State: TypeAlias = Literal["sure", "uncertain", "no_speech", "too_short"]
 """An emotion is probable enough; none is; nobody speaks; the sound is too short to tell."""
+NAMED: tuple[State, ...] = ("sure", "uncertain")
+"""The states in which an emotion is named."""
 LEAST_CONFIDENCE = 0.5
 """Probability below which an emotion is uncertain."""
 SHORTEST_SECONDS = 0.15
