@@ -55,7 +55,8 @@ class Answers:
             self._counters.seconds_heard = ended = began + found.seconds
             confidence = 0.0 if found.emotion is None else found.probabilities[found.emotion]
             event = Event(
-                t=round(ended, 3), emotion=found.emotion, probabilities=found.probabilities, speech=found.state != "no_speech",
+                t=round(ended, 3), emotion=found.emotion, probabilities=found.probabilities,
+                speech=found.state != "no_speech",
                 level_db=round(level_db(samples), 1), latency_ms=round(1000 * (time.monotonic() - arrived), 2),
                 state=found.state,
                 confidence=confidence, final=True, began=round(began, 3), ended=round(ended, 3),
