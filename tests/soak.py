@@ -224,7 +224,8 @@ def false_alarms(model: Path, minutes: float) -> dict[str, Any]:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             events = [json.loads(line) for line in done.stdout.splitlines()]
             count = {
-                state: sum(event["state"] == state for event in events) for state in ("quiet", "uncertain", "sure")
+                state: sum(event["state"] == state for event in events)
+                for state in ("no_speech", "too_short", "uncertain", "sure")
             }
             rows[name] = {"seconds": round(len(samples) / RATE), **count}
     sure = sum(row["sure"] for row in rows.values())

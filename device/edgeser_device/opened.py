@@ -90,8 +90,9 @@ class OpenModel:
             rate: The sampling rate of an array in Hz; files state their own.
 
         Returns:
-            The answer: ``emotion``, ``probabilities`` by emotion, ``windows`` that were averaged, ``seconds`` of sound;
-            ``file`` is the path where one was given.
+            The answer: ``state``, "sure", "uncertain", "no_speech" or "too_short"; ``emotion``, None for the last two;
+            ``probabilities`` by emotion, ``windows`` that were averaged, ``seconds`` of sound; ``file`` is the path
+            where one was given.
 
         Raises:
             AudioError: The recording is missing, unreadable or empty; an array has another shape or type; a sample is

@@ -204,11 +204,12 @@ def predict(
         Path, typer.Argument(metavar="FILE|DIR|-", help="A recording, a folder of recordings, or - for standard input.")
     ],
     as_json: Json = False,
-    as_csv: Annotated[bool, option("--csv", "Print one row a recording.")] = False,
+    as_csv: Annotated[bool, option("--csv", "Print one row a recording, or a segment.")] = False,
+    segments: Annotated[bool, option("--segments", "Print each utterance of long recordings with its time.")] = False,
 ) -> None:
     """Name the emotion of recordings."""
     require_64_bit()
-    from edgeser.cli.board_tables import print_predictions
+    from edgeser.cli.board_tables import print_predictions, show_segments
     from edgeser_device.errors import AudioError
     from edgeser_device.model.model import load_model
     from edgeser_device.model.predict import (
@@ -227,6 +228,11 @@ def predict(
     note(f"{model}: {opened.words}")
     recogniser = Recogniser.open(opened)
     paths = (source,) if source == STDIN else find_recordings(source)
+    if segments and source == STDIN:
+        raise typer.BadParameter("give --segments a file or a folder")
+    if segments:
+        show_segments(recogniser, paths, as_json, as_csv)
+        return
     if source == STDIN:
         with open(0, "rb", closefd=False) as stdin:
             rows: list[Any] = [predict_bytes(recogniser, stdin.read(), STDIN)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeser.report.tables import Sheet
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from edgeser_device.bench.bench import Bench
     from edgeser_device.install.doctor import Diagnosis
     from edgeser_device.kit.kit import Kit
-    from edgeser_device.model.predict import Prediction
+    from edgeser_device.model.predict import Prediction, Recogniser
 
 
 def pack_lines(report: PackReport) -> str:
@@ -105,15 +106,54 @@ def print_predictions(rows: Sequence[Prediction], labels: Sequence[str], as_csv:
     """A table, or comma-separated values on stdout."""
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["file", "emotion", *labels])
-        writer.writerows([row.file, row.emotion, *(row.probabilities[name] for name in labels)] for row in rows)
+        writer.writerow(["file", "emotion", "state", *labels])
+        writer.writerows(
+            [row.file, row.emotion or "", row.state, *(row.probabilities[name] for name in labels)] for row in rows
+        )
         return
     from edgeser.cli.options import print_rich
 
-    table = Sheet("file", "emotion", *(f">{name}" for name in labels))
+    table = Sheet("file", "emotion", "state", *(f">{name}" for name in labels))
     for row in rows:
-        table.add(str(row.file), row.emotion, *(f"{row.probabilities[name]:.2f}" for name in labels))
+        table.add(str(row.file), row.emotion or "-", row.state, *(f"{row.probabilities[name]:.2f}" for name in labels))
     print_rich(table)
+
+
+def show_segments(recogniser: Recogniser, paths: Sequence[Path], as_json: bool, as_csv: bool) -> None:
+    """Print the utterances of recordings: a JSON object, comma-separated values, or a table.
+
+    Raises:
+        AudioError: None of the recordings can be read.
+    """
+    from edgeser.cli.options import print_json, print_rich, say
+    from edgeser_device.errors import AudioError
+    from edgeser_device.listen.segments import Segment, segments_of
+
+    rows: list[Segment] = []
+    skipped = []
+    for path in paths:
+        try:
+            rows += segments_of(recogniser, path)
+        except AudioError as error:
+            skipped.append({"file": str(path), "reason": error.message})
+            say(f"skipped: {error.message}")
+    if len(skipped) == len(paths):
+        raise AudioError(f"no recording can be read: {skipped[0]['reason']}", "convert them to WAV or FLAC")
+    labels = recogniser.labels
+    if as_json:
+        print_json({"labels": list(labels), "segments": [row.to_json() for row in rows], "skipped": skipped})
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["file", "began", "ended", "emotion", "state", *labels])
+        for row in rows:
+            shares = (row.probabilities[name] for name in labels)
+            writer.writerow([row.file, row.began, row.ended, row.emotion or "", row.state, *shares])
+    else:
+        table = Sheet("file", ">began", ">ended", "emotion", "state", ">probability")
+        for row in rows:
+            share = "" if row.emotion is None else f"{row.probabilities[row.emotion]:.2f}"
+            table.add(row.file.name, f"{row.began:.1f}", f"{row.ended:.1f}", row.emotion or "-", row.state, share)
+        print_rich(table)
 
 
 def bench_table(bench: Bench) -> Group:

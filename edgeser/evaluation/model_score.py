@@ -128,7 +128,7 @@ def score_on(recogniser: Recogniser, part: TestPart, advance: Advance = ignore_p
     for done, (utterance, row) in enumerate(zip(part.utterances, rows, strict=True), start=1):
         if isinstance(row, Prediction):
             truth.append(utterance.emotion)
-            guesses.append(row.emotion)
+            guesses.append(row.best)
         else:
             skipped += 1
         advance(done, utterance.path.name)

@@ -393,7 +393,7 @@ def test_a_microphone_that_delivers_silence(spoken_model: Path, listening: Start
     program = listening(spoken_model)
     program.wait_until(lambda: "delivers digital silence" in program.said)
     assert program.end() == 0
-    assert {event["state"] for event in program.events} == {"quiet"}
+    assert {event["state"] for event in program.events} == {"no_speech"}
 
 
 def test_doctor_lists_the_microphone(run_edgeser: Run, microphone: VirtualMicrophone) -> None:

@@ -91,4 +91,4 @@ def test_what_is_not_speech_is_no_emotion(spoken_model: Path) -> None:
     found = false_alarms(spoken_model, 2)
     assert len(found["rows"]) == 8
     assert found["sure"] == 0, found["rows"]
-    assert sum(row["quiet"] for row in found["rows"].values()) > 200
+    assert sum(row["no_speech"] for row in found["rows"].values()) > 200

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
+from edgeser_device.model.voice import State
+
 SCHEMA = 1
 """The version of the JSON of events; it rises when the meaning of a key changes, or when one goes."""
-State: TypeAlias = Literal["quiet", "uncertain", "sure"]
-"""Nobody speaks; somebody speaks and no emotion is probable enough; one is."""
 Condition: TypeAlias = Literal["listening", "silent", "lost"]
 """Sound arrives; the device delivers digital silence; the device is gone and is tried again."""
 
@@ -23,13 +23,13 @@ class Event:
 
     Attributes:
         t: Seconds of sound from the start of the source to the end of what is judged.
-        emotion: The most probable one; of the last speech where ``speech`` is false.
+        emotion: The most probable one; None where nobody speaks, or too little was said.
         probabilities: Probability of each emotion, averaged over the windows since the speech began.
         speech: Whether somebody speaks, by the gate.
         level_db: Root mean square of the sound since the last event in dB, full scale 0.
         latency_ms: Milliseconds from the arrival of the last sample to this event.
         state: The verdict; see ``State``.
-        confidence: Probability of ``emotion``; 0 where nobody speaks.
+        confidence: Probability of ``emotion``; 0 where none is named.
         final: Whether the speech has ended and this is the answer for all of it, the one of ``edgeser predict``.
         began: Second at which what is judged begins; None where nobody speaks.
         ended: Second at which the gate heard the last of it; None unless ``final``.
@@ -41,7 +41,7 @@ class Event:
     """
 
     t: float
-    emotion: str
+    emotion: str | None
     probabilities: Mapping[str, float]
     speech: bool
     level_db: float

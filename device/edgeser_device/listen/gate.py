@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from math import log10
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,13 @@ SILENCE_DB = -120.0
 
 
 class Gate:
-    """Judges the chunks of one stream in their order; this one takes everything for speech."""
+    """Judges the chunks of one stream in their order; this one takes everything for speech.
+
+    Attributes:
+        checked: Whether what it lets through is asked once more for a voice, as ``edgeser predict`` does.
+    """
+
+    checked: ClassVar[bool] = False
 
     def __call__(self, chunk: NDArray[np.float32]) -> float:  # noqa: ARG002  the others look at it
         """Probability of speech, 0 to 1, in the next chunk, float32 (samples,)."""
@@ -57,6 +63,8 @@ def power_db(power: float) -> float:
 class SileroGate(Gate):
     """Silero's network, 0.9 MB, in ggml."""
 
+    checked = True
+
     def __init__(self) -> None:
         self._network = _load_silero()
 
@@ -73,6 +81,8 @@ class SileroGate(Gate):
 
 class LevelGate(Gate):
     """Loud is speech."""
+
+    checked = True
 
     def __call__(self, chunk: NDArray[np.float32]) -> float:
         """See :class:`Gate`."""

@@ -29,19 +29,23 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser_device.data.audio import trim_silence
 from edgeser_device.errors import ListenError
 from edgeser_device.frontend import FrontendSpec
-from edgeser_device.listen.events import Event, State
+from edgeser_device.listen.events import Event
 from edgeser_device.listen.gate import CHUNK_SECONDS, Gate, level_db, power_db
 from edgeser_device.listen.pace import Pace
 from edgeser_device.listen.speech import REACH_SECONDS, Begin, Boundaries, End, SpeechSettings
 from edgeser_device.listen.utterance import Utterance
 from edgeser_device.model.adaptation import OwnVoice
 from edgeser_device.model.predict import Recogniser
+from edgeser_device.model.voice import LEAST_CONFIDENCE, NAMED, State, state_of
 
 DIGITAL_SILENCE = 0.5
 """Seconds of zeros after which the stream begins anew."""
 
+RECENT_SECONDS = 3.0
+"""Seconds of speech that goes on in which a voice is looked for."""
 LARGEST_GAIN_DB = 100
 """From a whisper to a shout are 60 dB; what is larger is a mistake."""
 
@@ -60,7 +64,7 @@ class ListenSettings:
     """
 
     speech: SpeechSettings = field(default_factory=SpeechSettings)
-    min_confidence: float = 0.5
+    min_confidence: float = LEAST_CONFIDENCE
     gain_db: float | None = None
 
     def __post_init__(self) -> None:
@@ -211,7 +215,8 @@ class Listener:
         self._answer = self._utterance.answer_so_far(self.correction_db)
         if self._live:
             self.pace.took(time.monotonic() - began)
-        return self._event(speech=True, began=self._seconds(self._began))
+        recent = self._utterance.samples[-round(RECENT_SECONDS * self._spec.rate) :]
+        return self._event(self._state(recent), began=self._seconds(self._began))
 
     def _close(self, turn: End) -> Event:
         length = len(self._chunk)
@@ -220,14 +225,17 @@ class Listener:
         self._answer, levels = self._utterance.answer(kept, self.correction_db)
         if levels is not None:
             self._loudness.learn(levels)
-        adapted = self._adapted
-        if self._voice is not None:
-            self._voice(self._utterance.windows)
         clip = None
-        if self._keep is not None:
-            clip = self._keep(self._utterance.samples[:kept], self._labels[int(self._answer.argmax())])
+        samples = self._utterance.samples[:kept]
+        state = self._state(samples)
+        adapted = self._adapted
+        if state in NAMED:
+            if self._voice is not None:
+                self._voice(self._utterance.windows)
+            if self._keep is not None:
+                clip = self._keep(samples, self._labels[int(self._answer.argmax())])
         return self._event(
-            speech=True,
+            state,
             final=True,
             began=self._seconds(self._began),
             ended=self._seconds(ended),
@@ -247,25 +255,29 @@ class Listener:
         return self._voice is not None and self._voice.utterances > 0
 
     def _quiet(self) -> Event:
-        return self._event(speech=False)
+        return self._event("no_speech")
 
-    def _event(self, speech: bool, **more: Any) -> Event:
-        best = int(self._answer.argmax())
-        confidence = round(float(self._answer[best]), 6) if speech else 0.0
-        state: State = "quiet" if not speech else "sure" if confidence >= self._settings.min_confidence else "uncertain"
+    def _state(self, samples: NDArray[np.float32]) -> State:
+        """The state of ``predict`` for a recording of these samples with the answer as it is now."""
+        spec, confidence = self._spec, round(float(self._answer.max()), 6)
+        part = trim_silence(samples, spec.trim_db)
+        return state_of(part, spec.rate, confidence, self._settings.min_confidence, self._gate.checked)
+
+    def _event(self, state: State, **more: Any) -> Event:
+        best, named = int(self._answer.argmax()), state in NAMED
         power = self._energy / max(1, self._samples)
         self._energy, self._samples = 0.0, 0
         self._told += 1
-        named = zip(self._labels, (round(float(value), 6) for value in self._answer), strict=True)
+        shares = zip(self._labels, (round(float(value), 6) for value in self._answer), strict=True)
         return Event(
             t=self._seconds(self._position),
-            emotion=self._labels[best],
-            probabilities=dict(named),
-            speech=speech,
+            emotion=self._labels[best] if named else None,
+            probabilities=dict(shares),
+            speech="began" in more and state != "no_speech",
             level_db=round(power_db(power), 1),
             latency_ms=round(1000 * (time.monotonic() - self._arrived), 2),
             state=state,
-            confidence=confidence,
+            confidence=round(float(self._answer[best]), 6) if named else 0.0,
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             session=self._session,
             hop_s=self.pace.seconds,

@@ -16,7 +16,6 @@ from edgeser_device.data.audio import UNREADABLE, read_audio_bytes
 from edgeser_device.errors import AudioError
 from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.gate import level_db
-from edgeser_device.listen.live import ListenSettings
 from edgeser_device.listen.program import STATUS_SECONDS, ended_by_a_signal, notify, tell
 from edgeser_device.listen.sinks.sink import Sink
 from edgeser_device.listen.sinks.web import facts_of, web_page
@@ -54,11 +53,12 @@ class Answers:
             found = predict_samples(self._recogniser, samples)
             began = self._counters.seconds_heard
             self._counters.seconds_heard = ended = began + found.seconds
-            confidence = found.probabilities[found.emotion]
+            confidence = 0.0 if found.emotion is None else found.probabilities[found.emotion]
             event = Event(
-                t=round(ended, 3), emotion=found.emotion, probabilities=found.probabilities, speech=True,
+                t=round(ended, 3), emotion=found.emotion, probabilities=found.probabilities,
+                speech=found.state != "no_speech",
                 level_db=round(level_db(samples), 1), latency_ms=round(1000 * (time.monotonic() - arrived), 2),
-                state="sure" if confidence >= ListenSettings().min_confidence else "uncertain",
+                state=found.state,
                 confidence=confidence, final=True, began=round(began, 3), ended=round(ended, 3),
             )  # fmt: skip
             tell(event, self.page, self._counters)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import read_audio, read_audio_bytes
+from edgeser_device.data.audio import read_audio, read_audio_bytes, trim_silence
 from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec
 from edgeser_device.model.inputs import ModelInput, input_of
 from edgeser_device.model.model import Model
+from edgeser_device.model.voice import NAMED, State, state_of
 from edgeser_export.runtimes import RUNTIMES, choose_runtime, find_runtime, load
 from edgeser_export.runtimes import Model as LoadedModel
 from edgeser_export.writers.formats import FORMATS
@@ -115,17 +116,24 @@ class Prediction:
 
     Attributes:
         file: The recording; None where it was no file.
-        emotion: The most probable one.
+        emotion: The most probable one; None where the state names none.
         probabilities: Probability of each emotion, averaged over the windows.
         windows: The number of windows that were averaged.
         seconds: Length of the recording.
+        state: What may be said; see :data:`edgeser_device.model.voice.State`.
     """
 
     file: Path | None
-    emotion: str
+    emotion: str | None
     probabilities: Mapping[str, float]
     windows: int
     seconds: float
+    state: State
+
+    @property
+    def best(self) -> str:
+        """The most probable emotion, also where none is named: what a score counts."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -185,8 +193,10 @@ def predict_samples(recogniser: Recogniser, samples: NDArray[np.float32], file: 
     """The emotion of samples of the model's rate, float32 (n,), full scale 1.0, read from ``file`` or from none."""
     mean, count = clip_probabilities(recogniser, samples)
     named = dict(zip(recogniser.labels, (round(float(value), 6) for value in mean), strict=True))
-    seconds = round(len(samples) / recogniser.frontend.rate, 3)
-    return Prediction(file, recogniser.labels[int(mean.argmax())], named, count, seconds)
+    best, spec = int(mean.argmax()), recogniser.frontend
+    state = state_of(trim_silence(samples, spec.trim_db), spec.rate, round(float(mean[best]), 6))
+    emotion = recogniser.labels[best] if state in NAMED else None
+    return Prediction(file, emotion, named, count, round(len(samples) / spec.rate, 3), state)
 
 
 def predict_bytes(recogniser: Recogniser, data: bytes, file: Path | None = None) -> Prediction:

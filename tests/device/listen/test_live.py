@@ -138,7 +138,7 @@ def test_silence_is_no_speech(recogniser: Recogniser, tmp_path: Path) -> None:
     listener = Listener(recogniser, LevelGate())
     events = [event for block in read_blocks(path, RATE) for event in listener.push(block)] + listener.finish()
     assert [event.t for event in events] == pytest.approx([0.512, 1.024, 1.536, 2.048], abs=0.002)
-    assert all(not event.speech and event.state == "quiet" and event.level_db == -120 for event in events)
+    assert all(not event.speech and event.state == "no_speech" and event.level_db == -120 for event in events)
     assert all(event.confidence == 0 and event.began is None for event in events)
 
 

@@ -19,7 +19,7 @@ from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, p
 
 SURE = Event(3.0, "anger", {"anger": 0.9, "joy": 0.1}, True, -20.0, 5.0, "sure", 0.9)
 FINAL = replace(SURE, t=4.0, final=True, began=2.0, ended=3.6)
-QUIET = replace(SURE, t=5.0, speech=False, state="quiet", confidence=0.0)
+QUIET = replace(SURE, t=5.0, speech=False, emotion=None, state="no_speech", confidence=0.0)
 STATUS = Status("listening", "listening to vmic", "vmic", None, Counters().to_json())
 
 
@@ -28,7 +28,7 @@ def test_lines_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     for event in (SURE, FINAL, QUIET):
         sink.event(event)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["state"] for row in rows] == ["sure", "sure", "quiet"]
+    assert [row["state"] for row in rows] == ["sure", "sure", "no_speech"]
     assert set(rows[0]) >= {"t", "emotion", "probabilities", "speech", "level_db", "latency_ms"}
 
 
@@ -38,7 +38,7 @@ def test_lines_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
         (SURE, "    3.00 s   anger 90%              -20.0 dB"),
         (replace(FINAL, clip="a.wav"), "    4.00 s = anger 90%              -20.0 dB  stored: a.wav"),
         (replace(SURE, state="uncertain"), "    3.00 s   anger? 90%             -20.0 dB"),
-        (QUIET, "    5.00 s   (quiet)                -20.0 dB"),
+        (QUIET, "    5.00 s   (no speech)            -20.0 dB"),
     ],
 )
 def test_lines_for_people(event: Event, expected: str) -> None:
@@ -157,7 +157,7 @@ def test_discovery_names_what_is_published() -> None:
     assert len({row["unique_id"] for row in rows.values()}) == 6
     assert {row["availability_topic"] for row in rows.values()} == {"home/desk/status"}
     emotion = rows[f"homeassistant/sensor/{node}/emotion/config"]
-    assert emotion["options"] == ["anger", "joy", "uncertain", "quiet"]
+    assert emotion["options"] == ["anger", "joy", "uncertain", "no_speech", "too_short"]
     assert emotion["state_topic"] == "home/desk/state"
 
 
@@ -172,4 +172,4 @@ def test_what_is_heard_is_published_when_it_changes() -> None:
     for event in (QUIET, QUIET, SURE, SURE, FINAL, QUIET):
         topics.event(event)
     assert [topic for topic, _ in sent] == ["t/state", "t/state", "t/state", "t/utterance", "t/state"]
-    assert [json.loads(value)["shown"] for _, value in sent] == ["quiet", "anger", "anger", "anger", "quiet"]
+    assert [json.loads(value)["shown"] for _, value in sent] == ["no_speech", "anger", "anger", "anger", "no_speech"]

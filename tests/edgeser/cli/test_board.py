@@ -127,9 +127,14 @@ def test_prediction_in_every_form(folder: Path, run_edgeser: Run) -> None:
     assert len(found["predictions"]) == 1
     assert set(found["predictions"][0]["probabilities"]) == set(LABELS)
     rows = list(csv.DictReader(io.StringIO(run_edgeser("predict", model, file, "--csv", check=True).stdout)))
-    assert rows[0]["emotion"] == found["predictions"][0]["emotion"]
+    assert (rows[0]["emotion"] or None, rows[0]["state"]) == (
+        found["predictions"][0]["emotion"],
+        found["predictions"][0]["state"],
+    )
     assert float(rows[0]["anger"]) == found["predictions"][0]["probabilities"]["anger"]
-    assert rows[0]["emotion"] in run_edgeser("predict", model, file, check=True).stdout
+    assert rows[0]["state"] in run_edgeser("predict", model, file, check=True).stdout
+    listed = json.loads(run_edgeser("predict", model, file, "--segments", "--json", check=True).stdout)
+    assert listed.keys() >= {"labels", "segments", "skipped"}
 
 
 def test_prediction_of_a_folder_names_what_it_skipped(folder: Path, tmp_path: Path, run_edgeser: Run) -> None:

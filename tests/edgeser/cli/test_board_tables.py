@@ -195,7 +195,7 @@ def installed(_: Path, __: pytest.MonkeyPatch) -> object:
 def predicted(_: Path, patch: pytest.MonkeyPatch) -> object:
     labels = ("anger", "calm", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
     shares = dict(zip(labels, np.linspace(0.02, 0.23, 8).tolist(), strict=True))
-    rows = [Prediction(Path(f"clips/actor_{number}.wav"), "surprise", shares, 2, 3.5) for number in range(3)]
+    rows = [Prediction(Path(f"clips/actor_{number}.wav"), "surprise", shares, 2, 3.5, "sure") for number in range(3)]
     shown: list[object] = []
     patch.setattr("edgeser.cli.options.print_rich", shown.append)
     tables.print_predictions(rows, labels, as_csv=False)

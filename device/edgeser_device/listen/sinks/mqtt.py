@@ -115,7 +115,7 @@ def discovery(broker: Broker, labels: Sequence[str]) -> dict[str, dict[str, Any]
         "device": {"identifiers": [broker.node], "name": broker.topic, "manufacturer": "edgeser", "model": "listen"},
         "state_topic": f"{broker.topic}/state",
     }
-    options = list(dict.fromkeys([*labels, "uncertain", "quiet"]))
+    options = list(dict.fromkeys([*labels, "uncertain", "no_speech", "too_short"]))
     rows: dict[tuple[str, str], dict[str, Any]] = {
         ("sensor", "emotion"): {
             "name": "Emotion", "device_class": "enum", "options": options, "icon": "mdi:account-voice",
@@ -158,7 +158,7 @@ class Topics(Sink):
 
     def event(self, event: Event) -> None:
         """Publish what is heard, when it changes; every utterance that ended."""
-        shown = event.emotion if event.state == "sure" else event.state
+        shown: str = event.emotion if event.state == "sure" and event.emotion is not None else event.state
         if shown != self._shown or event.final:
             self._shown = shown
             self._publish("state", json.dumps({**event.to_json(), "shown": shown}, allow_nan=False))

@@ -134,7 +134,7 @@ def plain_line(event: Event) -> str:
 
 def heard(event: Event) -> str:
     """An event in one to three words."""
-    if event.state == "quiet":
-        return "(quiet)"
+    if event.emotion is None:
+        return f"({event.state.replace('_', ' ')})"
     name = event.emotion if event.state == "sure" else f"{event.emotion}?"
     return f"{name} {event.confidence:.0%}"
