@@ -40,6 +40,7 @@ class Task:
         classes: Number of classes.
         representation: The representation of the clips, fitted to them.
         speakers: Speaker of each clip; empty where nobody knows.
+        most_items: Items that each class may have; empty where the budget alone decides.
     """
 
     graph: Graph
@@ -48,6 +49,7 @@ class Task:
     classes: int
     representation: Representation
     speakers: tuple[str, ...] = ()
+    most_items: tuple[int, ...] = ()
 
     @property
     def maps(self) -> NDArray[np.float32]:
