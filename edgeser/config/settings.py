@@ -270,7 +270,7 @@ class Settings:
     labels: str = setting("bank", choices=("hard", "soft", "bank"), panel=SET)
     """Labels of the views: hard, soft (one an item), or a bank (one a view)."""
     privacy: str = setting("none", panel=SET)
-    """What is learnt of the clips of an encoder: none hides nothing, aggregate or dp:EPS learn from means of classes."""
+    """What an encoder run learns of the clips: all (none), or means of classes (aggregate, or dp:EPS with noise)."""
     views: int = setting(0, 0, 4096, decides=f"by the budget: {FEWEST_VIEWS} to {MOST_VIEWS}", panel=SET)
     """Number of views of each item."""
     arch: str = setting("edgenet", panel=STUDENT)

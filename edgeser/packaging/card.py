@@ -242,7 +242,11 @@ def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> li
     """Lines on what was measured of the kit besides its scores, and on what was not."""
     lines = ["## Audited", "- Speakers: none stands in two parts of the split"]
     found = manifest["results"].get("audit")
-    lines += [*_kept(manifest), *_side_by_side(manifest), *(f"- {line}" for line in digest_lines(found))] if found else _kept(manifest)
+    lines += (
+        [*_kept(manifest), *_side_by_side(manifest), *(f"- {line}" for line in digest_lines(found))]
+        if found
+        else _kept(manifest)
+    )
     absent = [
         *([] if found and found["shadows"] else unless_audited[: 1 if found else 2]),
         *NOT_AUDITED,
@@ -252,8 +256,8 @@ def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> li
 
 RELEASES: Mapping[str, str] = MappingProxyType(
     {
-        "aggregate": "experts, items and labels were made of clips drawn from a Gaussian of each class, not of recordings",
-        "dp": "experts, items and labels were made of clips drawn from noisy means of the classes, not of recordings",
+        "aggregate": "experts, items and labels were made of clips drawn from a Gaussian of each class",
+        "dp": "experts, items and labels were made of clips drawn from noisy means of the classes",
     }
 )
 """The words of ``--privacy``, by its kind."""
@@ -281,7 +285,9 @@ def _side_by_side(manifest: Mapping[str, Any]) -> list[str]:
     if not utility or not area:
         return []
     of_full = f" (all recordings: {float(full['uar_mean']):.3f})" if full else ""
-    return [f"- Utility beside attack: UAR {float(utility['uar_mean']):.3f}{of_full}, membership AUC {area['value']:.3f}"]
+    return [
+        f"- Utility beside attack: UAR {float(utility['uar_mean']):.3f}{of_full}, membership AUC {area['value']:.3f}"
+    ]
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from edgeser_export.utilities.files import write_bytes
 
 Floats = NDArray[np.float64]
 DRAWN = 256
-"""Clips that are drawn of each class: drawing gives nothing more away, and experts learn from as many as a corpus has."""
+"""Clips that are drawn of each class: drawing gives nothing more away, and experts need many."""
 WITHIN = 0.7
 """Factor on the spread of what is drawn about a class's mean; chosen on the dev speakers of RAVDESS and EMO-DB."""
 REST = 0.3
@@ -141,14 +141,10 @@ def _noisy(vectors: Floats, task: Task, reference: Floats, settings: Settings, m
     spreads, directions = np.linalg.svd(reference, full_matrices=False)[1:]
     factors = (spreads / len(reference) ** 0.5)[:rank, None] * directions[:rank]
     inside = (vectors @ directions[:rank].T) / (spreads[:rank] / len(reference) ** 0.5)
-    norm, multiplier = settings.release.norm * len(factors) ** 0.5, noise_multiplier(settings.epsilon)
-    shares = CENTRE_SHARE, 1 - CENTRE_SHARE
-    deviations = [
-        multiplier * moved / share**0.5
-        for moved, share in zip(sensitivities(norm, len(vectors)), shares, strict=True)
-    ]
-    centre = centre_of(inside, norm) + deviations[0] * _normal((1, len(factors)))
-    sums = class_sums(inside - centre, task, norm) + deviations[1] * _normal((task.classes, len(factors)))
+    norm = settings.release.norm * len(factors) ** 0.5
+    wide, near = deviations(settings.epsilon, norm, len(vectors))
+    centre = centre_of(inside, norm) + wide * _normal((1, len(factors)))
+    sums = class_sums(inside - centre, task, norm) + near * _normal((task.classes, len(factors)))
     return Released((centre + sums / counts[:, None]) @ factors, factors, REST, most)
 
 
@@ -163,14 +159,20 @@ def class_sums(apart: Floats, task: Task, norm: float) -> Floats:
     return np.stack([cut[task.labels == label].sum(0) for label in range(task.classes)])
 
 
-def sensitivities(norm: float, clips: int) -> tuple[float, float]:
-    """The largest movements of the mean of all clips and of a class's sum when one clip is replaced.
+def deviations(epsilon: float, norm: float, clips: int) -> tuple[float, float]:
+    """Standard deviations of the noise on the mean of all clips and on the sum of a class.
 
     Args:
+        epsilon: Epsilon of both together.
         norm: Largest norm of a clip about the mean; the one about the origin is ``CENTRE_NORM`` times it.
         clips: Number of clips.
+
+    Raises:
+        MissingExtra: dp-accounting is not installed.
     """
-    return 2 * CENTRE_NORM * norm / clips, 2 * norm
+    multiplier = noise_multiplier(epsilon)
+    centre, class_sum = 2 * CENTRE_NORM * norm / clips, 2 * norm
+    return multiplier * centre / CENTRE_SHARE**0.5, multiplier * class_sum / (1 - CENTRE_SHARE) ** 0.5
 
 
 def _class_means(vectors: Floats, task: Task) -> Floats:
