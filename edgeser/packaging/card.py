@@ -281,8 +281,8 @@ def _kept(manifest: Mapping[str, Any]) -> list[str]:
 def _side_by_side(manifest: Mapping[str, Any]) -> list[str]:
     """Utility and attack in one line, where both were measured."""
     results = manifest["results"]
-    utility, full, area = results.get("distilled"), results.get("full"), results["audit"]["membership"]
-    if not utility or not area:
+    utility, full, area = results.get("distilled"), results.get("full"), results["audit"].get("membership")
+    if not utility or "uar_mean" not in utility or not area:
         return []
     of_full = f" (all recordings: {float(full['uar_mean']):.3f})" if full else ""
     return [
