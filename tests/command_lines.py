@@ -141,7 +141,7 @@ BASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """A line of each verb that ends in seconds and reaches nothing outside its folder.
 
-``doctor`` looks at the machine, and ``demo`` takes minutes.
+``doctor`` looks at the machine, ``demo`` takes minutes, and ``serve`` has no end.
 """
 KEPT = {"--wav", "--dry-run", "--folder", "--shadows", "--port", "--jobs"}
 """Options that keep a line short and at home: they are not left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from sources import PACKAGES, ROOT
 SCRIPTS = [
     "scripts/test",
     "scripts/check",
+    "scripts/release",
     "scripts/demo",
     "scripts/test_oldest",
     "scripts/generate_cli_docs",
@@ -83,6 +85,35 @@ def test_the_version_is_one_and_in_the_changelog() -> None:
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_a_release_is_made_only_where_version_and_changelog_agree(tmp_path: Path) -> None:
+    """The real script in a copy of the tree, first as the tree is, then with every change below the version."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    copy = tmp_path / "copy"
+    for name in filter(None, tracked.split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(sys.prefix)
+    release = [copy / "scripts" / "release", tmp_path / "dist"]
+    text = (copy / "CHANGELOG.md").read_text(encoding="utf-8")
+    (copy / "CHANGELOG.md").write_text(text.replace("## [Unreleased]", "## [Unreleased]\n\n- Something.", 1), "utf-8")
+    done = subprocess.run(release, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "error: CHANGELOG.md has changes under Unreleased" in done.stderr
+    (copy / "CHANGELOG.md").write_text("# Changelog\n\n## [Unreleased]\n\n## [9.9.9]\n", encoding="utf-8")
+    done = subprocess.run(release, capture_output=True, text=True, timeout=60)
+    assert "the newest version in CHANGELOG.md is 9.9.9" in done.stderr
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    (copy / "CHANGELOG.md").write_text(f"# Changelog\n\n## [Unreleased]\n\n## [{version}]\n", encoding="utf-8")
+    done = subprocess.run(release, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
+    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == [
+        f"edgeser-{version}-py3-none-any.whl",
+        f"edgeser-{version}.tar.gz",
+    ]
+
+
 def test_every_bound_has_its_reason_beside_it() -> None:
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("dependencies = ["))
@@ -101,6 +132,13 @@ def test_a_script_is_executable_and_says_what_it_does(name: str) -> None:
         assert text.splitlines()[1].startswith("# ")
         assert "\nset -euo pipefail\n" in text
         subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_the_container_does_what_the_readme_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^RUN (.*)$", (ROOT / "Containerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert steps
+    assert [step for step in steps if step not in readme] == []
 
 
 def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ for key in "$trust" "${EDGESER_TRUST:-}" /etc/edgeser/trusted.pub "$settings"; d
     fi
 done
 
-# Wheels of the kit, each compared with its hash in the manifest; prints what the environment is named after.
+# A kit for another board is refused before anything is installed. Wheels of the kit, each compared with its hash in the manifest; prints what the environment is named after.
 rm -rf "$folder/wheels"
 wheels=$(python3 - "$kit" "$folder/wheels" <<'END'
 import hashlib, json, os, re, shutil, sys, zipfile
@@ -135,6 +135,13 @@ path, folder = sys.argv[1:]
 try:
     with zipfile.ZipFile(path) as kit:
         manifest = json.loads(kit.read("manifest.json")) if kit.getinfo("manifest.json").file_size < 1 << 20 else {}
+        target, machine = manifest["target"], {"arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
+        if not any(tag.endswith(f"_{machine}") for tag in target["platforms"]):
+            fitting = {"aarch64": "rpi4, or the board's own name", "x86_64": "x86-64"}.get(machine, "NAME")
+            stop(
+                f"the kit is for another board: {target['title']!r} ({target['name']!r}); this machine is {machine}",
+                f"pack the run for this machine: edgeser pack RUN --target {fitting}",
+            )
         asked = manifest.get("wheels")
         if not asked:
             sys.exit(0)

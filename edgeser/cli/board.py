@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgeser_device.personal.own_clips import OwnClips
 
 
+STDIN = Path("-")
+"""A recording that is read from standard input."""
 FORMAT_NAMES = "onnx or tflite"
 RUNTIME_NAMES = "onnxruntime or litert"
 PART_NAMES = "full, tail or head"
@@ -48,6 +50,7 @@ AS_ORIGINAL = "Draw classes as often as the corpus has them, or equally."
 AsOriginal = Annotated[bool, option("--as-original/--balanced", AS_ORIGINAL)]
 Fresh = Annotated[bool, option("--fresh", "Draw new points in every epoch.")]
 BUDGET_MB = "Exit with 1 unless a file's peak memory keeps it."
+REPORT = "Write the figures and the machine to this JSON file, for others: no names and no paths."
 MAX_DROP = (
     "Exit with 1, and write nothing, if the file loses more than P (0.02 is two points) of the model's UAR on --test; "
     "without --test, of its answers on the distilled set."
@@ -174,7 +177,9 @@ def export(
 
 def predict(
     model: ModelFolder,
-    source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A recording, or a folder of recordings.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE|DIR|-", help="A recording, a folder of recordings, or - for standard input.")
+    ],
     as_json: Json = False,
     as_csv: Annotated[bool, option("--csv", "Print one row a recording.")] = False,
 ) -> None:
@@ -183,7 +188,14 @@ def predict(
     from edgeser.cli.board_tables import print_predictions
     from edgeser_device.errors import AudioError
     from edgeser_device.model.model import load_model
-    from edgeser_device.model.predict import Prediction, Recogniser, find_recordings, predict_file, predict_files
+    from edgeser_device.model.predict import (
+        Prediction,
+        Recogniser,
+        find_recordings,
+        predict_bytes,
+        predict_file,
+        predict_files,
+    )
     from edgeser_export.utilities.progress import note, progress_bar
 
     if as_json and as_csv:
@@ -191,15 +203,18 @@ def predict(
     opened = load_model(model)
     note(f"{model}: {opened.words}")
     recogniser = Recogniser.open(opened)
-    paths = find_recordings(source)
-    if not source.is_dir():
-        rows: list[Any] = [predict_file(recogniser, source)]
+    paths = (source,) if source == STDIN else find_recordings(source)
+    if source == STDIN:
+        with open(0, "rb", closefd=False) as stdin:
+            rows: list[Any] = [predict_bytes(recogniser, stdin.read(), STDIN)]
+    elif not source.is_dir():
+        rows = [predict_file(recogniser, source)]
     else:
         rows = []
         with progress_bar("predicting", len(paths)) as advance:
             for done, row in enumerate(predict_files(recogniser, paths), start=1):
                 rows.append(row)
-                advance(done, row.file.name)
+                advance(done, paths[done - 1].name)
     found = [row for row in rows if isinstance(row, Prediction)]
     skipped = [row for row in rows if not isinstance(row, Prediction)]
     for row in skipped:
@@ -222,6 +237,7 @@ def bench(
         float | None, option("--budget-ms", "Exit with 1 unless a file's p95 keeps it.", min=0)
     ] = None,
     budget_mb: Annotated[float | None, option("--budget-mb", BUDGET_MB, min=0)] = None,
+    report: Annotated[Path | None, option("--report", REPORT, "FILE")] = None,
     test: Test = None,
     corpus: CorpusName = None,
     as_json: Json = False,
@@ -246,6 +262,10 @@ def bench(
         rows = tuple({**row, **scores[file_of(row)]} for row in measured.results)
         measured = replace(measured, results=rows)
     measured = with_recommendation(measured, opened)
+    if report is not None:
+        from edgeser_device.bench.sent import write_report
+
+        write_report(measured, opened, report)
     show(measured.to_json(), lambda: bench_table(measured), as_json)
     check_budget(measured, budget_ms, budget_mb)
 

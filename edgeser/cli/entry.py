@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -80,7 +81,11 @@ def _explain_usage(error: Any) -> int:
         sys.stdout.write(f"{error.format_message()}\n")
         return 2
     context = getattr(error, "ctx", None)
-    _complain(error.format_message(), f"see {context.command_path if context else 'edgeser'} --help")
+    message, path = error.format_message(), context.command_path if context else "edgeser"
+    unknown = re.fullmatch(r"No such command '(.+?)'\.", message)
+    verbs = getattr(context.command, "commands", ()) if context and unknown else ()
+    meant = [f"{path} {verb}" for verb in verbs if unknown and verb.startswith(unknown[1])]
+    _complain(message, f"did you mean {' or '.join(meant)}?" if meant else f"see {path} --help")
     return 2
 
 

@@ -1,4 +1,4 @@
-"""The verbs that hear: ``listen`` and ``record``."""
+"""The verbs that hear: ``listen``, ``serve`` and ``record``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ AsJson = Annotated[bool, option("--json", "Print one JSON object an event on std
 Web = Annotated[bool, option("--web", "Show a page; also /metrics for Prometheus.")]
 ADDRESS = "Address of the page; implies --web. Any host but this one needs the token that is then printed."
 WebAddress = Annotated[str | None, option("--web-address", ADDRESS, "HOST:PORT", "127.0.0.1:8765")]
+SERVED = "Address to answer at. Any host but this one needs the token that is then printed."
 MQTT = "Publish to mqtt://USER@HOST:PORT/TOPIC (mqtts:// for TLS); the password is read from EDGESER_MQTT_PASSWORD."
 Mqtt = Annotated[str | None, option("--mqtt", MQTT, "URL")]
 MqttCa = Annotated[Path | None, option("--mqtt-ca", "Certificate authority of the broker, for TLS.", "FILE")]
@@ -54,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
     add_verbs(
         app,
         ("listen", listen, "edgeser listen model --web"),
+        ("serve", serve, "edgeser serve model --web-address 0.0.0.0:8765"),
         ("record", record, "edgeser record --label anger --out clips --count 5"),
     )
     add_verbs(device_app, ("service", service, "edgeser device service --flags '--web-address 0.0.0.0:8765'"))
@@ -107,6 +109,17 @@ def listen(
         typer.echo(unit_text([word for word in sys.argv[1:] if word != "--print-unit"], model, save_clips), nl=False)
         return
     listen_to(plan)
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder that train-on-device wrote.")],
+    web_address: Annotated[str | None, option("--web-address", SERVED, "HOST:PORT", "127.0.0.1:8765")] = None,
+) -> None:
+    """Answer recordings that other programs send: POST /classify takes a WAV, and the page shows the answers."""
+    require_64_bit()
+    from edgeser_device.listen.serve import serve_model
+
+    serve_model(model, web_address)
 
 
 def record(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,6 +185,17 @@ def read_audio(path: Path, rate: int) -> NDArray[np.float32]:
     decoded = decode(path)
     with audio_errors(path):
         return decoded.mono if decoded.rate == rate else resample(decoded.mono, decoded.rate, rate)
+
+
+def read_audio_bytes(data: bytes, rate: int) -> NDArray[np.float32]:
+    """:func:`read_audio` of a file's content, which lies in a temporary file meanwhile."""
+    with tempfile.NamedTemporaryFile(prefix="edgeser-") as file:
+        file.write(data)
+        file.flush()
+        try:
+            return read_audio(Path(file.name), rate)
+        except AudioError as error:
+            raise AudioError(error.message.replace(file.name, "the recording"), error.hint) from error
 
 
 def recording_bytes(path: Path, most: int = -1) -> bytes:

@@ -26,7 +26,7 @@ from edgeser_device.listen.live import Listener, ListenSettings
 from edgeser_device.listen.saved_clips import ClipFolder
 from edgeser_device.listen.sinks.sink import Sink, Sinks
 from edgeser_device.listen.sinks.terminal import Complaints, Lines, json_line, plain_line
-from edgeser_device.model.model import load_model
+from edgeser_device.model.model import Model, load_model
 from edgeser_device.model.predict import Recogniser
 from edgeser_export.utilities.progress import note
 
@@ -98,7 +98,7 @@ def listen_to(plan: Plan) -> None:
     listener = Listener(recogniser, gate, plan.settings, keep=keep)
     with ExitStack() as stack:
         stack.enter_context(ended_by_a_signal())
-        sinks = [stack.enter_context(sink) for sink in _sinks(plan, recogniser, counters)]
+        sinks = [stack.enter_context(sink) for sink in _sinks(plan, model, recogniser, counters)]
         run(open_source(plan, rate, counters), listener, Sinks(sinks), counters, storing, rate)
 
 
@@ -111,7 +111,9 @@ def open_source(plan: Plan, rate: int, counters: Counters) -> Source:
     return Microphone(plan.device, plan.backend, rate, counters)
 
 
-def _sinks(plan: Plan, recogniser: Recogniser, counters: Counters) -> Iterator[AbstractContextManager[Sink]]:
+def _sinks(
+    plan: Plan, model: Model, recogniser: Recogniser, counters: Counters
+) -> Iterator[AbstractContextManager[Sink]]:
     """The sinks that were asked for, each as a context; the first one that fails ends the program."""
     live = plan.wav is None or plan.realtime
     if plan.as_json:
@@ -123,9 +125,9 @@ def _sinks(plan: Plan, recogniser: Recogniser, counters: Counters) -> Iterator[A
     else:
         yield nullcontext(_lines(plain_line, live))
     if plan.web or plan.web_address is not None:
-        from edgeser_device.listen.sinks.web import web_page
+        from edgeser_device.listen.sinks.web import facts_of, web_page
 
-        yield web_page(plan.web_address, recogniser, counters)
+        yield web_page(plan.web_address, recogniser, counters, facts_of(model))
     if plan.mqtt is not None:
         from edgeser_device.listen.sinks.mqtt import mqtt_topics
 
@@ -207,17 +209,18 @@ def run(
                 sink.sound(sound.samples)
                 counters.seconds_heard += len(sound.samples) / rate
                 for event in listener.push(sound.samples, sound.arrived, sound.behind):
-                    _tell(event, sink, counters)
+                    tell(event, sink, counters)
                 counters.correction_db = listener.correction_db
             report()
         for event in listener.finish():
-            _tell(event, sink, counters)
+            tell(event, sink, counters)
         report(now=True)
     finally:
         source.close()
 
 
-def _tell(event: Event, sink: Sink, counters: Counters) -> None:
+def tell(event: Event, sink: Sink, counters: Counters) -> None:
+    """Count an event, and hand it to the sink."""
     counters.events += 1
     counters.latency_ms, counters.level_db = event.latency_ms, event.level_db
     if event.final:

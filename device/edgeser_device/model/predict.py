@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeser_device.data.audio import read_audio
+from edgeser_device.data.audio import read_audio, read_audio_bytes
 from edgeser_device.data.recordings import ENDINGS, OTHER_ENDINGS, find_audio
 from edgeser_device.errors import AudioError, ModelError
 from edgeser_device.frontend import FrontendSpec
@@ -114,14 +114,14 @@ class Prediction:
     """The model's answer for one recording.
 
     Attributes:
-        file: The recording.
+        file: The recording; None where it was no file.
         emotion: The most probable one.
         probabilities: Probability of each emotion, averaged over the windows.
         windows: The number of windows that were averaged.
         seconds: Length of the recording.
     """
 
-    file: Path
+    file: Path | None
     emotion: str
     probabilities: Mapping[str, float]
     windows: int
@@ -129,7 +129,8 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "file": str(self.file), "probabilities": dict(self.probabilities)}
+        file = None if self.file is None else str(self.file)
+        return {**vars(self), "file": file, "probabilities": dict(self.probabilities)}
 
 
 @dataclass(frozen=True)
@@ -177,11 +178,20 @@ def predict_file(recogniser: Recogniser, path: Path) -> Prediction:
     Raises:
         AudioError: It cannot be read.
     """
-    rate = recogniser.frontend.rate
-    samples = read_audio(path, rate)
+    return predict_samples(recogniser, read_audio(path, recogniser.frontend.rate), path)
+
+
+def predict_samples(recogniser: Recogniser, samples: NDArray[np.float32], file: Path | None = None) -> Prediction:
+    """The emotion of samples of the model's rate, float32 (n,), full scale 1.0, read from ``file`` or from none."""
     mean, count = clip_probabilities(recogniser, samples)
     named = dict(zip(recogniser.labels, (round(float(value), 6) for value in mean), strict=True))
-    return Prediction(path, recogniser.labels[int(mean.argmax())], named, count, round(len(samples) / rate, 3))
+    seconds = round(len(samples) / recogniser.frontend.rate, 3)
+    return Prediction(file, recogniser.labels[int(mean.argmax())], named, count, seconds)
+
+
+def predict_bytes(recogniser: Recogniser, data: bytes, file: Path | None = None) -> Prediction:
+    """The emotion of the content of a recording's file; errors as :func:`predict_file`."""
+    return predict_samples(recogniser, read_audio_bytes(data, recogniser.frontend.rate), file)
 
 
 def predict_files(recogniser: Recogniser, paths: Iterable[Path]) -> Iterator[Prediction | Skipped]:

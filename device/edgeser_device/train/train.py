@@ -280,6 +280,7 @@ def write_model(
             "student": kit.graph.to_json(),
             "architecture": kit.manifest["student"],
             "provenance": kit.manifest["provenance"],
+            "uar_packed": kit.uar_packed,
             "temperature": temperature,
             "machine": describe_machine(),
             "files": describe_files(draft),

@@ -114,6 +114,17 @@ def test_edgeser_is_asked_of_no_index(tmp_path: Path, stick: Path) -> None:
     assert not (tmp_path / "edgeser").exists()
 
 
+def test_another_boards_kit_is_refused_before_anything_is_installed(tmp_path: Path, stick: Path, wheel: Path) -> None:
+    pack_kit(write_run(tmp_path / "run", synthetic_set(steps=30)), "rpi4", tmp_path / "pi.edgeser")
+    done = boards.install(tmp_path, wheel, tmp_path / "pi.edgeser")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: the kit is for another board: 'Raspberry Pi 4' ('rpi4'); this machine is x86_64",
+        "hint: pack the run for this machine: edgeser pack RUN --target x86-64",
+    ]
+    assert not (tmp_path / "edgeser").exists()
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, stick: Path, wheel: Path) -> None:
     (tmp_path / "edgeser").mkdir()
     (tmp_path / "edgeser" / "thesis.txt").write_text("years of work")

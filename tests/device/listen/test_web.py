@@ -14,7 +14,7 @@ import pytest
 from edgeser_device.errors import ListenError, PortInUse
 from edgeser_device.listen.events import Counters, Event, Status
 from edgeser_device.listen.sinks.sink import Sink
-from edgeser_device.listen.sinks.web import WAITING, Address, Feed, page_url, parse_address, web_page
+from edgeser_device.listen.sinks.web import WAITING, Address, Feed, facts_of, page_url, parse_address, web_page
 from edgeser_device.model.model import Model
 from edgeser_device.model.predict import Recogniser
 
@@ -25,7 +25,7 @@ STATUS = Status("listening", "listening to vmic", "vmic", None, Counters().to_js
 @contextmanager
 def served(model: Model, capsys: pytest.CaptureFixture[str], address: str) -> Iterator[tuple[Sink, int, str]]:
     """(sink, port, the URL that was printed)"""
-    with web_page(address, Recogniser.open(model, "onnx"), Counters()) as sink:
+    with web_page(address, Recogniser.open(model, "onnx"), Counters(), facts_of(model)) as sink:
         url = capsys.readouterr().err.removeprefix("page: ").strip()
         yield sink, int(url.split("/?")[0].rstrip("/").rpartition(":")[2]), url
 
@@ -42,9 +42,12 @@ def ask(port: int, path: str = "/", **headers: str) -> tuple[int, dict[str, str]
 def test_the_page_needs_nothing_from_elsewhere(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
     with served(model, capsys, "127.0.0.1:0") as (_, port, url):
         assert url == f"http://127.0.0.1:{port}/"
-        for path in ("/", "/page.css", "/page.js"):
+        for path in ("/", "/page.css", "/page.js", "/favicon.svg"):
             code, headers, body = ask(port, path)
             assert code == 200
+            body = body.replace(
+                b"http://www.w3.org/2000/svg", b""
+            )  # a name of the format, from where nothing is loaded
             assert headers["Content-Security-Policy"].startswith("default-src 'self'")
             assert b"http" not in body
         assert ask(port, "/nothing")[0] == 404
@@ -91,9 +94,12 @@ def test_events_are_streamed(model: Model, capsys: pytest.CaptureFixture[str]) -
         connection.request("GET", "/events")
         answer = connection.getresponse()
         assert answer.getheader("Content-Type") == "text/event-stream"
+        assert message(answer) == ("model", facts_of(model))
         assert message(answer) == ("status", STATUS.to_json())
         sink.event(EVENT)
-        assert message(answer) == ("event", EVENT.to_json())
+        kind, event = message(answer)
+        assert kind == "event"
+        assert event == {**EVENT.to_json(), "time": event["time"]}
         sink.sound(np.zeros(4 * 1024, np.float32))
         kind, sound = message(answer)
         assert kind == "sound"
@@ -120,7 +126,7 @@ def test_a_port_that_is_taken(model: Model) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         place = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(PortInUse, match=f"served at {place}: another program has it"):
-            web_page(place, Recogniser.open(model, "onnx"), Counters()).__enter__()
+            web_page(place, Recogniser.open(model, "onnx"), Counters(), facts_of(model)).__enter__()
 
 
 @pytest.mark.parametrize(

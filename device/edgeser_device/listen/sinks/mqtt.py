@@ -4,7 +4,8 @@
 
 Below TOPIC (``edgeser/HOSTNAME`` unless given): ``status`` is online or offline, retained, the latter by last will;
 ``state`` is what is heard now, sent when it changes and when an utterance ended; ``utterance`` is each of those. paho
-keeps the connection in a thread of its own and tries again after 1 to 60 seconds for as long as the broker is away.
+keeps the connection in a thread of its own and tries again after 1 to 60 seconds for as long as the broker is away,
+which is said on stderr; at the end of a recording it is waited for a moment.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import platform
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ PASSWORD = "EDGESER_MQTT_PASSWORD"  # noqa: S105  the name of a variable
 DISCOVERY = "homeassistant"
 FIRST_ANSWER_SECONDS = 3.0
 """A broker that refuses says so at once; one that is away is waited for in the background."""
+LAST_SECONDS = 5.0
+"""A recording that has ended waits so long for a broker that is away."""
 WAITING_MESSAGES = 100
 """Kept while the broker is away; older ones are of no use to a home."""
 CREDENTIALS = frozenset({"Bad user name or password", "Not authorized", "Banned", "Bad authentication method"})
@@ -203,6 +207,7 @@ def mqtt_topics(url: str, authority: Path | None, labels: Sequence[str], counter
     try:
         answer.wait()
         yield topics
+        answer.wait_at_the_end()
     finally:
         if client.is_connected():
             client.publish(f"{broker.topic}/status", "offline", qos=1, retain=True).wait_for_publish(2)
@@ -215,7 +220,8 @@ class _Answer:
 
     def __init__(self, broker: Broker, topics: Topics, counters: Counters) -> None:
         self._broker, self._topics, self._counters = broker, topics, counters
-        self._came = threading.Event()
+        self._came, self._here = threading.Event(), threading.Event()
+        self._away = False
         self._refusal: str | None = None
 
     def connected(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
@@ -223,6 +229,10 @@ class _Answer:
             self._refusal = str(reason)
         else:
             self._counters.broker_connects += 1
+            self._here.set()
+            if self._away:
+                self._say("is there")
+            self._away = False
             client.subscribe(f"{DISCOVERY}/status")
             self._topics.introduce()
         self._came.set()
@@ -230,9 +240,21 @@ class _Answer:
     def disconnected(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure and self._refusal is None:
             self._counters.broker_losses += 1
+            self.failed(_client, _data)
 
     def failed(self, _client: Any, _data: Any) -> None:
+        self._here.clear()
+        if not self._away:
+            self._say("is away; it is tried again")
+        self._away = True
         self._came.set()
+
+    def wait_at_the_end(self) -> None:
+        if not self._here.wait(LAST_SECONDS):
+            self._say(f"was away to the end; of what was heard last, up to {WAITING_MESSAGES} messages are lost")
+
+    def _say(self, words: str) -> None:
+        sys.stderr.write(f"note: the broker {self._broker.host}:{self._broker.port} {words}\n")
 
     def wait(self) -> None:
         self._came.wait(FIRST_ANSWER_SECONDS)

@@ -1,10 +1,11 @@
-"""A page with live bars, the log-mel as it scrolls and what was said, by server-sent events; and /metrics.
+"""A page with live bars, the log-mel as it scrolls and what was heard, by server-sent events; /metrics; recordings.
 
 The server is the standard library's. It binds to 127.0.0.1 unless an address is given; then a token is asked for: in
 the address once (it becomes a cookie), or as ``Authorization: Bearer`` (Prometheus). Without a token, requests for any
 host but this machine are refused, so that a page elsewhere cannot read this one through a name of its own.
 
-Messages go through a ``Feed``: one writer, many readers, and the writer waits for none of them.
+Messages go through a ``Feed``: many readers, and who writes waits for none of them. ``POST /classify`` takes a WAV and
+gives the answer of ``edgeser predict``, where ``edgeser serve`` runs the page. docs/reference/http.md has all of it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from queue import Empty, Queue
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import numpy as np
@@ -38,7 +41,9 @@ from edgeser_device.frontend import FrontendSpec, FrontendStream
 from edgeser_device.listen.events import Counters, Event, Status, prometheus_text
 from edgeser_device.listen.gate import level_db
 from edgeser_device.listen.sinks.sink import Sink
+from edgeser_device.model.model import Model
 from edgeser_device.model.predict import Recogniser
+from edgeser_export.utilities.errors import EdgeserError
 
 DEFAULT_ADDRESS = "127.0.0.1:8765"
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -52,10 +57,23 @@ COLUMNS_AT_ONCE = 3
 HEARTBEAT_SECONDS = 10.0
 WAITING = 200
 """Messages that may wait for one reader; the oldest are thrown away for a slow one."""
+REPLAYED = 20
+"""Answers that a page shows which is opened later."""
+MOST_BYTES = 10 << 20
+"""Size of a recording that is taken: five minutes at 16 kHz in 16 bits."""
+UPLOADS = 4
+"""Recordings that are taken at once; more wait for a moment, and are then refused."""
+UPLOAD_SECONDS = 10.0
+DRAINED = 8 * MOST_BYTES
+"""Bytes of a refused recording that are read, so that who sends it gets the answer instead of a broken connection."""
+JSON = "application/json"
+Classify: TypeAlias = Callable[[bytes], Mapping[str, Any]]
+"""The answer to the content of a WAV file, as JSON values; raises an EdgeserError where there is none."""
 PAGES: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
@@ -106,8 +124,9 @@ class WebPage(Sink):
         self._level = 0.0
 
     def event(self, event: Event) -> None:
-        """Send it."""
-        self._feed.send("event", event.to_json())
+        """Send it; an answer also to pages that open later."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._feed.send("event", {"time": now, **event.to_json()}, replay=event.final)
 
     def status(self, status: Status) -> None:
         """Send it; a page that opens later gets it too."""
@@ -132,9 +151,38 @@ class WebPage(Sink):
             self._columns = []
 
 
+def facts_of(model: Model) -> dict[str, Any]:
+    """What a visitor should know of a model, as plain JSON values.
+
+    "uar" is its unweighted average recall: where "uar_here" is true, as measured on this machine, else as it was
+    expected when the kit was packed; None where neither is known. "synthetic" says that a program spoke the corpus.
+    """
+    known = model.description
+    corpus, tested = known.get("provenance", {}).get("corpus", {}), known.get("tested")
+    uar = tested["uar"] if tested else known.get("uar_packed")
+    return {
+        "schema": 1, "model": model.words, "labels": list(model.labels), "corpus": corpus.get("title"),
+        "language": corpus.get("language"), "synthetic": corpus.get("kind") == "synthetic", "uar": uar,
+        "uar_here": bool(tested), "tested_on": tested["corpus"] if tested else None,
+    }  # fmt: skip
+
+
 @contextmanager
-def web_page(address: str | None, recogniser: Recogniser, counters: Counters) -> Iterator[Sink]:
+def web_page(
+    address: str | None,
+    recogniser: Recogniser,
+    counters: Counters,
+    facts: Mapping[str, Any],
+    classify: Classify | None = None,
+) -> Iterator[Sink]:
     """Serve the page while the block runs, and say on stderr where it is.
+
+    Args:
+        address: HOST:PORT; None for the usual one.
+        recogniser: What is listened with.
+        counters: The numbers on /metrics.
+        facts: What the page says of the model; see :func:`facts_of`.
+        classify: What answers recordings that are posted; None where none are taken. It runs in any thread.
 
     Raises:
         ListenError: The address cannot be understood.
@@ -143,7 +191,8 @@ def web_page(address: str | None, recogniser: Recogniser, counters: Counters) ->
     place = parse_address(address or DEFAULT_ADDRESS)
     token = None if place.local else os.environ.get(TOKEN) or secrets.token_urlsafe(TOKEN_BYTES)
     feed = Feed()
-    server = _bind(place, token, feed, counters)
+    feed.send("model", facts, keep=True)
+    server = _bind(place, token, feed, counters, classify)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="web", daemon=True)
     thread.start()
     sys.stderr.write(f"page: {page_url(place, server.server_address[1], token)}\n")
@@ -164,9 +213,9 @@ def page_url(place: Address, port: int, token: str | None) -> str:
     return f"http://{shown}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")
 
 
-def _bind(place: Address, token: str | None, feed: Feed, counters: Counters) -> PageServer:
+def _bind(place: Address, token: str | None, feed: Feed, counters: Counters, classify: Classify | None) -> PageServer:
     try:
-        return PageServer(place, token, feed, counters)
+        return PageServer(place, token, feed, counters, classify)
     except UnicodeError as error:  # a name that is too long, or has letters that no network takes
         raise ListenError(f"{place.host!r} is no name of a host", "give HOST:PORT, such as 0.0.0.0:8765") from error
     except OSError as error:
@@ -184,9 +233,12 @@ class PageServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, place: Address, token: str | None, feed: Feed, counters: Counters) -> None:
+    def __init__(
+        self, place: Address, token: str | None, feed: Feed, counters: Counters, classify: Classify | None
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
         self.place, self.token, self.feed, self.counters = place, token, feed, counters
+        self.classify, self.uploads = classify, threading.BoundedSemaphore(UPLOADS)
         super().__init__((place.host, place.port), PageHandler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -203,10 +255,8 @@ class PageHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a request."""
         path = urlsplit(self.path).path
-        if not self._host_is_ours():
-            self._answer(HTTPStatus.MISDIRECTED_REQUEST, b"another host\n")
-        elif not self._may_enter():
-            self._answer(HTTPStatus.UNAUTHORIZED, b"the token is missing or wrong\n")
+        if refusal := self._refusal():
+            self._answer(refusal[0], f"{refusal[1]}\n".encode())
         elif path in PAGES:
             name, kind = PAGES[path]
             page = files("edgeser_device.listen.sinks").joinpath("page", name).read_bytes()
@@ -218,6 +268,70 @@ class PageHandler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
         else:
             self._answer(HTTPStatus.NOT_FOUND, b"nothing here\n")
+
+    def do_POST(self) -> None:
+        """Answer a recording."""
+        length = self.headers.get("Content-Length", "")
+        if refusal := self._refusal() or self._upload_refusal():
+            self._complain(*refusal, unread=int(length) if _is_length(length) else 0)
+        elif not self.server.uploads.acquire(timeout=UPLOAD_SECONDS):
+            self._complain(
+                HTTPStatus.SERVICE_UNAVAILABLE, "too many recordings at once", "send it again later", int(length)
+            )
+        else:
+            try:
+                self._classify(self.rfile.read(int(length)))
+            finally:
+                self.server.uploads.release()
+
+    def handle_expect_100(self) -> bool:
+        """Refuse a recording before it is sent, where the sender asks first."""
+        refusal = self._refusal() or self._upload_refusal()
+        if refusal is None:
+            return super().handle_expect_100()
+        self._complain(*refusal)
+        return False
+
+    def _classify(self, data: bytes) -> None:
+        if self.server.classify is None:
+            raise RuntimeError("no recording is read before it is known that it is answered")
+        try:
+            found = self.server.classify(data)
+        except EdgeserError as error:
+            self._complain(HTTPStatus.UNPROCESSABLE_ENTITY, error.message, error.hint)
+        else:
+            self._answer(HTTPStatus.OK, json.dumps({"schema": 1, **found}, allow_nan=False).encode(), JSON)
+
+    def _complain(self, code: HTTPStatus, message: str, hint: str | None = None, unread: int = 0) -> None:
+        """Refuse a recording in JSON, and throw away the ``unread`` bytes of it that are still sent."""
+        self.close_connection = True
+        body = json.dumps({"schema": 1, "error": message, "hint": hint}).encode()
+        self._answer(code, body, JSON)
+        left = min(unread, DRAINED)
+        while left > 0 and (read := self.rfile.read(min(left, 1 << 16))):
+            left -= len(read)
+
+    def _refusal(self) -> tuple[HTTPStatus, str] | None:
+        """The answer to a request that nobody may make; None for all others."""
+        if not self._host_is_ours():
+            return HTTPStatus.MISDIRECTED_REQUEST, "another host"
+        if not self._may_enter():
+            return HTTPStatus.UNAUTHORIZED, "the token is missing or wrong"
+        return None
+
+    def _upload_refusal(self) -> tuple[HTTPStatus, str] | None:
+        """The answer to a recording that is not read at all; None for all others."""
+        origin = self.headers.get("Origin")
+        length = self.headers.get("Content-Length", "")
+        if urlsplit(self.path).path != "/classify" or self.server.classify is None:
+            return HTTPStatus.NOT_FOUND, "recordings are answered at /classify of edgeser serve"
+        if self.server.token is None and origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
+            return HTTPStatus.FORBIDDEN, "a page of another place may not send recordings"
+        if not _is_length(length) or "Transfer-Encoding" in self.headers:
+            return HTTPStatus.LENGTH_REQUIRED, "send the WAV as the body, with its Content-Length"
+        if int(length) > MOST_BYTES:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the recording has more than {MOST_BYTES} bytes"
+        return None
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
         """Visits are not logged."""
@@ -267,6 +381,10 @@ class PageHandler(BaseHTTPRequestHandler):
                 self.wfile.flush()
 
 
+def _is_length(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,15}", text) is not None
+
+
 class Reader:
     """The messages that one open page has not read yet."""
 
@@ -298,6 +416,7 @@ class Feed:
     def __init__(self) -> None:
         self._readers: frozenset[Reader] = frozenset()
         self._kept: dict[str, bytes] = {}
+        self._replayed: deque[bytes] = deque(maxlen=REPLAYED)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -306,22 +425,30 @@ class Feed:
         """Open pages."""
         return len(self._readers)
 
-    def send(self, kind: str, value: Any, keep: bool = False) -> None:
-        """Send ``value`` as JSON to all; with ``keep`` the latest of its kind to those that come later too."""
-        if not self._readers and not keep:
+    def send(self, kind: str, value: Any, keep: bool = False, replay: bool = False) -> None:
+        """Send ``value`` as JSON to all.
+
+        Those that come later get it too: with ``keep`` the latest of its kind, with ``replay`` the last ``REPLAYED``
+        values, as events of the kind ``past``.
+        """
+        if not self._readers and not keep and not replay:
             return
-        message = f"event: {kind}\ndata: {json.dumps(value, allow_nan=False, ensure_ascii=False)}\n\n".encode()
-        if keep:
-            self._kept[kind] = message
-        for reader in self._readers:
-            reader.put(message)
+        data = f"data: {json.dumps(value, allow_nan=False, ensure_ascii=False)}\n\n"
+        message = f"event: {kind}\n{data}".encode()
+        with self._lock:
+            if keep:
+                self._kept[kind] = message
+            if replay:
+                self._replayed.append(f"event: past\n{data}".encode())
+            for reader in self._readers:
+                reader.put(message)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """A reader of all that comes while the block runs, and of what was kept."""
         reader = Reader()
         with self._lock:
-            for message in tuple(self._kept.values()):
+            for message in (*self._kept.values(), *self._replayed):
                 reader.put(message)
             self._readers |= {reader}
             if self._closed:

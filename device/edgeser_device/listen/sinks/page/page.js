@@ -5,13 +5,35 @@ const rows = new Map();
 let state = { events: 0, columns: 0 };
 window.edgeser = state; // tests read it
 
+// A sign and a colour for each emotion: the sign and the word say it to those who do not see the colour.
+const LOOKS = {
+  anger: ["▲", "red"], happiness: ["★", "amber"], neutral: ["○", "grey"], sadness: ["▼", "blue"],
+  fear: ["◆", "violet"], disgust: ["✖", "green"], surprise: ["✚", "pink"], calm: ["●", "teal"],
+  boredom: ["▬", "grey"], excitement: ["✦", "pink"], frustration: ["△", "amber"], contempt: ["◣", "violet"],
+};
+const OTHERS = [["■", "blue"], ["□", "amber"], ["▣", "green"], ["◇", "pink"], ["▷", "teal"], ["◁", "violet"], ["◎", "red"], ["▽", "grey"]];
+const looks = new Map();
+
+function lookOf(name) {
+  if (!looks.has(name)) looks.set(name, LOOKS[name] || OTHERS[[...looks.keys()].filter((each) => !(each in LOOKS)).length % OTHERS.length]);
+  return looks.get(name);
+}
+
+function dress(element, name, words) { // the sign, then the words; the colour is on the element for all below it
+  const [sign, hue] = lookOf(name), mark = document.createElement("span");
+  mark.className = "sign"; mark.textContent = sign; mark.setAttribute("aria-hidden", "true");
+  element.style.setProperty("--hue", `var(--${hue})`);
+  element.replaceChildren(mark, words);
+}
+
 function row(name) {
   if (rows.has(name)) return rows.get(name);
   const line = document.createElement("div");
   line.className = "row";
   const label = document.createElement("span"), track = document.createElement("span");
   const bar = document.createElement("i"), value = document.createElement("span");
-  label.className = "name"; label.textContent = name;
+  label.className = "name"; label.title = name; dress(label, name, name);
+  line.style.setProperty("--hue", `var(--${lookOf(name)[1]})`);
   track.className = "track"; track.append(bar);
   value.className = "value";
   line.append(label, track, value);
@@ -32,7 +54,8 @@ function showEvent(event) {
   }
   const now = by("now");
   now.className = event.state;
-  now.textContent = event.state === "quiet" ? "quiet" : event.state === "sure" ? event.emotion : `${event.emotion}?`;
+  if (event.state === "sure") dress(now, event.emotion, event.emotion);
+  else now.textContent = event.state === "uncertain" ? `${event.emotion}?` : event.state.replaceAll("_", " ");
   by("sub").textContent = event.speech ? `${Math.round(100 * event.confidence)} % · after ${Math.round(event.latency_ms)} ms` : "";
   showLevel(event.level_db);
   if (event.final) remember(event);
@@ -41,8 +64,9 @@ function showEvent(event) {
 function remember(event) {
   const line = document.createElement("li"), words = document.createElement("span"), time = document.createElement("time");
   words.className = event.state;
-  words.textContent = `${event.emotion}${event.state === "sure" ? "" : "?"} ${Math.round(100 * event.confidence)} %` + (event.clip ? ` · stored: ${event.clip}` : "");
-  time.textContent = `${(event.ended - event.began).toFixed(1)} s · ${new Date().toLocaleTimeString()}`;
+  if (event.emotion) dress(words, event.emotion, `${event.emotion}${event.state === "sure" ? "" : "?"} ${Math.round(100 * event.confidence)} %` + (event.clip ? ` · stored: ${event.clip}` : ""));
+  else words.textContent = event.state.replaceAll("_", " ");
+  time.textContent = `${(event.ended - event.began).toFixed(1)} s · ${new Date(event.time || Date.now()).toLocaleTimeString()}`;
   line.append(words, time);
   by("history").prepend(line);
   while (by("history").children.length > 30) by("history").lastChild.remove();
@@ -50,10 +74,11 @@ function remember(event) {
 
 function showLevel(db) {
   by("level").style.transform = `scaleX(${Math.min(1, Math.max(0, 1 + db / 70))})`;
-  by("db").textContent = `${Math.round(db)} dB`;
+  by("db").textContent = `${Math.round(db)}\u00a0dB`;
 }
 
 function showSound(sound) { // columns of bytes, lowest band first
+  by("sound").hidden = false;
   const bytes = Uint8Array.from(atob(sound.columns), (c) => c.charCodeAt(0));
   const bands = sound.bands, count = bytes.length / bands;
   if (mel.height !== bands) mel.height = bands;
@@ -71,6 +96,16 @@ function showSound(sound) { // columns of bytes, lowest band first
   showLevel(sound.level_db);
 }
 
+function showModel(model) {
+  for (const name of model.labels) row(name);
+  by("synthetic").hidden = !model.synthetic;
+  by("model").textContent = `model: ${model.model}` + (model.corpus ? ` · learnt from: ${model.corpus}` + (model.language ? `, ${model.language}` : "") : "");
+  const chance = `chance is ${(1 / model.labels.length).toFixed(2)}`;
+  by("expected").textContent = model.uar === null ? `how often it is right was not measured; ${chance}`
+    : model.uar_here ? `unweighted average recall ${model.uar.toFixed(2)}, measured here on ${model.tested_on}; ${chance}`
+    : `expected unweighted average recall ${model.uar.toFixed(2)}, on voices of that corpus it never heard; ${chance}`;
+}
+
 function showStatus(status) {
   by("status").className = status.condition;
   by("status").textContent = status.words;
@@ -81,6 +116,9 @@ function showStatus(status) {
 }
 
 const feed = new EventSource("events");
+feed.onopen = () => by("history").replaceChildren(); // the last answers come again
+feed.addEventListener("model", (message) => showModel(JSON.parse(message.data)));
+feed.addEventListener("past", (message) => remember(JSON.parse(message.data)));
 feed.addEventListener("event", (message) => showEvent(JSON.parse(message.data)));
 feed.addEventListener("sound", (message) => showSound(JSON.parse(message.data)));
 feed.addEventListener("status", (message) => showStatus(JSON.parse(message.data)));
