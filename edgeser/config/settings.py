@@ -61,6 +61,8 @@ USUAL: Mapping[str, Mapping[str, str | int | float]] = MappingProxyType(
     {"log-mel": {}, "vectors": {"method": "gan", **HEADS}, "encoder": {"method": "kip", **HEADS}}
 )
 """By the name of a representation: settings whose defaults it changes."""
+LEAST_EPSILON, MOST_EPSILON = 0.01, 1000.0
+"""Bounds of the epsilon of ``--privacy``."""
 INPUT, SET, STUDENT = "Input", "Distilled set", "Student"
 """Headings of the settings that have an option of their own."""
 
@@ -222,6 +224,20 @@ class Kip:
 
 
 @dataclass(frozen=True)
+class Release:
+    """What ``--privacy`` keeps of the clips."""
+
+    min_clips: int = setting(10, 1, 10_000)
+    """Number of clips that each item of --privacy aggregate stands for at least."""
+    min_speakers: int = setting(3, 1, 10_000)
+    """Number of speakers that each class of --privacy aggregate has at least."""
+    norm: float = setting(1.0, 0.01, 100)
+    """Largest norm of a clip, as a multiple of the usual one; longer clips are cut to it."""
+    rank: int = setting(0, 0, 10_000, decides="48 for aggregate; for dp by the corpus: up to 192")
+    """Number of directions in which the means of the classes are kept."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that decides what a run computes; enough to repeat it.
 
@@ -255,6 +271,8 @@ class Settings:
     """Items at the beginning: real clips, a mix of three voices, aligned pairs, noise, or of vectors centroids."""
     labels: str = setting("bank", choices=("hard", "soft", "bank"), panel=SET)
     """Labels of the views: hard, soft (one an item), or a bank (one a view)."""
+    privacy: str = setting("none", panel=SET)
+    """What an encoder run learns of the clips: all (none), or means of classes (aggregate, or dp:EPS with noise)."""
     views: int = setting(0, 0, 4096, decides=f"by the budget: {FEWEST_VIEWS} to {MOST_VIEWS}", panel=SET)
     """Number of views of each item."""
     arch: str = setting("edgenet", panel=STUDENT)
@@ -292,10 +310,13 @@ class Settings:
     unroll: Unroll = Unroll()
     gradmatch: Gradmatch = Gradmatch()
     kip: Kip = Kip()
+    release: Release = Release()
 
     def __post_init__(self) -> None:
         for key, each in SETTINGS.items():
             each.check(value_of(self, key))
+        if self.privacy not in ("none", "aggregate") and not self.epsilon:
+            raise SettingsError(f"--privacy is {self.privacy!r}", "give none, aggregate, or dp:EPS, such as dp:8")
         if self.encoder and self.corpus == VECTORS:
             raise SettingsError("--features and --encoder are both given", "leave one out: an encoder hears recordings")
         if self.leave_out and self.corpus != JOINED:
@@ -305,6 +326,16 @@ class Settings:
                 "--ipc and --share are both given" if self.ipc else "no budget is given",
                 "give one of them: --ipc 6 (items per class) or --share 0.056 (of the training items)",
             )
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon of ``--privacy dp:EPS``; 0 where it is none."""
+        kind, _, text = self.privacy.partition(":")
+        try:
+            found = float(text) if kind == "dp" else 0.0
+        except ValueError:
+            return 0.0
+        return found if LEAST_EPSILON <= found <= MOST_EPSILON else 0.0
 
     @property
     def iterations(self) -> int:

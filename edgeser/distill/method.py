@@ -73,6 +73,8 @@ class Assignment:
             counts = class_counts(
                 self.settings.ipc, np.bincount(self.task.labels, minlength=self.task.classes).tolist()
             )
+        if self.task.most_items:
+            counts = np.minimum(counts, self.task.most_items).tolist()
         return np.repeat(np.arange(self.task.classes), np.multiply(counts, self.formations))
 
     def clips_of_class(self, number: int) -> NDArray[np.int64]:

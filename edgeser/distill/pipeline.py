@@ -8,8 +8,8 @@ Every stage leaves its result in the run, so an interrupted run goes on where it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +33,7 @@ from edgeser.evaluation.scoring import Clips, score
 from edgeser.models.experts import Task, Trajectory
 from edgeser.models.students import build
 from edgeser.models.training import Arrays, train_on_set
+from edgeser.privacy.release import Released, fewer_items, most_items, promise, release
 from edgeser.representation import representation_of
 from edgeser.representation.base import Features
 from edgeser.representation.logmel import extract
@@ -112,6 +113,7 @@ def material_of(features: Features, settings: Settings) -> Material:
     fixed = features.representation.pinned(decided)
     require_enough_items(settings, fixed, task, names)
     require_guarantee(fixed)
+    most_items(task, names, fixed)
     return Material(features, fixed, method, task)
 
 
@@ -199,8 +201,9 @@ def distill(
         with watch.phase("features"):
             describe_once(run, material)
             write_entries(material.settings, out / CORPORA_FILE)
+            learnt = replace(material, task=released_once(run, material, warn))
         with watch.phase("experts"):
-            assignment = assign(run, material, workers)
+            assignment = assign(run, learnt, workers)
         with watch.phase("experts"):
             workers.release()  # the method computes in this process; the others would keep their memory
         run.save_student(material.graph, assignment.init)
@@ -212,7 +215,7 @@ def distill(
             files = assignment.method.files
             for name, data in files(assignment, state).items() if files else ():
                 write_bytes(out / name, data)
-            if assignment.settings.match.dp:
+            if promised(assignment.settings):
                 run.log("utility", dev_uar=utility(assignment, distilled, material.features))
         write_bytes(out / "distilled.safetensors", distilled.to_bytes())
         run.log("finished", items=len(distilled), views=len(distilled.recipes), **watch.summary())
@@ -231,6 +234,31 @@ def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch
 
     with watch.phase("method"), progress_bar(f"distil ({settings.method})", total, iterations_done(run)) as advance:
         return run_method(run, assignment, advance, timed if check else None)
+
+
+def released_once(run: Run, material: Material, warn: Say) -> Task:
+    """The task that is learnt: the clips, or with ``--privacy`` clips drawn from what is kept of them.
+
+    What is kept is written once: noise that was drawn twice would hide less.
+
+    Raises:
+        SettingsError: A class has too few clips or speakers for it.
+    """
+    settings, task, names = material.settings, material.task, material.corpus.labels
+    if settings.privacy == "none":
+        return task
+    path = run.folder / "released.safetensors"
+    if not path.is_file():
+        release(task, names, settings).save(path)
+    released = Released.load(path)
+    for line in fewer_items(released, names, settings.ipc):
+        warn(line)
+    return released.task(task, settings.seed)
+
+
+def promised(settings: Settings) -> Mapping[str, Any] | None:
+    """What differential privacy covers in a run; None where it was not asked for."""
+    return promise(settings) or guarantee(settings)
 
 
 def utility(assignment: Assignment, distilled: StoredSet, features: Features) -> float:
@@ -305,7 +333,7 @@ def fixed_init(graph: Graph, start: Weights, paths: tuple[Trajectory, ...], epoc
 def describe(material: Material) -> dict[str, Any]:
     """The content of run.json."""
     settings, task = material.settings, material.task
-    items = settings.ipc * task.classes
+    items = int(np.minimum(settings.ipc, most_items(task, material.corpus.labels, settings)).sum())
     return {
         "edgeser": __version__,
         "corpus": {
@@ -337,6 +365,7 @@ def describe(material: Material) -> dict[str, Any]:
             "train_items": len(task.clips),
         },
         "corpus_bytes": material.features.size,
-        **({"dp": guarantee(settings)} if settings.match.dp else {}),
+        "privacy": settings.privacy,
+        **({"dp": kept} if (kept := promised(settings)) else {}),
         "unreadable": [[str(path), reason] for path, reason in material.features.unreadable],
     }

@@ -13,6 +13,7 @@ from edgeser.distill.methods import gan as gan_files
 from edgeser.distill.starts import find_start
 from edgeser.errors import SettingsError
 from edgeser.models.students import build
+from edgeser.privacy.release import require_releasable
 from edgeser.representation import representation_of
 from edgeser_device.data.sample_storage import FORMATS
 from edgeser_export.utilities.errors import choice_hint
@@ -92,6 +93,7 @@ def require_possible(settings: Settings) -> None:
         if key in given_in(settings):
             words = f"--method {settings.method} makes no iterations and does not read it"
             raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
+    require_releasable(settings, representation.has_time)
     start = find_start(settings.start or representation.usual_starts[0])
     for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
         build(arch, 2, width, representation.input_shape)  # a wrong name shows before hours of reading

@@ -41,6 +41,7 @@ class Task:
         representation: The representation of the clips, fitted to them.
         speakers: Speaker of each clip; empty where nobody knows.
         weights: Weight of each clip in a loss, float32 (clips,), 1 in the mean; None where all count the same.
+        most_items: Items that each class may have; empty where the budget alone decides.
     """
 
     graph: Graph
@@ -50,6 +51,7 @@ class Task:
     representation: Representation
     speakers: tuple[str, ...] = ()
     weights: NDArray[np.float32] | None = None
+    most_items: tuple[int, ...] = ()
 
     @property
     def maps(self) -> NDArray[np.float32]:

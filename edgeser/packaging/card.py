@@ -241,12 +241,52 @@ def _audited(manifest: Mapping[str, Any], unless_audited: tuple[str, ...]) -> li
     """Lines on what was measured of the kit besides its scores, and on what was not."""
     lines = ["## Audited", "- Speakers: none stands in two parts of the split"]
     found = manifest["results"].get("audit")
-    lines += [f"- {line}" for line in digest_lines(found)] if found else []
+    lines += (
+        [*_kept(manifest), *_side_by_side(manifest), *(f"- {line}" for line in digest_lines(found))]
+        if found
+        else _kept(manifest)
+    )
     absent = [
         *([] if found and found["shadows"] else unless_audited[: 1 if found else 2]),
         *NOT_AUDITED,
     ]
     return [*lines, "", "Not audited:", *(f"- {what}" for what in absent), ""]
+
+
+RELEASES: Mapping[str, str] = MappingProxyType(
+    {
+        "aggregate": "experts, items and labels were made of clips drawn from a Gaussian of each class",
+        "dp": "experts, items and labels were made of clips drawn from noisy means of the classes",
+    }
+)
+"""The words of ``--privacy``, by its kind."""
+
+
+def _kept(manifest: Mapping[str, Any]) -> list[str]:
+    """Lines on what was learnt of the recordings, and on what differential privacy covers."""
+    provenance = manifest["provenance"]
+    asked, promise = str(provenance.get("privacy", "none")), provenance.get("dp")
+    words = RELEASES.get(asked.partition(":")[0])
+    lines = [f"- Distilled with `--privacy {asked}`: {words}"] if words else []
+    if promise:
+        lines += [
+            f"- Epsilon {promise['epsilon']:g}, delta {promise['delta']:g}; unit: {promise['unit']}",
+            f"- Covered: {'; '.join(promise['covered'])}",
+            f"- Not covered: {'; '.join(promise['not_covered'])}",
+        ]
+    return lines
+
+
+def _side_by_side(manifest: Mapping[str, Any]) -> list[str]:
+    """Utility and attack in one line, where both were measured."""
+    results = manifest["results"]
+    utility, full, area = results.get("distilled"), results.get("full"), results["audit"].get("membership")
+    if not utility or "uar_mean" not in utility or not area:
+        return []
+    of_full = f" (all recordings: {float(full['uar_mean']):.3f})" if full else ""
+    return [
+        f"- Utility beside attack: UAR {float(utility['uar_mean']):.3f}{of_full}, membership AUC {area['value']:.3f}"
+    ]
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

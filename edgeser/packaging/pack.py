@@ -337,6 +337,7 @@ def describe(run: Parts, target: Target, members: Mapping[str, bytes]) -> dict[s
             "corpus": corpus,
             "split": without_names(without_paths(run.description["split"]), corpus),
             "config": _decided_start(run),
+            **{key: run.description[key] for key in ("privacy", "dp") if run.description.get(key, "none") != "none"},
         },
         "results": results,
     }

@@ -20,7 +20,8 @@ are too small. A *spread* is ``{"least", "lower", "median"}``: least value, 5 % 
     {
       "schema": 1,
       "edgeser": version, "machine": {...}, "seconds": of this call, "command": what repeats it,
-      "run": {"corpus", "method", "start_from", "labels", "ipc", "items", "share", "train_items", "speakers", "seed"},
+      "run": {"corpus", "method", "start_from", "labels", "ipc", "items", "share", "train_items", "speakers", "privacy",
+              "seed"},
                                                       "start_from" is null where the method has none
       "threat_models": {name: in words},
       "sets": {name: {"words", "items"}},

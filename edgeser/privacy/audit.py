@@ -166,7 +166,8 @@ def prepare_audit(run: Run, plan: AuditPlan, workers: Workers) -> tuple[Opened, 
         )
     opened = open_audit(run, workers, plan.folder)
     settings = opened.material.settings
-    if plan.starts and (not opened.material.method.has_starts or settings.match.dp):
+    has_others = opened.material.method.has_starts and not settings.match.dp and settings.privacy == "none"
+    if plan.starts and not has_others:
         raise SettingsError(f"items of --method {settings.method} in this run have no other start", "leave out --from")
     overrides = {
         OVERRIDES[name].format(method=settings.method): value for name, value in (plan.overrides or {}).items()
@@ -279,6 +280,7 @@ def _described(opened: Opened) -> dict[str, Any]:
         "labels": settings.labels,
         **{key: budget[key] for key in ("ipc", "items", "share", "train_items")},
         "speakers": len(set(opened.assignment.task.speakers)),
+        "privacy": settings.privacy,
         "seed": settings.seed,
     }
 

@@ -37,6 +37,7 @@ from edgeser.models.network import infer
 from edgeser.models.training import train_on_set
 from edgeser.privacy.copies import Bands, pattern_distances
 from edgeser.privacy.membership import SPLIT, WHOLE_IN, WHOLE_OUT, Observations
+from edgeser.privacy.release import Released, release
 from edgeser.run import Run, safetensors_bytes
 from edgeser_device.data.stored import StoredSet
 from edgeser_export.graph.op_graph import Graph, Weights
@@ -143,6 +144,8 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
     {"distilled": make_distilled, "random_bank": make_random_bank, "noise": make_noise}
 )
 """The sets of every shadow."""
+BESIDE = ("random_bank", "noise")
+"""Those of them that the run's method does not make."""
 
 
 WHOLE = {"gan.ratio": "balanced", "samples_per_item": 1}
@@ -177,19 +180,34 @@ def attack_shadow(plan: ShadowPlan, number: int) -> int:
     settings = replace(plan.settings, check_every=0)
     task = plan.task.of(np.asarray(chosen))
     run = Run(plan.folder / f"{number:02d}")
-    assignment = _with_experts(run, plan, task, settings)
+    assignment = _with_experts(run, plan, _learnt(run, plan, task, settings), settings)
     for name in plan.sets:
         path = plan.kept(number, name)
         if path.is_file():
             continue
         own = Run(run.folder / name)
         own.folder.mkdir(exist_ok=True)
-        made = _make(name, own, assignment, number)
+        beside = name in BESIDE  # sets that hold clips or noise are made of the half itself
+        made = _make(name, own, replace(assignment, task=task) if beside else assignment, number)
         apart, sure = look_at(made.distilled, task.graph, assignment.init, plan.task)
         stored = np.zeros(len(plan.task.clips), dtype=np.float32)
         stored[chosen[made.stored]] = 1
         write_bytes(path, safetensors_bytes({"patterns": apart, "sure": sure, "stored": stored}))
     return number
+
+
+def _learnt(run: Run, plan: ShadowPlan, task: Task, settings: Settings) -> Task:
+    """What a shadow learns of its half; with ``--privacy`` drawn clips, of half as many clips and speakers at least."""
+    if settings.privacy == "none":
+        return task
+    path = run.folder / "released.safetensors"
+    if not path.is_file():
+        run.folder.mkdir(parents=True, exist_ok=True)
+        asked = settings.release
+        halved = {"min_clips": -(-asked.min_clips // 2), "min_speakers": -(-asked.min_speakers // 2)}
+        own = changed(settings, {f"release.{key}": value for key, value in halved.items()})
+        release(task, plan.names, own).save(path)
+    return Released.load(path).task(task, settings.seed)
 
 
 def look_at(

@@ -142,6 +142,11 @@ class Representation(ABC):
     usual_starts: ClassVar[tuple[str, str]]
     input_shape: ClassVar[tuple[int, int, int]]
 
+    @property
+    def reference(self) -> NDArray[np.float32] | None:
+        """Standardised vectors of synthetic speech, float32 (clips, numbers), where the scale is of these; or None."""
+        return None
+
     @abstractmethod
     def extract(self, settings: Settings, workers: Workers) -> Features:
         """Read the corpus of the settings, split it, and fit the representation to its training part.

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeser.cache import read_recordings
 from edgeser.config.settings import Settings
 from edgeser.corpora.corpus import Utterance
 from edgeser.corpora.errors import CorpusError
@@ -106,9 +107,11 @@ class Encoded(Vectors):
     Attributes:
         scale: The scale by which they are standardised; None before a corpus is read.
         card: The encoder's card; None before it is opened.
+        synthetic: Vectors of the built-in synthetic speech, float32 (clips, numbers), where the scale is of these.
     """
 
     card: EncoderCard | None = field(default=None, repr=False)
+    synthetic: NDArray[np.float32] | None = field(default=None, repr=False)
 
     name: ClassVar[str] = "encoder"
 
@@ -123,11 +126,24 @@ class Encoded(Vectors):
         corpus = corpus_of(settings)
         split = make_split(corpus, settings.split or None)
         read = read_split(corpus, split, own.reader(), workers)
+        synthetic = own.of_synthetic_speech(workers) if settings.epsilon else None
         workers.release()  # each holds an encoder
-        scale = scale_of(np.stack([middle(each) for each in read.features(read.train)]))
+        train = np.stack([middle(each) for each in read.features(read.train)])
+        scale = scale_of(train if synthetic is None else synthetic)
         if scale.constant.all():
             raise CorpusError("the recordings of the training part have equal vectors", "use another encoder")
-        return features_of(read, split, replace(own, scale=scale))
+        return features_of(read, split, replace(own, scale=scale, synthetic=synthetic))
+
+    def of_synthetic_speech(self, workers: Workers) -> NDArray[np.float32]:
+        """The middle vectors of the built-in corpus, in which nobody speaks, float32 (clips, numbers)."""
+        paths = [utterance.path for utterance in load_corpus("demo").utterances]
+        found = read_recordings(paths, self.reader(), workers).values()
+        return np.stack([middle(each) for each in found if not isinstance(each, str)])
+
+    @property
+    def reference(self) -> NDArray[np.float32] | None:
+        """The vectors of synthetic speech, standardised by themselves; None where the scale is the clips'."""
+        return None if self.synthetic is None else self._fitted.standardised(self.synthetic)
 
     def of_run(self, settings: Settings, stored: StoredSet) -> Encoded:
         """Vectors of the run's encoder, standardised as those of its set."""

@@ -134,10 +134,10 @@ def test_each_setting_has_its_default_its_bounds_and_its_meaning_at_one_place() 
         assert bool(each.decides) == (each.default in (0, "")) or not each.decides
 
 
-def test_the_groups_are_those_of_the_methods_and_of_the_experts() -> None:
+def test_the_groups_are_those_of_the_methods_of_the_experts_and_of_releases() -> None:
     groups = {field.name for field in fields(Settings) if not field.metadata}
     assert groups == {key.partition(".")[0] for key in SETTINGS if "." in key}
-    assert groups - set(METHODS) == {"experts"}
+    assert groups - set(METHODS) == {"experts", "release"}
     assert {owner(key) for key in SETTINGS} == {"", *(groups - {"experts"})}
 
 
