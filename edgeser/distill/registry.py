@@ -24,6 +24,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             mtt.improve,
             needs_trajectories=True,
             rates=("mtt.item_rate", "mtt.student_steps"),
+            labels=mtt.labels,
+            schedule=mtt.schedule,
         ),
         "invert": Method(invert.begin, invert.improve, needs_experts=True, rates=("invert.item_rate",)),
         "match": Method(match.begin, match.improve, needs_experts=True, rates=("match.item_rate",)),
