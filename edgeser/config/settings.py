@@ -25,6 +25,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "random": "Random real items of each class.",
         "herding": "Real items whose mean feature follows the class's.",
         "kcenter": "Real items that cover the features of the class (k-center).",
+        "gaussian": "Vectors drawn from a Gaussian a class: the floor of every generator.",
         "centroids": "Means of clusters of each class's vectors (k-means).",
         "gradmatch": "Vectors that give linear heads the gradients of the clips (linear gradient matching).",
         "kip": "Vectors from which kernel regression tells the clips apart (kernel inducing points).",
@@ -265,7 +266,7 @@ class Settings:
     split: str = setting("", decides="by the corpus", panel=INPUT)
     """Division into training, dev and test speakers: quick, official, fold:K, emobox:K or seed:N."""
     method: str = setting("invert", choices=tuple(METHODS), panel=SET)
-    """Method that makes the items: mtt, gan, invert, match, unroll, random, herding, kcenter; of vectors three more."""
+    """Method that makes the items: mtt, gan, invert, match, unroll, random, herding, kcenter; of vectors four more."""
     ipc: int = setting(0, 0, 10_000, decides="none: give it or --share", panel=SET)
     """Number of items per class."""
     share: float = setting(0.0, 0, 1, decides="none: give it or --ipc", panel=SET)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import given_in
 from edgeser.distill.method import Method
-from edgeser.distill.methods import centroids, coresets, gan, gradmatch, invert, kip, match, mtt, unroll
+from edgeser.distill.methods import centroids, coresets, gan, gaussian, gradmatch, invert, kip, match, mtt, unroll
 from edgeser.distill.methods import gan as gan_files
 from edgeser.distill.starts import find_start
 from edgeser.errors import SettingsError
@@ -47,6 +47,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             stops_itself=True,
             makes_more=True,
         ),
+        "gaussian": Method(gaussian.begin, makes_more=True, of_vectors=True),
         "random": Method(coresets.random_items),
         "herding": Method(coresets.herding, needs_experts=True),
         "kcenter": Method(coresets.k_center, needs_experts=True),
@@ -110,6 +111,8 @@ def require_possible(settings: Settings) -> None:
         f"gan.ship={settings.gan.ship}": settings.gan.ship != "items",
         f"--from {settings.start}": start.needs_time,
         f"samples_per_item={settings.samples_per_item}": settings.samples_per_item > 1,
+        f"gan.codebook={settings.gan.codebook}": settings.gan.codebook > 0,
+        f"gan.pretraining={settings.gan.pretraining:g}": "gan.pretraining" in given_in(settings),
         f"match.dp={settings.match.dp:g}": settings.match.dp > 0,
     }
     for words, is_asked in asked.items():

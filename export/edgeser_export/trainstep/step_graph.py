@@ -65,7 +65,10 @@ def training_step(
     inputs += [*state.items(), (ITEMS, flow.shape(INPUT)), (LABELS, flow.shape(graph.output))]
     inputs += [(name, ()) for name in settings.scalars]
     outputs = [(f"{NEXT}{name}", shape) for name, shape in {**graph.parameters, **state}.items()]
-    own: Mapping[str, Mapping[str, object]] = {"adamw": {"betas": BETAS, "epsilon": EPSILON}, "sgd": {"momentum": MOMENTUM}}
+    own: Mapping[str, Mapping[str, object]] = {
+        "adamw": {"betas": BETAS, "epsilon": EPSILON},
+        "sgd": {"momentum": MOMENTUM},
+    }
     constants = own.get(optimiser, {})
     about = {"optimiser": optimiser, "trained": trained, "batch": batch, **constants, **({"plain": 1} if plain else {})}
     return _model(flow.nodes, inputs, [*outputs, (LOSS, ())], about)
