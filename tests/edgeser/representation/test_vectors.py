@@ -28,7 +28,7 @@ from edgeser_device.errors import DistilledSetError
 ALONE = Workers(1)
 SIZE, SPEAKERS, EACH = 12, 9, 8
 FAST = {"experts.steps": 120, "steps": 200, "experts.count": 2}
-OF_GAN = {"gan.iterations": 60, "gan.codebook": 6}
+OF_GAN = {"gan.iterations": 60}
 
 
 def write_vectors(path: Path) -> Path:
@@ -193,7 +193,7 @@ def program(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str
 def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     fast = ["--set", "experts.steps=20", "--steps", 20, "--set", "experts.count=1", "--jobs", "1", "--json"]
-    fast += ["--set", "gan.iterations=8", "--set", "gan.codebook=4"]
+    fast += ["--set", "gan.iterations=8"]
     asked = ["distill", "--features", file, "--ipc", 3, "--out", run, *fast]
     code, out, _ = program(capfd, *asked, "--dry-run")
     assert (code, json.loads(out)["budget"]["items"]) == (0, 9)
