@@ -95,6 +95,9 @@ def require_possible(settings: Settings) -> None:
         if key in given_in(settings):
             words = f"--method {settings.method} makes no iterations and does not read it"
             raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
+    if settings.method == "mtt" and settings.mtt.plain_steps and settings.views > max(1, settings.samples_per_item):
+        words = "mtt.plain_steps trains on the items themselves"
+        raise SettingsError(f"--views {settings.views} has no effect: {words}", "leave it out")
     start = find_start(settings.start or representation.usual_starts[0])
     for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
         build(arch, 2, width, representation.input_shape)  # a wrong name shows before hours of reading
