@@ -58,7 +58,7 @@ def demo(
     The corpus is synthetic speech that shows the tool, not human emotion.
     """
     require_host()
-    from edgeser.demo import run_demo, summary_table
+    from edgeser.demonstration import run_demo, summary_table
 
     summary = run_demo(out, encoder)
     show(summary, lambda: summary_table(summary), as_json)

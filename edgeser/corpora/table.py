@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from edgeser.corpora import demo
 from edgeser.corpora.corpus import Corpus, CorpusFormat, Skipped
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, UnclearLayout, UnknownCorpus, WrongCorpus
 from edgeser.corpora.formats import audformat, cremad, demos, emodb, folder_per_class, iemocap, ravdess, urdu
-from edgeser.corpora.formats import demo_corpus as demo
 from edgeser.corpora.formats import listed as manifest
 from edgeser.corpora.scan import load_by_name
 from edgeser_device.data.recordings import OTHER_ENDINGS, ending, find_audio

@@ -23,7 +23,7 @@ from edgeser.cli import board_tables as tables
 from edgeser.cli import data, methods
 from edgeser.corpora import load_corpus
 from edgeser.corpora.check import check_corpus, render_check
-from edgeser.demo import summary_table
+from edgeser.demonstration import summary_table
 from edgeser.privacy.attack_lines import audit_table
 from edgeser.report.tables import Sheet, comparison_table, evaluation_tables
 from edgeser_device.bench.bench import Bench

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from edgeser.corpora import demo
 from edgeser.corpora.corpus import CorpusFormat, Spoken
 from edgeser.corpora.emotions import ALIASES, EMOTIONS, plain_name
 from edgeser.corpora.formats import cremad, demos, emodb, iemocap, ravdess, urdu
-from edgeser.corpora.formats import demo_corpus as demo
 from edgeser.corpora.table import CORPORA
 
 F, M = "female", "male"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from edgeser.corpora.corpus import Card, CorpusFormat, SpeakerParts, Spoken
 
-FOLDER = Path(__file__).parents[1] / "demo_data"
+FOLDER = Path(__file__).parent / "demo_data"
 EMOTIONS = ("anger", "happiness", "neutral", "sadness")
 NAME = re.compile(rf"([fm]\d)_({'|'.join(EMOTIONS)})_(\d\d)")
 LAYOUT = "files such as m1_anger_03.ogg"

@@ -13,9 +13,9 @@ import pytest
 
 from edgeser.corpora import Corpus, load_corpus, make_split
 from edgeser.corpora.check import check_corpus
-from edgeser.corpora.formats.demo_corpus import FOLDER
+from edgeser.corpora.demo import FOLDER
 
-SCRIPT = Path(__file__).parents[4] / "scripts" / "make_demo_corpus.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "make_demo_corpus.py"
 
 
 @pytest.fixture(scope="module")
