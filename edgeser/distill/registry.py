@@ -8,7 +8,7 @@ from types import MappingProxyType
 from edgeser.config.settings import SETTINGS, Settings
 from edgeser.config.values import given_in
 from edgeser.distill.method import Method
-from edgeser.distill.methods import centroids, coresets, gan, gaussian, gradmatch, invert, kip, match, mtt, unroll
+from edgeser.distill.methods import centroids, coresets, gan, gradmatch, invert, kip, match, mtt, unroll
 from edgeser.distill.methods import gan as gan_files
 from edgeser.distill.starts import find_start
 from edgeser.errors import SettingsError
@@ -47,7 +47,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             stops_itself=True,
             makes_more=True,
         ),
-        "gaussian": Method(gaussian.begin, makes_more=True, of_vectors=True),
+        "gaussian": Method(centroids.draw, makes_more=True, of_vectors=True),
         "random": Method(coresets.random_items),
         "herding": Method(coresets.herding, needs_experts=True),
         "kcenter": Method(coresets.k_center, needs_experts=True),
@@ -91,13 +91,7 @@ def require_possible(settings: Settings) -> None:
         raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
     if method.items is not None and settings.start not in ("", representation.usual_starts[0]):
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
-    for key in OF_ITERATIONS if method.improve is None else ():
-        if key in given_in(settings):
-            words = f"--method {settings.method} makes no iterations and does not read it"
-            raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
-    if settings.method == "mtt" and settings.mtt.plain_steps and settings.views > max(1, settings.samples_per_item):
-        words = "mtt.plain_steps trains on the items themselves"
-        raise SettingsError(f"--views {settings.views} has no effect: {words}", "leave it out")
+    _require_read(settings, method)
     start = find_start(settings.start or representation.usual_starts[0])
     for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
         build(arch, 2, width, representation.input_shape)  # a wrong name shows before hours of reading
@@ -121,6 +115,17 @@ def require_possible(settings: Settings) -> None:
     for words, is_asked in asked.items():
         if is_asked and not representation.has_time:
             raise SettingsError(f"{words} works on log-mels, not on {representation.name}", f"leave out {words}")
+
+
+def _require_read(settings: Settings, method: Method) -> None:
+    """Raise SettingsError if something is given that this method does not read."""
+    for key in OF_ITERATIONS if method.improve is None else ():
+        if key in given_in(settings):
+            words = f"--method {settings.method} makes no iterations and does not read it"
+            raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
+    if settings.method == "mtt" and settings.mtt.plain_steps and settings.views > max(1, settings.samples_per_item):
+        words = "mtt.plain_steps trains on the items themselves"
+        raise SettingsError(f"--views {settings.views} has no effect: {words}", "leave it out")
 
 
 def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:

@@ -40,7 +40,7 @@ from torch import Tensor
 from edgeser.config.values import changed
 from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment, State
-from edgeser.distill.methods import gaussian
+from edgeser.distill.methods.centroids import fitted_gaussians
 from edgeser.distill.methods.generator_networks import (
     SPREAD,
     VectorShape,
@@ -169,7 +169,7 @@ def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
 
 def tight_gaussian(assignment: Assignment, shape: VectorShape) -> Arrays:
     """The weights of a generator that draws from a Gaussian a class, ``TIGHT`` times as wide as the clips are."""
-    middle, spread = gaussian.fitted(assignment)
+    middle, spread = fitted_gaussians(assignment)
     straight = np.zeros(shape.weights["last.weight"], dtype=np.float32)
     return {"middle": middle, "spread": np.float32(TIGHT) * spread, "last.weight": straight}
 

@@ -18,7 +18,7 @@ from edgeser.config.values import changed
 from edgeser.distill import starts
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.methods import invert
-from edgeser.distill.methods.gaussian import RANK
+from edgeser.distill.methods.centroids import RANK
 from edgeser.distill.methods.generator_networks import VectorShape
 from edgeser.distill.optimise import with_moments
 from edgeser_export.writers.onnx_generator import CODEBOOK, GeneratorShape

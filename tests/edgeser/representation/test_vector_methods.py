@@ -78,7 +78,7 @@ def test_a_matched_set_is_learnt_by_plain_steps_from_the_fixed_start(file: Path,
     assert result["distilled"]["uar_mean"] > result["init"]["uar"] + 0.2
     bank = prepare(settings(file, "mtt", **{**own, "mtt.plain_steps": 0}), ALONE).settings
     assert bank.views > 1
-    with pytest.raises(SettingsError, match="--views 8 has no effect: mtt.plain_steps"):
+    with pytest.raises(SettingsError, match=r"--views 8 has no effect: mtt\.plain_steps"):
         prepare(settings(file, "mtt", **{**own, "views": 8}), ALONE)
 
 
