@@ -25,6 +25,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "random": "Random real items of each class.",
         "herding": "Real items whose mean feature follows the class's.",
         "kcenter": "Real items that cover the features of the class (k-center).",
+        "gaussian": "Vectors drawn from a Gaussian a class: the floor of every generator.",
         "centroids": "Means of clusters of each class's vectors (k-means).",
         "gradmatch": "Vectors that give linear heads the gradients of the clips (linear gradient matching).",
         "kip": "Vectors from which kernel regression tells the clips apart (kernel inducing points).",
@@ -57,6 +58,28 @@ HEADS: Mapping[str, str | int | float] = MappingProxyType(
 )
 """Defaults of students and experts that read vectors. Sizes and rate were chosen on the dev speakers of RAVDESS and
 EMO-DB, whose vectors an encoder had computed."""
+HEADS_OF: Mapping[str, Mapping[str, str | int | float]] = MappingProxyType(
+    {
+        "mtt": {
+            "arch": "dense",
+            "start": "centroids",
+            "mtt.iterations": 160,
+            "mtt.item_rate": 0.05,
+            "mtt.label_rate": 0.05,
+            "mtt.step_size": 0.08,
+            "mtt.loss_threshold": 10.0,
+            "mtt.trajectories": 4,
+            "mtt.trajectory_rate": 0.2,
+            "mtt.trajectory_momentum": 0.0,
+            "mtt.trajectory_batch": 1024,
+            "mtt.first_max_start_epoch": 12,
+            "mtt.max_start_epoch": 12,
+            "mtt.start_epoch_growth": 7.0,
+        }
+    }
+)
+"""Defaults of a method on vectors, chosen in the same way. The matched experts see all clips in each step: what one
+batch of 32 does by chance, no few items can repeat. The normalisation of a batch of so few vectors is left out."""
 USUAL: Mapping[str, Mapping[str, str | int | float]] = MappingProxyType(
     {"log-mel": {}, "vectors": {"method": "gan", **HEADS}, "encoder": {"method": "kip", **HEADS}}
 )
@@ -99,6 +122,8 @@ class Mtt:
     """Learning rate of the matched experts, the same in every step."""
     trajectory_momentum: float = setting(0.9, choices=(0.0, 0.9))
     """Momentum of the SGD that trains the matched experts."""
+    trajectory_batch: int = setting(32, 2, 4096)
+    """Number of clips in one step of the matched experts; no more than there are clips."""
     sam: float = setting(0.0, 0, 10)
     """Radius of sharpness-aware minimisation (SAM) for the matched experts; 0 is off."""
     expert_span: int = setting(4, 1, 1000)
@@ -123,6 +148,9 @@ class Mtt:
     """Loss of a match above which it does not update the items."""
     ema_decay: float = setting(0.0, 0, 0.9999)
     """Decay of the exponential moving average of the items that is shipped; 0 ships the items."""
+    plain_steps: int = setting(0, 0, 1_000_000)
+    """Number of plain steps on the items, at the learnt step size and on the labels of the match, by which a student is
+    trained from the fixed initialisation; 0 trains it on the label bank, as every method does."""
     memory: str = setting("fast", choices=("fast", "lean"))
     """Gradient through the steps of a match: fast, or lean with the memory of a single step."""
 
@@ -256,7 +284,7 @@ class Settings:
     split: str = setting("", decides="by the corpus", panel=INPUT)
     """Division into training, dev and test speakers: quick, official, fold:K, emobox:K or seed:N."""
     method: str = setting("invert", choices=tuple(METHODS), panel=SET)
-    """Method that makes the items: mtt, gan, invert, match, unroll, random, herding, kcenter; of vectors three more."""
+    """Method that makes the items: mtt, gan, invert, match, unroll, random, herding, kcenter; of vectors four more."""
     ipc: int = setting(0, 0, 10_000, decides="none: give it or --share", panel=SET)
     """Number of items per class."""
     share: float = setting(0.0, 0, 1, decides="none: give it or --ipc", panel=SET)
@@ -276,7 +304,7 @@ class Settings:
     views: int = setting(0, 0, 4096, decides=f"by the budget: {FEWEST_VIEWS} to {MOST_VIEWS}", panel=SET)
     """Number of views of each item."""
     arch: str = setting("edgenet", panel=STUDENT)
-    """Architecture of the student: edgenet, cnn6, resnet9 or vgg15; of vectors mlp or linear."""
+    """Architecture of the student: edgenet, cnn6, resnet9 or vgg15; of vectors mlp, dense or linear."""
     width: float = setting(1.0, 0.01, 8, panel=STUDENT)
     """Factor on the channels of the student."""
     steps: int = setting(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeser.config.renamed import modern
-from edgeser.config.settings import METHODS, SETTINGS, USUAL, Settings, representation_name, value_of
+from edgeser.config.settings import HEADS_OF, METHODS, SETTINGS, USUAL, Settings, representation_name, value_of
 from edgeser.errors import SettingsError
 from edgeser_export.utilities.outside import expand
 
@@ -27,13 +27,18 @@ def owner(key: str) -> str:
 
 
 def usual(values: Mapping[str, Any]) -> Mapping[str, str | int | float]:
-    """The defaults that the representation among values changes."""
-    return USUAL[representation_name(str(values.get("corpus", "")), str(values.get("encoder", "")))]
+    """The defaults that the representation among values changes, and those that it changes for their method."""
+    name = _representation(values)
+    return {**USUAL[name], **(HEADS_OF.get(method_in(values), {}) if "arch" in USUAL[name] else {})}
 
 
 def method_in(values: Mapping[str, Any]) -> str:
     """The method among values, or the usual one."""
-    return str(values.get("method", usual(values).get("method", Settings.method)))
+    return str(values.get("method", USUAL[_representation(values)].get("method", Settings.method)))
+
+
+def _representation(values: Mapping[str, Any]) -> str:
+    return representation_name(str(values.get("corpus", "")), str(values.get("encoder", "")))
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
@@ -43,7 +48,7 @@ def values_of(settings: Settings) -> dict[str, Any]:
 
 def usual_of(settings: Settings, key: str) -> Any:
     """The value of a setting where nobody gives one, for the representation of these settings."""
-    own = usual({"corpus": settings.corpus, "encoder": settings.encoder})
+    own = usual({"corpus": settings.corpus, "encoder": settings.encoder, "method": settings.method})
     return own.get(key, SETTINGS[key].default)
 
 

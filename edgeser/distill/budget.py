@@ -88,6 +88,8 @@ def _views(settings: Settings, classes: int) -> int:
 
     Many have no more together than the student has steps for.
     """
+    if settings.method == "mtt" and settings.mtt.plain_steps:
+        return settings.samples_per_item
     items, most = settings.ipc * classes, usual.MOST_VIEWS * settings.samples_per_item
     seen = max(1, settings.steps * settings.batch // items)
     return min(most, max(min(usual.FEWEST_VIEWS, seen), usual.VIEWS // items))

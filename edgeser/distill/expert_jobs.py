@@ -81,7 +81,7 @@ def trajectory_jobs(task: Task, settings: Settings, start: Weights, epochs: int)
     recipe = ExpertRecipe(
         TRAJECTORY_OPTIMISERS[settings.mtt.trajectory_momentum],
         epochs,
-        batch=settings.batch,
+        batch=min(settings.mtt.trajectory_batch, len(task.clips)),
         peak_rate=settings.mtt.trajectory_rate,
         weight_decay=0.0,
         warm_share=0.0,

@@ -54,7 +54,7 @@ def assemble(assignment: Assignment, state: State) -> StoredSet:
     """The distilled set of a method's state, with the labels and the schedule that the method learnt, if it did."""
     method = assignment.method
     items = method.items(assignment, state) if method.items is not None else state["items"]
-    labels = method.labels(assignment, state).astype(np.float16) if method.labels is not None else None
+    labels = method.labels(assignment, state) if method.labels is not None else None
     schedule = method.schedule(assignment, state) if method.schedule is not None else None
     return build_set(assignment, np.asarray(items, dtype=np.float32), labels, schedule)
 
@@ -62,7 +62,7 @@ def assemble(assignment: Assignment, state: State) -> StoredSet:
 def build_set(
     assignment: Assignment,
     items: Maps,
-    labels: NDArray[np.float16] | None = None,
+    labels: Labels | None = None,
     schedule: Schedule | None = None,
 ) -> StoredSet:
     """Store the items, draw and label their views.
@@ -70,22 +70,22 @@ def build_set(
     Args:
         assignment: The assignment, which says of how many maps of which classes the items are.
         items: Float32 (items x formations, rows, columns), in the order of ``assignment.classes``.
-        labels: Labels of the views, float16 (views, classes), where the method learnt them.
+        labels: Labels of the views, float32 (views, classes), where the method learnt them.
         schedule: The student's schedule, where the method learnt it.
     """
     representation, formations = assignment.representation, assignment.formations
     stored = representation.quantise(items, formations)
     plan, maps = bank_plan(assignment), representation.dequantise(stored, formations)
     if labels is None:
-        recipes, labels = make_bank(maps, assignment.classes, assignment.ensemble, plan)
+        recipes, soft = make_bank(maps, assignment.classes, assignment.ensemble, plan)
     else:
-        recipes = bank_recipes(maps.shape, plan)
+        recipes, soft = bank_recipes(maps.shape, plan), labels.astype(np.float16)
     return representation.make_set(
         stored,
         formations,
         classes=assignment.classes[::formations].astype(np.uint8),
         recipes=recipes,
-        soft_labels=labels,
+        soft_labels=soft,
         names=assignment.names,
         schedule=schedule or student_schedule(assignment.settings),
     )

@@ -97,9 +97,10 @@ class Method:
         needs_trajectories: Whether experts are trained whose snapshots are matched.
         needs_experts: Whether the method itself asks the label experts; labels may ask them all the same.
         rates: Keys of settings of which lower values help when the method diverges.
-        labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None where
-            the settings decide.
-        schedule: The training schedule of a method that learns it; None where the settings decide.
+        labels: The soft labels of the bank's views, float32 (views, classes), of a method that learns them; None, or a
+            function that gives None, where the settings decide.
+        schedule: The training schedule of a method that learns it; None, or a function that gives None, where the
+            settings decide.
         items: The items of a state, float32 (items, rows, columns), of a method whose state holds none.
         files: Further files of the run, by name, of a method whose state is worth keeping.
         fewest_clips: Clips that every class must have.
@@ -114,8 +115,8 @@ class Method:
     needs_trajectories: bool = False
     needs_experts: bool = False
     rates: tuple[str, ...] = ()
-    labels: Callable[[Assignment, State], NDArray[np.float32]] | None = None
-    schedule: Callable[[Assignment, State], Schedule] | None = None
+    labels: Callable[[Assignment, State], NDArray[np.float32] | None] | None = None
+    schedule: Callable[[Assignment, State], Schedule | None] | None = None
     items: Callable[[Assignment, State], NDArray[np.float32]] | None = None
     files: Callable[[Assignment, State], Mapping[str, bytes]] | None = None
     fewest_clips: int = 1

@@ -25,6 +25,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             mtt.improve,
             needs_trajectories=True,
             rates=("mtt.item_rate", "mtt.student_steps"),
+            labels=mtt.labels,
+            schedule=mtt.schedule,
         ),
         "invert": Method(invert.begin, invert.improve, needs_experts=True, rates=("invert.item_rate",)),
         "match": Method(match.begin, match.improve, needs_experts=True, rates=("match.item_rate",)),
@@ -46,6 +48,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             stops_itself=True,
             makes_more=True,
         ),
+        "gaussian": Method(centroids.draw, makes_more=True, of_vectors=True),
         "random": Method(coresets.random_items),
         "herding": Method(coresets.herding, needs_experts=True),
         "kcenter": Method(coresets.k_center, needs_experts=True),
@@ -89,10 +92,7 @@ def require_possible(settings: Settings) -> None:
         raise SettingsError(f"gan.ship={settings.gan.ship} makes whole log-mels", "set samples_per_item to 1")
     if method.items is not None and settings.start not in ("", representation.usual_starts[0]):
         raise SettingsError(f"--method {settings.method} has no other start", "leave out --from")
-    for key in OF_ITERATIONS if method.improve is None else ():
-        if key in given_in(settings):
-            words = f"--method {settings.method} makes no iterations and does not read it"
-            raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
+    _require_read(settings, method)
     require_releasable(settings, representation.has_time)
     start = find_start(settings.start or representation.usual_starts[0])
     for arch, width in ((settings.arch, settings.width), (settings.experts.arch, settings.experts.width or 1.0)):
@@ -110,11 +110,24 @@ def require_possible(settings: Settings) -> None:
         f"gan.ship={settings.gan.ship}": settings.gan.ship != "items",
         f"--from {settings.start}": start.needs_time,
         f"samples_per_item={settings.samples_per_item}": settings.samples_per_item > 1,
+        f"gan.codebook={settings.gan.codebook}": settings.gan.codebook > 0,
+        f"gan.pretraining={settings.gan.pretraining:g}": "gan.pretraining" in given_in(settings),
         f"match.dp={settings.match.dp:g}": settings.match.dp > 0,
     }
     for words, is_asked in asked.items():
         if is_asked and not representation.has_time:
             raise SettingsError(f"{words} works on log-mels, not on {representation.name}", f"leave out {words}")
+
+
+def _require_read(settings: Settings, method: Method) -> None:
+    """Raise SettingsError if something is given that this method does not read."""
+    for key in OF_ITERATIONS if method.improve is None else ():
+        if key in given_in(settings):
+            words = f"--method {settings.method} makes no iterations and does not read it"
+            raise SettingsError(f"{SETTINGS[key].name} has no effect: {words}", "leave it out")
+    if settings.method == "mtt" and settings.mtt.plain_steps and settings.views > max(1, settings.samples_per_item):
+        words = "mtt.plain_steps trains on the items themselves"
+        raise SettingsError(f"--views {settings.views} has no effect: {words}", "leave it out")
 
 
 def as_many_as_clips(ipc: int, wanted: int, rarest: int) -> int:

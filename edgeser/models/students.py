@@ -123,6 +123,16 @@ def mlp(classes: int, width: float = 1.0) -> tuple[Op, ...]:
     )
 
 
+def dense(classes: int, width: float = 1.0) -> tuple[Op, ...]:
+    """As :func:`mlp` without batch normalisation, whose statistics over a handful of vectors are mostly chance."""
+    return (
+        Conv("hidden", INPUT, _channels(64, width), kernel=1, bias=True),
+        Relu("relu", "hidden"),
+        Reduce("features", "relu", (1, 2), "mean"),
+        Linear("logits", "features", classes),
+    )
+
+
 def linear(classes: int, width: float = 1.0) -> tuple[Op, ...]:  # noqa: ARG001  nothing is hidden
     """Logistic regression: one dense layer over a vector, whatever the width."""
     return (Reduce("features", INPUT, (1, 2), "mean"), Linear("logits", "features", classes))
@@ -138,7 +148,11 @@ STUDENTS: Mapping[str, Student] = MappingProxyType(
 )
 """Students that read log-mels."""
 VECTOR_STUDENTS: Mapping[str, Student] = MappingProxyType(
-    {"mlp": Student("one hidden layer of 64", mlp), "linear": Student("logistic regression", linear)}
+    {
+        "mlp": Student("one hidden layer of 64", mlp),
+        "dense": Student("the same without batch normalisation", dense),
+        "linear": Student("logistic regression", linear),
+    }
 )
 """Students that read vectors."""
 

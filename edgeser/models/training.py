@@ -144,7 +144,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, momentum=0.9),
     "plain_sgd": torch.optim.SGD,
 }
-"""plain_sgd is for experts only: trajectory matching unrolls plain gradient steps, so its experts may take them too."""
+"""sgd has momentum; plain_sgd has none, as the steps that trajectory matching unrolls."""
 
 
 def with_statistics(graph: Graph, parameters: dict[str, Tensor], batches: Iterable[Tensor]) -> Arrays:

@@ -34,6 +34,7 @@ MADE_BY: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(CHOSEN, "are log-mels of recordings of the corpus"),
         "gan": "were drawn from a generator that learnt sums of a few recordings",
         "centroids": "are means of clusters of recordings of their class",
+        "gaussian": "were drawn from a Gaussian that was fitted to the recordings of their class",
     }
 )
 """The origin of items of a method without starts: recordings, or sums that may say what one of them said."""

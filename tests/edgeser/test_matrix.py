@@ -52,7 +52,7 @@ TINY = {
 
 def exists(name: str, method: str) -> bool:
     """Some methods need the plain vectors of clips."""
-    return method not in {"centroids", "gradmatch", "kip"} or not REPRESENTATIONS[name].has_time
+    return method not in {"gaussian", "centroids", "gradmatch", "kip"} or not REPRESENTATIONS[name].has_time
 
 
 def is_allowed(name: str, method: str, ship: str) -> bool:
@@ -86,7 +86,8 @@ def settings_of(name: str, vectors: Path, method: str, **more: object) -> Settin
     """Tiny settings; a representation that reads recordings has the demo corpus."""
     of_file = {"corpus": CORPUS, "folder": str(vectors)}
     source = {"log-mel": {"corpus": "demo"}, "vectors": of_file, "encoder": {"corpus": "demo", "encoder": "tiny"}}[name]
-    own = {key: value for key, value in TINY.items() if owner(key) in ("", method)}
+    of_codebook = {"gan.codebook", "gan.pretraining"} if not REPRESENTATIONS[name].has_time else set()
+    own = {key: value for key, value in TINY.items() if owner(key) in ("", method) and key not in of_codebook}
     shipped = {"gan.ship": more.pop("ship", "items")}
     given = {} if shipped["gan.ship"] == "items" and method != "gan" else shipped
     return settings_from({"method": method, **own, **source, **given, **more})
@@ -171,6 +172,12 @@ def test_starts_are_those_that_method_and_representation_have(
         refused(lambda: settings, tmp_path / "run")
     else:
         require_possible(settings)
+
+
+@pytest.mark.parametrize("key", ["gan.codebook", "gan.pretraining"])
+def test_a_generator_of_vectors_has_no_codebook(key: str, vectors: Path, tmp_path: Path) -> None:
+    error = refused(lambda: changed(settings_of("vectors", vectors, "gan"), {key: TINY[key]}), tmp_path / "run")
+    assert key in error.message
 
 
 @pytest.mark.parametrize(("name", "arch"), list(product(REPRESENTATIONS, [*STUDENTS, *VECTOR_STUDENTS])))

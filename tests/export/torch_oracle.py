@@ -86,7 +86,8 @@ class Recipe:
     def over(self, leaves: Sequence[Tensor]) -> torch.optim.Optimizer:
         if self.optimiser == "adamw":
             return torch.optim.AdamW(leaves, lr=self.learning_rate, weight_decay=self.weight_decay)
-        return torch.optim.SGD(leaves, lr=self.learning_rate, weight_decay=self.weight_decay, momentum=0.9)
+        momentum = 0.9 if self.optimiser == "sgd" else 0.0
+        return torch.optim.SGD(leaves, lr=self.learning_rate, weight_decay=self.weight_decay, momentum=momentum)
 
 
 def train(
@@ -113,7 +114,7 @@ def step_from(
         if recipe.optimiser == "adamw":
             moments = {"exp_avg": held[f"first.{name}"], "exp_avg_sq": held[f"second.{name}"]}
             stepper.state[held[name]] = {"step": torch.tensor(float(number - 1)), **moments}
-        elif number > 1:
+        elif number > 1 and recipe.optimiser == "sgd":
             stepper.state[held[name]] = {"momentum_buffer": held[f"velocity.{name}"]}
     _step(graph, held, batch, recipe, stepper)
     return {name: held[name].detach().numpy() for name in recipe.names}

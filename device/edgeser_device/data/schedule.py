@@ -116,7 +116,7 @@ class Schedule:
     """The schedule by which a student is trained; part of the distilled set.
 
     Attributes:
-        optimiser: A row of the exporters' table of optimisers: adamw or sgd.
+        optimiser: A row of the exporters' table of optimisers: adamw, sgd or plain_sgd.
         steps: Training steps, at least 1.
         batch: Views in one step.
         peak_rate: Largest learning rate.

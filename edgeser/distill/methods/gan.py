@@ -14,6 +14,13 @@ that sees the features f of the label experts instead of the log-mel (projected 
     critic:     E D(f(G), y) - E D(f(x), y) + w_GP L_GP
     generator:  100 mean (G(b) - x)^2 - w_adv E D(f(G), y) + w_FM L_FM + w_SML L_SML + w_DIV L_DIV
 
+Vectors need no codebook and no first part: a generator of vectors begins as a Gaussian of each class, narrower than the
+clips', and a small network bends it,
+
+    G(z, y) = m_y + z S + W a(V [y, z] + v),   W = 0 at the beginning,
+
+while it plays against the critics.
+
 The losses stand in :mod:`edgeser.distill.methods.generator_networks`. The moving average of the generator is kept. When
 a critic's gradients grow far beyond the length that the penalty asks for, or a number is not finite, everything stays
 as it was before that iteration, and no further one is made.
@@ -33,6 +40,7 @@ from torch import Tensor
 from edgeser.config.values import changed
 from edgeser.distill.label_bank import build_set
 from edgeser.distill.method import Assignment, State
+from edgeser.distill.methods.centroids import fitted_gaussians
 from edgeser.distill.methods.generator_networks import (
     SPREAD,
     VectorShape,
@@ -61,6 +69,9 @@ from edgeser_export.utilities.progress import note
 from edgeser_export.writers.onnx_files import write_onnx
 from edgeser_export.writers.onnx_generator import CODEBOOK, GeneratorShape, as_stored, halve, write_generator
 
+TIGHT = 0.5
+"""Width of the Gaussians with which a generator of vectors begins, as a share of the clips': points near the middle of
+a class teach more, by the dev speakers of RAVDESS, and as much by those of EMO-DB."""
 PER_CLASS = 8
 """Clips of a class in one batch; classes with fewer have no distribution to learn."""
 CLASSES = 8
@@ -88,10 +99,11 @@ WANTED = "targets"
 
 
 def begin(assignment: Assignment) -> State:
-    """Bases near their targets, untrained critics, empty moments, and the scale of each expert's features."""
+    """A generator near its targets or at narrow Gaussians, untrained critics, empty moments, scales of features."""
     random = np.random.default_rng([assignment.settings.seed, 0x6A0])
-    shape, wanted = shape_of(assignment), targets(assignment)
-    near = {} if isinstance(shape, VectorShape) else fitted(shape, wanted)
+    shape = shape_of(assignment)
+    wanted = {} if isinstance(shape, VectorShape) else {WANTED: targets(assignment)}
+    near = tight_gaussian(assignment, shape) if isinstance(shape, VectorShape) else fitted(shape, wanted[WANTED])
     learnt = _prefixed(LEARNT, {**initial(shape.weights, random), **near})
     scales: Arrays = {}
     for number, member in enumerate(assignment.ensemble.members):
@@ -99,7 +111,7 @@ def begin(assignment: Assignment) -> State:
         scales |= {f"scale-{number}.mean": middle, f"scale-{number}.spread": spread}
         learnt |= _prefixed(_critic(number), initial(critic_shapes(len(middle), shape.classes), random))
     kept = _prefixed(KEPT, part(learnt, LEARNT))
-    return {**with_moments(learnt, list(learnt)), **scales, **kept, WANTED: wanted}
+    return {**with_moments(learnt, list(learnt)), **scales, **kept, **wanted}
 
 
 def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State, Mapping[str, float]]:
@@ -123,12 +135,14 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
 
 
 def require_own_size(assignment: Assignment, state: State) -> None:
-    """Raise RunError if the state is of a generator with more or fewer bases than the assignment's."""
-    wanted, found = shape_of(assignment).weights[CODEBOOK], state[LEARNT + CODEBOOK].shape
-    if wanted != found:
-        raise RunError(
-            f"the checkpoint's generator has {found[0]} bases, this one {wanted[0]}", "begin anew with another --out"
-        )
+    """Raise RunError if the state is of a generator with weights of other shapes than the assignment's."""
+    for name, wanted in shape_of(assignment).weights.items():
+        found = state[LEARNT + name].shape if LEARNT + name in state else ()
+        if wanted != found:
+            raise RunError(
+                f"the checkpoint's generator has {name} of shape {found}, this one {wanted}",
+                "begin anew with another --out",
+            )
 
 
 def is_sound(values: Mapping[str, float]) -> bool:
@@ -145,14 +159,31 @@ def items(assignment: Assignment, state: State) -> NDArray[np.float32]:
     require_own_size(assignment, state)
     settings, shape = assignment.settings, shape_of(assignment)
     z = latent_numbers(settings.seed, 0, assignment.classes, shape.latent)
+    if isinstance(shape, VectorShape):
+        z = centred(z, assignment.classes)
     learnt = part(state, KEPT)
     weights = to_tensors(as_stored(learnt) if isinstance(shape, GeneratorShape) else learnt)
     with torch.no_grad():
         return generate(shape, weights, torch.from_numpy(z), one_hot(assignment.classes, shape.classes)).numpy()
 
 
+def tight_gaussian(assignment: Assignment, shape: VectorShape) -> Arrays:
+    """The weights of a generator that draws from a Gaussian a class, ``TIGHT`` times as wide as the clips are."""
+    middle, spread = fitted_gaussians(assignment)
+    straight = np.zeros(shape.weights["last.weight"], dtype=np.float32)
+    return {"middle": middle, "spread": np.float32(TIGHT) * spread, "last.weight": straight}
+
+
+def centred(z: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The same numbers (items, latent) less their mean in each class, so that few items have the mean of many."""
+    means = np.stack([z[classes == number].mean(0) for number in range(classes.max() + 1)])
+    return np.asarray(z - means[classes], dtype=np.float32)
+
+
 def pretraining(assignment: Assignment) -> int:
-    """Iterations of the decoder alone."""
+    """Iterations of the decoder alone; a generator of vectors has no codebook to learn."""
+    if not assignment.representation.has_time:
+        return 0
     return round(assignment.settings.gan.pretraining * assignment.settings.gan.iterations)
 
 
@@ -174,7 +205,10 @@ def _decode(assignment: Assignment, state: State, iteration: int) -> tuple[State
 def _apart(assignment: Assignment, state: State, weights: Tensors, random: np.random.Generator) -> Tensor:
     """Mean squared difference between some targets and what their bases make."""
     chosen = torch.from_numpy(np.sort(random.permutation(len(state[WANTED]))[:TARGETS]))
-    made = decode(shape_of(assignment), weights, weights[CODEBOOK][chosen])
+    shape = shape_of(assignment)
+    if isinstance(shape, VectorShape):
+        raise TypeError("a generator of vectors has no codebook")
+    made = decode(shape, weights, weights[CODEBOOK][chosen])
     return (made - torch.from_numpy(state[WANTED])[chosen]).square().mean()
 
 
@@ -206,9 +240,11 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
         "probability": torch.stack([probability_matching(truth[at], logits[at]) for at in groups]).mean(),
         "diversity": torch.stack([lack_of_diversity(real[at], ours[at]) for at in groups]).mean(),
     }
-    apart = _apart(assignment, state, _of(learnt, LEARNT), random)
     weighted = [getattr(settings.gan, f"{name}_weight") * value for name, value in losses.items()]
-    loss = torch.stack([FIDELITY * apart, *weighted]).sum()
+    if WANTED in state:
+        losses["apart"] = _apart(assignment, state, _of(learnt, LEARNT), random)
+        weighted.append(FIDELITY * losses["apart"])
+    loss = torch.stack(weighted).sum()
     before = _without_moments(state, learnt) if iteration == first else state
     changed = _stepped(
         before, learnt, loss, _rate(settings.gan.generator_rate / 10, rate), iteration - first + 1, DECAY
@@ -217,7 +253,7 @@ def _play(assignment: Assignment, state: State, iteration: int) -> tuple[State, 
         name: (AVERAGE * array + (1 - AVERAGE) * changed[LEARNT + name]).astype(np.float32)
         for name, array in part(state, KEPT).items()
     }
-    values |= {"loss": loss.item(), "apart": apart.item(), **{name: value.item() for name, value in losses.items()}}
+    values |= {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
     return {**state, **changed, **_prefixed(KEPT, kept)}, values
 
 

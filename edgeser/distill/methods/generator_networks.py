@@ -36,28 +36,26 @@ class VectorShape:
     """Sizes of a generator of vectors.
 
     Attributes:
-        latent: Random numbers for one vector, and bases of each class.
+        latent: Random numbers for one vector.
         classes: Number of classes.
         size: Numbers of a vector.
-        hidden: The width of a basis, and of the layer between.
-        inverse_temperature: Inverse temperature of the softmax over a class's codebook.
+        hidden: The width of the layer between.
     """
 
     latent: int
     classes: int
     size: int
-    hidden: int = 128
-    inverse_temperature: float = 6.0
+    hidden: int = 64
 
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all weights by name."""
         return {
-            CODEBOOK: (self.classes * self.latent, self.hidden),
-            "dense.weight": (self.hidden, self.hidden),
+            "middle": (self.classes, self.size),
+            "spread": (self.latent, self.size),
+            "dense.weight": (self.hidden, self.classes + self.latent),
             "dense.bias": (self.hidden,),
             "last.weight": (self.size, self.hidden),
-            "last.bias": (self.size,),
         }
 
 
@@ -70,18 +68,25 @@ def generate(shape: GeneratorShape | VectorShape, weights: Tensors, z: Tensor, l
         z: Standard normal, float32 (batch, latent).
         labels: One-hot, float32 (batch, classes).
     """
+    if isinstance(shape, VectorShape):
+        return generate_vectors(weights, z, labels)
     shares = functional.softmax(shape.inverse_temperature * z, dim=1)
     chosen = (labels[:, :, None] * shares[:, None, :]).flatten(1)
     return decode(shape, weights, chosen @ weights[CODEBOOK])
 
 
-def decode(shape: GeneratorShape | VectorShape, weights: Tensors, sums: Tensor) -> Tensor:
-    """Items of sums of bases (batch, numbers): float32 (batch, rows, columns)."""
-    return decode_vectors(weights, sums) if isinstance(shape, VectorShape) else decode_maps(shape, weights, sums)
+def generate_vectors(weights: Tensors, z: Tensor, labels: Tensor) -> Tensor:
+    """Vectors, (batch, size, 1): a Gaussian of each class, bent by a small network."""
+    bent = _rectified(functional.linear(torch.cat([labels, z], 1), weights["dense.weight"], weights["dense.bias"]))
+    x = labels @ weights["middle"] + z @ weights["spread"] + functional.linear(bent, weights["last.weight"])
+    return x[:, :, None]
 
 
-def decode_maps(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor:
-    """Log-mels: patches and detail, see :mod:`edgeser_export.writers.onnx_generator`."""
+def decode(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor:
+    """Log-mels of sums of bases (batch, numbers), float32 (batch, mels, frames).
+
+    They are patches and detail, see :mod:`edgeser_export.writers.onnx_generator`.
+    """
     x = sums.view(-1, *shape.first_map)
     coarse = functional.conv2d(x, weights["patches.weight"], weights["patches.bias"])
     coarse = functional.pixel_shuffle(coarse, 2 ** len(shape.channels))
@@ -91,12 +96,6 @@ def decode_maps(shape: GeneratorShape, weights: Tensors, sums: Tensor) -> Tensor
         x = _rectified(x)
     x = functional.conv2d(x, weights["last.weight"], weights["last.bias"], padding=1)
     return (coarse + functional.pixel_shuffle(x, 2))[:, 0]
-
-
-def decode_vectors(weights: Tensors, sums: Tensor) -> Tensor:
-    """Vectors, (batch, size, 1): two dense layers."""
-    x = _rectified(functional.linear(sums, weights["dense.weight"], weights["dense.bias"]))
-    return functional.linear(x, weights["last.weight"], weights["last.bias"])[:, :, None]
 
 
 def _rectified(x: Tensor) -> Tensor:

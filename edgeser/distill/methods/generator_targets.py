@@ -3,7 +3,7 @@
     shape = shape_of(assignment)        # how many bases there are, and how large
     wanted = targets(assignment)        # one for each basis
 
-Of log-mels these are duets that the experts were asked to make surer.
+These are aligned pairs that the experts were asked to make surer. A generator of vectors has no codebook.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from edgeser.config.values import changed
 from edgeser.distill import starts
 from edgeser.distill.method import Assignment, State
 from edgeser.distill.methods import invert
+from edgeser.distill.methods.centroids import RANK
 from edgeser.distill.methods.generator_networks import VectorShape
 from edgeser.distill.optimise import with_moments
 from edgeser_export.writers.onnx_generator import CODEBOOK, GeneratorShape
 
 INVERTED = 40
 """Iterations of invert before aligned pairs are targets."""
-VECTOR_BASES = 16
-"""Bases of each class in a generator of vectors."""
 BASES_OF_A_CLASS, LARGEST = 32, 800_000
 """Bases of each class, unless together they have more numbers than this: a generator stays below a megabyte."""
 FAR = 0x10001
@@ -37,17 +36,15 @@ def shape_of(assignment: Assignment) -> GeneratorShape | VectorShape:
     task, latent = assignment.task, assignment.settings.gan.codebook
     rows, columns = task.maps.shape[1:]
     if not task.representation.has_time:
-        return VectorShape(latent or VECTOR_BASES, task.classes, rows)
+        return VectorShape(min(RANK, len(task.clips), rows), task.classes, rows)
     one = GeneratorShape(1, task.classes, rows, columns)
     fitting = max(2, LARGEST // prod(one.weights[CODEBOOK]))
     return replace(one, latent=latent or min(BASES_OF_A_CLASS, fitting))
 
 
 def targets(assignment: Assignment) -> NDArray[np.float32]:
-    """Targets of the bases, in their order, float32 (bases, rows, columns): sums, inverted if they are log-mels."""
+    """Targets of the bases, in their order, float32 (bases, mels, frames): sums, inverted."""
     summed, latent = sums(assignment), shape_of(assignment).latent
-    if not assignment.representation.has_time:
-        return summed
     own = changed(assignment.settings, {"ipc": latent, "samples_per_item": 1, "gan.ratio": "balanced"})
     given = replace(assignment, settings=own)
     state: State = with_moments({"items": summed}, ["items"])

@@ -31,6 +31,7 @@ from edgeser.distill.starts import begin_items
 from edgeser.errors import DivergedError
 from edgeser.models.network import Tensors, as_input, to_tensors
 from edgeser.models.training import roll_each
+from edgeser_device.data.schedule import Schedule
 
 
 def last_start(settings: Settings) -> int:
@@ -100,6 +101,25 @@ def improve(assignment: Assignment, state: State, iteration: int) -> tuple[State
     following |= {"skipped": np.array([skipped]), "run": np.array([run])}
     step = float(functional.softplus(torch.from_numpy(following["raw_step"])).item())
     return following, {"loss": loss, "start_epoch": match.epoch, "step_size": step, "skipped": skipped}
+
+
+def labels(assignment: Assignment, state: State) -> NDArray[np.float32] | None:
+    """The labels with which items were matched, float32 (items, classes); None where a student reads the bank."""
+    if not assignment.settings.mtt.plain_steps:
+        return None
+    if "label_logits" in state:
+        return torch.from_numpy(np.array(state["label_logits"])).softmax(1).numpy()
+    return np.eye(assignment.task.classes, dtype=np.float32)[assignment.classes]
+
+
+def schedule(assignment: Assignment, state: State) -> Schedule | None:
+    """Plain steps at the learnt step size, rounded to four digits; None where a student reads the bank."""
+    mtt = assignment.settings.mtt
+    if not mtt.plain_steps:
+        return None
+    size = float(f"{functional.softplus(torch.from_numpy(np.array(state['raw_step']))).item():.4g}")
+    batch = min(mtt.student_batch, len(assignment.classes))
+    return Schedule("plain_sgd", mtt.plain_steps, batch, peak_rate=size, weight_decay=0.0, rates=(size,))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def training_step(
     Args:
         graph: The student; its output is a vector of logits.
         batch: Items a step, fixed in the file.
-        optimiser: A row of ``OPTIMISERS``: "adamw" or "sgd".
+        optimiser: A row of ``OPTIMISERS``: "adamw", "sgd" with momentum, or "plain_sgd" without.
         trained: A row of ``TRAINED``: "full" or "frozen".
         plain: Only operators that every runtime computes alike; slower, for where the others go wrong.
 
@@ -65,7 +65,11 @@ def training_step(
     inputs += [*state.items(), (ITEMS, flow.shape(INPUT)), (LABELS, flow.shape(graph.output))]
     inputs += [(name, ()) for name in settings.scalars]
     outputs = [(f"{NEXT}{name}", shape) for name, shape in {**graph.parameters, **state}.items()]
-    constants = {"betas": BETAS, "epsilon": EPSILON} if optimiser == "adamw" else {"momentum": MOMENTUM}
+    own: Mapping[str, Mapping[str, object]] = {
+        "adamw": {"betas": BETAS, "epsilon": EPSILON},
+        "sgd": {"momentum": MOMENTUM},
+    }
+    constants = own.get(optimiser, {})
     about = {"optimiser": optimiser, "trained": trained, "batch": batch, **constants, **({"plain": 1} if plain else {})}
     return _model(flow.nodes, inputs, [*outputs, (LOSS, ())], about)
 
@@ -203,7 +207,19 @@ def _sgd(nodes: Nodes, gradients: Mapping[str, str], shapes: Mapping[str, Shape]
         nodes.add("Sub", name, nodes.add("Mul", velocity, beside("learning_rate")), into=f"{NEXT}{name}")
 
 
-UPDATES: Mapping[str, Callable[[Nodes, Mapping[str, str], Mapping[str, Shape]], None]] = {"adamw": _adamw, "sgd": _sgd}
+def _plain_sgd(nodes: Nodes, gradients: Mapping[str, str], shapes: Mapping[str, Shape]) -> None:
+    """The update of torch.optim.SGD without momentum: p' = p - lr (g + wd p)."""
+    for name, gradient in gradients.items():
+        beside = _beside(nodes, shapes[name])
+        decayed = nodes.add("Add", gradient, nodes.add("Mul", name, beside("weight_decay")))
+        nodes.add("Sub", name, nodes.add("Mul", decayed, beside("learning_rate")), into=f"{NEXT}{name}")
+
+
+UPDATES: Mapping[str, Callable[[Nodes, Mapping[str, str], Mapping[str, Shape]], None]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+    "plain_sgd": _plain_sgd,
+}
 
 
 def _model(

@@ -51,6 +51,7 @@ OPTIMISERS: Mapping[str, Optimiser] = {
         slots=("first", "second"), scalars=("learning_rate", "weight_decay", "first_correction", "second_correction")
     ),
     "sgd": Optimiser(slots=("velocity",), scalars=("learning_rate", "weight_decay")),
+    "plain_sgd": Optimiser(slots=(), scalars=("learning_rate", "weight_decay")),
 }
 TRAINED: Mapping[str, bool] = {"full": True, "frozen": False}
 """Whether batch normalisations use the batch's own mean and variance, or running ones, which are inputs then."""

@@ -57,6 +57,31 @@ def test_few_items_teach_what_all_clips_do(file: Path, method: str, tmp_path: Pa
     assert result["convergence"] is not None
 
 
+def test_a_matched_set_is_learnt_by_plain_steps_from_the_fixed_start(file: Path, tmp_path: Path) -> None:
+    own = {"mtt.iterations": 60, "mtt.plain_steps": 30, "ipc": 1, "views": 0}
+    material = prepare(settings(file, "mtt", **own), ALONE)
+    assert (material.settings.arch, material.settings.start, material.settings.mtt.trajectory_batch) == (
+        "dense",
+        "centroids",
+        1024,
+    )
+    run = distill(settings(file, "mtt", **own), tmp_path / "run", ALONE, resume=False, warn=lambda _line: None)
+    kept = run.stored_set()
+    schedule = kept.schedule
+    assert (schedule.optimiser, schedule.steps, schedule.batch) == ("plain_sgd", 30, 3)
+    assert schedule.rates == (schedule.peak_rate,)
+    assert len(kept.recipes) == 3  # no views but the items, with labels that were learnt
+    assert np.allclose(kept.soft_labels.sum(1), 1, atol=1e-2)
+    assert kept.soft_labels.max() < 1
+    result = evaluate(run, Plan((0,), ("distilled", "full")), ALONE)
+    assert result["distilled"]["uar_mean"] > result["full"]["uar_mean"] - 0.1
+    assert result["distilled"]["uar_mean"] > result["init"]["uar"] + 0.2
+    bank = prepare(settings(file, "mtt", **{**own, "mtt.plain_steps": 0}), ALONE).settings
+    assert bank.views > 1
+    with pytest.raises(SettingsError, match=r"--views 8 has no effect: mtt\.plain_steps"):
+        prepare(settings(file, "mtt", **{**own, "views": 8}), ALONE)
+
+
 @pytest.mark.parametrize("method", LOOPS)
 def test_a_loop_that_was_stopped_ends_with_the_same_bits(file: Path, method: str, tmp_path: Path) -> None:
     more = {"mtt.expert_span": 1, "mtt.max_start_epoch": 1, "mtt.first_max_start_epoch": 1} if method == "mtt" else {}

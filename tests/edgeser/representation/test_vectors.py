@@ -13,7 +13,7 @@ from edgeser.cli.entry import main
 from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
 from edgeser.corpora.errors import UnreadableLabels
-from edgeser.distill.methods import generator_targets as gan_targets
+from edgeser.distill.methods import gan
 from edgeser.distill.pipeline import Material, assign, distill, prepare
 from edgeser.errors import RunError, SettingsError
 from edgeser.evaluation.conditions import BASELINES
@@ -28,7 +28,7 @@ from edgeser_device.errors import DistilledSetError
 ALONE = Workers(1)
 SIZE, SPEAKERS, EACH = 12, 9, 8
 FAST = {"experts.steps": 120, "steps": 200, "experts.count": 2}
-OF_GAN = {"gan.iterations": 60, "gan.codebook": 6}
+OF_GAN = {"gan.iterations": 60}
 
 
 def write_vectors(path: Path) -> Path:
@@ -113,15 +113,15 @@ def test_a_damaged_set_is_said_in_one_line(file: Path, tmp_path: Path, damage: s
     assert "\n" not in caught.value.message
 
 
-def test_no_vector_of_the_file_is_among_those_that_bases_make(file: Path, tmp_path: Path) -> None:
+def test_no_vector_of_the_file_is_among_those_that_the_generator_makes(file: Path, tmp_path: Path) -> None:
     material = prepared(file)
     assignment = assign(open_run(tmp_path / "run", material.settings, resume=False), material, ALONE)
-    wanted = gan_targets.sums(assignment)[:, :, 0]
-    assert wanted.shape == (18, SIZE)
+    made = gan.items(assignment, gan.begin(assignment))[:, :, 0]
     real = assignment.task.maps[:, :, 0]
-    assert np.abs(wanted[:, None] - real[None]).mean(2).min() > 0.05
-    spread = [np.std(each, axis=0).mean() for each in (wanted[:6], real[assignment.task.labels == 0])]
-    assert spread[0] == pytest.approx(spread[1], rel=0.5)  # sums do not shrink towards the mean
+    assert np.abs(made[:, None] - real[None]).mean(2).min() > 0.05
+    means = [made[assignment.classes == number].mean(0) for number in range(assignment.task.classes)]
+    own = [real[assignment.task.labels == number].mean(0) for number in range(assignment.task.classes)]
+    assert np.allclose(means, own, atol=1e-4)  # the numbers of a class have no mean
 
 
 def test_a_run_that_was_interrupted_is_resumed_with_the_same_vectors_only(file: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def program(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str
 def test_the_verbs(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     fast = ["--set", "experts.steps=20", "--steps", 20, "--set", "experts.count=1", "--jobs", "1", "--json"]
-    fast += ["--set", "gan.iterations=8", "--set", "gan.codebook=4"]
+    fast += ["--set", "gan.iterations=8"]
     asked = ["distill", "--features", file, "--ipc", 3, "--out", run, *fast]
     code, out, _ = program(capfd, *asked, "--dry-run")
     assert (code, json.loads(out)["budget"]["items"]) == (0, 9)

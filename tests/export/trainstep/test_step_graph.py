@@ -280,7 +280,7 @@ def test_the_input_gradient_of_any_padding_and_stride() -> None:
 
 
 @pytest.mark.parametrize("trained", TRAINED)
-@pytest.mark.parametrize(("optimiser", "rate"), [("adamw", 1e-3), ("sgd", 0.01)])
+@pytest.mark.parametrize(("optimiser", "rate"), [("adamw", 1e-3), ("sgd", 0.01), ("plain_sgd", 0.01)])
 def test_edgenet_trains_like_torch(optimiser: str, rate: float, trained: str) -> None:
     graph = build("edgenet", 5, 0.5, input_shape=(1, 32, 48))
     assert_trains_like_torch(Course(graph, optimiser, trained, rate), steps=8, items=8, tolerance=1e-4)

@@ -9,7 +9,7 @@ import pytest
 
 from edgeser.config.values import changed
 from edgeser.distill.method import Assignment
-from edgeser.distill.methods.centroids import begin, centroids
+from edgeser.distill.methods.centroids import begin, centroids, draw
 
 
 def with_ipc(assignment: Assignment, ipc: int, seed: int = 0) -> Assignment:
@@ -49,3 +49,17 @@ def test_equal_clips_make_equal_items(of_vectors: Assignment, ipc: int) -> None:
     clips = np.repeat(of_vectors.task.clips[::12], 12, axis=0)
     items = centroids(with_ipc(replace(of_vectors, task=replace(of_vectors.task, clips=clips)), ipc))
     np.testing.assert_allclose(items[:, :, 0], np.repeat(clips[::12, :, 0, 0], ipc, axis=0), atol=1e-6)
+
+
+def test_draws_have_the_means_and_the_shared_covariance_of_the_classes(of_vectors: Assignment) -> None:
+    task = of_vectors.task
+    clips, drawn = task.maps[:, :, 0], draw(with_ipc(of_vectors, 2000))["items"][:, :, 0]
+    means = np.stack([clips[of_vectors.clips_of_class(number)].mean(0) for number in range(3)])
+    within = clips - means[task.labels]
+    made = drawn.reshape(3, 2000, -1)
+    spread = np.sqrt((within**2).mean())
+    assert np.abs(made.mean(1) - means).max() < 0.2 * spread
+    expected = within.T @ within / len(within)
+    for each in made:
+        assert np.abs(np.cov(each.T) - expected).max() < 0.2 * np.abs(expected).max()
+    assert not np.array_equal(drawn, draw(with_ipc(of_vectors, 2000, seed=1))["items"][:, :, 0])

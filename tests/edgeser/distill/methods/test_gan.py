@@ -101,11 +101,35 @@ def test_with_clips_for_every_basis_they_are_what_items_from_duets_begin_as(give
     assert np.array_equal(gan_targets.sums(few), starts.aligned(few))
 
 
-def test_generators_of_vectors_have_fewer_bases_and_mix_them_more(given: Assignment) -> None:
-    vectors = replace(given.task, clips=np.zeros((24, 20, 1, 1), np.float32), representation=Vectors())
+def test_generators_of_vectors_begin_as_narrow_gaussians(given: Assignment) -> None:
+    x = np.random.default_rng(0).standard_normal((24, 20, 1, 1)).astype(np.float32)
+    vectors = replace(
+        given.task, clips=x + given.task.labels[:, None, None, None].astype(np.float32), representation=Vectors()
+    )
     free = replace(given, settings=changed(given.settings, {"gan.codebook": 0}), task=vectors)
     shape = gan_targets.shape_of(free)
-    assert (shape.latent, shape.inverse_temperature) == (16, 6.0)
+    assert shape.latent == 20
+    start = {
+        name: torch.from_numpy(array)
+        for name, array in {
+            **gan.initial(shape.weights, np.random.default_rng(1)),
+            **gan.tight_gaussian(free, shape),
+        }.items()
+    }
+    z, labels = torch.randn(4000, 20, generator=torch.Generator().manual_seed(0)), gan.one_hot(np.full(4000, 2), 3)
+    made, own = gan.generate(shape, start, z, labels)[:, :, 0].numpy(), x[given.task.labels == 2, :, 0, 0] + 2
+    assert np.abs(made.mean(0) - own.mean(0)).max() < 0.1
+    clips = vectors.maps[:, :, 0]
+    within = clips - np.stack([clips[given.task.labels == each].mean(0) for each in range(3)])[given.task.labels]
+    assert np.allclose(made.std(0), 0.5 * within.std(0), atol=0.03)
+
+
+def test_numbers_of_a_class_have_no_mean() -> None:
+    z = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
+    found = gan.centred(z, np.array([0, 0, 0, 1, 1, 1, 1]))
+    assert np.abs(found[:3].mean(0)).max() < 1e-6
+    assert np.abs(found[3:].mean(0)).max() < 1e-6
+    assert np.allclose(found[0] - found[1], z[0] - z[1], atol=1e-6)
 
 
 def test_targets_are_duets_that_the_experts_doubt_less(given: Assignment) -> None:
@@ -142,7 +166,7 @@ def test_a_generator_of_many_classes_has_fewer_bases(given: Assignment) -> None:
 def test_a_checkpoint_of_a_generator_of_another_size_is_refused(given: Assignment) -> None:
     state = gan.begin(given)
     other = replace(given, settings=changed(given.settings, {"gan.codebook": 4}))
-    with pytest.raises(RunError, match="has 30 bases, this one 12"):
+    with pytest.raises(RunError, match=r"bases of shape \(30, \d+\), this one \(12, \d+\)"):
         gan.improve(other, state, 0)
 
 
