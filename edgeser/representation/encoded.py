@@ -25,6 +25,7 @@ from edgeser.corpora.corpus import Utterance
 from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.joined import corpus_of
 from edgeser.corpora.splits import make_split
+from edgeser.corpora.table import load_corpus
 from edgeser.encoders.store import find_card, open_encoder
 from edgeser.representation.base import Features, Maps, Part, Stored, features_of
 from edgeser.representation.split_reading import read_split
