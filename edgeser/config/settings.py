@@ -149,8 +149,7 @@ class Mtt:
     ema_decay: float = setting(0.0, 0, 0.9999)
     """Decay of the exponential moving average of the items that is shipped; 0 ships the items."""
     plain_steps: int = setting(0, 0, 1_000_000)
-    """Number of plain steps on the items, at the learnt step size and on the labels of the match, by which a student is
-    trained from the fixed initialisation; 0 trains it on the label bank, as every method does."""
+    """Number of plain steps at the learnt step size by which a student trains; 0 trains it on the label bank."""
     memory: str = setting("fast", choices=("fast", "lean"))
     """Gradient through the steps of a match: fast, or lean with the memory of a single step."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 from edgeser_device.model.voice import State
@@ -52,7 +53,7 @@ class Event:
     began: float | None = None
     ended: float | None = None
     clip: str | None = None
-    time: str = ""
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     session: str = ""
     hop_s: float = 0.5
     adapted: bool = False

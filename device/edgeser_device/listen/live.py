@@ -23,7 +23,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -278,7 +277,6 @@ class Listener:
             latency_ms=round(1000 * (time.monotonic() - self._arrived), 2),
             state=state,
             confidence=round(float(self._answer[best]), 6) if named else 0.0,
-            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             session=self._session,
             hop_s=self.pace.seconds,
             **{"adapted": self._adapted, **more},

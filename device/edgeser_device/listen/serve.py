@@ -6,6 +6,7 @@ serve_model(Path("model"), "127.0.0.1:8765")
 from __future__ import annotations
 
 import io
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Answers:
     def __init__(self, recogniser: Recogniser, counters: Counters) -> None:
         self.page = Sink()
         self._recogniser, self._counters = recogniser, counters
-        self._turn = threading.Lock()
+        self._turn, self._session = threading.Lock(), secrets.token_hex(6)
 
     def __call__(self, data: bytes) -> Mapping[str, Any]:
         """The prediction of ``edgeser predict`` for the content of a WAV file.
@@ -60,6 +61,7 @@ class Answers:
                 level_db=round(level_db(samples), 1), latency_ms=round(1000 * (time.monotonic() - arrived), 2),
                 state=found.state,
                 confidence=confidence, final=True, began=round(began, 3), ended=round(ended, 3),
+                session=self._session,
             )  # fmt: skip
             tell(event, self.page, self._counters)
         return found.to_json()

@@ -154,9 +154,15 @@ def test_pauses_cut_and_long_speech_is_cut_without_one(onnx: Recogniser) -> None
     assert spans[1][1][1] == pytest.approx(spans[1][2][0], abs=0.04)
 
 
+class Loud(LevelGate):
+    """All that is loud is speech, so that noise is."""
+
+    checked = False
+
+
 def test_behind_answers_are_skipped_and_the_last_one_is_not_changed(onnx: Recogniser) -> None:
     samples = np.concatenate([noise(5), np.zeros(RATE)]).astype(np.float32)
-    calm, behind = Listener(onnx, LevelGate()), Listener(onnx, LevelGate())
+    calm, behind = Listener(onnx, Loud()), Listener(onnx, Loud())
     every, few = calm.push(samples), behind.push(samples, behind=True)
     assert len([event for event in few if event.speech]) < len([event for event in every if event.speech])
     assert [event.probabilities for event in few if event.final] == [
@@ -180,11 +186,18 @@ def test_what_is_said_is_given_away_only_when_that_is_asked_for(onnx: Recogniser
 
     spoken = noise(1.5)
     samples = np.concatenate([np.zeros(RATE), spoken, np.zeros(RATE)]).astype(np.float32)
-    events = heard(Listener(onnx, LevelGate(), keep=keep), samples)
+    events = heard(Listener(onnx, Loud(), keep=keep), samples)
     assert [event.clip for event in events if event.final] == ["a.wav"]
     assert {event.clip for event in events if not event.final} == {None}
     np.testing.assert_array_equal(given[0][0][: len(spoken)], spoken)
     assert len(given[0][0]) == len(spoken)
+
+
+def test_what_has_no_voice_is_not_given_away(onnx: Recogniser) -> None:
+    samples = np.concatenate([noise(1.5), np.zeros(RATE)]).astype(np.float32)
+    events = heard(Listener(onnx, LevelGate(), keep=lambda *_: pytest.fail("noise was kept")), samples)
+    assert {event.state for event in events} == {"no_speech"}
+    assert {event.emotion for event in events} == {None}
 
 
 def test_a_quiet_microphone_is_raised_after_the_first_utterance(onnx: Recogniser) -> None:

@@ -146,6 +146,8 @@ def test_folders_are_relative_to_what_names_them(write_config, tmp_path: Path, m
 def allowed(each: Setting) -> st.SearchStrategy[Any]:
     if each.choices:
         return st.sampled_from([*each.choices, each.default])
+    if each.key == "privacy":
+        return st.sampled_from(["none", "aggregate", "dp:8"])
     if each.kind == "str":
         return WORDS
     if each.kind == "int":
@@ -156,7 +158,9 @@ def allowed(each: Setting) -> st.SearchStrategy[Any]:
 @st.composite
 def any_settings(draw: st.DrawFn) -> Settings:
     method = draw(st.sampled_from(list(METHODS)))
-    keys = [key for key in SETTINGS if owner(key) in ("", method) and key not in ("method", "ipc", "share")]
+    keys = [
+        key for key in SETTINGS if owner(key) in ("", method) and key not in ("method", "ipc", "share", "leave_out")
+    ]
     chosen = draw(st.lists(st.sampled_from(keys), unique=True))
     budget = draw(
         st.one_of(st.integers(1, 10_000).map(lambda n: {"ipc": n}), st.floats(1e-6, 1).map(lambda x: {"share": x}))
