@@ -5,8 +5,8 @@
     windows - own.shift                 # the vectors of the next one
 
 The mean is shrunk towards the corpus's, which is zero in standard deviations; it is used after a few utterances, may
-shift a vector by no more than a bound, and forgets slowly. Where the utterances are answered with one emotion nearly
-always, their mean says more about that emotion than about the voice, and nothing is shifted.
+shift a vector by no more than a bound, and forgets slowly. Where the utterances are answered with one emotion far more
+often than with others, their mean says more about that emotion than about the voice, and nothing is shifted.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ BOUND = 0.4
 """The largest shift, root mean square over the numbers of a vector, in standard deviations of the training clips."""
 STORED_EVERY = 10
 """Utterances after which the level is stored again: memory cards wear out."""
-ONE_SIDED = 0.7
-"""Mean probability of one emotion above which the speech is one-sided."""
+ONE_SIDED = 0.15
+"""How far the mean probability of one emotion may lie above an equal share before the speech is one-sided."""
 
 
 @dataclass
@@ -74,8 +74,8 @@ class Adaptation:
 
     @property
     def one_sided(self) -> bool:
-        """Whether nearly all that was heard was answered with one emotion."""
-        return bool(self.answers.max() > ONE_SIDED)
+        """Whether one emotion was answered far more often than the others."""
+        return bool(self.answers.max() > 1 / self.classes + ONE_SIDED)
 
     @property
     def active(self) -> bool:
