@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 DRAWN = 256
 """Clips that are drawn of each class: drawing gives nothing more away, and experts need many."""
 WITHIN = 0.7
-"""Factor on the spread of what is drawn about a class's mean; chosen on the dev speakers of RAVDESS and EMO-DB."""
+"""Factor on the spread of what is drawn about a class's mean; chosen by sketches on RAVDESS and EMO-DB."""
 REST = 0.3
 """Spread outside the subspace of a ``dp`` release, in standard deviations of the synthetic speech."""
 RANK, MOST_RANK = 48, 192
