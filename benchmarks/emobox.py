@@ -34,8 +34,7 @@ CAPTION = (
 def main() -> None:
     """Measure what is missing and print the table."""
     made = parser(__doc__)
-    made.add_argument("--ipc", type=int, default=6, help="items a class")
-    made.set_defaults(out=Path("runs/emobox"), distillations=1)
+    made.set_defaults(out=Path("runs/emobox"), distillations=1, ipc=[6])
     arguments = made.parse_args()
     try:
         result = {method: paired(method, arguments) for method in arguments.methods}
@@ -47,7 +46,7 @@ def main() -> None:
 
 def paired(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Rows of all folds, and the differences of the distilled set to the others fold by fold."""
-    folds = [measure("ravdess", f"emobox:{fold + 1}", method, arguments.ipc, arguments) for fold in range(FOLDS)]
+    folds = [measure("ravdess", f"emobox:{fold + 1}", method, arguments.ipc[0], arguments) for fold in range(FOLDS)]
     uar = {row: np.array([fold["rows"][row]["uar_mean"] for fold in folds]) for row in ROWS}
     differences = {row: uar["distilled"] - uar[row] for row in ROWS if row != "distilled"}
     return {

@@ -51,7 +51,7 @@ def main() -> None:
             name: {
                 f"{method}, {ipc}": measure(name, arguments.split, method, ipc, arguments)
                 for method in arguments.methods
-                for ipc in BUDGETS.get(name, OTHERS)
+                for ipc in arguments.ipc or BUDGETS.get(name, OTHERS)
             }
             for name in arguments.corpora_names
         }
@@ -78,8 +78,10 @@ def measure_run(
     name: str, split: str, method: str, ipc: int, seed: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """The evaluation of one run, which is made where it is missing; each run has seeds of its own for its trainings."""
-    folder = arguments.out / f"{name}-{(split or 'quick').replace(':', '')}-{method}-{ipc}-{seed}"
+    kind = "" if arguments.labels == "bank" else f"-{arguments.labels}"
+    folder = arguments.out / f"{name}-{(split or 'quick').replace(':', '')}-{method}-{ipc}{kind}-{seed}"
     values: dict[str, Any] = {"corpus": name, "encoder": arguments.encoder, "method": method, "ipc": ipc, "seed": seed}
+    values["labels"] = arguments.labels
     if name != "demo":
         values["folder"] = str((arguments.corpora / name).resolve())
     if split:
@@ -135,6 +137,8 @@ def parser(words: str | None) -> argparse.ArgumentParser:
     made.add_argument("--corpora", dest="corpora_names", nargs="+", default=["ravdess", "emodb"], metavar="NAME")
     made.add_argument("--encoder", default="smart-turn-2", metavar="NAME", help="encoder that edgeser encoder has")
     made.add_argument("--methods", nargs="+", default=["kip"], metavar="NAME")
+    made.add_argument("--ipc", type=int, nargs="*", default=[], help="items a class instead of the usual budgets")
+    made.add_argument("--labels", default="bank", choices=("hard", "soft", "bank"), help="labels of the sets")
     made.add_argument("--split", default="", help="split of the corpora; each one's own by default")
     made.add_argument("--seeds", type=int, default=1, help="trainings of each row in each run")
     made.add_argument("--distillations", type=int, default=5, help="runs of each method and budget")

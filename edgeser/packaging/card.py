@@ -155,6 +155,7 @@ def _items(manifest: Mapping[str, Any], encoder: EncoderCard | None) -> list[str
     made, sounds = origin(method, start), FROM_RECORDINGS if heard else unknown
     if encoder is not None:
         made, sounds = made.replace("log-mels", "an encoder's vectors").replace("the powers of ", ""), unknown
+        made = made.replace("learnt sums of a few recordings", "learnt the recordings of each class")
     return [
         f"- Distilled by `{method}` to {budgets['items']} items ({budgets['ipc']} a class{share}),"
         f" {budgets['views']} views, {budgets['distilled_bytes']:,} bytes",

@@ -12,7 +12,7 @@ from encoder_sets import ROWS, measure, measure_run, sheet
 
 @pytest.mark.slow
 def test_a_set_of_the_demo_corpus_is_measured_once(tmp_path: Path, tiny_encoder: str) -> None:
-    options = argparse.Namespace(out=tmp_path, seeds=1, distillations=1, encoder=tiny_encoder, jobs=1)
+    options = argparse.Namespace(out=tmp_path, seeds=1, distillations=1, encoder=tiny_encoder, jobs=1, labels="bank")
     found = measure("demo", "", "herding", 2, options)
     assert set(found["rows"]) == set(ROWS)
     assert found["rows"]["full"]["uar_mean"] > 0.3
@@ -30,7 +30,7 @@ def test_folds_are_compared_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"rows": {row: {"uar_mean": level + 0.01 * place} for place, row in enumerate(ROWS)}}
 
     monkeypatch.setattr(emobox, "measure", fold)
-    found = emobox.paired("herding", argparse.Namespace(ipc=6))
+    found = emobox.paired("herding", argparse.Namespace(ipc=[6]))
     assert found["difference"]["full"]["mean"] == pytest.approx(0.01)
     assert found["difference"]["full"]["standard_error"] == pytest.approx(0, abs=1e-9)
     assert found["ratio"] == pytest.approx(found["uar_mean"]["distilled"] / found["uar_mean"]["full"])

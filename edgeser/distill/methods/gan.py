@@ -71,7 +71,7 @@ from edgeser_export.writers.onnx_generator import CODEBOOK, GeneratorShape, as_s
 
 TIGHT = 0.5
 """Width of the Gaussians with which a generator of vectors begins, as a share of the clips': points near the middle of
-a class teach more, by the dev speakers of RAVDESS, and as much by those of EMO-DB."""
+a class teach more, by the dev speakers of RAVDESS; those of EMO-DB contradict each other."""
 PER_CLASS = 8
 """Clips of a class in one batch; classes with fewer have no distribution to learn."""
 CLASSES = 8
