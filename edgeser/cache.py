@@ -43,12 +43,19 @@ class Reader(Protocol):
     def shape(self) -> tuple[int, int]:
         """Their shape, -1 where it is the recording's."""
 
-    def __call__(self, path: Path) -> NDArray[np.float32]:
-        """The features of a recording.
+    @property
+    def rate(self) -> int:
+        """The sampling rate in Hz to which a recording is brought."""
+
+    def of_samples(self, samples: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+        """The features of samples at :attr:`rate`; ``path`` is named in errors.
 
         Raises:
-            AudioError: It has none.
+            AudioError: They have none.
         """
+
+    def __call__(self, path: Path) -> NDArray[np.float32]:
+        """The features of a recording; errors as :meth:`of_samples`."""
 
 
 def read_recordings(paths: Sequence[Path], reader: Reader, workers: Workers) -> dict[Path, NDArray[np.float32] | str]:

@@ -135,6 +135,7 @@ def evaluate(
     convergence: Annotated[
         bool, option("--convergence", "Also for shorter trainings, against all real clips.")
     ] = False,
+    robust: Annotated[bool, option("--robust", "Also in rooms, noise, codecs and at other levels.")] = False,
     folder: flags.Moved = None,
     on: On = None,
     corpus: OnCorpus = None,
@@ -160,7 +161,12 @@ def evaluate(
     students = other_students(Run(run), [*(arch or ()), *every])
     plan = Plan(tuple(range(seeds)), rows, students, SHARES if convergence else ())
     elsewhere = (on, corpus, labels or ())
-    result = measure_there(Run(run), plan, elsewhere, workers_of(jobs, backend), place, adapt)
+    workers = workers_of(jobs, backend)
+    result = measure_there(Run(run), plan, elsewhere, workers, place, adapt)
+    if robust:
+        from edgeser.evaluation.robust import keep_robust, measure_robust
+
+        result = keep_robust(Run(run), measure_robust(Run(run), plan.seeds, workers, place))
     show(result, lambda: evaluation_tables(result), as_json)
 
 

@@ -321,8 +321,8 @@ def with_earlier_rows(result: dict[str, Any], earlier: Mapping[str, Any] | None)
             **{key: {**earlier.get(key, {}), **result[key]} for key in ("baselines", "transfer", "details")},
         }
     across = ("split", "schedule", "schedule_real", "student", "edgeser")  # entries name their own seeds
-    if earlier is not None and all(earlier.get(key) == result[key] for key in across) and earlier.get("on"):
-        result = {**result, "on": earlier["on"]}
+    if earlier is not None and all(earlier.get(key) == result[key] for key in across):
+        result = {**result, **{key: earlier[key] for key in ("on", "robust") if earlier.get(key)}}
     reached = result["distilled"]["uar_mean"]
     full = {"ratio": "full", "ratio_best": "full_best", "ratio_soft": "full_soft"}
     ratios = {name: reached / result[row]["uar_mean"] if result[row] else None for name, row in full.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeser.report.page_rows import Row
 from edgeser.report.pictures import BASELINE, DISTILLED, FULL, STYLE, draw_convergence, drawing
+from edgeser.report.tables import robust_rows, robust_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,6 +132,22 @@ def figure_chart(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], cha
             axes.axvline(chance, color=INK, linewidth=0.8, linestyle=":")
         _label_lines(axes, [label for label, _ in rows], words)
     return inline_svg(figure, name, words)
+
+
+def robust_chart(found: Mapping[str, Any]) -> str:
+    """A line for each kind of corruption with its levels as points, and the UAR of clean sound."""
+    rows = robust_rows(found)
+    kinds = list(dict.fromkeys(kind for kind, _, _ in rows))
+    with drawing(PAGE_STYLE):
+        figure, (axes,) = _panels(1, 0.75 + 0.34 * len(kinds))
+        for place, kind in enumerate(kinds):
+            values = [each["uar"] for other, _, each in rows if other == kind]
+            axes.plot(values, [place] * len(values), color=DISTILLED, linewidth=1, alpha=0.5)
+            for heavy, value in enumerate(values):
+                axes.plot([value], [place], "D", color=DISTILLED, markersize=4 + 2 * heavy, clip_on=False)
+        axes.axvline(found["clean"]["uar"], color=INK, linewidth=0.8, linestyle=":")
+        _label_lines(axes, kinds, "UAR; larger marks: heavier; dotted: clean sound")
+    return inline_svg(figure, "robust", robust_words(found))
 
 
 def run_chart(rows: Sequence[tuple[str, Row, Row | None]]) -> str:

@@ -29,7 +29,7 @@ from edgeser.report.evidence import read_audit
 from edgeser.report.gallery import make_gallery, read_recordings, stand_in_names
 from edgeser.report.page_rows import compared, rows_of, sentences, single_rows
 from edgeser.report.repeat import RUN, TARGET, commands
-from edgeser.report.tables import convergence_words, split_words
+from edgeser.report.tables import convergence_words, robust_rows, robust_words, split_words
 from edgeser.run import Run
 from edgeser.workers import Workers
 from edgeser_device.machine import machine_words
@@ -179,6 +179,7 @@ def missing(metrics: Mapping[str, Any], audited: bool, hears: bool, folder: str)
             metrics.get("on") or not hears,
             f"edgeser evaluate {run} --on DIR --corpus NAME",
         ),
+        "robust": (metrics.get("robust") or not hears, f"edgeser evaluate {run} --robust"),
         "audit": (audited, f"edgeser audit {run}"),  # of a generator there is none to make
     }
     return {name: command for name, (there, command) in absent.items() if not there}
@@ -219,6 +220,9 @@ def _results(metrics: Mapping[str, Any], description: Mapping[str, Any]) -> dict
         "convergence_words": convergence_words(curves) if curves else "",
         "curves": curves,
         "cross_corpus": metrics.get("on") or [],
+        "robust": robust_rows(metrics["robust"]) if metrics.get("robust") else [],
+        "robust_words": robust_words(metrics["robust"]) if metrics.get("robust") else "",
+        "robust_chart": charts.robust_chart(metrics["robust"]) if metrics.get("robust") else "",
     }
 
 

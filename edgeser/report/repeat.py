@@ -60,6 +60,8 @@ def evaluate_command(metrics: Mapping[str, Any]) -> str:
     words += [word for name in metrics.get("transfer") or {} for word in ("--arch", name)]
     if metrics.get("convergence"):
         words.append("--convergence")
+    if metrics.get("robust"):
+        words.append("--robust")
     return shlex.join([*words, "--seeds", str(len(metrics["seeds"]))])
 
 

