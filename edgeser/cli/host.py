@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from edgeser.workers import Workers
 
 
-FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
-CORPORA = "Several corpora instead of one: TOML file with [[corpora]]: folder, corpus, labels, weight."
+FEATURES = "Vectors instead of a corpus: a .npz or .safetensors file."
+CORPORA = "TOML file of several corpora, instead of one."
 CONFIG = "TOML file with settings; options come before it."
 ARCH = "Train another architecture too; may be repeated."
 DRY_RUN = "Check everything, and print about how long it takes."

@@ -299,11 +299,11 @@ class Settings:
     labels: str = setting("bank", choices=("hard", "soft", "bank"), panel=SET)
     """Labels of the views: hard, soft (one an item), or a bank (one a view)."""
     privacy: str = setting("none", panel=SET)
-    """What an encoder run learns of the clips: all (none), or means of classes (aggregate, or dp:EPS with noise)."""
+    """What an encoder run hides of single clips: none, aggregate or dp:EPS."""
     views: int = setting(0, 0, 4096, decides=f"by the budget: {FEWEST_VIEWS} to {MOST_VIEWS}", panel=SET)
     """Number of views of each item."""
     arch: str = setting("edgenet", panel=STUDENT)
-    """Architecture of the student: edgenet, cnn6, resnet9 or vgg15; of vectors mlp, dense or linear."""
+    """Student: edgenet, cnn6, resnet9 or vgg15; of vectors mlp, dense or linear."""
     width: float = setting(1.0, 0.01, 8, panel=STUDENT)
     """Factor on the channels of the student."""
     steps: int = setting(

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeser.config.renamed import spelled
-from edgeser.config.settings import Settings
+from edgeser.config.settings import JOINED, VECTORS, Settings
 from edgeser.config.values import given_in
 from edgeser.evaluation.conditions import BASELINES
 from edgeser.representation import representation_of
-from edgeser.representation.vector_file import CORPUS
 
 RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
-"""Stand for the run's folder, the corpus's and a file of vectors, which lie elsewhere on another machine."""
+"""Stand for the run's folder, the corpus's, and a file of vectors or corpora, which lie elsewhere on another machine."""
 TARGET = "rpi4"
 """The board whose kit is made and measured; those of other boards differ by a few bytes."""
 
@@ -42,10 +41,12 @@ def commands(settings: Settings, metrics: Mapping[str, Any], audit: Mapping[str,
 
 def distill_command(settings: Settings) -> str:
     """The command that makes a run of these settings; only what differs from the defaults is named."""
-    of_vectors = settings.corpus == CORPUS
     given = given_in(settings)
-    source = ["--features", FILE] if of_vectors else ["--corpus", settings.corpus]
-    words = ["edgeser", "distill", *([FOLDER] if settings.folder and not of_vectors else []), *source]
+    if settings.corpus in (VECTORS, JOINED):
+        source = [f"--{settings.corpus}", FILE]
+    else:
+        source = [*([FOLDER] if settings.folder else []), "--corpus", settings.corpus]
+    words = ["edgeser", "distill", *source]
     for key, value in given.items():
         words += [] if key in ("corpus", "folder") else spelled(key, value).split(" ", 1)
     return shlex.join([*words, "--out", RUN])

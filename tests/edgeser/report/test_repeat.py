@@ -21,7 +21,7 @@ from typer.main import get_command
 from edgeser.cli.app import app
 from edgeser.cli.host import _settings
 from edgeser.cli.options import texts_in
-from edgeser.config.settings import Settings
+from edgeser.config.settings import JOINED, VECTORS, Settings
 from edgeser.config.values import settings_of
 from edgeser.distill.registry import METHODS
 from edgeser.evaluation.cross_corpus import label_map
@@ -37,7 +37,8 @@ def read_back(command: str) -> Settings:
     assert (program, verb) == ("edgeser", "distill")
     distill = get_command(app).commands["distill"]
     context = distill.make_context("distill", words)
-    return _settings(texts_in(context), context.params["folder"], context.params["features"], None)
+    given = context.params
+    return _settings(texts_in(context), given["folder"], {name: given[name] for name in (VECTORS, JOINED)}, None)
 
 
 @pytest.mark.parametrize("method", METHODS)
