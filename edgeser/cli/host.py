@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
-CORPORA = "Several corpora instead of one: TOML file with [[corpora]]: folder, corpus, labels, weight."
+CORPORA = "Several corpora instead of one: a TOML file with folder, corpus, labels and weight of each."
 CONFIG = "TOML file with settings; options come before it."
 ARCH = "Train another architecture too; may be repeated."
 DRY_RUN = "Check everything, and print about how long it takes."
@@ -332,6 +332,8 @@ def measure_there(
     from edgeser.evaluation.cross_corpus import keep_entries, measure_across
     from edgeser.evaluation.evaluate import evaluate
 
+    if adapt and not run.settings().encoder:
+        raise SettingsError("--adapt shifts vectors of an encoder, and this run has none", "distil with --encoder")
     other = open_elsewhere(run, *elsewhere, workers)
     if other is None:
         if adapt:
