@@ -21,6 +21,7 @@ from edgeser.errors import RunError, SettingsError
 from edgeser.models.experts import Task
 from edgeser.models.students import build
 from edgeser.packaging.card import write_card
+from edgeser.packaging.pack import pack_kit
 from edgeser.privacy import release as module
 from edgeser.privacy.audit import AuditPlan, audit
 from edgeser.privacy.release import (
@@ -40,6 +41,7 @@ from edgeser.privacy.release import (
 from edgeser.representation.encoded import Encoded
 from edgeser.workers import Workers
 from edgeser_device.data.vector_set import Scale
+from edgeser_device.kit.kit import read_kit
 
 SIZE, NAMES = 12, ("anger", "joy", "calm")
 FAST = {"experts.steps": 20, "steps": 30, "experts.count": 1, "views": 4, "kip.iterations": 3}
@@ -208,6 +210,9 @@ def test_a_run_goes_on_with_the_noise_that_it_drew(tiny_encoder: str, tmp_path: 
     assert (run.folder / "released.safetensors").read_bytes() == kept
     assert bytes_of.read_bytes() == first
     assert run.description()["dp"]["epsilon"] == 8.0
+    kit = read_kit(pack_kit(run.folder, "x86-64", tmp_path / "kit.edgeser").path)
+    assert kit.manifest["provenance"]["privacy"] == "dp:8"
+    assert "Epsilon 8" in kit.card
     expert = run.trajectories / "label-expert-0.safetensors"
     trained = expert.read_bytes()
     expert.unlink()
