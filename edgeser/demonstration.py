@@ -134,7 +134,7 @@ def summary_table(summary: Mapping[str, Any]) -> Group:
         rows[name] = (
             f"{result['bytes'] / 1000:.0f} kB, {result['model_ms_p50']:.2f} ms a window (p95 {result['p95']:.2f})"
         )
-    heard = summary["events"][-1]["emotion"] if summary["events"] else "nothing"
+    heard = (summary["events"][-1]["emotion"] if summary["events"] else None) or "no emotion"
     rows["listen: last event in one test clip"] = f"{heard} (spoken as {summary['clip_emotion']})"
     rows["machine"] = machine_words(summary["bench"]["machine"])
     for name, value in rows.items():

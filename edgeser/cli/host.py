@@ -338,6 +338,8 @@ def measure_there(
     from edgeser.evaluation.cross_corpus import keep_entries, measure_across
     from edgeser.evaluation.evaluate import evaluate
 
+    if adapt and not run.settings().encoder:
+        raise SettingsError("--adapt shifts vectors of an encoder, and this run has none", "distil with --encoder")
     other = open_elsewhere(run, *elsewhere, workers)
     if other is None:
         if adapt:

@@ -22,7 +22,7 @@ from edgeser.corpora.errors import CorpusError
 from edgeser.corpora.joined import balance, describe_parts, write_entries
 from edgeser.corpora.splits import Split, make_split
 from edgeser.distill.budget import in_words, resolve
-from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
+from edgeser.distill.expert_jobs import label_ensemble, label_jobs, needed_experts, train_experts
 from edgeser.distill.label_bank import assemble
 from edgeser.distill.loop import dev_check, iterations_done, number_of_checks, run_method
 from edgeser.distill.method import Assignment, Method, State
@@ -236,7 +236,7 @@ def learn(run: Run, assignment: Assignment, material: Material, watch: Stopwatch
         return run_method(run, assignment, advance, timed if check else None)
 
 
-def released_once(run: Run, material: Material, warn: Say) -> Task:
+def released_once(run: Run, material: Material, warn: Say = note) -> Task:
     """The task that is learnt: the clips, or with ``--privacy`` clips drawn from what is kept of them.
 
     What is kept is written once: noise that was drawn twice would hide less.
@@ -254,6 +254,12 @@ def released_once(run: Run, material: Material, warn: Say) -> Task:
     for line in fewer_items(released, names, settings.ipc):
         warn(line)
     return released.task(task, settings.seed)
+
+
+def label_experts(run: Run, material: Material, workers: Workers) -> dict[str, Trajectory]:
+    """The label experts of a run; those that it lacks are trained again, on what it learnt from."""
+    learnt = released_once(run, material)
+    return train_experts(run, learnt, label_jobs(material.settings, learnt), workers)
 
 
 def promised(settings: Settings) -> Mapping[str, Any] | None:

@@ -183,12 +183,9 @@ def measure_across(
         An entry of ``on`` for each of the others.
 
     Raises:
-        SettingsError: Log-mels are not adapted.
         RunError: The corpus is not the one that the run was made of.
         EdgeserError: The run's own corpus is gone, or does not fit any more.
     """
-    if adapt and not run.settings().encoder:
-        raise SettingsError("--adapt shifts vectors of an encoder, and this run has none", "distil with --encoder")
     bench, _ = open_bench(run, run.stored_set(), Shelf(workers, folder))
     bench = replace(bench, assignment=replace(bench.assignment, trajectories=()))
     jobs = [(row, bench, seed, tuple(others), adapt if row == "distilled" else 0) for row in COMPARED for seed in seeds]

@@ -17,9 +17,9 @@ import numpy as np
 
 from edgeser.config.settings import JOINED, Settings
 from edgeser.distill.budget import resolve
-from edgeser.distill.expert_jobs import label_ensemble, label_jobs, train_experts
+from edgeser.distill.expert_jobs import label_ensemble
 from edgeser.distill.method import Assignment
-from edgeser.distill.pipeline import Material, prepare, require_same_corpus
+from edgeser.distill.pipeline import Material, label_experts, prepare, require_same_corpus
 from edgeser.evaluation.conditions import (
     BANKS,
     BASELINES,
@@ -128,7 +128,10 @@ class Shelf:
     def take(self, settings: Settings) -> tuple[Material, Clips, Clips]:
         """The material of a run of these settings, and the clips of its dev and test speakers."""
         here = replace(settings, folder=self.folder or settings.folder)
-        key = (here.corpus, here.folder, here.encoder, here.split, here.arch, here.width)
+        key = (
+            *(here.corpus, here.folder, here.leave_out, here.encoder, here.split, here.arch, here.width),
+            bool(here.epsilon),  # with epsilon vectors are standardised by synthetic speech
+        )
         if key not in self._read:
             found = prepare(here, self.workers)
             parts = (found.features.dev, found.features.test)
@@ -155,7 +158,7 @@ def open_bench(run: Run, distilled: StoredSet, shelf: Shelf) -> tuple[Bench, dic
     material, dev, test = shelf.take(run.settings())
     require_same_corpus(run, material)
     settings, task = material.settings, material.task
-    trained = train_experts(run, task, label_jobs(settings, task), shelf.workers)
+    trained = label_experts(run, material, shelf.workers)
     assignment = Assignment(
         task=task,
         names=distilled.names,

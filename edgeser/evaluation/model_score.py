@@ -85,7 +85,8 @@ def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
     prefix = ""
     provenance = model.description["provenance"]
     stored, test = provenance["corpus"], provenance["split"].get("test", {})
-    part = next((each for each in stored.get("corpora") or () if each["corpus"] == corpus.name), None)
+    parts = [each for each in stored.get("corpora") or () if each["corpus"] == corpus.name]
+    part = next((each for each in parts if _is_whole(each, corpus)), parts[0] if parts else None)
     if part is not None:
         corpus, prefix = renamed(corpus, part["labels"]), f"{part['name']}/"
     alike, fingerprint = part is not None or stored["name"] == corpus.name, corpus_fingerprint(corpus)
@@ -108,6 +109,11 @@ def find_test_part(model: Model, folder: Path, corpus_name: str) -> TestPart:
             f"{folder} holds no recording of {', '.join(model.labels)}", "test on a corpus with the model's emotions"
         )
     return TestPart(corpus.name, "test" if same else "all", known, len(chosen) - len(known), warning)
+
+
+def _is_whole(part: Mapping[str, Any], corpus: Corpus) -> bool:
+    """Whether one of a kit's several corpora holds these very recordings: two may have one format."""
+    return bool(part.get("fingerprint") == corpus_fingerprint(renamed(corpus, part["labels"])))
 
 
 def _is_of(speaker: str, test: Mapping[str, Any], fingerprint: str) -> bool:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeser.corpora.errors import CorpusNotFound, EmptyCorpus, WrongCorpus
-from edgeser.distill.expert_jobs import label_ensemble, label_jobs, needed_experts, train_experts
+from edgeser.distill.expert_jobs import label_ensemble, needed_experts, train_experts
 from edgeser.distill.method import Assignment
 from edgeser.distill.methods.coresets import random_choice
-from edgeser.distill.pipeline import Material, prepare, require_same_corpus, with_experts
+from edgeser.distill.pipeline import Material, label_experts, prepare, require_same_corpus, with_experts
 from edgeser.distill.starts import find_start
 from edgeser.errors import AuditError
 from edgeser.models.experts import Ensemble
@@ -87,7 +87,7 @@ def open_audit(run: Run, workers: Workers, folder: str) -> Opened:
     )
     material = read_again(run, workers, folder, AuditError, hint)
     decided, task = material.settings, material.task
-    trained = train_experts(run, task, label_jobs(decided, task), workers)
+    trained = label_experts(run, material, workers)
     workers.release()
     judges = label_ensemble(decided, task, trained)
     asked = any(name.startswith("label") for name in needed_experts(material.method, decided, task))

@@ -63,14 +63,18 @@ class Released:
     most: NDArray[np.int64]
 
     def task(self, task: Task, seed: int) -> Task:
-        """The task with ``DRAWN`` clips of each class, drawn from the Gaussians, instead of its own."""
+        """The task with ``DRAWN`` clips of each class, drawn from the Gaussians, instead of its own.
+
+        All count the same: those of several corpora are not told apart.
+        """
         random = np.random.default_rng([seed, 0x6A55])
         labels = np.repeat(np.arange(task.classes), DRAWN)
         size = self.means.shape[1]
         apart = random.standard_normal((len(labels), len(self.factors))) @ self.factors
         drawn = self.means[labels] + WITHIN * apart + self.rest * random.standard_normal((len(labels), size))
         clips = drawn.astype(np.float32)[:, :, None, None]
-        return replace(task, clips=clips, labels=labels, speakers=(), most_items=tuple(self.most.tolist()))
+        most = tuple(self.most.tolist())
+        return replace(task, clips=clips, labels=labels, speakers=(), weights=None, most_items=most)
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeser.cli.entry import main
+from edgeser.cli.host import measure_there
 from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
 from edgeser.corpora.joined import corpus_in
@@ -94,9 +95,10 @@ def test_a_kit_lists_every_licence_and_is_tested_on_its_test_speakers(run: Run, 
     assert kit.card.count("- Licence: ") - ("## Encoder" in kit.card) == 2
     assert str(corpora.parent) not in json.dumps(kit.manifest)
     train(kit, tmp_path / "m", BoardSettings(threads=1))
-    part = find_test_part(load_model(tmp_path / "m"), corpora.parent / "women", "demo")
-    tested = {f"women/{each.speaker}" for each in part.utterances}
-    assert tested == {each for each in run.description()["split"]["test"]["speakers"] if corpus_in(each) == "women"}
+    for name in ("women", "men"):
+        part = find_test_part(load_model(tmp_path / "m"), corpora.parent / name, "demo")
+        tested = {f"{name}/{each.speaker}" for each in part.utterances}
+        assert tested == {each for each in run.description()["split"]["test"]["speakers"] if corpus_in(each) == name}
 
 
 def test_it_is_scored_on_the_corpus_that_was_left_out_and_on_no_other(run: Run, corpora: Path) -> None:
@@ -110,7 +112,7 @@ def test_it_is_scored_on_the_corpus_that_was_left_out_and_on_no_other(run: Run, 
         assert measure_across(run, [other], (0, 1), ALONE, adapt=adapt) == [entry]
     else:
         with pytest.raises(SettingsError, match="has none"):
-            measure_across(run, [other], (0,), ALONE, adapt=5)
+            measure_there(run, Plan((0,), ("distilled",)), (corpora.parent / "others", "demo", ()), ALONE, "", 5)
     assert len(across_table([entry]).rows) == 1
     for name in ("women", "men"):
         with pytest.raises(SettingsError, match="is a corpus that the run"):

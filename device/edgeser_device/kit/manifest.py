@@ -91,6 +91,8 @@ _PROVENANCE: Mapping[str, Check] = {
     "split": of_plain_object,
     "config": of_plain_object,
 }
+_PRIVACY: Mapping[str, Check] = {"privacy": is_text, "dp": of_plain_object}
+NOTHING: Mapping[str, Check] = {}
 _MEMBER: Mapping[str, Check] = {
     "bytes": _COUNT,
     "sha256": _hexadecimal,
@@ -101,12 +103,12 @@ _WHEELS: Mapping[str, Check] = {"python": is_text, "platforms": texts(64), "requ
 _SIGNER: Mapping[str, Check] = {"algorithm": lambda value: value == "ed25519", "key": is_text}
 
 
-def has(fields: Mapping[str, Check]) -> Check:
-    """An object of exactly these fields."""
+def has(fields: Mapping[str, Check], more: Mapping[str, Check] = NOTHING) -> Check:
+    """An object of exactly these fields, and of any of ``more``."""
     return lambda value: (
         isinstance(value, dict)
-        and set(value) == set(fields)
-        and all(check(value[name]) for name, check in fields.items())
+        and set(fields) <= set(value) <= {*fields, *more}
+        and all({**fields, **more}[name](entry) for name, entry in value.items())
     )
 
 
@@ -123,7 +125,7 @@ FIELDS: Mapping[str, Check] = {
     "schedule": of_plain_object,
     "student": has(_STUDENT),
     "budgets": has(_BUDGETS),
-    "provenance": has(_PROVENANCE),
+    "provenance": has(_PROVENANCE, _PRIVACY),
     "results": of_plain_object,
     "members": _members,
 }

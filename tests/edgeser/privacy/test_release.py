@@ -15,12 +15,13 @@ from scipy.stats import beta, norm
 from edgeser.config.settings import Settings
 from edgeser.config.values import settings_of
 from edgeser.distill.methods.noisy_match import DELTA
-from edgeser.distill.pipeline import distill
+from edgeser.distill.pipeline import distill, label_experts, prepare
 from edgeser.distill.registry import require_possible
 from edgeser.errors import RunError, SettingsError
 from edgeser.models.experts import Task
 from edgeser.models.students import build
 from edgeser.packaging.card import write_card
+from edgeser.packaging.pack import pack_kit
 from edgeser.privacy import release as module
 from edgeser.privacy.audit import AuditPlan, audit
 from edgeser.privacy.release import (
@@ -40,6 +41,7 @@ from edgeser.privacy.release import (
 from edgeser.representation.encoded import Encoded
 from edgeser.workers import Workers
 from edgeser_device.data.vector_set import Scale
+from edgeser_device.kit.kit import read_kit
 
 SIZE, NAMES = 12, ("anger", "joy", "calm")
 FAST = {"experts.steps": 20, "steps": 30, "experts.count": 1, "views": 4, "kip.iterations": 3}
@@ -134,13 +136,14 @@ def test_an_attack_shows_less_than_epsilon_and_more_where_noise_is_missing(monke
 
 
 def test_an_aggregate_gives_an_item_for_so_many_clips() -> None:
-    task, own = made_up(), asked("aggregate")
+    task, own = replace(made_up(), weights=np.ones(90, np.float32)), asked("aggregate")
     assert most_items(task, NAMES, own).tolist() == [4, 3, 2]
     found = release(task, NAMES, own)
     drawn = found.task(task, seed=0)
     assert drawn.most_items == (4, 3, 2)
     assert drawn.clips.shape == (3 * DRAWN, SIZE, 1, 1)
     assert drawn.speakers == ()
+    assert drawn.hard_labels.sum() == 3 * DRAWN, "weights of clips are not those of what is drawn"
     assert fewer_items(found, NAMES, 4) == [
         "joy has 3 items and not 4: its clips allow no more",
         "calm has 2 items and not 4: its clips allow no more",
@@ -207,6 +210,14 @@ def test_a_run_goes_on_with_the_noise_that_it_drew(tiny_encoder: str, tmp_path: 
     assert (run.folder / "released.safetensors").read_bytes() == kept
     assert bytes_of.read_bytes() == first
     assert run.description()["dp"]["epsilon"] == 8.0
+    kit = read_kit(pack_kit(run.folder, "x86-64", tmp_path / "kit.edgeser").path)
+    assert kit.manifest["provenance"]["privacy"] == "dp:8"
+    assert "Epsilon 8" in kit.card
+    expert = run.trajectories / "label-expert-0.safetensors"
+    trained = expert.read_bytes()
+    expert.unlink()
+    label_experts(run, prepare(run.settings(), Workers(1)), Workers(1))
+    assert expert.read_bytes() == trained, "an expert that is missing learns from the same release"
     (run.folder / "released.safetensors").write_bytes(b"nothing")
     with pytest.raises(RunError, match=r"released\.safetensors"):
         Released.load(run.folder / "released.safetensors")

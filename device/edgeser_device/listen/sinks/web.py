@@ -24,7 +24,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,8 +124,7 @@ class WebPage(Sink):
 
     def event(self, event: Event) -> None:
         """Send it; an answer also to pages that open later."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._feed.send("event", {"time": now, **event.to_json()}, replay=event.final)
+        self._feed.send("event", event.to_json(), replay=event.final)
 
     def status(self, status: Status) -> None:
         """Send it; a page that opens later gets it too."""

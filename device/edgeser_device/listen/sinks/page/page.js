@@ -56,7 +56,7 @@ function showEvent(event) {
   now.className = event.state;
   if (event.state === "sure") dress(now, event.emotion, event.emotion);
   else now.textContent = event.state === "uncertain" ? `${event.emotion}?` : event.state.replaceAll("_", " ");
-  by("sub").textContent = event.speech ? `${Math.round(100 * event.confidence)} % · after ${Math.round(event.latency_ms)} ms` : "";
+  by("sub").textContent = event.emotion ? `${Math.round(100 * event.confidence)} % · after ${Math.round(event.latency_ms)} ms` : "";
   showLevel(event.level_db);
   if (event.final) remember(event);
 }
