@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 FEATURES = "Vectors instead of a corpus: .npz or .safetensors with features, labels, speakers."
-CORPORA = "Several corpora instead of one: TOML file with the folder, corpus, labels and weight of each."
+CORPORA = "TOML file that lists several corpora to learn."
 CONFIG = "TOML file with settings; options come before it."
 ARCH = "Train another architecture too; may be repeated."
 DRY_RUN = "Check everything, and print about how long it takes."

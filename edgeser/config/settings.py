@@ -283,7 +283,7 @@ class Settings:
     split: str = setting("", decides="by the corpus", panel=INPUT)
     """Division into training, dev and test speakers: quick, official, fold:K, emobox:K or seed:N."""
     method: str = setting("invert", choices=tuple(METHODS), panel=SET)
-    """Method that makes the items; edgeser methods lists them. With --encoder kip is usual, and with --features gan."""
+    """Method; edgeser methods lists all. With --encoder it is kip by default."""
     ipc: int = setting(0, 0, 10_000, decides="none: give it or --share", panel=SET)
     """Number of items per class."""
     share: float = setting(0.0, 0, 1, decides="none: give it or --ipc", panel=SET)
@@ -303,7 +303,7 @@ class Settings:
     views: int = setting(0, 0, 4096, decides=f"by the budget: {FEWEST_VIEWS} to {MOST_VIEWS}", panel=SET)
     """Number of views of each item."""
     arch: str = setting("edgenet", panel=STUDENT)
-    """Architecture of the student: edgenet, cnn6, resnet9 or vgg15; of vectors mlp (usual there), dense or linear."""
+    """Architecture of the student: edgenet, cnn6, resnet9 or vgg15; of vectors mlp, dense or linear."""
     width: float = setting(1.0, 0.01, 8, panel=STUDENT)
     """Factor on the channels of the student."""
     steps: int = setting(
