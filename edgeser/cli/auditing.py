@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 def audit(
     run: RunFolder,
-    shadows: Annotated[int, option("--shadows", SHADOWS, min=0, max=512)] = 16,
+    shadows: Annotated[int, option("--shadows", SHADOWS, "N", min=0, max=512)] = 16,
     start: Annotated[list[str] | None, option("--from", STARTED, "START")] = None,
     experts: Annotated[int | None, option("--experts", "Experts of a shadow.", "N", RUNS, min=1, max=64)] = None,
     expert_steps: Annotated[int | None, option("--expert-steps", "Training steps of each.", "N", RUNS, min=1)] = None,

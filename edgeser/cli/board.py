@@ -38,7 +38,7 @@ CLIPS = (
 )
 Clips = Annotated[Path | None, option("--clips", CLIPS, "DIR")]
 Adapt = Annotated[
-    str | None, option("--adapt", f"What learns --clips: {PART_NAMES}.", usual="tail, and full with an encoder")
+    str | None, option("--adapt", f"What learns --clips: {PART_NAMES}.", "NAME", usual="tail, and full with an encoder")
 ]
 FORGET_CLIPS = "First remove the vectors of clips that models with an encoder at --out keep."
 ForgetClips = Annotated[bool, option("--forget-clips", FORGET_CLIPS)]
@@ -86,7 +86,9 @@ def train_on_device(
     threads: Annotated[
         int | None, option("--threads", "Threads.", "N", "all cores, up to the target's", min=1, max=256)
     ] = None,
-    memory_mb: Annotated[int | None, option("--memory-mb", "Refuse a training that takes more memory.", min=1)] = None,
+    memory_mb: Annotated[
+        int | None, option("--memory-mb", "Refuse a training that takes more memory.", "MB", min=1)
+    ] = None,
     resume: Annotated[bool, option("--resume", "Go on where an interrupted training stopped.")] = False,
     trust: Trust = None,
     clips: Clips = None,
@@ -147,7 +149,7 @@ def rollback(model: ModelFolder, as_json: Json = False) -> None:
 
 def export(
     model: ModelFolder,
-    format_name: Annotated[str, option("--format", f"{FORMAT_NAMES}.")],
+    format_name: Annotated[str, option("--format", f"{FORMAT_NAMES}.", "NAME")],
     int8: Annotated[bool, option("--int8", INT8)] = False,
     with_frontend: Annotated[bool, option("--with-frontend", WITH_FRONTEND)] = False,
     out: Annotated[Path | None, option("--out", "Folder to write to.", "DIR", "MODEL-export beside the model")] = None,
@@ -261,11 +263,11 @@ def bench(
     model: ModelFolder,
     runtime: Annotated[str | None, option("--runtime", f"Runtime: {RUNTIME_NAMES}.", "NAME", "all installed")] = None,
     threads: Annotated[int | None, option("--threads", "Threads.", "N", "1, and all cores", min=1, max=256)] = None,
-    repeat: Annotated[int, option("--repeat", "Measured calls.", min=1, max=1_000_000)] = 200,
+    repeat: Annotated[int, option("--repeat", "Measured calls.", "N", min=1, max=1_000_000)] = 200,
     budget_ms: Annotated[
-        float | None, option("--budget-ms", "Exit with 1 unless a file's p95 keeps it.", min=0)
+        float | None, option("--budget-ms", "Exit with 1 unless a file's p95 keeps it.", "MS", min=0)
     ] = None,
-    budget_mb: Annotated[float | None, option("--budget-mb", BUDGET_MB, min=0)] = None,
+    budget_mb: Annotated[float | None, option("--budget-mb", BUDGET_MB, "MB", min=0)] = None,
     report: Annotated[Path | None, option("--report", REPORT, "FILE")] = None,
     test: Test = None,
     corpus: CorpusName = None,

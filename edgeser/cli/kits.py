@@ -60,7 +60,7 @@ def add_to(app: typer.Typer) -> None:
 def pack(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that distill wrote.")],
-    target: Annotated[str, option("--target", f"The board: {', '.join(TARGETS)}.")],
+    target: Annotated[str, option("--target", f"The board: {', '.join(TARGETS)}.", "NAME")],
     out: Annotated[Path, option("--out", "The kit to write.", "FILE")],
     sign: Annotated[Path | None, option("--sign", "Sign it with this private key; see keygen.", "KEY")] = None,
     wheels: Annotated[bool, option("--wheels", "Put in the packages for an installation without a network.")] = False,
@@ -118,7 +118,7 @@ def inspect(
 
 def keygen(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Writes NAME.key, to keep, and NAME.pub, to give away.")],
-    days: Annotated[int, option("--days", "Days until the key expires.", min=1, max=36_500)] = 730,
+    days: Annotated[int, option("--days", "Days until the key expires.", "N", min=1, max=36_500)] = 730,
     replaces: Annotated[Path | None, option("--replaces", "The private key in whose place it comes.", "KEY")] = None,
     as_json: Json = False,
 ) -> None:

@@ -34,11 +34,15 @@ Web = Annotated[bool, option("--web", "Show a page; also /metrics for Prometheus
 ADDRESS = "Address of the page; implies --web. Any host but this one needs the token that is then printed."
 WebAddress = Annotated[str | None, option("--web-address", ADDRESS, "HOST:PORT", "127.0.0.1:8765")]
 SERVED = "Address to answer at. Any host but this one needs the token that is then printed."
-MQTT = "Publish to mqtt://USER@HOST:PORT/TOPIC (mqtts:// for TLS); the password is read from EDGESER_MQTT_PASSWORD."
+MQTT = (
+    "Publish to mqtt://USER@HOST/TOPIC (mqtts:// for TLS, HOST:PORT for a port); EDGESER_MQTT_PASSWORD is the password."
+)
 Mqtt = Annotated[str | None, option("--mqtt", MQTT, "URL")]
 MqttCa = Annotated[Path | None, option("--mqtt-ca", "Certificate authority of the broker, for TLS.", "FILE")]
 SaveClips = Annotated[Path | None, option("--save-clips", "Store what is said; every sink shows it.", "DIR")]
-ClipsMb = Annotated[float, option("--clips-mb", "The oldest stored clips go beyond this size.", min=0.001, max=1e9)]
+ClipsMb = Annotated[
+    float, option("--clips-mb", "The oldest stored clips go beyond this size.", "MB", min=0.001, max=1e9)
+]
 ADAPT = "Adapt an encoder's model to your own voice: on, off, or reset, which forgets what was learnt and goes on."
 Adapt = Annotated[str, option("--adapt", ADAPT, "NAME")]
 PrintUnit = Annotated[bool, option("--print-unit", "Print a systemd unit that does this at every start of the board.")]
@@ -136,7 +140,7 @@ def record(
     label: Annotated[str, option("--label", "The emotion that is spoken.", "L")],
     out: Annotated[Path, option("--out", "Clips are written to DIR/L.", "DIR")],
     model: Annotated[Path | None, option("--model", "Refuse a label that this model does not know.", "MODEL")] = None,
-    count: Annotated[int, option("--count", "Utterances to record.", min=1, max=10_000)] = 5,
+    count: Annotated[int, option("--count", "Utterances to record.", "N", min=1, max=10_000)] = 5,
     wav: Wav = None,
     device: Device = None,
     backend: Backend = None,

@@ -97,7 +97,7 @@ class Experts:
     count: int = setting(4, 1, 64)
     """Number of experts whose soft labels are averaged."""
     arch: str = setting("edgenet")
-    """Architecture of the experts."""
+    """Architecture of the experts; mlp of vectors where none is given."""
     width: float = setting(0.0, 0, 8, decides=f"by the corpus: {WIDTHS[0]:g}, or {WIDTHS[1]:g} from {LARGE} clips on")
     """Factor on the channels of the experts."""
     steps: int = setting(
@@ -283,7 +283,7 @@ class Settings:
     split: str = setting("", decides="by the corpus", panel=INPUT)
     """Division into training, dev and test speakers: quick, official, fold:K, emobox:K or seed:N."""
     method: str = setting("invert", choices=tuple(METHODS), panel=SET)
-    """Method that makes the items: mtt, gan, invert, match, unroll, random, herding, kcenter; of vectors four more."""
+    """Method; edgeser methods lists all. With --encoder it is kip by default."""
     ipc: int = setting(0, 0, 10_000, decides="none: give it or --share", panel=SET)
     """Number of items per class."""
     share: float = setting(0.0, 0, 1, decides="none: give it or --ipc", panel=SET)
@@ -315,7 +315,7 @@ class Settings:
     samples_per_item: int = setting(
         0, choices=(1, 2, 4, 8), decides=f"by the budget: {SAMPLES[0]}, or {SAMPLES[1]} below a share of {SMALL}"
     )
-    """Number of log-mels that share the bytes of one item, each with fewer bits, bands and frames."""
+    """Number of log-mels that share the bytes of one item, each with fewer bits, bands and frames; 1 of vectors."""
     batch: int = setting(32, 2, 1024)
     """Number of clips or views in one training step."""
     peak_rate: float = setting(1e-2, 1e-6, 10)

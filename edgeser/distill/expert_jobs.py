@@ -114,7 +114,7 @@ def train_experts(run: Run, task: Task, jobs: dict[str, ExpertJob], workers: Wor
     """Train what the run does not hold yet, side by side; each is saved as soon as it is done."""
     missing = [name for name in jobs if not expert_path(run, name).is_file()]
     if missing:
-        note(f"training {len(missing)} experts")
+        note(f"experts to train: {len(missing)}")
     run.trajectories.mkdir(exist_ok=True)
     arguments = [(task, jobs[name], expert_path(run, name)) for name in missing]
     with progress_bar("experts", len(missing)) as advance:

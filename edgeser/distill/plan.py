@@ -87,7 +87,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     memory = f"{plan['peak_rss_mb']:.0f} MB" if plan["peak_rss_mb"] else "unknown on this system"
     return (
         f"time     about {in_words(plan['total_seconds'])}: {parts}; a few steps of each were measured and multiplied\n"
-        f"memory   {memory}, with {plan['jobs']} processes for the experts"
+        f"memory   {memory}, processes for the experts: {plan['jobs']}"
     )
 
 

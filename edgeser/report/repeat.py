@@ -17,7 +17,7 @@ from edgeser.evaluation.conditions import BASELINES
 from edgeser.representation import representation_of
 
 RUN, FOLDER, FILE = "RUN", "DIR", "FILE"
-"""Stand for the run's folder, the corpus's, and a file of vectors or corpora, which lie elsewhere on another machine."""
+"""Stand for the run's folder, the corpus's, and a file of vectors or corpora: they lie elsewhere on another machine."""
 TARGET = "rpi4"
 """The board whose kit is made and measured; those of other boards differ by a few bytes."""
 

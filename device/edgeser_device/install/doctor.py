@@ -190,7 +190,7 @@ def check_encoders() -> Check:
         return _check("encoders", False, False, error.message, error.hint)
     shared = [path for path in found if HASH.fullmatch(path.parent.name)]
     changed = [path for path in shared if hash_file(path) != path.parent.name]
-    words = ", ".join(path.parent.name[:12] for path in shared) or "none: models of log-mels need none"
+    words = ", ".join(path.parent.name[:12] for path in shared) or "none from a kit: models of log-mels need none"
     words = f"{', '.join(map(str, changed))}: not the file of that sha256" if changed else words
     hint = "remove it, and train again from a kit that brings the encoder"
     return _check("encoders", not changed, False, words, hint)
