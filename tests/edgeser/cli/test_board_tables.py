@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from edgeser_device.bench.bench import Bench
 from edgeser_device.install.doctor import diagnose
 from edgeser_device.kit.kit import read_kit
 from edgeser_device.listen import devices
+from edgeser_device.listen.segments import Segment
 from edgeser_device.machine import describe_machine
 from edgeser_device.model.predict import Prediction
 
@@ -138,7 +140,13 @@ def evaluated(_: Path, __: pytest.MonkeyPatch) -> object:
         "transfer": {"cnn6:0.25": {**row(0.63), "width": 0.25, "parameters": 12_345}}, "machine": MACHINE,
         "student": {"architecture": "edgenet", "width": 1.0, "parameters": 24_696}, "split": {"name": "quick"},
     }  # fmt: skip
-    return evaluation_tables({**result, "on": [entry]})
+    corpora = {"ravdess": 0.72, "our own recordings": 0.5}
+    result["distilled"] |= {"corpora": corpora}
+    result["full"] |= {"corpora": corpora}
+    level = {"uar": 0.61, "uar_std": 0.01, "unchanged": 0.8}
+    codecs = {"MP3 64 kbit/s": level, "mu-law 8 kHz": level}
+    robust = {"clean": {"uar": 0.7}, "room": {"0.5 s": level}, "codec": codecs, "mce": 0.39, "relative": 1.3}
+    return evaluation_tables({**result, "on": [entry], "robust": robust})
 
 
 def compared(_: Path, __: pytest.MonkeyPatch) -> object:
@@ -202,6 +210,17 @@ def predicted(_: Path, patch: pytest.MonkeyPatch) -> object:
     return shown[0]
 
 
+def divided(_: Path, patch: pytest.MonkeyPatch) -> object:
+    labels = ("anger", "calm", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+    shares = dict(zip(labels, np.linspace(0.02, 0.23, 8).tolist(), strict=True))
+    rows = [Segment(Path("recordings/evening.wav"), 3599.5, 3602.25, "surprise", "sure", shares)]
+    shown: list[object] = []
+    patch.setattr("edgeser.cli.options.print_rich", shown.append)
+    patch.setattr("edgeser_device.listen.segments.segments_of", lambda *_: rows)
+    tables.show_segments(SimpleNamespace(labels=labels), [Path("recordings/evening.wav")], as_json=False, as_csv=False)
+    return shown[0]
+
+
 def listed(_: Path, patch: pytest.MonkeyPatch) -> object:
     shown: list[object] = []
     patch.setattr("edgeser.cli.options.print_rich", shown.append)
@@ -239,7 +258,7 @@ BENCH = Bench(tuple(ROWS), (SKIPPED,), MACHINE, {}, ROWS[0])
 
 Make = Callable[[Path, pytest.MonkeyPatch], object]
 TABLES: tuple[Make, ...] = (
-    evaluated, compared, audited, checked, inspected, benched, diagnosed, installed, predicted, listed,
+    evaluated, compared, audited, checked, inspected, benched, diagnosed, installed, predicted, divided, listed,
     set_up, demonstrated,
 )  # fmt: skip
 
@@ -264,7 +283,7 @@ def test_no_other_function_makes_a_table() -> None:
     assert makers == {
         "evaluation_table", "transfer_table", "convergence_table", "across_table", "comparison_table", "audit_table",
         "render_check", "kit_table", "bench_table", "doctor_table", "status_table", "print_predictions",
-        "sheet_of", "summary_table", "_beside_each_other",
+        "sheet_of", "summary_table", "_beside_each_other", "robust_table", "corpora_table", "show_segments",
     }  # fmt: skip
 
 
