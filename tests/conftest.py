@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tiny_encoder import add_tiny
 
 # No deadline: a shared machine stalls. CI repeats the same examples, a developer finds new ones.
 settings.register_profile("developer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,6 +52,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tiny_encoder(own_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a tiny random encoder in this session's cache."""
+    from tiny_encoder import add_tiny  # lies beside this file, which another test uses alone
+
     return add_tiny(tmp_path_factory.mktemp("encoder")).name
 
 
