@@ -220,7 +220,7 @@ def test_what_was_not_measured_names_its_command(tiny_run: Run, evaluated_run: R
     kept |= {"full": None, "baselines": {}, "convergence": None}
     (copy / "metrics.json").write_text(json.dumps(kept))
     written = write_report(Run(copy), ReportPlan(items=1), ALONE)
-    assert set(written["missing"]) == {"full", "baselines", "details", "convergence", "cross_corpus", "audit"}
+    assert set(written["missing"]) == {"full", "baselines", "details", "convergence", "cross_corpus", "robust", "audit"}
     assert written["missing"]["audit"] == f"edgeser audit {copy}"
     read = Read((copy / "report.html").read_text(encoding="utf-8"))
     assert "edgeser evaluate RUN --full --convergence" in read.text["convergence"]
