@@ -68,9 +68,9 @@ def test_labels_and_titles_survive(
         found = json.loads(printed(capfd, "predict", model.folder, recording, "--json"))
         assert found["labels"] == names
         assert list(found["predictions"][0]["probabilities"]) == names
-        assert found["predictions"][0]["emotion"] in names
+        assert found["predictions"][0]["emotion"] in (None, *names)
         rows = list(csv.reader(io.StringIO(printed(capfd, "predict", model.folder, recording, "--csv"))))
-        assert rows[0] == ["file", "emotion", *names]
+        assert rows[0] == ["file", "emotion", "state", *names]
         assert printed(capfd, "predict", model.folder, recording)
         told = discovery(parse_broker("mqtt://here/a"), names)
         assert json.loads(json.dumps(told))["homeassistant/sensor/a/emotion/config"]["options"][:3] == names
