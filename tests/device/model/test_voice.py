@@ -89,7 +89,7 @@ def test_a_voice_is_speech_at_every_level(seed: int, level_db: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif("EDGESER_CORPORA" not in os.environ, reason="needs the corpora")
-@pytest.mark.parametrize("files", ["ravdess/Actor_1[12]/*.flac", "emodb/wav/13*.flac", "urdu/*/*_F1[0-4]_*.flac"])
+@pytest.mark.parametrize("files", ["ravdess/Actor_1[12]/*.flac", "emodb/wav/*.flac", "urdu/*/*_F1[0-4]_*.flac"])
 def test_at_most_three_in_a_hundred_clips_are_refused(files: str) -> None:
     paths = sorted(Path(os.environ["EDGESER_CORPORA"]).glob(files))
     heard = [is_speech(trim_silence(read_audio(path, RATE), 40.0), RATE) for path in paths]
